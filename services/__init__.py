@@ -1,0 +1,6 @@
+"""One portrait and one voice become a live talking face: a mesh of four gRPC services.
+
+The folder `services/` is installed as the package `talkingface` (see `pyproject.toml`).
+"""
+
+__version__ = "0.1.0"

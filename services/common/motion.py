@@ -1,0 +1,135 @@
+"""The motion frame: the one format in which a face's movement travels between stages.
+
+A motion clip is a float32 array of shape (T, MOTION_DIM) at MOTION_FPS. Columns:
+
+| columns | what | unit, range |
+|---|---|---|
+| 0..51 | ARKit coefficients in Apple's order (`ARKIT_NAMES`) | [0, 1], 0 = neutral face |
+| 52..54 | head rotation pitch, yaw, roll, relative to the portrait | degrees |
+| 55..56 | head translation x, y, relative to the portrait | face widths |
+| 57 | distance ratio: 1 = as photographed, 2 = twice as far (half as large) | > 0 |
+
+Signs, as the viewer sees the picture: yaw > 0 turns the face to the viewer's right, pitch > 0
+lifts the face up, roll > 0 tilts the head clockwise, x > 0 is to the right, y > 0 is down.
+"Left" in an ARKit name is the *subject's* left, which a viewer sees on the right.
+
+Gaze lies in the eyeLook coefficients, in the head's frame: a coefficient of 1 is
+`GAZE_YAW_RANGE` degrees sideways or `GAZE_PITCH_RANGE` degrees up or down.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+
+MOTION_FPS = 25
+
+ARKIT_NAMES: tuple[str, ...] = (
+    "eyeBlinkLeft",
+    "eyeLookDownLeft",
+    "eyeLookInLeft",
+    "eyeLookOutLeft",
+    "eyeLookUpLeft",
+    "eyeSquintLeft",
+    "eyeWideLeft",
+    "eyeBlinkRight",
+    "eyeLookDownRight",
+    "eyeLookInRight",
+    "eyeLookOutRight",
+    "eyeLookUpRight",
+    "eyeSquintRight",
+    "eyeWideRight",
+    "jawForward",
+    "jawLeft",
+    "jawRight",
+    "jawOpen",
+    "mouthClose",
+    "mouthFunnel",
+    "mouthPucker",
+    "mouthLeft",
+    "mouthRight",
+    "mouthSmileLeft",
+    "mouthSmileRight",
+    "mouthFrownLeft",
+    "mouthFrownRight",
+    "mouthDimpleLeft",
+    "mouthDimpleRight",
+    "mouthStretchLeft",
+    "mouthStretchRight",
+    "mouthRollLower",
+    "mouthRollUpper",
+    "mouthShrugLower",
+    "mouthShrugUpper",
+    "mouthPressLeft",
+    "mouthPressRight",
+    "mouthLowerDownLeft",
+    "mouthLowerDownRight",
+    "mouthUpperUpLeft",
+    "mouthUpperUpRight",
+    "browDownLeft",
+    "browDownRight",
+    "browInnerUp",
+    "browOuterUpLeft",
+    "browOuterUpRight",
+    "cheekPuff",
+    "cheekSquintLeft",
+    "cheekSquintRight",
+    "noseSneerLeft",
+    "noseSneerRight",
+    "tongueOut",
+)
+ARKIT_INDEX = {name: i for i, name in enumerate(ARKIT_NAMES)}
+ARKIT_DIM = len(ARKIT_NAMES)
+
+PITCH, YAW, ROLL = ARKIT_DIM, ARKIT_DIM + 1, ARKIT_DIM + 2
+TRANSLATION_X, TRANSLATION_Y = ARKIT_DIM + 3, ARKIT_DIM + 4
+DISTANCE = ARKIT_DIM + 5
+MOTION_DIM = ARKIT_DIM + 6
+
+GAZE_YAW_RANGE = 30.0
+GAZE_PITCH_RANGE = 25.0
+
+
+def neutral(frames: int) -> Array:
+    """The portrait as photographed with a neutral expression: (frames, MOTION_DIM)."""
+    motion = np.zeros((frames, MOTION_DIM), np.float32)
+    motion[:, DISTANCE] = 1.0
+    return motion
+
+
+def gaze_to_arkit(pitch: Array, yaw: Array) -> Array:
+    """Gaze in the head's frame, degrees of shape (T,), to the eight eyeLook columns.
+
+    :return: (T, ARKIT_DIM), zero outside the eyeLook columns, clipped to [0, 1].
+    """
+    out = np.zeros((len(pitch), ARKIT_DIM), np.float32)
+    up, right = pitch / GAZE_PITCH_RANGE, yaw / GAZE_YAW_RANGE
+    for side, outward in (("Left", right), ("Right", -right)):
+        out[:, ARKIT_INDEX[f"eyeLookUp{side}"]] = np.clip(up, 0, 1)
+        out[:, ARKIT_INDEX[f"eyeLookDown{side}"]] = np.clip(-up, 0, 1)
+        out[:, ARKIT_INDEX[f"eyeLookOut{side}"]] = np.clip(outward, 0, 1)
+        out[:, ARKIT_INDEX[f"eyeLookIn{side}"]] = np.clip(-outward, 0, 1)
+    return out
+
+
+def arkit_to_gaze(coefficients: Array) -> tuple[Array, Array]:
+    """The mean gaze of both eyes in the head's frame: (pitch, yaw) in degrees, each (T,)."""
+
+    def column(name: str) -> Array:
+        return coefficients[:, ARKIT_INDEX[name]]
+
+    pitch = (
+        column("eyeLookUpLeft")
+        + column("eyeLookUpRight")
+        - column("eyeLookDownLeft")
+        - column("eyeLookDownRight")
+    ) * np.float32(GAZE_PITCH_RANGE / 2)
+    yaw = (
+        column("eyeLookOutLeft")
+        + column("eyeLookInRight")
+        - column("eyeLookInLeft")
+        - column("eyeLookOutRight")
+    ) * np.float32(GAZE_YAW_RANGE / 2)
+    return pitch, yaw
