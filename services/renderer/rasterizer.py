@@ -1,0 +1,70 @@
+"""A small z-buffered triangle rasteriser: which triangle is seen at each pixel, and where in it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+Indices = NDArray[np.int32]
+
+
+@njit(cache=True, fastmath=True)
+def rasterize(
+    points: Array, triangles: Indices, cull: bool, triangle_id: Indices, weights: Array, depth: Array
+) -> None:
+    """Draw triangles into existing buffers, nearer ones in front.
+
+    :param points: (V, 3) x right, y down, in pixels (a pixel's centre is at integer coordinates),
+        and z towards the viewer.
+    :param triangles: (T, 3) vertex indices, anticlockwise as seen from outside with y up.
+    :param cull: leave out triangles that face away from the viewer.
+    :param triangle_id: (H, W) in and out; a triangle's index where it wins.
+    :param weights: (H, W, 2) out; barycentric weights of the triangle's first two corners.
+    :param depth: (H, W) in and out; the larger wins. Start with -inf.
+    """
+    height, width = triangle_id.shape
+    for t in range(triangles.shape[0]):
+        a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+        ax, ay, bx, by = points[a, 0], points[a, 1], points[b, 0], points[b, 1]
+        cx, cy = points[c, 0], points[c, 1]
+        area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
+        if area == 0.0 or (cull and area > 0.0):
+            continue
+        left = max(int(np.ceil(min(ax, bx, cx))), 0)
+        right = min(int(np.floor(max(ax, bx, cx))), width - 1)
+        top = max(int(np.ceil(min(ay, by, cy))), 0)
+        bottom = min(int(np.floor(max(ay, by, cy))), height - 1)
+        scale = 1.0 / area
+        for y in range(top, bottom + 1):
+            for x in range(left, right + 1):
+                wa = ((bx - x) * (cy - y) - (by - y) * (cx - x)) * scale
+                wb = ((cx - x) * (ay - y) - (cy - y) * (ax - x)) * scale
+                wc = 1.0 - wa - wb
+                if wa < -1e-6 or wb < -1e-6 or wc < -1e-6:
+                    continue
+                z = wa * points[a, 2] + wb * points[b, 2] + wc * points[c, 2]
+                if z > depth[y, x]:
+                    depth[y, x] = z
+                    triangle_id[y, x] = t
+                    weights[y, x, 0] = wa
+                    weights[y, x, 1] = wb
+
+
+@njit(cache=True, fastmath=True)
+def interpolate(
+    values: Array, triangles: Indices, triangle_id: Indices, weights: Array, out: Array
+) -> None:
+    """Carry vertex values (V, C) to the pixels that `rasterize` covered; others stay as in `out`."""
+    height, width, channels = out.shape
+    for y in range(height):
+        for x in range(width):
+            t = triangle_id[y, x]
+            if t < 0:
+                continue
+            a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+            wa, wb = weights[y, x, 0], weights[y, x, 1]
+            wc = 1.0 - wa - wb
+            for k in range(channels):
+                out[y, x, k] = wa * values[a, k] + wb * values[b, k] + wc * values[c, k]

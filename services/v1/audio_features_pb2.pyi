@@ -1,0 +1,44 @@
+from google.protobuf import empty_pb2 as _empty_pb2
+from talkingface.v1 import stage_pb2 as _stage_pb2
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class ExtractRequest(_message.Message):
+    __slots__ = ("config", "audio", "end")
+    CONFIG_FIELD_NUMBER: _ClassVar[int]
+    AUDIO_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    config: ExtractConfig
+    audio: bytes
+    end: _empty_pb2.Empty
+    def __init__(self, config: _Optional[_Union[ExtractConfig, _Mapping]] = ..., audio: _Optional[bytes] = ..., end: _Optional[_Union[_empty_pb2.Empty, _Mapping]] = ...) -> None: ...
+
+class ExtractConfig(_message.Message):
+    __slots__ = ("session_id",)
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    def __init__(self, session_id: _Optional[str] = ...) -> None: ...
+
+class ExtractResponse(_message.Message):
+    __slots__ = ("started", "features")
+    STARTED_FIELD_NUMBER: _ClassVar[int]
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
+    started: _stage_pb2.StageInfo
+    features: AudioFeatures
+    def __init__(self, started: _Optional[_Union[_stage_pb2.StageInfo, _Mapping]] = ..., features: _Optional[_Union[AudioFeatures, _Mapping]] = ...) -> None: ...
+
+class AudioFeatures(_message.Message):
+    __slots__ = ("first_row", "rows", "embedding", "prosody")
+    FIRST_ROW_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDING_FIELD_NUMBER: _ClassVar[int]
+    PROSODY_FIELD_NUMBER: _ClassVar[int]
+    first_row: int
+    rows: int
+    embedding: bytes
+    prosody: bytes
+    def __init__(self, first_row: _Optional[int] = ..., rows: _Optional[int] = ..., embedding: _Optional[bytes] = ..., prosody: _Optional[bytes] = ...) -> None: ...

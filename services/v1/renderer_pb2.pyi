@@ -1,0 +1,80 @@
+from google.protobuf import empty_pb2 as _empty_pb2
+from talkingface.v1 import media_pb2 as _media_pb2
+from talkingface.v1 import motion_gen_pb2 as _motion_gen_pb2
+from talkingface.v1 import stage_pb2 as _stage_pb2
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class PreparePortraitRequest(_message.Message):
+    __slots__ = ("data",)
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    def __init__(self, data: _Optional[bytes] = ...) -> None: ...
+
+class PreparePortraitResponse(_message.Message):
+    __slots__ = ("portrait",)
+    PORTRAIT_FIELD_NUMBER: _ClassVar[int]
+    portrait: Portrait
+    def __init__(self, portrait: _Optional[_Union[Portrait, _Mapping]] = ...) -> None: ...
+
+class Portrait(_message.Message):
+    __slots__ = ("handle", "width", "height", "face", "yaw")
+    HANDLE_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    FACE_FIELD_NUMBER: _ClassVar[int]
+    YAW_FIELD_NUMBER: _ClassVar[int]
+    handle: str
+    width: int
+    height: int
+    face: Box
+    yaw: float
+    def __init__(self, handle: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., face: _Optional[_Union[Box, _Mapping]] = ..., yaw: _Optional[float] = ...) -> None: ...
+
+class Box(_message.Message):
+    __slots__ = ("left", "top", "width", "height")
+    LEFT_FIELD_NUMBER: _ClassVar[int]
+    TOP_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    left: float
+    top: float
+    width: float
+    height: float
+    def __init__(self, left: _Optional[float] = ..., top: _Optional[float] = ..., width: _Optional[float] = ..., height: _Optional[float] = ...) -> None: ...
+
+class RenderRequest(_message.Message):
+    __slots__ = ("config", "motion", "end")
+    CONFIG_FIELD_NUMBER: _ClassVar[int]
+    MOTION_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    config: RenderConfig
+    motion: _motion_gen_pb2.MotionChunk
+    end: _empty_pb2.Empty
+    def __init__(self, config: _Optional[_Union[RenderConfig, _Mapping]] = ..., motion: _Optional[_Union[_motion_gen_pb2.MotionChunk, _Mapping]] = ..., end: _Optional[_Union[_empty_pb2.Empty, _Mapping]] = ...) -> None: ...
+
+class RenderConfig(_message.Message):
+    __slots__ = ("session_id", "portrait_handle", "codec", "quality", "keyframe_interval")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    PORTRAIT_HANDLE_FIELD_NUMBER: _ClassVar[int]
+    CODEC_FIELD_NUMBER: _ClassVar[int]
+    QUALITY_FIELD_NUMBER: _ClassVar[int]
+    KEYFRAME_INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    portrait_handle: str
+    codec: _media_pb2.VideoCodec
+    quality: int
+    keyframe_interval: int
+    def __init__(self, session_id: _Optional[str] = ..., portrait_handle: _Optional[str] = ..., codec: _Optional[_Union[_media_pb2.VideoCodec, str]] = ..., quality: _Optional[int] = ..., keyframe_interval: _Optional[int] = ...) -> None: ...
+
+class RenderResponse(_message.Message):
+    __slots__ = ("started", "frame")
+    STARTED_FIELD_NUMBER: _ClassVar[int]
+    FRAME_FIELD_NUMBER: _ClassVar[int]
+    started: _stage_pb2.StageInfo
+    frame: _media_pb2.EncodedFrame
+    def __init__(self, started: _Optional[_Union[_stage_pb2.StageInfo, _Mapping]] = ..., frame: _Optional[_Union[_media_pb2.EncodedFrame, _Mapping]] = ...) -> None: ...

@@ -1,0 +1,19 @@
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Optional as _Optional
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class StageInfo(_message.Message):
+    __slots__ = ("stage", "version", "model", "look_ahead_ms", "replica")
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    LOOK_AHEAD_MS_FIELD_NUMBER: _ClassVar[int]
+    REPLICA_FIELD_NUMBER: _ClassVar[int]
+    stage: str
+    version: str
+    model: str
+    look_ahead_ms: int
+    replica: str
+    def __init__(self, stage: _Optional[str] = ..., version: _Optional[str] = ..., model: _Optional[str] = ..., look_ahead_ms: _Optional[int] = ..., replica: _Optional[str] = ...) -> None: ...
