@@ -1,0 +1,219 @@
+"""A client's portrait, analysed once: the face found, framed to 512x512, measured and cut out.
+
+`FaceAnalyser.analyse` is the whole way from the bytes of a file; its parts are usable alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from talkingface.renderer import matting
+from talkingface.renderer.face_detection import Detection, FaceDetector, box_overlap
+from talkingface.renderer.face_landmarks import FaceMesher, Mesh
+from talkingface.renderer.fetch_assets import MODEL_DIR, require_models
+from talkingface.renderer.portrait_errors import FaceError, PortraitReason
+from talkingface.renderer.portrait_image import decode
+
+Array = NDArray[np.float32]
+Image = NDArray[np.uint8]
+
+FRAME = 512
+FACE_SHARE = 0.5  # the face's larger side over the frame's, where the photo leaves room for it
+MAX_FACE_SHARE = 0.64  # ... and at most, to stay inside a tightly cut photo
+FACE_HEIGHT = 0.49  # height of the face's centre in the frame
+MIN_FACE = 64  # pixels, larger side of the face in the photo
+MAX_YAW = 45.0  # degrees
+MIN_BRIGHTNESS = 32  # 95th percentile of the face's luma, 0..255
+SIDE_FACE = 0.5  # a second face smaller than this share of the largest is background, not company
+MIN_SCORE = 0.5  # the mesh's own confidence that it looks at a face
+
+
+@dataclass(frozen=True)
+class AnalysedPortrait:
+    """What the renderer needs to know of a portrait; pixels of the frame unless said otherwise."""
+
+    frame: Image  # (512, 512, 3) RGB
+    landmarks: Array  # (478, 3); z in pixels, too, growing away from the viewer
+    matte: Array  # (512, 512) opacity of the person, 0..1
+    background: Image  # (512, 512, 3) RGB, the person removed
+    pad_mask: Array  # (512, 512), 1 where the frame reaches beyond the photo
+    to_photo: Array  # (2, 3): frame pixel -> pixel of the upright photo
+    photo_size: tuple[int, int]  # width, height of the upright photo
+    rotation: tuple[float, float, float]  # pitch, yaw, roll in degrees, signs as in a motion frame
+
+
+def head_rotation(landmarks: Array) -> tuple[float, float, float]:
+    """Pitch, yaw and roll in degrees from landmarks (478, 3), to a few degrees.
+
+    Signs as in `common.motion`: yaw > 0 looks to the viewer's right, pitch > 0 up, roll > 0 is
+    clockwise. From the ear-to-ear line and the line from forehead to chin.
+    """
+    across = landmarks[454] - landmarks[234]
+    down = landmarks[152] - landmarks[10]
+    yaw = np.degrees(np.arctan2(across[2], np.hypot(across[0], across[1])))
+    pitch = np.degrees(np.arctan2(-down[2], np.hypot(down[0], down[1])))
+    eyes = landmarks[263] - landmarks[33]
+    return float(pitch), float(yaw), float(np.degrees(np.arctan2(eyes[1], eyes[0])))
+
+
+class FaceAnalyser:
+    """Detector, mesh and matte together. Loading takes about a second, so keep it; thread-safe."""
+
+    def __init__(self, models: Path = MODEL_DIR) -> None:
+        """:raises AssetError: the networks have not been fetched (`fetch_assets`)."""
+        folder = require_models(models)
+        self._detector = FaceDetector(folder)
+        self._mesher = FaceMesher(folder)
+        self._matter = matting.PersonMatter(folder)
+
+    def faces(self, image: Image) -> list[Mesh]:
+        """All faces in (H, W, 3) RGB, largest first, each confirmed by the mesh network."""
+        found = self._confirm(image, self._detector.coarse(image))
+        return found or self._confirm(image, self._detector.fine(image))
+
+    def landmarks(self, image: Image) -> Array | None:
+        """(478, 3) of the largest face in the pixels of the image, or None; no other checks."""
+        found = self.faces(image)
+        return found[0].points if found else None
+
+    def _confirm(self, image: Image, detections: list[Detection]) -> list[Mesh]:
+        meshes: list[Mesh] = []
+        for detection in sorted(detections, key=lambda d: -d.score):
+            mesh = self._mesher(image, detection.box, detection.eyes)
+            agrees = box_overlap(mesh.box, detection.box) > 0.3
+            fresh = all(box_overlap(mesh.box, other.box) < 0.3 for other in meshes)
+            if mesh.score >= MIN_SCORE and agrees and fresh:
+                meshes.append(mesh)
+        return sorted(meshes, key=lambda m: -m.size)
+
+    def matte(self, frame: Image) -> Array:
+        """Opacity 0..1 of the person in a square frame: (H, W)."""
+        return self._matter(frame)
+
+    def analyse(self, content: bytes) -> AnalysedPortrait:
+        """Analyse a picture file.
+
+        :raises ImageError: the bytes are no usable picture.
+        :raises FaceError: NO_FACE, SEVERAL_FACES, FACE_TOO_SMALL, FACE_TURNED or TOO_DARK.
+        """
+        photo = decode(content)
+        height, width = photo.shape[:2]
+        face = _choose(self.faces(photo), width, height)
+        _check(photo, face)
+        to_photo = frame_square(face.box, width, height)
+        frame, pad_mask = cut_frame(photo, to_photo)
+        scale = to_photo[0, 0]
+        landmarks = (face.points - np.append(to_photo[:, 2], 0)) / scale
+        matte = self._matter(frame)
+        return AnalysedPortrait(
+            frame=frame,
+            landmarks=landmarks.astype(np.float32),
+            matte=matte,
+            background=matting.inpaint_background(frame, matte, pad_mask),
+            pad_mask=pad_mask,
+            to_photo=to_photo,
+            photo_size=(width, height),
+            rotation=head_rotation(face.points),
+        )
+
+
+def _choose(faces: list[Mesh], width: int, height: int) -> Mesh:
+    if not faces:
+        raise FaceError(
+            PortraitReason.NO_FACE,
+            f"no face was found in the picture of {width}x{height} pixels",
+            width=width,
+            height=height,
+        )
+    company = [face for face in faces if face.size >= SIDE_FACE * faces[0].size]
+    if len(company) > 1:
+        boxes = [[round(v) for v in face.box] for face in company]
+        raise FaceError(
+            PortraitReason.SEVERAL_FACES,
+            f"{len(company)} faces of similar size were found, one is needed",
+            count=len(company),
+            boxes=boxes,
+        )
+    return faces[0]
+
+
+def _check(photo: Image, face: Mesh) -> None:
+    if face.size < MIN_FACE:
+        raise FaceError(
+            PortraitReason.FACE_TOO_SMALL,
+            f"the face is {face.size:.0f} pixels high, at least {MIN_FACE} are needed",
+            pixels=round(face.size),
+            needed=MIN_FACE,
+        )
+    _, yaw, _ = head_rotation(face.points)
+    if abs(yaw) > MAX_YAW:
+        raise FaceError(
+            PortraitReason.FACE_TURNED,
+            f"the face is turned sideways by {abs(yaw):.0f} degrees, at most {MAX_YAW:.0f} work",
+            yaw=round(yaw, 1),
+        )
+    x0, y0, x1, y1 = (round(v) for v in face.box)
+    skin = photo[max(y0, 0) : max(y1, 1), max(x0, 0) : max(x1, 1)]
+    luma = cv2.cvtColor(skin, cv2.COLOR_RGB2GRAY)
+    brightness = float(np.percentile(luma, 95))
+    if brightness < MIN_BRIGHTNESS:
+        raise FaceError(
+            PortraitReason.TOO_DARK,
+            f"the face is too dark: its bright parts reach {brightness:.0f} of 255, "
+            f"{MIN_BRIGHTNESS} are needed",
+            brightness=round(brightness),
+        )
+
+
+def frame_square(box: tuple[float, float, float, float], width: int, height: int) -> Array:
+    """Where the 512x512 frame lies in the photo: (2, 3), frame pixel -> photo pixel.
+
+    A square around the face's box (x0, y0, x1, y1); in a tightly cut photo it is made smaller,
+    down to `MAX_FACE_SHARE`, and moved by up to 8 % of its side to leave the photo less.
+    """
+    face = max(box[2] - box[0], box[3] - box[1])
+    side = min(face / FACE_SHARE, max(face / MAX_FACE_SHARE, min(width, height)))
+    origin = []
+    for low, high, share, limit in (
+        (box[0], box[2], 0.5, width),
+        (box[1], box[3], FACE_HEIGHT, height),
+    ):
+        wanted = (low + high) / 2 - share * side
+        inside = np.clip(wanted, 0, limit - side) if side <= limit else (limit - side) / 2
+        origin.append(float(np.clip(inside, wanted - 0.08 * side, wanted + 0.08 * side)))
+    scale = side / FRAME
+    return np.array([[scale, 0, origin[0]], [0, scale, origin[1]]], np.float32)
+
+
+def cut_frame(photo: Image, to_photo: Array) -> tuple[Image, Array]:
+    """The frame (512, 512, 3) and its pad mask (512, 512), 1 where it reaches beyond the photo.
+
+    Beyond the photo its mirror image fades into a smooth continuation, so that neither a streak
+    nor a second head shows.
+    """
+    scale, (x0, y0) = float(to_photo[0, 0]), to_photo[:, 2]
+    if scale > 1:  # reduce by averaging first: warpAffine only samples
+        photo = cv2.resize(photo, None, fx=1 / scale, fy=1 / scale, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+        x0, y0 = x0 / scale, y0 / scale
+        scale = 1.0
+    height, width = photo.shape[:2]
+    matrix = np.array([[scale, 0, x0], [0, scale, y0]], np.float32)
+    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    size = (FRAME, FRAME)
+    frame = cv2.warpAffine(photo, matrix, size, flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+    # Distance beyond the photo in frame pixels.
+    grid = np.arange(FRAME, dtype=np.float32) * scale
+    beyond_x = np.maximum(np.maximum(-(grid + x0), grid + x0 - (width - 1)), 0) / scale
+    beyond_y = np.maximum(np.maximum(-(grid + y0), grid + y0 - (height - 1)), 0) / scale
+    distance = np.maximum(beyond_x[None, :], beyond_y[:, None])
+    pad_mask = (distance > 0.5).astype(np.float32)
+    if pad_mask.any():
+        smooth = matting.push_pull(frame.astype(np.float32), 1 - pad_mask)
+        smooth = cv2.GaussianBlur(smooth, (0, 0), 6)
+        mix = np.clip(distance / 40, 0, 1)[..., None]
+        frame = np.clip(frame * (1 - mix) + smooth * mix + 0.5, 0, 255).astype(np.uint8)
+    return frame, pad_mask  # type: ignore[return-value]

@@ -1,0 +1,173 @@
+"""Face detection with BlazeFace (Bazarevsky et al. 2019, arXiv 1907.05047).
+
+Two networks of MediaPipe: the short-range one sees faces of about 15 % of the picture and more,
+the full-range one smaller faces. Both look at the whole picture first. If nothing is found, the
+picture is searched again with a wide border, for faces that fill it, and in overlapping tiles,
+for faces that are small in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from talkingface.renderer.tflite_graph import Runner
+
+Array = NDArray[np.float32]
+Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Detection:
+    """A face: box (x0, y0, x1, y1), both eyes (2, 2) as a viewer sees them from left to right
+    (image pixels), and score 0..1."""
+
+    box: tuple[float, float, float, float]
+    eyes: Array
+    score: float
+
+    @property
+    def size(self) -> float:
+        """The larger side of the box in pixels."""
+        return max(self.box[2] - self.box[0], self.box[3] - self.box[1])
+
+
+def box_overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
+    """Intersection over the smaller area of two boxes (x0, y0, x1, y1), 0..1."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    smaller = min((a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1]))
+    return width * height / max(smaller, 1e-9)
+
+
+def _anchors(input_size: int, strides: list[tuple[int, int]]) -> Array:
+    """Anchor centres in [0, 1], (n, 2), for layers of (stride, anchors a cell)."""
+    layers = []
+    for stride, count in strides:
+        centres = (np.arange(input_size // stride, dtype=np.float32) + 0.5) * stride / input_size
+        grid = np.stack(np.meshgrid(centres, centres), -1).reshape(-1, 1, 2)
+        layers.append(np.repeat(grid, count, 1).reshape(-1, 2))
+    return np.concatenate(layers)
+
+
+class _BlazeFace:
+    """One detector network; `strides` as in `_anchors`."""
+
+    def __init__(self, path: Path, size: int, strides: list[tuple[int, int]]) -> None:
+        self._run, self._size = Runner(path.read_bytes()), size
+        self._anchors = _anchors(size, strides)
+
+    def __call__(self, image: Image, square: tuple[float, float, float]) -> list[Detection]:
+        """Faces in the square (x0, y0, side) of the image, which may reach beyond it."""
+        x0, y0, side = square
+        scale = self._size / side
+        matrix = np.float32([[scale, 0, -x0 * scale], [0, scale, -y0 * scale]])
+        patch = cv2.warpAffine(image, matrix, (self._size, self._size), flags=cv2.INTER_LINEAR)
+        regression, logits = self._run(patch[None].astype(np.float32) / 127.5 - 1)
+        scores = 1 / (1 + np.exp(-np.clip(logits[0, :, 0], -80, 80)))
+        found = []
+        for i in np.flatnonzero(scores > 0.5):
+            values = regression[0, i].reshape(-1, 2) / self._size
+            values[[0, *range(2, 8)]] += self._anchors[i]
+            centre, extent = values[0], values[1]
+            points = np.array([x0, y0]) + side * np.stack(
+                [centre - extent / 2, centre + extent / 2]
+            )
+            eyes = (np.array([x0, y0]) + side * values[2:4]).astype(np.float32)
+            box = (
+                float(points[0, 0]),
+                float(points[0, 1]),
+                float(points[1, 0]),
+                float(points[1, 1]),
+            )
+            found.append(Detection(box, eyes, float(scores[i])))
+        return found
+
+
+def suppress(detections: list[Detection], overlap: float = 0.4) -> list[Detection]:
+    """The best-scored detection of every group of overlapping ones, best first."""
+    kept: list[Detection] = []
+    for candidate in sorted(detections, key=lambda d: -d.score):
+        if all(box_overlap(candidate.box, other.box) < overlap for other in kept):
+            kept.append(candidate)
+    return kept
+
+
+def _tiles(width: int, height: int, side: float) -> Iterator[tuple[float, float, float]]:
+    """Squares of `side` that cover the picture and overlap by half."""
+    for y in np.arange(0, max(height - side / 2, 1), side / 2):
+        for x in np.arange(0, max(width - side / 2, 1), side / 2):
+            yield float(x), float(y), side
+
+
+class FaceDetector:
+    """Both detectors and the search over scales."""
+
+    def __init__(self, folder: Path) -> None:
+        """:param folder: holds MediaPipe's two `face_detection_*.tflite` files."""
+        self._short = _BlazeFace(
+            folder / "face_detection_short_range.tflite", 128, [(8, 2), (16, 6)]
+        )
+        self._full = _BlazeFace(folder / "face_detection_full_range_sparse.tflite", 192, [(4, 1)])
+
+    def coarse(self, image: Image) -> list[Detection]:
+        """Faces seen at the scale of the whole picture, and at half of it (very large faces).
+
+        :param image: (H, W, 3) RGB.
+        """
+        height, width = image.shape[:2]
+        side = max(width, height)
+        found = []
+        for share in (1.0, 1.6):
+            square = ((width - side * share) / 2, (height - side * share) / 2, side * share)
+            small = _shrink(image, side * share, 384)
+            found += _scaled(self._short, image, small, square)
+            found += _scaled(self._full, image, small, square)
+        return suppress(found)
+
+    def fine(self, image: Image) -> list[Detection]:
+        """Faces seen in tiles of a half, a quarter and an eighth of the larger side.
+
+        Stops at the first size that shows any.
+        """
+        height, width = image.shape[:2]
+        for parts in (2, 4, 8):
+            side = max(width, height) / parts
+            if side < 96:
+                break
+            small = _shrink(image, side, 384)
+            tiles = list(_tiles(width, height, side))
+            found = [d for t in tiles for d in _scaled(self._full, image, small, t)]
+            if found := suppress(found):
+                return found
+        return []
+
+
+def _shrink(image: Image, side: float, target: int) -> Image:
+    """The image reduced by area averaging so that `side` pixels become `target` at most."""
+    scale = min(1.0, target / side)
+    if scale == 1.0:
+        return image
+    return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
+
+
+def _scaled(
+    network: _BlazeFace, image: Image, small: Image, square: tuple[float, float, float]
+) -> list[Detection]:
+    """Detect in a reduced copy, with `square` and the result in the pixels of the image."""
+    scale = small.shape[1] / image.shape[1]
+    x, y, side = square
+    return [
+        Detection(
+            (d.box[0] / scale, d.box[1] / scale, d.box[2] / scale, d.box[3] / scale),
+            d.eyes / np.float32(scale),
+            d.score,
+        )
+        for d in network(small, (x * scale, y * scale, side * scale))
+    ]

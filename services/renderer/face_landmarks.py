@@ -1,0 +1,154 @@
+"""478 facial landmarks with irises: MediaPipe's attention mesh (Grishchenko et al. 2020,
+arXiv 2006.10962).
+
+The network looks at the upright face in 192 px. Its trunk gives a coarse mesh of 468 points and a
+feature map; from that map, cut out around lips and eyes of the coarse mesh, three heads give the
+precise lips, lids, brows and irises. Cutting out is done here (`_region_matrix`, `_sample`),
+because the stock runtime lacks those operators.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from talkingface.renderer.tflite_graph import TfliteGraph
+
+Array = NDArray[np.float32]
+Image = NDArray[np.uint8]
+
+LANDMARKS = 478
+_INPUT = 192
+_MAP_STRIDE = 4  # pixels of the input a cell of the feature map
+_ROI_MARGIN = 1.5  # side of the region looked at, over the face's larger side
+_EYE_CORNERS = (33, 263)  # outer corners, from the viewer's left to right
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """Landmarks (478, 3) in image pixels, z relative and growing away from the viewer, with the
+    network's score 0..1 that this is a face."""
+
+    points: Array
+    score: float
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """The face oval's bounds (x0, y0, x1, y1): forehead to chin, ear to ear."""
+        (x0, y0), (x1, y1) = self.points[:, :2].min(0), self.points[:, :2].max(0)
+        return float(x0), float(y0), float(x1), float(y1)
+
+    @property
+    def size(self) -> float:
+        """The larger side of the box in pixels."""
+        x0, y0, x1, y1 = self.box
+        return max(x1 - x0, y1 - y0)
+
+
+class FaceMesher:
+    """The attention mesh."""
+
+    def __init__(self, folder: Path) -> None:
+        """:param folder: holds `face_landmark_with_attention.tflite`."""
+        graph = TfliteGraph(folder / "face_landmark_with_attention.tflite")
+        self._trunk = graph.cut(["input_1"], ["output_mesh", "p_re_lu_3", "conv_faceflag"])
+        crops = [f"transform_tensor_bilinear_v2{suffix}" for suffix in ("", "_1", "_2")]
+        heads = ["lips", "left_eye", "left_iris", "right_eye", "right_iris"]
+        self._heads = graph.cut(crops, [f"conv_{name}" for name in heads])
+        matrices = [f"landmarks_to_transform_matrix_v2{suffix}" for suffix in ("", "_1", "_2")]
+        self._regions = [graph.custom_options(name) for name in matrices]
+
+    def __call__(self, image: Image, box: tuple[float, float, float, float], eyes: Array) -> Mesh:
+        """The mesh of the face in `box` whose eyes lie at `eyes` (2, 2), image pixels.
+
+        The first look takes its region from the detector, the second from the first one's mesh,
+        so that the result hardly depends on the detector.
+        """
+        mesh = self._look(image, box, eyes)
+        return self._look(image, mesh.box, mesh.points[list(_EYE_CORNERS), :2])
+
+    def _look(self, image: Image, box: tuple[float, float, float, float], eyes: Array) -> Mesh:
+        centre = np.array([box[0] + box[2], box[1] + box[3]]) / 2
+        side = max(box[2] - box[0], box[3] - box[1]) * _ROI_MARGIN
+        across = eyes[1] - eyes[0]
+        angle = np.arctan2(across[1], across[0])
+        axis = np.array([np.cos(angle), np.sin(angle)]) * side / _INPUT
+        # Input pixel -> image pixel: a turn and a scale about the centre of the region.
+        linear = np.array([[axis[0], -axis[1]], [axis[1], axis[0]]])
+        to_image = np.column_stack([linear, centre - linear @ np.full(2, _INPUT / 2)])
+        patch = _cut_out(image, to_image, _INPUT)
+        mesh, features, flag = self._trunk(patch[None].astype(np.float32) / 255)
+        points = np.zeros((LANDMARKS, 3), np.float32)
+        points[:468] = mesh.reshape(468, 3)
+        coarse = points[:468] / _MAP_STRIDE
+        matrices = [_region_matrix(coarse, options) for options in self._regions]
+        parts = self._heads(*(_sample(features[0], m)[None] for m in matrices))
+        for part, region, first_iris in ((0, 0, None), (1, 1, 468), (3, 2, 473)):
+            indices = self._regions[region]["subset_idxs"]
+            points[indices, :2] = _to_input(parts[part], matrices[region])
+            if first_iris is not None:
+                iris = slice(first_iris, first_iris + 5)
+                points[iris, :2] = _to_input(parts[part + 1], matrices[region])
+                points[iris, 2] = points[indices[:16], 2].mean()
+        points[:, :2] = points[:, :2] @ to_image[:, :2].T + to_image[:, 2]
+        points[:, 2] *= side / _INPUT
+        score = 1 / (1 + np.exp(-np.clip(float(flag.squeeze()), -80, 80)))
+        return Mesh(points, float(score))
+
+
+def _cut_out(image: Image, to_image: NDArray[np.float64], size: int) -> Image:
+    """The patch (size, size, 3) whose pixels lie in the image at `to_image` (2, 3); a strongly
+    reduced patch is averaged, not sampled."""
+    step = float(np.hypot(*to_image[:, 0]))
+    if step > 2:
+        scale = 1.5 / step
+        image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+        to_image = to_image * scale
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(image, to_image, (size, size), flags=flags)  # type: ignore[return-value]
+
+
+def _region_matrix(coarse: Array, options: dict[str, object]) -> Array:
+    """Cell of a region's 16x16 crop -> cell of the feature map, (2, 3).
+
+    The crop is the bounding box of the region's points, turned so that the line between the two
+    reference points lies level, and widened.
+
+    :param coarse: (468, 3) mesh in cells of the feature map.
+    """
+    first, last = coarse[options["left_rotation_idx"]], coarse[options["right_rotation_idx"]]  # type: ignore[index]
+    angle = np.arctan2(last[1] - first[1], last[0] - first[0])
+    cos, sin = np.cos(angle), np.sin(angle)
+    turn = np.array([[cos, -sin], [sin, cos]])
+    level = coarse[options["subset_idxs"], :2] @ turn  # type: ignore[index]
+    low, high = level.min(0), level.max(0)
+    size = np.array([options["output_width"], options["output_height"]], np.float64)
+    step = (high - low) * np.array([options["scale_x"], options["scale_y"]]) / size
+    linear = turn * step
+    return np.column_stack([linear, turn @ ((low + high) / 2) - linear @ (size / 2)])  # type: ignore[return-value]
+
+
+def _sample(features: Array, matrix: Array, size: int = 16) -> Array:
+    """The feature map (H, W, C) at the cells of a crop: (size, size, C), zero outside.
+
+    Cell centres lie at half numbers, hence the shifts by a half.
+    """
+    cells = np.stack(np.meshgrid(np.arange(size), np.arange(size)), -1) + 0.5
+    at = cells @ matrix[:, :2].T + matrix[:, 2] - 0.5
+    height, width = features.shape[:2]
+    inside = ((at >= 0) & (at <= [width - 1, height - 1])).all(-1)
+    low = np.clip(np.floor(at).astype(int), 0, [width - 2, height - 2])
+    (fx, fy), x, y = np.moveaxis(at - low, -1, 0)[..., None], low[..., 0], low[..., 1]
+    upper = features[y, x] * (1 - fx) + features[y, x + 1] * fx
+    lower = features[y + 1, x] * (1 - fx) + features[y + 1, x + 1] * fx
+    result: Array = np.where(inside[..., None], upper * (1 - fy) + lower * fy, 0)
+    return result
+
+
+def _to_input(head: Array, matrix: Array) -> Array:
+    """A head's points (1, 1, 1, 2 n), in input pixels of its crop, to input pixels: (n, 2)."""
+    points: Array = head.reshape(-1, 2) @ matrix[:, :2].T + matrix[:, 2] * _MAP_STRIDE
+    return points

@@ -1,0 +1,119 @@
+"""Person matte and the background behind the person."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from talkingface.renderer.tflite_graph import TfliteGraph
+
+Array = NDArray[np.float32]
+Image = NDArray[np.uint8]
+
+_INPUT = 256
+_PLATE = 256  # working size of the background plate
+
+
+class PersonMatter:
+    """MediaPipe's selfie segmentation (general model), its edge refined on the picture."""
+
+    def __init__(self, folder: Path) -> None:
+        """:param folder: holds `selfie_segmentation.tflite`."""
+        graph = TfliteGraph(folder / "selfie_segmentation.tflite")
+        self._kernel = graph.constant("segment/Kernel_dequantize")[0]
+        self._bias = graph.constant("segment/Bias_dequantize")
+        self._run = graph.cut(["input_1"], ["add_13__xeno_compat__1"])
+
+    def __call__(self, frame: Image) -> Array:
+        """Opacity 0..1 of the person, (H, W), for a square frame (H, W, 3) RGB."""
+        small = cv2.resize(frame, (_INPUT, _INPUT), interpolation=cv2.INTER_AREA)
+        (features,) = self._run(small[None].astype(np.float32) / 255)
+        # The last layer, a 2x2 transposed convolution with stride 2, is an operator of
+        # MediaPipe's own: each cell yields a block of 2x2 logits.
+        blocks = np.einsum("ijc,abc->iajb", features[0], self._kernel)
+        logits = blocks.reshape(_INPUT, _INPUT) + self._bias
+        coarse = (1 / (1 + np.exp(-np.clip(logits, -80, 80)))).astype(np.float32)
+        coarse = cv2.resize(coarse, frame.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+        refined = guided_filter(frame.astype(np.float32) / 255, np.clip(coarse, 0, 1), 8, 1e-4)
+        # Full inside and empty outside; only the band between follows the picture.
+        return np.clip((refined - 0.08) / 0.84, 0, 1)  # type: ignore[no-any-return]
+
+
+def guided_filter(guide: Array, values: Array, radius: int, epsilon: float) -> Array:
+    """Edge-aware smoothing of `values` (H, W) along the colours of `guide` (H, W, 3).
+
+    He, Sun, Tang 2013, "Guided image filtering": in every window the result is an affine function
+    of the colour.
+    """
+
+    def mean(array: Array) -> Array:
+        return cv2.blur(array, (2 * radius + 1,) * 2, borderType=cv2.BORDER_REFLECT)  # type: ignore[return-value]
+
+    mean_guide, mean_values = mean(guide), mean(values)
+    covariance = mean(guide * values[..., None]) - mean_guide * mean_values[..., None]
+    # Upper triangle of the colours' 3x3 covariance in every window.
+    pairs = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
+    products = np.stack([guide[..., a] * guide[..., b] for a, b in pairs], -1)
+    means = np.stack([mean_guide[..., a] * mean_guide[..., b] for a, b in pairs], -1)
+    triangle = np.concatenate([mean(products[..., :3]), mean(products[..., 3:])], -1) - means
+    rr, rg, rb, gg, gb, bb = np.moveaxis(triangle, -1, 0)
+    rr, gg, bb = rr + epsilon, gg + epsilon, bb + epsilon
+    # Inverse of the symmetric matrix by cofactors.
+    c00, c01, c02 = gg * bb - gb * gb, gb * rb - rg * bb, rg * gb - gg * rb
+    c11, c12, c22 = rr * bb - rb * rb, rg * rb - rr * gb, rr * gg - rg * rg
+    determinant = rr * c00 + rg * c01 + rb * c02
+    r, g, b = np.moveaxis(covariance, -1, 0)
+    slope = np.stack(
+        [c00 * r + c01 * g + c02 * b, c01 * r + c11 * g + c12 * b, c02 * r + c12 * g + c22 * b], -1
+    )
+    slope /= determinant[..., None]
+    offset = mean_values - (slope * mean_guide).sum(-1)
+    return (mean(slope) * guide).sum(-1) + mean(offset)  # type: ignore[no-any-return]
+
+
+def push_pull(image: Array, weight: Array) -> Array:
+    """Fill where `weight` (H, W) is 0 from where it is 1, smoothly and over any distance.
+
+    Gortler et al. 1996, "The lumigraph": weighted averages on a pyramid, then back up, each level
+    taking from the coarser one what it lacks.
+
+    :param image: (H, W, 3), sides powers of two.
+    """
+    if min(image.shape[:2]) <= 1:
+        return image
+    size = (image.shape[1] // 2, image.shape[0] // 2)
+    half = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
+    colour = cv2.resize(image * weight[..., None], size, interpolation=cv2.INTER_AREA)
+    colour = colour / np.maximum(half, 1e-6)[..., None]
+    coarse = push_pull(colour, np.minimum(half * 4, 1))
+    up = cv2.resize(coarse, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    return image * weight[..., None] + up * (1 - weight[..., None])
+
+
+def inpaint_background(frame: Image, matte: Array, pad_mask: Array) -> Image:
+    """The frame without its person: (H, W, 3).
+
+    Only what lies near the outline is ever uncovered, so the hole is filled smoothly, with the
+    grain of the surroundings laid over it.
+
+    :param matte: (H, W) opacity of the person; :param pad_mask: (H, W), 1 = beyond the photo.
+    """
+    height, width = frame.shape[:2]
+    # Hair and shadow leak beyond the matte: keep clear of it.
+    reach = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (25, 25))
+    person = cv2.dilate((matte > 0.04).astype(np.float32), reach)
+    person = cv2.GaussianBlur(person, (0, 0), 3)
+    known = np.clip(1 - person, 0, 1) * np.where(pad_mask > 0.5, 0.05, 1).astype(np.float32)
+    small = cv2.resize(frame, (_PLATE, _PLATE), interpolation=cv2.INTER_AREA).astype(np.float32)
+    weight = cv2.resize(known, (_PLATE, _PLATE), interpolation=cv2.INTER_AREA)
+    weight = np.where(weight > 0.98, 1, weight * (weight > 0.02)).astype(np.float32)
+    filled = cv2.resize(push_pull(small, weight), (width, height), interpolation=cv2.INTER_CUBIC)
+    grain = frame.astype(np.float32) - cv2.GaussianBlur(frame.astype(np.float32), (0, 0), 2)
+    clear = (person < 0.02) & (pad_mask < 0.5)
+    spread = float(np.sqrt(np.median(grain[clear] ** 2))) if clear.any() else 0.0
+    noise = np.random.default_rng(0).standard_normal((height, width, 1)).astype(np.float32)
+    filled = filled + min(spread, 4.0) * noise
+    mix = person[..., None]
+    return np.clip(filled * mix + frame * (1 - mix) + 0.5, 0, 255).astype(np.uint8)  # type: ignore[no-any-return]
