@@ -1,0 +1,54 @@
+"""What the speech encoder promises to every other part: rates, sizes, look-ahead.
+
+Kept free of heavy imports so that the run-time session needs numpy alone.
+"""
+
+from __future__ import annotations
+
+MODEL_NAME = "speech_encoder"
+
+SAMPLE_RATE = 16_000
+ROW_RATE = 50
+ROW_SAMPLES = SAMPLE_RATE // ROW_RATE
+BLOCK_ROWS = 4
+BLOCK_SAMPLES = BLOCK_ROWS * ROW_SAMPLES
+
+# Row i stands for time i / ROW_RATE and depends on samples below ROW_SAMPLES * i +
+# LOOK_AHEAD_SAMPLES, on none after: 60 ms of network and the right half of a 40 ms window.
+LOOK_AHEAD_SAMPLES = 1280
+LOOK_AHEAD_SECONDS = LOOK_AHEAD_SAMPLES / SAMPLE_RATE
+# The block whose last sample is 1280 * (k + 1) - 1 gives the rows 4k - 3 ... 4k.
+DELAY_ROWS = LOOK_AHEAD_SAMPLES // ROW_SAMPLES - 1
+
+FEATURE_DIM = 128
+SPEECH_DIM = 4
+# What a stream must remember between blocks, as one flat float32 vector; zero at its start.
+STATE_SIZE = 16_660
+VOICE_ACTIVITY, ENERGY, LOG2_F0, VOICING = range(SPEECH_DIM)
+
+# ARPAbet without stress marks (39 phones) after silence: the order of `phone posteriors`.
+PHONES: tuple[str, ...] = (
+    "sil",
+    "aa", "ae", "ah", "ao", "aw", "ay", "eh", "er", "ey", "ih", "iy", "ow", "oy", "uh", "uw",
+    "b", "ch", "d", "dh", "f", "g", "hh", "jh", "k", "l", "m", "n", "ng", "p", "r", "s", "sh",
+    "t", "th", "v", "w", "y", "z", "zh",
+)  # fmt: skip
+PHONE_INDEX = {phone: i for i, phone in enumerate(PHONES)}
+
+# Lips and tongue by rule from the phones (training/articulation.py), each in [0, 1].
+ARTICULATION: tuple[str, ...] = (
+    "lip_closure",
+    "lip_to_teeth",
+    "jaw_opening",
+    "lip_opening",
+    "lip_rounding",
+    "lip_spread",
+    "tongue_tip_up",
+    "tongue_back_up",
+)
+
+# Columns of `features`.
+PHONE_COLUMNS = slice(0, len(PHONES))
+ARTICULATION_COLUMNS = slice(len(PHONES), len(PHONES) + len(ARTICULATION))
+EMBEDDING_COLUMNS = slice(len(PHONES) + len(ARTICULATION), FEATURE_DIM)
+EMBEDDING_DIM = FEATURE_DIM - EMBEDDING_COLUMNS.start
