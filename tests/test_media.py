@@ -1,0 +1,241 @@
+"""Audio in, MP4 out: the orchestrator's media code without a network."""
+
+from __future__ import annotations
+
+import io
+import math
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from talkingface.common.errors import ServiceError
+from talkingface.orchestrator.audio import SAMPLE_RATE, AudioIntake, Resampler, Sound
+from talkingface.orchestrator.audio_file import file_format
+from talkingface.v1 import media_pb2 as media
+
+Array = NDArray[np.float32]
+
+
+def tone(seconds: float, rate: int, channels: int = 1) -> Array:
+    """A gliding tone with some noise: (n, channels)."""
+    t = np.arange(round(seconds * rate)) / rate
+    noise = np.random.default_rng(1).standard_normal(len(t))
+    wave = 0.5 * np.sin(2 * np.pi * (200 * t + 150 * t**2)) + 0.01 * noise
+    return np.repeat(wave[:, None], channels, axis=1).astype(np.float32)
+
+
+# Container, codec and sample format of every kind of file that is taken.
+FILES = {
+    "wav": ("wav", "pcm_s16le", "s16"),
+    "wav-float": ("wav", "pcm_f32le", "flt"),
+    "flac": ("flac", "flac", "s16"),
+    "mp3": ("mp3", "libmp3lame", "s16p"),
+    "opus": ("ogg", "libopus", "s16"),
+    "vorbis": ("ogg", "vorbis", "fltp"),
+}
+
+
+def encode(sound: Array, rate: int, kind: str) -> bytes:
+    """A whole audio file."""
+    container, codec, sample_format = FILES[kind]
+    channels = 2 if codec == "vorbis" else sound.shape[1]  # FFmpeg's Vorbis encoder is stereo only
+    if channels != sound.shape[1]:
+        sound = np.repeat(sound, channels, axis=1)
+    layout = "mono" if channels == 1 else "stereo"
+    options = {"strict": "experimental"} if codec == "vorbis" else {}
+    file = io.BytesIO()
+    with av.open(file, "w", format=container) as out:
+        stream = out.add_stream(codec, rate=rate, layout=layout, options=options)
+        stream.format = sample_format
+        frame = av.AudioFrame.from_ndarray(sound.reshape(1, -1), format="flt", layout=layout)
+        frame.sample_rate = rate
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            out.mux(packet)
+    return file.getvalue()
+
+
+def cut(data: bytes, size: int) -> list[bytes]:
+    return [data[i : i + size] for i in range(0, len(data), size)]
+
+
+def intake(data: bytes, chunk: int = 1 << 20, **audio_format: int) -> tuple[AudioIntake, Sound]:
+    """Everything that `data` decodes to."""
+    taker = AudioIntake(media.AudioFormat(**audio_format))
+    try:
+        sounds = [sound for piece in cut(data, chunk) for sound in taker.push(piece)]
+        sounds += list(taker.end())
+    finally:
+        taker.close()
+    return taker, Sound(
+        np.concatenate([s.original for s in sounds]), np.concatenate([s.voice for s in sounds])
+    )
+
+
+FILE = {"encoding": media.AUDIO_ENCODING_FILE}
+
+
+def pcm(rate: int, channels: int = 1, *, kind: int = media.AUDIO_ENCODING_PCM_F32LE) -> dict:
+    return {"encoding": kind, "sample_rate": rate, "channels": channels}
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 44100, 48000])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_pcm_of_any_rate_becomes_mono_16_khz(rate: int, channels: int) -> None:
+    sound = tone(1.7301, rate, channels)
+    taker, got = intake(sound.tobytes(), **pcm(rate, channels))
+    assert (taker.rate, taker.channels) == (rate, channels)
+    assert len(got.voice) == math.ceil(len(sound) / rate * SAMPLE_RATE)
+    np.testing.assert_array_equal(got.original, sound)
+    expected = tone(1.7301, SAMPLE_RATE)[:, 0]
+    inner = slice(2000, -2000)
+    assert np.corrcoef(got.voice[: len(expected)][inner], expected[inner])[0, 1] > 0.99
+
+
+@pytest.mark.parametrize("kind", FILES)
+@pytest.mark.parametrize("chunk", [61, 4097])
+def test_the_result_does_not_depend_on_the_cut(kind: str, chunk: int) -> None:
+    data = encode(tone(0.6, 48000), 48000, kind)
+    _, whole = intake(data, **FILE)
+    _, pieces = intake(data, chunk, **FILE)
+    np.testing.assert_array_equal(pieces.voice, whole.voice)
+    np.testing.assert_array_equal(pieces.original, whole.original)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 641, 1 << 20])
+def test_pcm_does_not_depend_on_the_cut(chunk: int) -> None:
+    data = (tone(0.5, 44100, 2) * 32767).astype("<i2").tobytes()
+    audio_format = pcm(44100, 2, kind=media.AUDIO_ENCODING_PCM_S16LE)
+    _, whole = intake(data, **audio_format)
+    _, pieces = intake(data, chunk, **audio_format)
+    np.testing.assert_array_equal(pieces.voice, whole.voice)
+
+
+@pytest.mark.parametrize("kind", FILES)
+@pytest.mark.parametrize("rate", [16000, 44100, 48000])
+def test_files_decode_to_their_length_and_sound(kind: str, rate: int) -> None:
+    if kind == "opus" and rate == 44100:
+        rate = 24000  # Opus knows no 44.1 kHz
+    taker, got = intake(encode(tone(2.0, rate), rate, kind), **FILE)
+    # Vorbis and MP3 encoders of FFmpeg add up to two blocks of silence at the end.
+    slack = {"mp3": 0.06, "vorbis": 0.15, "opus": 0.03}.get(kind, 0.0)
+    assert 2.0 <= taker.seconds <= 2.0 + slack
+    assert len(got.voice) == math.ceil(taker.seconds * SAMPLE_RATE)
+    expected = tone(2.0, SAMPLE_RATE)[:, 0]
+    lags = [
+        np.corrcoef(got.voice[4000 + d : 28000 + d], expected[4000:28000])[0, 1]
+        for d in range(-800, 801)
+    ]
+    best = int(np.argmax(lags)) - 800
+    assert max(lags) > 0.98
+    assert abs(best) <= 16, "the sound must not move by more than 1 ms"
+
+
+def test_stereo_keeps_both_channels_and_mixes_the_voice() -> None:
+    sound = tone(0.5, 16000, 2)
+    sound[:, 1] *= -1
+    _, got = intake(sound.tobytes(), **pcm(16000, 2))
+    np.testing.assert_array_equal(got.original, sound)
+    assert np.abs(got.voice).max() < 1e-6
+
+
+def reason_of(data: bytes, chunk: int = 1 << 20, **audio_format: int) -> str:
+    with pytest.raises(ServiceError) as caught:
+        intake(data, chunk, **audio_format)
+    return caught.value.reason
+
+
+NAN = tone(1, 16000).copy()
+NAN[8000] = np.nan
+
+
+@pytest.mark.parametrize(
+    ("data", "audio_format", "reason"),
+    [
+        (b"", pcm(16000), "AUDIO_TOO_SHORT"),
+        (b"", FILE, "AUDIO_TOO_SHORT"),
+        (tone(0.19, 16000).tobytes(), pcm(16000), "AUDIO_TOO_SHORT"),
+        (encode(tone(0.1, 16000), 16000, "wav"), FILE, "AUDIO_TOO_SHORT"),
+        (tone(1, 16000).tobytes()[:-1], pcm(16000), "AUDIO_BROKEN"),
+        (NAN.tobytes(), pcm(16000), "AUDIO_NOT_FINITE"),
+        (encode(NAN, 16000, "wav-float"), FILE, "AUDIO_NOT_FINITE"),
+        ((tone(1, 16000) * 32767).tobytes(), pcm(16000), "AUDIO_BROKEN"),
+        (bytes(16000 * 601 * 2), pcm(16000, kind=media.AUDIO_ENCODING_PCM_S16LE), "AUDIO_TOO_LONG"),
+        (b"RIFF", FILE, "AUDIO_BROKEN"),
+        (b"this is no audio at all" * 100, FILE, "AUDIO_BROKEN"),
+        (b"RIFF\xff\xff\xff\xffWAVE" + bytes(5000), FILE, "AUDIO_BROKEN"),
+        (b"fLaC" + np.random.default_rng(0).bytes(50000), FILE, "AUDIO_BROKEN"),
+        (b"OggS" + np.random.default_rng(0).bytes(50000), FILE, "AUDIO_BROKEN"),
+        (b"ID3" + np.random.default_rng(0).bytes(50000), FILE, "AUDIO_BROKEN"),
+        (b"#EXTM3U\n#EXT-X-VERSION:3\nfile:///etc/passwd\n", FILE, "AUDIO_BROKEN"),
+        (encode(tone(1, 4000), 4000, "wav"), FILE, "AUDIO_BROKEN"),
+    ],
+)
+def test_bad_audio_has_its_reason(data: bytes, audio_format: dict, reason: str) -> None:
+    assert reason_of(data, **audio_format) == reason
+
+
+@pytest.mark.parametrize(
+    "audio_format",
+    [
+        {},
+        {"encoding": media.AUDIO_ENCODING_FILE, "sample_rate": 16000},
+        {"encoding": media.AUDIO_ENCODING_FILE, "channels": 1},
+        pcm(7999),
+        pcm(48001),
+        pcm(16000, 0),
+        pcm(16000, 3),
+    ],
+)
+def test_a_bad_format_names_its_field(audio_format: dict) -> None:
+    with pytest.raises(ServiceError) as caught:
+        AudioIntake(media.AudioFormat(**audio_format))
+    assert caught.value.reason == "FIELD_INVALID"
+    assert all(path.startswith("config.audio.") for path in caught.value.field_violations)
+
+
+def test_a_file_that_unpacks_to_hours_is_refused_early() -> None:
+    silence = np.zeros((30 * 60 * 8000, 1), np.float32)
+    data = encode(silence, 8000, "flac")
+    assert len(data) < 1 << 20
+    assert reason_of(data, **FILE) == "AUDIO_TOO_LONG"
+
+
+def test_closing_in_the_middle_ends_the_thread() -> None:
+    import threading
+
+    before = threading.active_count()
+    taker = AudioIntake(media.AudioFormat(**FILE))
+    data = encode(tone(20, 48000), 48000, "flac")
+    next(taker.push(data))  # FFmpeg still has samples to hand over
+    taker.close()
+    taker.close()
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_sound_comes_out_while_the_file_still_arrives(kind: str) -> None:
+    data = encode(tone(6, 48000), 48000, kind)
+    taker = AudioIntake(media.AudioFormat(**FILE))
+    for piece in cut(data[: len(data) // 2], 3200):
+        for _ in taker.push(piece):
+            pass
+    taker.close()
+    # FFmpeg looks at 64 KiB of a WAV file and at ten frames of FLAC before it hands out sound.
+    assert taker.seconds > 2.0
+
+
+def test_formats_are_told_by_their_first_bytes() -> None:
+    for kind, (container, _, _) in FILES.items():
+        assert file_format(encode(tone(0.3, 48000), 48000, kind)[:12]) == container
+    for other in (b"", b"\xff", b"\xff\xd8\xff\xe0 a JPEG", b"\x00\x00\x00 ftypM4A "):
+        assert file_format(other) is None
+
+
+def test_resampling_gives_the_exact_number_of_samples() -> None:
+    for rate in (8000, 11025, 22050, 44100, 48000):
+        for samples in (rate, rate + 1, 12345):
+            resampler = Resampler(rate, 16000, 1)
+            out = resampler.push(np.zeros((samples, 1), np.float32), last=True)
+            assert len(out) == math.ceil(samples * 16000 / rate)
