@@ -1,0 +1,129 @@
+"""The inpainting network: what the warped photo lacks in the mouth and around the eyes.
+
+The geometry carries the photo's own pixels and draws a plain guide where the photo has none (teeth,
+tongue, cavity, lids). The network sees small upright crops of that picture and answers with a
+residual and how much of it to apply, so that a zero answer leaves the frame as geometry made it:
+
+    refined = crop + residual * alpha
+
+A crop has 8 channels, 0..255: RGB of the drawn frame, two masks (drawn, not photographed;
+stretched or uncovered by the warp), RGB of the same part of the portrait itself. 6 control numbers
+go with it (`MOUTH_CONTROL`, `EYE_CONTROL`).
+
+Two U-Nets (Ronneberger et al. 2015, arXiv 1505.04597) of residual blocks without normalisation, so
+that an answer never depends on its batch; both work at half resolution inside (pixel shuffle, Shi
+et al. 2016, arXiv 1609.05158). The viewer's left eye is mirrored, so that one network serves both.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+MODEL_NAME = "inpainter"
+MOUTH_SIZE, EYE_SIZE = 128, 64
+CROP_CHANNELS = 8
+RESIDUAL_CHANNELS = 4  # RGB in [-1, 1] of full scale, alpha in [0, 1]
+CONTROL_DIM = 6
+# Order of the crops wherever they come together; "left" is the subject's.
+CROPS = ("mouth", "left_eye", "right_eye")
+MOUTH_CONTROL = (
+    "opening over width",
+    "jawOpen",
+    "mouthClose",
+    "funnel + pucker",
+    "smile",
+    "yaw/45",
+)
+EYE_CONTROL = ("blink", "lookDown", "lookIn - lookOut", "lookUp", "squint", "wide")
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut, (B, C, H, W) -> the same."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.second(F.relu(self.first(x))))
+
+
+class CropNet(nn.Module):
+    """U-Net for one kind of crop.
+
+    (B, 8, S, S) in [0, 1] and (B, 6) -> residual (B, 4, S, S): RGB in [-1, 1], alpha in [0, 1].
+    S must be divisible by 2 ** len(widths).
+    """
+
+    def __init__(self, widths: tuple[int, ...], bottleneck_blocks: int = 2) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(4 * CROP_CHANNELS, widths[0], 3, padding=1)
+        # At the finest level the stem alone encodes: a block there costs as much as all below it.
+        self.encoders = nn.ModuleList(
+            ResidualBlock(w) if level else nn.Identity() for level, w in enumerate(widths[:-1])
+        )
+        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        self.downs = nn.ModuleList(nn.Conv2d(a, b, 3, 2, padding=1) for a, b in pairs)
+        self.control = nn.Sequential(
+            nn.Linear(CONTROL_DIM, widths[-1]), nn.ReLU(), nn.Linear(widths[-1], widths[-1])
+        )
+        self.bottleneck = nn.Sequential(
+            *(ResidualBlock(widths[-1]) for _ in range(bottleneck_blocks))
+        )
+        self.ups = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairs)
+        self.decoders = nn.ModuleList(ResidualBlock(w) for w in widths[:-1])
+        self.expand = nn.Conv2d(widths[0], 24, 3, padding=1)
+        self.refine = nn.Conv2d(6 + CROP_CHANNELS, 8, 3, padding=1)
+        self.head = nn.Conv2d(8, RESIDUAL_CHANNELS, 3, padding=1)
+        with torch.no_grad():
+            self.head.weight.mul_(0.1)
+            self.head.bias.copy_(torch.tensor([0.0, 0.0, 0.0, -2.0]))
+
+    def forward(self, crop: Tensor, control: Tensor) -> Tensor:
+        x = F.relu(self.stem(F.pixel_unshuffle(crop, 2)))
+        skips = []
+        for encoder, down in zip(self.encoders, self.downs, strict=True):
+            x = encoder(x)
+            skips.append(x)
+            x = F.relu(down(x))
+        x = self.bottleneck(x + self.control(control)[:, :, None, None])
+        for i in reversed(range(len(self.ups))):
+            x = F.interpolate(self.ups[i](x), scale_factor=2.0, mode="nearest")
+            x = self.decoders[i](x + skips[i])
+        x = torch.cat([F.pixel_shuffle(F.relu(self.expand(x)), 2), crop], 1)
+        x = self.head(F.relu(self.refine(x)))
+        return torch.cat([torch.tanh(x[:, :3]), torch.sigmoid(x[:, 3:])], 1)
+
+
+class Inpainter(nn.Module):
+    """Both networks, in the layout of the Triton model.
+
+    inputs:  mouth uint8 (B, 128, 128, 8), eyes uint8 (B, 2, 64, 64, 8): left, right of the subject,
+             mouth_control float32 (B, 6), eyes_control float32 (B, 2, 6)
+    outputs: mouth_residual float32 (B, 128, 128, 4), eyes_residual float32 (B, 2, 64, 64, 4)
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mouth = CropNet((24, 48, 80, 128))
+        self.eye = CropNet((16, 32, 48))
+
+    def forward(
+        self, mouth: Tensor, eyes: Tensor, mouth_control: Tensor, eyes_control: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        mouth_residual = self.mouth(mouth.permute(0, 3, 1, 2).float() / 255, mouth_control)
+        both = eyes.permute(0, 1, 4, 2, 3).float() / 255
+        # The subject's right eye is mirrored into a left one and its answer mirrored back.
+        crops = torch.cat([both[:, 0], both[:, 1].flip(-1)])
+        controls = torch.cat([eyes_control[:, 0], eyes_control[:, 1]])
+        left, right = self.eye(crops, controls).chunk(2)
+        eyes_residual = torch.stack([left, right.flip(-1)], 1)
+        return mouth_residual.permute(0, 2, 3, 1), eyes_residual.permute(0, 1, 3, 4, 2)
+
+
+def composite(crop: Tensor, residual: Tensor) -> Tensor:
+    """The refined RGB (B, 3, S, S) from a crop's channels (B, 8, S, S) and its residual."""
+    return crop[:, :3] + residual[:, :3] * residual[:, 3:]
