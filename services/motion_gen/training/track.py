@@ -10,7 +10,7 @@ both are for making training data only and are not shipped. One `.npz` a clip:
 | `matrix` | (T, 4, 4) float32 | canonical face to camera |
 | `size` | (2,) | width, height of the picture |
 | `fps` | () | frames a second |
-| `audio` | (N,) int16 | mono, 16 kHz |
+| `audio` | (N,) int16 | mono, 16 kHz; from a `.wav` of the same name where there is one |
 | `audio_start`, `video_start` | () | presentation time of the first sample and frame, seconds |
 
 A frame without a face carries NaN. Use:
@@ -82,7 +82,7 @@ def track(path: Path, model: Path) -> dict[str, Any]:
             matrix = np.full((4, 4), np.nan, np.float32)
             if result.face_landmarks:
                 points = np.array([[p.x, p.y, p.z] for p in result.face_landmarks[0]], np.float32)
-                points *= np.float32([width, height, width])
+                points *= np.array([width, height, width], np.float32)
                 score = np.zeros(len(ARKIT_NAMES), np.float32)
                 for category in result.face_blendshapes[0]:
                     if category.category_name in ARKIT_INDEX:
@@ -91,7 +91,8 @@ def track(path: Path, model: Path) -> dict[str, Any]:
             landmarks.append(points)
             scores.append(score)
             matrices.append(matrix)
-    audio, audio_start = decode_audio(path)
+    sound = path.with_suffix(".wav")
+    audio, audio_start = decode_audio(sound if sound.exists() else path)
     return {
         "landmarks": np.stack(landmarks),
         "blendshapes": np.stack(scores),

@@ -1,0 +1,23 @@
+"""What the motion generator promises: rates, sizes, windows. Needs numpy alone."""
+
+from __future__ import annotations
+
+MODEL_NAME = "motion_generator"
+
+FEATURE_DIM = 128
+SPEECH_DIM = 4
+VOICE_ACTIVITY = 0
+ROWS_PER_FRAME = 2  # features come at 50 Hz, motion goes at 25
+
+# A window: frames already made, then frames to make. A hop is one block of the encoder.
+PAST = 16
+HOP = 2
+WINDOW = PAST + HOP
+# Frame f hears the rows 2f, 2f + 1 and 2f + 2: as much as the encoder's blocks give anyway.
+EXTRA_ROWS = 1
+WINDOW_ROWS = ROWS_PER_FRAME * WINDOW + EXTRA_ROWS
+
+BEHAVIOUR_DIM = 3  # planned lid closure, gaze pitch, gaze yaw
+EMOTION_DIM = 7
+STYLES = ("real_speaker", "rule_teacher")
+GUIDED = ("audio", "behaviour", "emotion")

@@ -1,0 +1,286 @@
+"""One motion stream, without network: features and controls in, motion frames out.
+
+    session = MotionSession(seed=7)
+    session.push(features, speech)                       # any number of rows
+    while (request := session.next_request()) is not None:
+        motion = session.accept(infer("motion_generator", request))
+    session.end()                                        # then ask for requests once more
+
+Windows of `HOP` new frames are made one after the other, each conditioned on the `PAST` frames
+before it, so that they join without a seam. The same seed, controls and rows give the same
+frames bit for bit, however the rows are chunked: windows are cut at fixed places, and their
+noise comes from a counter-based generator keyed by seed and window.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+
+import numpy as np
+
+from talkingface.common.motion import Array
+from talkingface.motion_gen.behaviour import BehaviourPlanner
+from talkingface.motion_gen.contract import (
+    BEHAVIOUR_DIM,
+    EMOTION_DIM,
+    EXTRA_ROWS,
+    FEATURE_DIM,
+    GUIDED,
+    HOP,
+    PAST,
+    ROWS_PER_FRAME,
+    SPEECH_DIM,
+    STYLES,
+    VOICE_ACTIVITY,
+    WINDOW_ROWS,
+)
+from talkingface.motion_gen.controls import ControlEasing, Controls
+from talkingface.motion_gen.performance import (
+    ARTICULATION,
+    PERFORMANCE_DIM,
+    compose,
+)
+
+SEED_LIMIT = 2**63
+
+# Noise per channel relative to training: the mouth follows the voice, all else may vary.
+TEMPERATURE = np.ones(PERFORMANCE_DIM, np.float32)
+TEMPERATURE[ARTICULATION] = 0.3
+
+SPEAKING_THRESHOLD = 0.5
+SPEAKING_HOLD = 8  # frames of silence that still belong to speech
+
+HOP_ROWS = ROWS_PER_FRAME * HOP
+PAST_ROWS = ROWS_PER_FRAME * PAST
+
+
+class MotionSession:
+    """The state of one stream, about 50 kB. Not for use by several threads at once."""
+
+    def __init__(
+        self, seed: int = 0, controls: Controls | None = None, style: str = STYLES[0]
+    ) -> None:
+        """
+        :param seed: 0 .. 2**63 - 1; another seed is another performance of the same words
+        :param controls: in force from frame 0; None = all defaults
+        :param style: one of `STYLES`
+        """
+        if not 0 <= seed < SEED_LIMIT:
+            raise ValueError(f"seed {seed} is outside 0..2**63 - 1")
+        self._seed = seed
+        self._style = np.eye(len(STYLES), dtype=np.float32)[STYLES.index(style)]
+        self._schedule: list[tuple[int, Controls]] = [(0, controls or Controls())]
+        self._easing = ControlEasing(self._schedule[0][1])
+        self._planner = BehaviourPlanner(seed)
+        self._window = 0
+        self._rows = 0
+        self._silence = SPEAKING_HOLD
+        # Rows from the first past frame of the next window onwards.
+        self._features = np.zeros((PAST_ROWS, FEATURE_DIM), np.float32)
+        self._speech = np.zeros((PAST_ROWS, SPEECH_DIM), np.float32)
+        self._past = np.zeros((PAST, PERFORMANCE_DIM), np.float32)
+        self._past_valid = np.zeros(PAST, np.float32)
+        self._behaviour = np.zeros((PAST, BEHAVIOUR_DIM), np.float32)
+        self._emotion = np.zeros((PAST, EMOTION_DIM), np.float32)
+        self._waiting = False
+        self._ended = False
+
+    @property
+    def frames(self) -> int:
+        """Frames handed out so far."""
+        made = HOP * self._window
+        return min(made, self._total_frames) if self._ended else made
+
+    @property
+    def _total_frames(self) -> int:
+        return -(-self._rows // ROWS_PER_FRAME)
+
+    def push(self, features: Array, speech: Array) -> None:
+        """Append rows of the speech encoder, any number.
+
+        :param features: (n, 128) float32
+        :param speech: (n, 4) float32: voice activity, energy dBFS, log2 F0, voicing
+        :raises ValueError: other shapes or values that are not finite; the stream stays as it was
+        :raises RuntimeError: after `end`
+        """
+        if self._ended:
+            raise RuntimeError("push after end")
+        rows = len(features)
+        if features.shape != (rows, FEATURE_DIM) or speech.shape != (rows, SPEECH_DIM):
+            raise ValueError(
+                f"rows must be (n, {FEATURE_DIM}) and (n, {SPEECH_DIM}), "
+                f"got {features.shape} and {speech.shape}"
+            )
+        if not (np.isfinite(features).all() and np.isfinite(speech).all()):
+            raise ValueError("rows hold values that are not finite")
+        self._features = np.concatenate([self._features, features.astype(np.float32)])
+        self._speech = np.concatenate([self._speech, speech.astype(np.float32)])
+        self._rows += rows
+
+    def end(self) -> None:
+        """No more rows: the remaining frames can be asked for now. Calling it twice is fine."""
+        self._ended = True
+
+    def set_controls(self, controls: Controls, effective_frame: int = 0) -> int:
+        """Put `controls` in force from a frame on; later updates for later frames stay.
+
+        :return: the frame at which they act: `effective_frame`, or the next frame not yet
+            requested if that is already past
+        """
+        begun = HOP * (self._window + self._waiting)
+        frame = max(effective_frame, begun)
+        self._schedule = [entry for entry in self._schedule if entry[0] != frame]
+        self._schedule.append((frame, controls))
+        self._schedule.sort(key=lambda entry: entry[0])
+        return frame
+
+    def next_request(self) -> dict[str, Array] | None:
+        """Inputs of the model for the next window (without a batch dimension), or None when more
+        rows, or the answer to the last request, must come first."""
+        if self._waiting:
+            return None
+        rows = self._rows - HOP_ROWS * self._window
+        if rows < HOP_ROWS + EXTRA_ROWS and not (self._ended and rows > 0):
+            return None
+        features, speech = self._features[:WINDOW_ROWS], self._speech[:WINDOW_ROWS]
+        lack = WINDOW_ROWS - len(features)
+        if lack:
+            features = np.concatenate([features, np.repeat(features[-1:], lack, axis=0)])
+            speech = np.concatenate([speech, np.repeat(speech[-1:], lack, axis=0)])
+        controls = [self._controls_at(HOP * self._window + i) for i in range(HOP)]
+        self._eased = self._easing.step(controls)
+        plan = [
+            self._planner.step(speaking, entry.gaze, entry.blink_rate)
+            for speaking, entry in zip(self._speaking(speech), controls, strict=True)
+        ]
+        self._behaviour = np.concatenate([self._behaviour, np.array(plan, np.float32)])
+        self._emotion = np.concatenate([self._emotion, self._eased.emotion])
+        self._waiting = True
+        return {
+            "features": features,
+            "speech": speech,
+            "behaviour": self._behaviour,
+            "emotion": self._emotion,
+            "style": self._style,
+            "past": self._past,
+            "past_valid": self._past_valid,
+            "noise": self._noise(),
+            "guidance": np.array(
+                [getattr(controls[0], f"{name}_guidance") for name in GUIDED], np.float32
+            ),
+        }
+
+    def accept(self, outputs: Mapping[str, Array]) -> Array:
+        """Take the model's answer to the last request.
+
+        :param outputs: `frames` (HOP, PERFORMANCE_DIM)
+        :return: (n, MOTION_DIM) motion frames; n = HOP but for the end of the stream
+        :raises RuntimeError: no request is waiting for an answer
+        :raises ValueError: an answer of another shape, or not finite
+        """
+        if not self._waiting:
+            raise RuntimeError("accept without a request")
+        made = np.asarray(outputs["frames"], np.float32)
+        if made.shape != (HOP, PERFORMANCE_DIM) or not np.isfinite(made).all():
+            raise ValueError(f"motion generator answered with shape {made.shape} or broken values")
+        eased = self._eased
+        motion = compose(
+            made, eased.pose_offset, eased.head_scale, eased.distance, eased.mouth_scale
+        )
+        before = self.frames
+        self._window += 1
+        self._past = np.concatenate([self._past, made])[HOP:]
+        self._past_valid = np.concatenate([self._past_valid, np.ones(HOP, np.float32)])[HOP:]
+        self._behaviour = self._behaviour[HOP:]
+        self._emotion = self._emotion[HOP:]
+        self._features = self._features[HOP_ROWS:]
+        self._speech = self._speech[HOP_ROWS:]
+        self._waiting = False
+        return motion[: self.frames - before]
+
+    def snapshot(self) -> bytes:
+        """All of the state, to go on elsewhere with `restore`; about 50 kB.
+
+        :raises RuntimeError: a request is waiting for its answer
+        """
+        if self._waiting:
+            raise RuntimeError("snapshot while a request is waiting")
+        scalars = {
+            "seed": self._seed,
+            "window": self._window,
+            "rows": self._rows,
+            "silence": self._silence,
+            "ended": self._ended,
+            "planner": self._planner.state(),
+            "schedule": [
+                (frame, {**asdict(controls), "emotion": dict(controls.emotion)})
+                for frame, controls in self._schedule
+            ],
+        }
+        arrays = {name: getattr(self, f"_{name}") for name in _SNAPSHOT_ARRAYS}
+        file = io.BytesIO()
+        np.savez(
+            file,
+            scalars=np.frombuffer(json.dumps(scalars).encode(), np.uint8),
+            easing_value=self._easing.value,
+            easing_speed=self._easing.speed,
+            **arrays,
+        )
+        return file.getvalue()
+
+    @classmethod
+    def restore(cls, snapshot: bytes) -> MotionSession:
+        """The session that `snapshot` described; it goes on bit for bit."""
+        with np.load(io.BytesIO(snapshot), allow_pickle=False) as arrays:
+            scalars = json.loads(arrays["scalars"].tobytes())
+            session = cls(seed=scalars["seed"])
+            session._window = scalars["window"]
+            session._rows = scalars["rows"]
+            session._silence = scalars["silence"]
+            session._ended = scalars["ended"]
+            session._planner.load_state(scalars["planner"])
+            session._schedule = [
+                (frame, Controls(**_tuples(fields))) for frame, fields in scalars["schedule"]
+            ]
+            session._easing.value = arrays["easing_value"]
+            session._easing.speed = arrays["easing_speed"]
+            for name in _SNAPSHOT_ARRAYS:
+                setattr(session, f"_{name}", arrays[name])
+        return session
+
+    def _controls_at(self, frame: int) -> Controls:
+        while len(self._schedule) > 1 and self._schedule[1][0] <= frame:
+            del self._schedule[0]
+        return self._schedule[0][1]
+
+    def _speaking(self, speech: Array) -> list[bool]:
+        """For each new frame: is the voice heard, or was it a moment ago?"""
+        voice = speech[PAST_ROWS : PAST_ROWS + HOP_ROWS, VOICE_ACTIVITY]
+        speaking = []
+        for activity in voice.reshape(HOP, ROWS_PER_FRAME).mean(axis=1):
+            self._silence = 0 if activity > SPEAKING_THRESHOLD else self._silence + 1
+            speaking.append(self._silence < SPEAKING_HOLD)
+        return speaking
+
+    def _noise(self) -> Array:
+        # The window sits in the counter's second word: 2**64 draws apart from its neighbours.
+        stream = np.random.Philox(key=[self._seed, 0], counter=[0, self._window, 0, 0])
+        noise = np.random.Generator(stream).standard_normal(
+            (HOP, PERFORMANCE_DIM), dtype=np.float32
+        )
+        return noise * TEMPERATURE
+
+
+_SNAPSHOT_ARRAYS = (
+    "style", "features", "speech", "past", "past_valid", "behaviour", "emotion",
+)  # fmt: skip
+
+
+def _tuples(fields: dict[str, object]) -> dict[str, object]:
+    """JSON has no tuples: lists back to tuples."""
+    return {
+        name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
+    }

@@ -1,0 +1,95 @@
+"""Controls: ranges are enforced, changes ease in without a jump."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from talkingface.motion_gen.behaviour import BehaviourPlanner
+from talkingface.motion_gen.controls import EMOTIONS, ControlEasing, ControlError, Controls
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"gaze": (0.0, 31.0)}, "gaze_yaw"),
+        ({"gaze": (math.nan, 0.0)}, "gaze_pitch"),
+        ({"head_distance": 0.0}, "head_distance"),
+        ({"head_distance": math.inf}, "head_distance"),
+        ({"pose_offset": (0.0, 36.0, 0.0)}, "pose_yaw"),
+        ({"head_motion_scale": -0.1}, "head_motion_scale"),
+        ({"emotion": {"joy": 1.0}}, "emotion"),
+        ({"emotion": {"anger": 1.5}}, "emotion.anger"),
+        ({"emotion_strength": 2.0}, "emotion_strength"),
+        ({"blink_rate": 61.0}, "blink_rate"),
+        ({"mouth_scale": -1.0}, "mouth_scale"),
+        ({"audio_guidance": 5.0}, "audio_guidance"),
+    ],
+)
+def test_out_of_range_names_the_field(fields: dict, named: str) -> None:
+    with pytest.raises(ControlError) as error:
+        Controls(**fields)
+    assert error.value.field == named
+
+
+def test_emotion_mixture_is_at_most_one() -> None:
+    vector = Controls(emotion={"anger": 1.0, "fear": 1.0}, emotion_strength=0.5).emotion_vector()
+    assert vector.sum() == pytest.approx(0.5)
+    assert vector[EMOTIONS.index("anger")] == pytest.approx(0.25)
+
+
+def test_change_arrives_within_600_ms_without_a_jump() -> None:
+    before = Controls()
+    after = Controls(head_distance=1.5, pose_offset=(5.0, -10.0, 3.0), mouth_scale=0.5)
+    easing = ControlEasing(before)
+    still = easing.step([before] * 5)
+    assert np.allclose(still.distance, 1.0) and np.allclose(still.pose_offset, 0.0)
+    eased = easing.step([after] * 15)
+    assert eased.distance[-1] == pytest.approx(1.5, rel=0.015)
+    assert eased.pose_offset[-1] == pytest.approx([5.0, -10.0, 3.0], rel=0.03)
+    yaw = np.concatenate([[0.0], eased.pose_offset[:, 1]])
+    assert (np.diff(yaw) < 0).all(), "no overshoot"
+    assert np.abs(np.diff(yaw)).max() < 2.5, "no jump"
+    turned = easing.step([before] * 30)
+    speed = np.diff(np.concatenate([yaw, turned.pose_offset[:, 1]]))
+    assert np.abs(np.diff(speed)).max() < 1.5, "a change in mid-motion does not jerk"
+
+
+def plan(seed: int, minutes: float, **fields: object) -> np.ndarray:
+    planner = BehaviourPlanner(seed)
+    return np.array([planner.step(True, **fields) for _ in range(int(minutes * 1500))])
+
+
+def blink_starts(closure: np.ndarray) -> np.ndarray:
+    return np.flatnonzero((closure[1:] > 0) & (closure[:-1] == 0)) / 25.0
+
+
+def test_blinks_follow_the_statistics() -> None:
+    closure = plan(1, 20)[:, 0]
+    starts = blink_starts(closure)
+    assert 15 <= len(starts) / 20 <= 30
+    logs = np.log(np.diff(starts))
+    skew = np.mean(((logs - logs.mean()) / logs.std()) ** 3)
+    assert abs(skew) < 1.0, "log-normal: the logs are about symmetric"
+    assert closure.max() == pytest.approx(1.0, abs=0.02)
+
+
+@pytest.mark.parametrize("rate", [0.0, 10.0, 40.0])
+def test_blink_rate_is_obeyed(rate: float) -> None:
+    starts = blink_starts(plan(2, 10, blink_rate=rate)[:, 0])
+    assert len(starts) / 10 == pytest.approx(rate, rel=0.2, abs=0.1)
+
+
+def test_gaze_control_holds_and_natural_gaze_wanders() -> None:
+    held = plan(3, 2, gaze=(5.0, -12.0))[:, 1:]
+    assert np.abs(held - [5.0, -12.0]).max() < 3.0
+    free = plan(3, 2)[:, 1:]
+    assert np.linalg.norm(free, axis=1).max() > 5.0
+    assert np.median(np.linalg.norm(free, axis=1)) < 3.0, "mostly at the viewer"
+
+
+def test_plan_depends_on_the_seed_alone() -> None:
+    assert (plan(4, 1) == plan(4, 1)).all()
+    assert (plan(4, 1) != plan(5, 1)).any()
