@@ -1,0 +1,169 @@
+"""From encoded pictures and sound to the pieces of media that a client receives."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Protocol
+
+import numpy as np
+from google.protobuf import duration_pb2
+from numpy.typing import NDArray
+
+from talkingface.common.motion import MOTION_FPS
+from talkingface.orchestrator import mp4
+from talkingface.orchestrator.aac import AacEncoder
+from talkingface.orchestrator.audio import SAMPLE_RATE, Sound
+from talkingface.v1 import media_pb2 as media
+from talkingface.v1 import talking_face_pb2 as talking_face
+
+Array = NDArray[np.float32]
+
+PICTURE_SIZE = 512
+COMMENT = "This video is AI-generated: talkingface animated a still portrait to a voice."
+
+_FRAME_SAMPLES = SAMPLE_RATE // MOTION_FPS
+_FRAGMENT_FRAMES = 5
+
+
+def duration(seconds: float) -> duration_pb2.Duration:
+    """Seconds as a Duration, to the microsecond."""
+    message = duration_pb2.Duration()
+    message.FromMicroseconds(round(seconds * 1e6))
+    return message
+
+
+class Packager(Protocol):
+    """Puts pictures and sound together, in any order of arrival."""
+
+    def push_sound(self, sound: Sound, rate: int) -> None:
+        """Take the next sound; `rate` is that of `sound.original`."""
+
+    def end_sound(self) -> None:
+        """No more sound comes."""
+
+    def push_frame(self, frame: media.EncodedFrame) -> list[talking_face.Media]:
+        """Take the next picture; returns the media that is complete with it."""
+
+    def end(self) -> list[talking_face.Media]:
+        """The rest: neither pictures nor sound come any more."""
+
+
+class FramePackager:
+    """One piece a picture, each with its sound as 16-bit samples of 16 kHz."""
+
+    def __init__(self) -> None:
+        self._sound: deque[Array] = deque()
+
+    def push_sound(self, sound: Sound, rate: int) -> None:
+        """See `Packager`."""
+        self._sound.append(sound.voice)
+
+    def end_sound(self) -> None:
+        """See `Packager`."""
+
+    def push_frame(self, frame: media.EncodedFrame) -> list[talking_face.Media]:
+        """See `Packager`."""
+        samples = np.rint(self._take(_FRAME_SAMPLES) * 32767).astype("<i2")
+        return [
+            talking_face.Media(
+                first_frame=frame.index,
+                frame_count=1,
+                presentation_time=duration(frame.index / MOTION_FPS),
+                data=frame.data,
+                keyframe=frame.keyframe,
+                audio=samples.tobytes(),
+            )
+        ]
+
+    def end(self) -> list[talking_face.Media]:
+        """See `Packager`."""
+        return []
+
+    def _take(self, count: int) -> Array:
+        """The next `count` samples, or what there is before the end."""
+        taken: list[Array] = [np.zeros(0, np.float32)]
+        while count and self._sound:
+            block = self._sound.popleft()
+            taken.append(block[:count])
+            if len(block) > count:
+                self._sound.appendleft(block[count:])
+            count -= len(taken[-1])
+        return np.concatenate(taken)
+
+
+class Mp4Packager:
+    """Fragmented MP4. The first fragment holds one frame so that playing can begin at once."""
+
+    def __init__(self, comment: str = COMMENT) -> None:
+        self._comment = comment
+        self._encoder: AacEncoder | None = None
+        self._audio: deque[mp4.Sample] = deque()
+        self._audio_ticks = 0  # of the samples already written
+        self._frames: list[media.EncodedFrame] = []
+        self._fragments = 0
+
+    def push_sound(self, sound: Sound, rate: int) -> None:
+        """See `Packager`."""
+        if not len(sound.original):
+            return
+        if self._encoder is None:
+            self._encoder = AacEncoder(rate, sound.original.shape[1])
+        self._audio.extend(self._encoder.push(np.clip(sound.original, -1, 1)))
+
+    def end_sound(self) -> None:
+        """See `Packager`."""
+        if self._encoder is not None:
+            self._audio.extend(self._encoder.end())
+
+    def push_frame(self, frame: media.EncodedFrame) -> list[talking_face.Media]:
+        """See `Packager`.
+
+        :raises ValueError: the first access unit has no parameter sets.
+        """
+        pieces = [] if self._fragments or self._frames else [self._header(frame)]
+        self._frames.append(frame)
+        if not self._fragments or len(self._frames) == _FRAGMENT_FRAMES:
+            pieces.append(self._fragment((frame.index + 1) / MOTION_FPS))
+        return pieces
+
+    def end(self) -> list[talking_face.Media]:
+        """See `Packager`."""
+        return [self._fragment(float("inf"))] if self._frames or self._audio else []
+
+    def _header(self, frame: media.EncodedFrame) -> talking_face.Media:
+        sets = mp4.parameter_sets(frame.data)
+        if sets is None or self._encoder is None:
+            raise ValueError("the first frame came without parameter sets or before any sound")
+        video = mp4.VideoTrack(PICTURE_SIZE, PICTURE_SIZE, *sets)
+        return talking_face.Media(data=mp4.header(video, self._encoder.track, self._comment))
+
+    def _fragment(self, until: float) -> talking_face.Media:
+        """The waiting frames, and the sound up to `until` seconds."""
+        assert self._encoder is not None
+        track = self._encoder.track
+        audio, audio_start = [], self._audio_ticks
+        while self._audio and self._audio_ticks / track.rate < until:
+            audio.append(self._audio.popleft())
+            self._audio_ticks += audio[-1].duration
+        frames, self._frames = self._frames, []
+        self._fragments += 1
+        first = frames[0].index if frames else 0
+        data = mp4.fragment(
+            self._fragments,
+            [mp4.video_sample(frame.data) for frame in frames],
+            first * mp4.FRAME_TICKS,
+            audio,
+            audio_start,
+        )
+        return talking_face.Media(
+            first_frame=first,
+            frame_count=len(frames),
+            presentation_time=duration(first / MOTION_FPS),
+            data=data,
+            keyframe=bool(frames) and frames[0].keyframe,
+        )
+
+
+def packager(output: int) -> Packager:
+    """The packager of an `OutputKind` that has pictures."""
+    return Mp4Packager() if output == media.OUTPUT_KIND_FMP4 else FramePackager()
