@@ -12,7 +12,12 @@ Indices = NDArray[np.int32]
 
 @njit(cache=True, fastmath=True)
 def rasterize(
-    points: Array, triangles: Indices, cull: bool, triangle_id: Indices, weights: Array, depth: Array
+    points: Array,
+    triangles: Indices,
+    cull: bool,
+    triangle_id: Indices,
+    weights: Array,
+    depth: Array,
 ) -> None:
     """Draw triangles into existing buffers, nearer ones in front.
 
@@ -56,7 +61,7 @@ def rasterize(
 def interpolate(
     values: Array, triangles: Indices, triangle_id: Indices, weights: Array, out: Array
 ) -> None:
-    """Carry vertex values (V, C) to the pixels that `rasterize` covered; others stay as in `out`."""
+    """Carry vertex values (V, C) to the pixels that `rasterize` covered, the rest stays."""
     height, width, channels = out.shape
     for y in range(height):
         for x in range(width):
