@@ -1,0 +1,87 @@
+"""The speech encoder's service: `python -m talkingface.audio_features.server`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+
+import grpc
+
+from talkingface.audio_features.contract import LOOK_AHEAD_SECONDS, MODEL_NAME
+from talkingface.audio_features.session import AudioFeaturesSession
+from talkingface.common.config import AudioFeaturesConfig, load_or_exit
+from talkingface.common.messages import features_message, float_rows
+from talkingface.common.server import Context, set_up_logging
+from talkingface.common.stage import Stage
+from talkingface.common.triton_client import Arrays
+from talkingface.v1 import audio_features_pb2, audio_features_pb2_grpc
+
+
+class ExtractStream:
+    """One call of `Extract`."""
+
+    model = MODEL_NAME
+    in_flight = 1
+
+    def __init__(self, stage: AudioFeaturesStage) -> None:
+        self._metrics = stage.host.metrics
+        self._session = AudioFeaturesSession()
+
+    def take(self, payload: str, message: audio_features_pb2.ExtractRequest) -> None:
+        self._session.push(float_rows(message.audio, 1, payload)[:, 0])
+
+    def end(self) -> None:
+        self._session.end()
+
+    def next_request(self) -> Arrays | None:
+        return self._session.next_request()
+
+    async def accept(self, outputs: Arrays) -> Iterable[audio_features_pb2.ExtractResponse]:
+        first_row = self._session.rows
+        rows = self._session.accept(outputs)
+        self._metrics.count("rows", len(rows.features))
+        if not len(rows.features):
+            return ()
+        features = features_message(first_row, rows.features, rows.speech)
+        return (audio_features_pb2.ExtractResponse(features=features),)
+
+    def close(self) -> None:
+        pass
+
+
+class AudioFeaturesStage(Stage, audio_features_pb2_grpc.AudioFeaturesServiceServicer):
+    """Sound in, features out."""
+
+    name = "audio_features"
+    service = "talkingface.v1.AudioFeaturesService"
+    repository = Path(__file__).parent / "model_repository"
+    models = (MODEL_NAME,)
+    weights = MODEL_NAME
+    look_ahead_ms = round(LOOK_AHEAD_SECONDS * 1000)
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        audio_features_pb2_grpc.add_AudioFeaturesServiceServicer_to_server(self, server)
+
+    async def Extract(
+        self, requests: AsyncIterator[audio_features_pb2.ExtractRequest], context: Context
+    ) -> None:
+        """See audio_features.proto."""
+        await self.serve(
+            context,
+            "Extract",
+            lambda config: ExtractStream(self),
+            audio_features_pb2.ExtractResponse,
+        )
+
+
+async def main() -> int:
+    """Serve until a signal; the result is the exit code."""
+    config = load_or_exit(AudioFeaturesConfig)
+    set_up_logging(AudioFeaturesStage.name, config.log_level)
+    return await AudioFeaturesStage(config).run()
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))

@@ -1,0 +1,174 @@
+"""Settings of the services, read from environment variables named `TALKINGFACE_` + field name.
+
+Each service has one frozen dataclass. A field is declared with `setting(default, doc, low, high)`;
+`load` reads, checks and freezes them, `load_or_exit` ends the process with a message that names
+every bad variable.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import socket
+import sys
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+PREFIX = "TALKINGFACE_"
+MAX_CHUNK_BYTES = 1 << 20  # of audio, image or feature bytes in one message
+MAX_MESSAGE_BYTES = 32 << 20  # of one gRPC message; beyond it gRPC itself refuses
+
+T = TypeVar("T")
+
+
+class ConfigError(ValueError):
+    """One or more settings are unusable; the message has a line for each."""
+
+
+def setting(default: Any, doc: str, *, low: float | None = None, high: float | None = None) -> Any:
+    """A dataclass field with its documentation and its closed range [low, high]."""
+    metadata = {"doc": doc, "low": low, "high": high}
+    if callable(default):
+        return dataclasses.field(default_factory=default, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def replica_name() -> str:
+    """Name of this replica: the pod's name in Kubernetes, the machine's elsewhere."""
+    return socket.gethostname()
+
+
+def cache_folder() -> Path:
+    """Where prepared portraits are kept unless a setting says otherwise."""
+    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(root) / "talkingface" / "portraits"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceConfig:
+    """What every service can be told."""
+
+    host: str = setting("127.0.0.1", "Address to listen on; 0.0.0.0 or [::] for all interfaces.")
+    port: int = setting(0, "Port of the gRPC service; 0 takes a free one.", low=0, high=65535)
+    metrics_port: int = setting(
+        0, "Port of the Prometheus metrics; 0 takes a free one.", low=0, high=65535
+    )
+    slots: int = setting(4, "Streams held at a time; one more is refused.", low=1, high=1024)
+    idle_timeout: float = setting(
+        30.0, "Seconds a client may neither send nor take anything.", low=0.1, high=3600
+    )
+    drain_timeout: float = setting(
+        30.0, "Seconds that streams may go on after SIGTERM.", low=0, high=3600
+    )
+    log_level: str = setting("INFO", "DEBUG, INFO, WARNING or ERROR.")
+    replica: str = setting(replica_name, "Name of this replica in answers and logs.")
+
+    def __post_init__(self) -> None:
+        if self.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+            raise ConfigError(f"log_level: {self.log_level!r} is not a level")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageConfig(ServiceConfig):
+    """What every stage can be told beside."""
+
+    triton_url: str | None = setting(
+        None, "host:port of Triton's gRPC; absent: start an embedded Triton."
+    )
+    triton_timeout: float = setting(
+        10.0, "Seconds that one inference may take, queueing included.", low=0.1, high=300
+    )
+    triton_start_timeout: float = setting(
+        120.0, "Seconds within which Triton must have loaded its models.", low=1, high=3600
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioFeaturesConfig(StageConfig):
+    """Settings of the speech encoder."""
+
+    port: int = setting(50051, "Port of the gRPC service; 0 takes a free one.", low=0, high=65535)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MotionGenConfig(StageConfig):
+    """Settings of the motion generator."""
+
+    port: int = setting(50052, "Port of the gRPC service; 0 takes a free one.", low=0, high=65535)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RendererConfig(StageConfig):
+    """Settings of the renderer."""
+
+    port: int = setting(50053, "Port of the gRPC service; 0 takes a free one.", low=0, high=65535)
+    portrait_store: Path = setting(  # noqa: RUF009
+        cache_folder, "Folder of prepared portraits, shared between the service and its Triton."
+    )
+    portrait_store_bytes: int = setting(
+        2 << 30,
+        "Size of that folder beyond which the portraits unused for longest are deleted.",
+        low=64 << 20,
+        high=1 << 44,
+    )
+
+
+_BOOLEANS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+_PARSERS: dict[type, Callable[[str], Any]] = {
+    str: str,
+    int: int,
+    float: float,
+    bool: lambda text: _BOOLEANS[text.lower()],
+    Path: lambda text: Path(text).expanduser(),
+}
+
+
+def load(cls: type[T], environ: Mapping[str, str] | None = None) -> T:
+    """Read a configuration dataclass from the environment.
+
+    :raises ConfigError: naming every variable that cannot be read or is out of range.
+    """
+    environ = os.environ if environ is None else environ
+    hints = typing.get_type_hints(cls)
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        variable = PREFIX + field.name.upper()
+        text = environ.get(variable, "")
+        if not text:  # an empty variable is as good as none
+            continue
+        try:
+            value = _PARSERS[_plain(hints[field.name])](text)
+        except (ValueError, KeyError):
+            kind = _plain(hints[field.name]).__name__
+            problems.append(f"{variable}={text!r} is not of type {kind}")
+            continue
+        low, high = field.metadata.get("low"), field.metadata.get("high")
+        # Written so that NaN fails as well.
+        if (low is not None and not value >= low) or (high is not None and not value <= high):
+            problems.append(f"{variable}={text!r} is outside [{low}, {high}]")
+            continue
+        values[field.name] = value
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return cls(**values)
+
+
+def load_or_exit(cls: type[T]) -> T:
+    """As `load`, but a bad setting ends the process with exit code 2 and a clear message."""
+    try:
+        return load(cls)
+    except ConfigError as error:
+        print(f"configuration: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _plain(hint: Any) -> type:
+    """`int` of `int | None`."""
+    if isinstance(hint, types.UnionType):
+        return next(arm for arm in typing.get_args(hint) if arm is not type(None))
+    return typing.cast(type, hint)

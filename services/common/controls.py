@@ -1,0 +1,61 @@
+"""Controls that change in the course of a session: partial updates, each from a frame on."""
+
+from __future__ import annotations
+
+from google.protobuf.duration_pb2 import Duration
+
+from talkingface.common.errors import invalid_field
+from talkingface.common.motion import MOTION_FPS
+from talkingface.v1.controls_pb2 import Controls
+
+_MAX_SECONDS = 3600
+
+
+def frame_of(time: Duration, path: str) -> int:
+    """The first frame that is shown at `time` or later.
+
+    :raises ServiceError: FIELD_INVALID for a time before the session or beyond an hour.
+    """
+    nanoseconds = time.seconds * 10**9 + time.nanos
+    if not 0 <= nanoseconds <= _MAX_SECONDS * 10**9:
+        raise invalid_field(path, f"{nanoseconds / 1e9:g} s is outside [0, {_MAX_SECONDS}]")
+    return -(-nanoseconds * MOTION_FPS // 10**9)
+
+
+def overlay(controls: Controls, update: Controls) -> Controls:
+    """`controls` with every field that `update` holds put in its place, as a whole."""
+    result = Controls()
+    result.CopyFrom(controls)
+    for field, _ in update.ListFields():
+        result.ClearField(field.name)
+    result.MergeFrom(update)
+    return result
+
+
+class ControlTrack:
+    """The controls in force at each frame, as updates come in, in any order of their frames."""
+
+    def __init__(self, initial: Controls) -> None:
+        self._updates: list[tuple[int, Controls]] = [(0, initial)]
+
+    def update(self, frame: int, update: Controls, made: int) -> list[tuple[int, Controls]]:
+        """Take an update.
+
+        :param frame: where it begins; not before `made`.
+        :param made: frames made already; what began before is settled.
+        :return: complete controls for each frame at which they change from `frame` on.
+        """
+        self._updates.append((frame, update))
+        self._updates.sort(key=lambda entry: entry[0])  # stable: later arrivals win at one frame
+        state = Controls()
+        settled = state
+        changes: dict[int, Controls] = {}
+        for begin, partial in self._updates:
+            state = overlay(state, partial)
+            if begin <= made:
+                settled = state
+            if begin >= frame:
+                changes[begin] = state
+        later = [entry for entry in self._updates if entry[0] > made]
+        self._updates = [(made, settled), *later]
+        return list(changes.items())

@@ -1,0 +1,188 @@
+"""Errors of all services: one table of reasons, one exception, one shape on the wire.
+
+On the wire an error is a `google.rpc.Status` with `ErrorInfo` (domain "talkingface.v1", reason
+from `ErrorReason`), and where it applies `BadRequest` and `RetryInfo` (AIP-193). Details travel in
+HTTP/2 trailers, which proxies cut off at a few KiB, so texts are kept short.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from talkingface.v1 import errors_pb2
+
+DOMAIN = "talkingface.v1"
+ErrorReason = errors_pb2.ErrorReason
+
+_PREFIX = "ERROR_REASON_"
+_MAX_TEXT = 400
+_MAX_VIOLATIONS = 8
+
+
+@dataclass(frozen=True)
+class _Row:
+    code: grpc.StatusCode
+    retry_delay: float | None = None  # seconds; None: do not retry unchanged
+
+
+_BAD = _Row(grpc.StatusCode.INVALID_ARGUMENT)
+
+# Reason (without prefix) -> status code and whether, and when, the same call may be tried again.
+TABLE: Mapping[str, _Row] = {
+    "UNSPECIFIED": _Row(grpc.StatusCode.UNKNOWN),
+    "MESSAGE_ORDER": _BAD,
+    "FIELD_INVALID": _BAD,
+    "IMAGE_BROKEN": _BAD,
+    "IMAGE_FORMAT": _BAD,
+    "IMAGE_TOO_LARGE": _BAD,
+    "NO_FACE": _BAD,
+    "SEVERAL_FACES": _BAD,
+    "FACE_TOO_SMALL": _BAD,
+    "FACE_TURNED": _BAD,
+    "TOO_DARK": _BAD,
+    "PORTRAIT_NOT_FOUND": _Row(grpc.StatusCode.NOT_FOUND),
+    "AUDIO_BROKEN": _BAD,
+    "AUDIO_NOT_FINITE": _BAD,
+    "AUDIO_TOO_SHORT": _BAD,
+    "AUDIO_TOO_LONG": _BAD,
+    "NO_CAPACITY": _Row(grpc.StatusCode.RESOURCE_EXHAUSTED, retry_delay=1.0),
+    "IDLE_TIMEOUT": _Row(grpc.StatusCode.DEADLINE_EXCEEDED),
+    "STAGE_UNAVAILABLE": _Row(grpc.StatusCode.UNAVAILABLE, retry_delay=0.5),
+    "DRAINING": _Row(grpc.StatusCode.UNAVAILABLE, retry_delay=0.1),
+    "INTERNAL": _Row(grpc.StatusCode.INTERNAL),
+    "MESSAGE_TOO_LARGE": _Row(grpc.StatusCode.RESOURCE_EXHAUSTED),
+}
+
+
+@dataclass(eq=False)
+class ServiceError(Exception):
+    """An error that a client is told.
+
+    `reason` is a key of `TABLE`; `field_violations` maps the path of a field to what is wrong with
+    it; `retry_delay` (seconds) overrides the table's.
+    """
+
+    reason: str
+    message: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    field_violations: Mapping[str, str] = field(default_factory=dict)
+    retry_delay: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__init__(f"{self.reason}: {self.message}")
+        if self.retry_delay is None:
+            self.retry_delay = TABLE[self.reason].retry_delay
+
+    __str__ = Exception.__str__
+
+    @property
+    def code(self) -> grpc.StatusCode:
+        """The gRPC status code of the reason."""
+        return TABLE[self.reason].code
+
+    @property
+    def retryable(self) -> bool:
+        """True where the same call may succeed later."""
+        return self.retry_delay is not None
+
+    def to_status(self) -> grpc.Status:
+        """The status with details, as `context.abort_with_status` takes it."""
+        details: list[any_pb2.Any] = []
+
+        def attach(message: Message) -> None:
+            packed = any_pb2.Any()
+            packed.Pack(message)
+            details.append(packed)
+
+        metadata = {key: value[:_MAX_TEXT] for key, value in self.metadata.items()}
+        attach(error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN, metadata=metadata))
+        if self.field_violations:
+            violations = list(self.field_violations.items())[:_MAX_VIOLATIONS]
+            attach(
+                error_details_pb2.BadRequest(
+                    field_violations=[
+                        error_details_pb2.BadRequest.FieldViolation(
+                            field=path, description=text[:_MAX_TEXT]
+                        )
+                        for path, text in violations
+                    ]
+                )
+            )
+        if self.retry_delay is not None:
+            delay = duration_pb2.Duration()
+            delay.FromMilliseconds(round(self.retry_delay * 1000))
+            attach(error_details_pb2.RetryInfo(retry_delay=delay))
+        status = status_pb2.Status(
+            code=self.code.value[0], message=self.message[:_MAX_TEXT], details=details
+        )
+        return rpc_status.to_status(status)
+
+    @classmethod
+    def from_rpc(cls, error: grpc.aio.AioRpcError) -> ServiceError:
+        """The error that another service of the mesh, or gRPC on its way there, has raised."""
+        status = _status_of(error)
+        if status is None:
+            reason = _REASON_OF_CODE.get(error.code(), "INTERNAL")
+            return cls(reason, error.details() or error.code().name)
+        reason, metadata, violations, delay = "INTERNAL", {}, {}, None
+        for detail in status.details:
+            info = error_details_pb2.ErrorInfo()
+            bad = error_details_pb2.BadRequest()
+            retry = error_details_pb2.RetryInfo()
+            if detail.Unpack(info) and info.domain == DOMAIN and info.reason in TABLE:
+                reason, metadata = info.reason, dict(info.metadata)
+            elif detail.Unpack(bad):
+                violations = {v.field: v.description for v in bad.field_violations}
+            elif detail.Unpack(retry):
+                delay = retry.retry_delay.ToMilliseconds() / 1000
+        return cls(reason, status.message, metadata, violations, delay)
+
+    def to_text(self) -> str:
+        """One line of JSON: how a model in Triton's Python backend tells a typed error."""
+        return _TEXT_MARK + json.dumps(
+            {"reason": self.reason, "message": self.message, "metadata": dict(self.metadata)}
+        )
+
+    @classmethod
+    def from_text(cls, text: str) -> ServiceError | None:
+        """The typed error within the text of a Triton error, or None if there is none."""
+        _, mark, tail = text.partition(_TEXT_MARK)
+        if not mark:
+            return None
+        fields, _ = json.JSONDecoder().raw_decode(tail)
+        return cls(fields["reason"], fields["message"], fields["metadata"])
+
+
+def invalid_field(path: str, problem: str) -> ServiceError:
+    """A FIELD_INVALID error about one field, its path written as in the proto."""
+    return ServiceError("FIELD_INVALID", f"{path}: {problem}", field_violations={path: problem})
+
+
+def enum_reason(reason: str) -> int:
+    """The number of a reason in the proto."""
+    return ErrorReason.Value(_PREFIX + reason)
+
+
+_TEXT_MARK = "talkingface-error "
+
+# For errors that gRPC itself made, without details.
+_REASON_OF_CODE = {
+    grpc.StatusCode.UNAVAILABLE: "STAGE_UNAVAILABLE",
+    grpc.StatusCode.RESOURCE_EXHAUSTED: "MESSAGE_TOO_LARGE",
+    grpc.StatusCode.DEADLINE_EXCEEDED: "STAGE_UNAVAILABLE",
+}
+
+
+def _status_of(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:
+    for key, value in error.trailing_metadata() or ():
+        if key == "grpc-status-details-bin" and isinstance(value, bytes):
+            return status_pb2.Status.FromString(value)
+    return None

@@ -1,0 +1,103 @@
+"""Prometheus metrics of a service. All names begin with `talkingface_`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+
+
+class Metrics:
+    """The metrics of one service, in a registry of its own."""
+
+    def __init__(self, service: str) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        registry = self.registry
+        self.slots_in_use = Gauge(
+            "talkingface_slots_in_use", "Streams held now.", ["service"], registry=registry
+        )
+        self.slots_total = Gauge(
+            "talkingface_slots_total", "Streams that can be held.", ["service"], registry=registry
+        )
+        self.ready = Gauge(
+            "talkingface_ready", "1 while streams are taken.", ["service"], registry=registry
+        )
+        self._calls = Counter(
+            "talkingface_calls",
+            "Calls ended, by method, status code and reason.",
+            ["service", "method", "code", "reason"],
+            registry=registry,
+        )
+        self._step = Histogram(
+            "talkingface_step_seconds",
+            "Time of one step of a stage, such as an inference or the coding of a frame.",
+            ["service", "step"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._first = Histogram(
+            "talkingface_first_result_seconds",
+            "From the opening of a call to its first result.",
+            ["service", "method"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._items = Counter(
+            "talkingface_items",
+            "What went through: rows of features, frames of motion, pictures, bytes.",
+            ["service", "kind"],
+            registry=registry,
+        )
+        self._service = service
+
+    def set_slots(self, in_use: int, total: int) -> None:
+        """Tell how many streams are held, of how many."""
+        self.slots_in_use.labels(self._service).set(in_use)
+        self.slots_total.labels(self._service).set(total)
+
+    def set_ready(self, ready: bool) -> None:
+        """Tell whether streams are taken."""
+        self.ready.labels(self._service).set(float(ready))
+
+    def call_ended(self, method: str, code: str, reason: str = "") -> None:
+        """Count a call that ended with a status code (and a reason, where it failed)."""
+        self._calls.labels(self._service, method, code, reason).inc()
+
+    def first_result(self, method: str, seconds: float) -> None:
+        """Note how long a stream's first result took."""
+        self._first.labels(self._service, method).observe(seconds)
+
+    def count(self, kind: str, number: int = 1) -> None:
+        """Count items of a kind, such as "rows" or "frames"."""
+        self._items.labels(self._service, kind).inc(number)
+
+    @contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        """Time a block as one step."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._step.labels(self._service, step).observe(time.perf_counter() - start)
+
+    def serve(self, host: str, port: int) -> tuple[int, Callable[[], None]]:
+        """Serve /metrics over HTTP.
+
+        :return: the port, and a function that ends it.
+        """
+        server, thread = start_http_server(port, addr=host, registry=self.registry)
+
+        def close() -> None:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+        return server.server_port, close

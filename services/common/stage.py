@@ -1,0 +1,308 @@
+"""What the three stages share: their Triton, their life, and the loop of a stream.
+
+A stage gives a `StageStream`: how messages become input of its session, and the session's results
+messages. `Stage.serve` moves the data:
+
+    client -> reader (bounded queue) -> session -> Triton -> session -> client
+
+The reader goes on while the model runs, but never more than a few messages ahead; a client that
+does not take its results stops the model and, in the end, its own sending.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import grpc
+from numpy.typing import NDArray
+
+import talkingface
+from talkingface.common.config import StageConfig
+from talkingface.common.errors import ServiceError, invalid_field
+from talkingface.common.server import Call, Context, ServiceHost
+from talkingface.common.triton_client import Arrays, TritonClient
+from talkingface.common.triton_server import EmbeddedTriton, TritonError
+from talkingface.v1 import stage_pb2
+
+log = logging.getLogger(__name__)
+
+_QUEUED_MESSAGES = 8
+_WATCH_SECONDS = 0.5
+_SESSION_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+class StageStream(Protocol):
+    """One stream of a stage: its session, and how that speaks protobuf."""
+
+    model: str
+    """Triton model that answers the requests."""
+    in_flight: int
+    """Inferences at a time; 1 where a request depends on the answer before."""
+
+    def take(self, payload: str, message: Any) -> None:
+        """Check a message (its oneof is `payload`) and give its content to the session."""
+
+    def end(self) -> None:
+        """No more messages."""
+
+    def next_request(self) -> Mapping[str, NDArray[Any]] | None:
+        """Inputs of the next inference, or None."""
+
+    async def accept(self, outputs: Arrays) -> Iterable[Any]:
+        """The messages that an inference gives, in order of the requests."""
+
+    def close(self) -> None:
+        """Free what the stream holds; called once, however it ends."""
+
+
+class Stage:
+    """A stage: models in a Triton of its own, and the service in front of it."""
+
+    name: ClassVar[str]
+    """Short name, as in `StageInfo.stage`."""
+    service: ClassVar[str]
+    """Full name of the gRPC service."""
+    repository: ClassVar[Path]
+    """Triton's model repository."""
+    models: ClassVar[tuple[str, ...]]
+    """The models that must be ready; the first is the one that `StageInfo.model` names."""
+    weights: ClassVar[str]
+    """Folder in the repository whose model.onnx identifies the model."""
+    look_ahead_ms: ClassVar[int]
+
+    def __init__(self, config: StageConfig) -> None:
+        self.config = config
+        self.host = ServiceHost(self.name, config)
+        self.triton: TritonClient
+        self._embedded: EmbeddedTriton | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self._ready = False
+        self._model_id = ""
+
+    async def run(self) -> int:
+        """Run until a signal; see `ServiceHost.run`."""
+        return await self.host.run(self.service, self.add_to, self.start, self.stop)
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Register the servicer."""
+        raise NotImplementedError
+
+    def triton_environment(self) -> dict[str, str]:
+        """Variables for the models of an embedded Triton."""
+        return {}
+
+    async def warm_up(self) -> None:
+        """Run every model once, so that the first session finds it warm."""
+        for model in self.models:
+            await self.triton.warm_up(model)
+
+    async def start(self) -> None:
+        """Connect to Triton, or start it, and warm its models up."""
+        weights = self.repository / self.weights / "1" / "model.onnx"
+        digest = await asyncio.to_thread(lambda: hashlib.sha256(weights.read_bytes()).hexdigest())
+        self._model_id = f"{self.models[0]}@{digest[:12]}"
+        timeout = self.config.triton_start_timeout
+        url = self.config.triton_url
+        if url is None:
+            self._embedded = EmbeddedTriton(self.repository, self.triton_environment())
+            await self._embedded.start(timeout)
+            url = self._embedded.url
+            log.info("event=triton_started url=%s pid=%d", url, self._embedded.pid or 0)
+        self.triton = TritonClient(url, self.config.triton_timeout)
+        await self.triton.wait_ready(self.models, timeout)
+        await self.warm_up()
+        self._ready = True
+        self._watcher = asyncio.create_task(self._watch())
+
+    async def stop(self) -> None:
+        """End the connection, and the Triton if it is our own."""
+        self._ready = False
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.wait([self._watcher])
+            await self.triton.close()
+        if self._embedded is not None:
+            await self._embedded.stop()
+
+    async def _watch(self) -> None:
+        """Follow Triton: not serving while it is away; restart an embedded one that has died."""
+        while True:
+            await asyncio.sleep(_WATCH_SECONDS)
+            if self._embedded is not None and not self._embedded.running:
+                await self._set_ready(False)
+                log.error("event=triton_died; restarting\n%s", self._embedded.tail(10))
+                try:
+                    await self._embedded.stop()
+                    await self._embedded.start(self.config.triton_start_timeout)
+                except TritonError as error:
+                    log.error("event=triton_restart_failed %s", error)
+                    continue
+            ready = await self.triton.is_ready(self.models)
+            if ready and not self._ready:
+                try:
+                    await self.warm_up()
+                except ServiceError as error:
+                    log.error("event=warm_up_failed %s", error)
+                    continue
+            if ready != self._ready:
+                await self._set_ready(ready)
+
+    async def _set_ready(self, ready: bool) -> None:
+        self._ready = ready
+        log.warning("event=triton_%s", "back" if ready else "away")
+        if not self.host.draining.is_set():
+            await self.host.set_serving(ready)
+
+    def check_ready(self) -> None:
+        """
+        :raises ServiceError: STAGE_UNAVAILABLE while Triton is away.
+        """
+        if not self._ready:
+            raise ServiceError("STAGE_UNAVAILABLE", f"the Triton of {self.name} is not ready")
+
+    def info(self) -> stage_pb2.StageInfo:
+        """What the stage says of itself when it has taken a stream."""
+        return stage_pb2.StageInfo(
+            stage=self.name,
+            version=talkingface.__version__,
+            model=self._model_id,
+            look_ahead_ms=self.look_ahead_ms,
+            replica=self.config.replica,
+        )
+
+    async def serve(
+        self,
+        context: Context,
+        method: str,
+        open_stream: Callable[[Any], StageStream],
+        response: type[Any],
+    ) -> None:
+        """Serve one call of the stage's bidirectional method.
+
+        :param open_stream: makes the stream from the checked config message.
+        :param response: class of the answers, which has a field `started`.
+        """
+        async with self.host.call(context, method) as call:
+            first = await self.read(context)
+            if first is None or first.WhichOneof("payload") != "config":
+                raise ServiceError("MESSAGE_ORDER", "the first message must be `config`")
+            if not _SESSION_ID.fullmatch(first.config.session_id):
+                raise invalid_field("config.session_id", "must be 1 to 64 of [A-Za-z0-9_-]")
+            call.session_id = first.config.session_id
+            self.check_ready()
+            call.reserve()
+            stream = open_stream(first.config)
+            reader: asyncio.Task[None] | None = None
+            try:
+                await self.write(context, response(started=self.info()))
+                queue: asyncio.Queue[Any] = asyncio.Queue(_QUEUED_MESSAGES)
+                reader = asyncio.create_task(self._read_all(context, queue))
+                await self._work(context, call, stream, queue)
+            finally:
+                if reader is not None:
+                    reader.cancel()
+                stream.close()
+
+    async def read(self, context: Context) -> Any | None:
+        """The client's next message, or None after its last.
+
+        :raises ServiceError: IDLE_TIMEOUT.
+        """
+        try:
+            async with asyncio.timeout(self.config.idle_timeout):
+                message = await context.read()
+        except TimeoutError:
+            text = f"the client sent nothing for {self.config.idle_timeout:g} s"
+            raise ServiceError("IDLE_TIMEOUT", text) from None
+        return None if message is grpc.aio.EOF else message
+
+    async def write(self, context: Context, message: Any) -> None:
+        """Send a message.
+
+        :raises ServiceError: IDLE_TIMEOUT where the client takes nothing.
+        """
+        try:
+            async with asyncio.timeout(self.config.idle_timeout):
+                await context.write(message)
+        except TimeoutError:
+            text = f"the client took nothing for {self.config.idle_timeout:g} s"
+            raise ServiceError("IDLE_TIMEOUT", text) from None
+
+    async def _read_all(self, context: Context, queue: asyncio.Queue[Any]) -> None:
+        """Put the messages up to `end` into the queue; what goes wrong becomes the last item."""
+        try:
+            while True:
+                message = await self.read(context)
+                if message is None:
+                    raise ServiceError("MESSAGE_ORDER", "the stream was closed without `end`")
+                await queue.put(message)
+                if message.WhichOneof("payload") == "end":
+                    break
+            if await self.read(context) is not None:
+                raise ServiceError("MESSAGE_ORDER", "a message after `end`")
+        except Exception as error:
+            await queue.put(error)
+
+    async def _work(
+        self, context: Context, call: Call, stream: StageStream, queue: asyncio.Queue[Any]
+    ) -> None:
+        running: deque[asyncio.Task[Arrays]] = deque()
+        ended = False
+
+        def take(item: Any) -> None:
+            nonlocal ended
+            if isinstance(item, Exception):
+                raise item
+            payload = item.WhichOneof("payload")
+            if payload == "config":
+                raise ServiceError("MESSAGE_ORDER", "a second `config`")
+            if payload is None:
+                raise ServiceError("MESSAGE_ORDER", "a message without content")
+            if payload == "end":
+                stream.end()
+                ended = True
+            else:
+                stream.take(payload, item)
+
+        def fill() -> None:
+            """Start inferences; only a session that lacks input is given more of it."""
+            while len(running) < stream.in_flight:
+                request = stream.next_request()
+                if request is not None:
+                    running.append(asyncio.create_task(self._infer(stream.model, request)))
+                elif ended or queue.empty():
+                    return
+                else:
+                    take(queue.get_nowait())
+
+        try:
+            while True:
+                fill()
+                if running:
+                    outputs = await running.popleft()
+                    if stream.in_flight > 1:
+                        fill()
+                    for message in await stream.accept(outputs):
+                        await self.write(context, message)
+                        call.result()
+                elif ended:
+                    break
+                else:
+                    take(await queue.get())
+            # A late error of the reader, such as a message after `end`.
+            while not queue.empty():
+                take(queue.get_nowait())
+        finally:
+            for task in running:
+                task.cancel()
+
+    async def _infer(self, model: str, request: Mapping[str, NDArray[Any]]) -> Arrays:
+        with self.host.metrics.timed(model):
+            return await self.triton.infer(model, request)
