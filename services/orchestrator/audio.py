@@ -27,7 +27,7 @@ MIN_RATE, MAX_RATE = 8_000, 48_000
 MIN_SECONDS, MAX_SECONDS = 0.2, 600.0
 # A float sample beyond this is no audio in [-1, 1] with some overshoot but another scale.
 PEAK_LIMIT = 8.0
-# Samples that a file may decode to before they are handed on.
+# Samples are handed on in pieces of about this length, whatever the messages.
 _BLOCK_SECONDS = 0.25
 
 
@@ -97,10 +97,12 @@ class PcmDecoder:
     def push(self, data: bytes) -> Iterator[Array]:
         """See `Decoder`."""
         data = self._rest + data
-        whole = len(data) - len(data) % (self._dtype.itemsize * self.channels)
+        sample_bytes = self._dtype.itemsize * self.channels
+        whole = len(data) - len(data) % sample_bytes
         self._rest = data[whole:]
-        if whole:
-            samples = np.frombuffer(data, self._dtype, whole // self._dtype.itemsize)
+        step = int(_BLOCK_SECONDS * self.rate) * sample_bytes
+        for first in range(0, whole, step):
+            samples = np.frombuffer(data[first : min(first + step, whole)], self._dtype)
             block = samples.astype(np.float32).reshape(-1, self.channels)
             yield block / np.float32(32768) if self._dtype.kind == "i" else block
 

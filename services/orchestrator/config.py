@@ -1,0 +1,37 @@
+"""Settings of the orchestrator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from talkingface.common.config import ServiceConfig, cache_folder, setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrchestratorConfig(ServiceConfig):
+    """What the orchestrator can be told, from environment variables named as in `common.config`."""
+
+    port: int = setting(50050, "Port of the gRPC service; 0 takes a free one.", low=0, high=65535)
+    audio_features_target: str = setting("127.0.0.1:50051", "gRPC target of the speech encoder.")
+    motion_gen_target: str = setting("127.0.0.1:50052", "gRPC target of the motion generator.")
+    renderer_target: str = setting("127.0.0.1:50053", "gRPC target of the renderer.")
+    stage_open_timeout: float = setting(
+        5.0, "Seconds within which a stage must take a stream.", low=0.1, high=60
+    )
+    stage_timeout: float = setting(
+        30.0, "Seconds that a stage may owe a result for what it was sent.", low=0.5, high=600
+    )
+    portrait_timeout: float = setting(
+        60.0, "Seconds that the preparation of a portrait may take.", low=1, high=600
+    )
+    upload_store: Path = setting(
+        lambda: cache_folder().with_name("uploads"),
+        "Folder of the portraits that clients have uploaded.",
+    )
+    upload_store_bytes: int = setting(
+        1 << 30,
+        "Size of that folder beyond which the portraits unused for longest are deleted.",
+        low=32 << 20,
+        high=1 << 44,
+    )

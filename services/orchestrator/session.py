@@ -1,0 +1,297 @@
+"""One session: what a client asked for, and how its data becomes its answers. No network here.
+
+session = Session(config)                # checks the configuration
+for sound in session.audio(data): ...    # sound.voice goes to the speech encoder
+session.control(update)                  # goes to the motion generator
+session.features(...)                    # answers with events
+session.motion(...), session.frame(...)  # answers with motion or media
+session.finish()                         # the last answers
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+import talkingface
+from talkingface.audio_features.contract import SPEECH_DIM, VOICE_ACTIVITY
+from talkingface.common.config import MAX_CHUNK_BYTES
+from talkingface.common.errors import ServiceError, invalid_field
+from talkingface.common.motion import MOTION_FPS
+from talkingface.motion_gen.controls import Controls
+from talkingface.orchestrator.audio import MAX_SECONDS, AudioIntake, Sound
+from talkingface.orchestrator.packaging import duration, packager
+from talkingface.orchestrator.voice_activity import VoiceActivity
+from talkingface.v1 import audio_features_pb2 as audio_features
+from talkingface.v1 import controls_pb2 as controls
+from talkingface.v1 import media_pb2 as media
+from talkingface.v1 import motion_gen_pb2 as motion_gen
+from talkingface.v1 import renderer_pb2 as renderer
+from talkingface.v1 import stage_pb2 as stage
+from talkingface.v1 import talking_face_pb2 as talking_face
+
+MAX_INLINE_PORTRAIT = 3 << 20
+
+# Codec, and range and default of the quality, of every output with pictures.
+CODECS = {
+    media.OUTPUT_KIND_FMP4: media.VIDEO_CODEC_H264,
+    media.OUTPUT_KIND_H264: media.VIDEO_CODEC_H264,
+    media.OUTPUT_KIND_JPEG: media.VIDEO_CODEC_JPEG,
+    media.OUTPUT_KIND_PNG: media.VIDEO_CODEC_PNG,
+}
+_QUALITY = {media.VIDEO_CODEC_H264: (10, 40, 20), media.VIDEO_CODEC_JPEG: (50, 100, 92)}
+_HANDLE = re.compile(r"sha256:[0-9a-f]{64}")
+
+Answer = talking_face.AnimateResponse
+
+
+def default_controls() -> controls.Controls:
+    """The controls in force where a session states none."""
+    own = Controls()
+    message = controls.Controls(
+        distance_ratio=own.head_distance,
+        head_pose={},
+        head_motion_scale=own.head_motion_scale,
+        emotion=controls.Emotion(strength=own.emotion_strength),
+        mouth_scale=own.mouth_scale,
+        audio_guidance=own.audio_guidance,
+    )
+    message.natural_gaze.SetInParent()
+    return message
+
+
+def effective_config(asked: talking_face.AnimateConfig) -> talking_face.AnimateConfig:
+    """A checked copy with all defaults filled in.
+
+    :raises ServiceError: FIELD_INVALID, IMAGE_BROKEN or IMAGE_TOO_LARGE. Audio and controls are
+        checked by those who use them.
+    """
+    config = talking_face.AnimateConfig()
+    config.CopyFrom(asked)
+    if config.output == media.OUTPUT_KIND_UNSPECIFIED:
+        config.output = media.OUTPUT_KIND_FMP4
+    if config.output not in media.OutputKind.values():
+        raise invalid_field("config.output", f"{config.output} is no kind of output")
+    if config.output == media.OUTPUT_KIND_MOTION:
+        config.ClearField("portrait_handle")
+        config.ClearField("portrait_image")
+    else:
+        _check_portrait(config)
+    bounds = _QUALITY.get(CODECS.get(config.output, media.VIDEO_CODEC_UNSPECIFIED))
+    if bounds is None:
+        config.ClearField("quality")
+    elif not config.HasField("quality"):
+        config.quality = bounds[2]
+    elif not bounds[0] <= config.quality <= bounds[1]:
+        raise invalid_field(
+            "config.quality", f"{config.quality} is outside {bounds[0]}..{bounds[1]}"
+        )
+    if not config.HasField("seed"):
+        config.seed = secrets.randbits(32)
+    config.controls.CopyFrom(default_controls())
+    config.controls.MergeFrom(asked.controls)
+    return config
+
+
+def _check_portrait(config: talking_face.AnimateConfig) -> None:
+    match config.WhichOneof("portrait"):
+        case "portrait_handle":
+            if not _HANDLE.fullmatch(config.portrait_handle):
+                raise invalid_field(
+                    "config.portrait_handle", "must be 'sha256:' and 64 hexadecimal digits"
+                )
+        case "portrait_image":
+            if len(config.portrait_image) > MAX_INLINE_PORTRAIT:
+                raise ServiceError(
+                    "IMAGE_TOO_LARGE",
+                    f"a portrait of {len(config.portrait_image)} bytes must be uploaded first: "
+                    f"at most {MAX_INLINE_PORTRAIT} fit into the configuration",
+                )
+        case None:
+            raise invalid_field("config.portrait_handle", "a portrait is needed to make pictures")
+
+
+class Session:
+    """The state of one session. Its methods raise `ServiceError` for what the client did wrong."""
+
+    def __init__(
+        self,
+        asked: talking_face.AnimateConfig,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.session_id = secrets.token_hex(8)
+        self.config = effective_config(asked)
+        if not asked.HasField("audio"):
+            raise invalid_field("config.audio", "must be stated")
+        self._clock = clock
+        self._intake = AudioIntake(self.config.audio)
+        self._voice_activity = VoiceActivity()
+        self._packager = packager(self.config.output) if self.makes_pictures else None
+        self._ended = False
+        self._motion_frames = 0
+        self._frames = 0
+        self._first_audio: float | None = None
+        self._first_frame: float | None = None
+        self._last_frame = 0.0
+
+    @property
+    def makes_pictures(self) -> bool:
+        """Whether the renderer takes part."""
+        return self.config.output != media.OUTPUT_KIND_MOTION
+
+    @property
+    def decodes_slowly(self) -> bool:
+        """Whether the generators of `audio` and `end_of_audio` should run in a thread."""
+        return self._intake.blocking
+
+    @property
+    def seconds(self) -> float:
+        """Length of the audio taken so far."""
+        return self._intake.seconds
+
+    @property
+    def lead(self) -> float:
+        """Seconds by which the audio taken is ahead of the frames that have come out."""
+        return self.seconds - self._frames / MOTION_FPS
+
+    def started(self, stages: list[stage.StageInfo], portrait: renderer.Portrait | None) -> Answer:
+        """The first answer."""
+        message = talking_face.Started(
+            session_id=self.session_id,
+            version=talkingface.__version__,
+            stages=stages,
+            config=self.config,
+            portrait=portrait,
+        )
+        if portrait is not None:
+            message.config.portrait_handle = portrait.handle
+        return Answer(started=message)
+
+    def generate_config(self) -> motion_gen.GenerateConfig:
+        """What the motion generator is told."""
+        return motion_gen.GenerateConfig(
+            session_id=self.session_id, seed=self.config.seed, controls=self.config.controls
+        )
+
+    def render_config(self, handle: str) -> renderer.RenderConfig:
+        """What the renderer is told."""
+        return renderer.RenderConfig(
+            session_id=self.session_id,
+            portrait_handle=handle,
+            codec=CODECS[self.config.output],
+            quality=self.config.quality if self.config.HasField("quality") else None,
+        )
+
+    def audio(self, data: bytes) -> Iterator[Sound]:
+        """Take bytes of audio; what they decode to comes in small pieces."""
+        self._check_not_ended()
+        if len(data) > MAX_CHUNK_BYTES:
+            raise ServiceError(
+                "MESSAGE_TOO_LARGE",
+                f"audio: {len(data)} bytes; at most {MAX_CHUNK_BYTES} a message",
+            )
+        if self._first_audio is None:
+            self._first_audio = self._clock()
+        return self._intake.push(data)
+
+    def sound(self, sound: Sound) -> None:
+        """Take a piece that `audio` or `end_of_audio` gave, when it is sent to the stages."""
+        if self._packager is not None:
+            self._packager.push_sound(sound, self._intake.rate)
+
+    def end_of_audio(self) -> Iterator[Sound]:
+        """Take the end of the audio; `sound_ended` must follow the last piece."""
+        self._check_not_ended()
+        self._ended = True
+        return self._intake.end()
+
+    def sound_ended(self) -> None:
+        """All pieces of sound have been taken."""
+        if self._packager is not None:
+            self._packager.end_sound()
+
+    def control(self, update: controls.ControlUpdate) -> controls.ControlUpdate:
+        """A change of controls with its time: without one it belongs to the next sample of audio,
+        which makes it as reproducible as the audio."""
+        self._check_not_ended()
+        told = controls.ControlUpdate()
+        told.CopyFrom(update)
+        if not update.HasField("time"):
+            told.time.CopyFrom(duration(self.seconds))
+        seconds = told.time.seconds + told.time.nanos * 1e-9
+        if not 0 <= seconds <= MAX_SECONDS or not 0 <= told.time.nanos < 1_000_000_000:
+            raise invalid_field("control.time", f"{seconds:g} s is outside 0..{MAX_SECONDS:g} s")
+        return told
+
+    def features(self, message: audio_features.AudioFeatures) -> list[Answer]:
+        """Listen to the voice: the events that the next rows of features make."""
+        prosody = np.frombuffer(message.prosody, "<f4").reshape(-1, SPEECH_DIM)
+        return self._events(self._voice_activity.push(prosody[:, VOICE_ACTIVITY]))
+
+    def features_ended(self) -> list[Answer]:
+        """The events that the end of the features makes."""
+        return self._events(self._voice_activity.end())
+
+    def motion(self, chunk: motion_gen.MotionChunk) -> list[Answer]:
+        """Take the next frames of motion: they are the answer where no pictures are made."""
+        for frame in chunk.frames:
+            if frame.index != self._motion_frames:
+                raise ServiceError(
+                    "INTERNAL",
+                    f"motion frame {frame.index} came instead of {self._motion_frames}",
+                )
+            self._motion_frames += 1
+        if self.makes_pictures or not chunk.frames:
+            return []
+        self._frames_sent(len(chunk.frames))
+        return [Answer(motion=talking_face.Motion(frames=chunk.frames))]
+
+    def frame(self, frame: media.EncodedFrame) -> list[Answer]:
+        """Take the next picture."""
+        assert self._packager is not None
+        if frame.index != self._frames:
+            raise ServiceError("INTERNAL", f"frame {frame.index} came instead of {self._frames}")
+        pieces = self._packager.push_frame(frame)
+        self._frames_sent(1)
+        return [Answer(media=piece) for piece in pieces]
+
+    def finish(self) -> list[Answer]:
+        """The last answers: all stages have said all."""
+        expected = math.ceil(round(self.seconds * MOTION_FPS, 6))
+        if self._frames != expected:
+            raise ServiceError("INTERNAL", f"{self._frames} frames were made, not {expected}")
+        pieces = self._packager.end() if self._packager is not None else []
+        begin, first = self._first_audio or 0.0, self._first_frame or 0.0
+        summary = talking_face.Summary(
+            frames=self._frames,
+            audio_duration=duration(self.seconds),
+            first_frame_delay=duration(first - begin),
+            elapsed=duration(self._last_frame - begin),
+        )
+        return [*(Answer(media=piece) for piece in pieces), Answer(summary=summary)]
+
+    def close(self) -> None:
+        """Free what the session holds, wherever it is."""
+        self._intake.close()
+
+    def _check_not_ended(self) -> None:
+        if self._ended:
+            raise ServiceError("MESSAGE_ORDER", "a message after `end_of_audio`")
+
+    def _frames_sent(self, count: int) -> None:
+        self._frames += count
+        self._last_frame = self._clock()
+        if self._first_frame is None:
+            self._first_frame = self._last_frame
+
+    @staticmethod
+    def _events(events: list[tuple[talking_face.Event.Kind, float]]) -> list[Answer]:
+        return [
+            Answer(event=talking_face.Event(kind=kind, time=duration(seconds)))
+            for kind, seconds in events
+        ]
