@@ -1,0 +1,78 @@
+"""The true status of a streaming call, for clients.
+
+When a server ends a stream while the client is writing, grpc.aio may report "Internal error from
+Core" in place of the status that the server has sent (https://github.com/grpc/grpc/issues/36066,
+open in 1.85): the failed write overwrites the status, which comes just before or just after. The
+status is kept here as it first arrives. For it to arrive at all, a read must be pending: read in
+one task while another writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import grpc
+
+from talkingface.common.errors import ServiceError
+
+_GRACE = 0.2  # seconds within which a status follows the failed write
+
+
+class CallStatus:
+    """Watches one call from its opening on.
+
+    status = CallStatus(call)
+    try:
+        ...  # read, while another task writes
+    except grpc.aio.AioRpcError as error:
+        raise await status.error(error) from error
+    """
+
+    def __init__(self, call: grpc.aio.Call) -> None:
+        self._call = call
+        self._first: grpc.aio.AioRpcError | None = None
+        call.add_done_callback(self._note)
+
+    async def error(self, error: grpc.aio.AioRpcError) -> ServiceError:
+        """What the server has told of an error that reading or writing has raised."""
+        if not _is_overwritten(error):
+            return ServiceError.from_rpc(error)
+        if self._first is not None and not _is_overwritten(self._first):
+            return ServiceError.from_rpc(self._first)
+        deadline = asyncio.get_running_loop().time() + _GRACE
+        while asyncio.get_running_loop().time() < deadline:
+            late = self._status()
+            if not _is_overwritten(late):
+                return ServiceError.from_rpc(late)
+            await asyncio.sleep(0.005)
+        # The stream has broken and no status has come: the server is gone.
+        return ServiceError("STAGE_UNAVAILABLE", "the stream has broken off")
+
+    def _note(self, _: grpc.aio.Call) -> None:
+        self._first = self._status()
+
+    def _status(self) -> grpc.aio.AioRpcError:
+        """The status as it is now; the call must be done."""
+        call = self._call
+        return grpc.aio.AioRpcError(
+            _result(call.code()),
+            grpc.aio.Metadata(),
+            _result(call.trailing_metadata()),
+            _result(call.details()),
+        )
+
+
+def _is_overwritten(error: grpc.aio.AioRpcError) -> bool:
+    return error.code() is grpc.StatusCode.INTERNAL and "from Core" in (error.details() or "")
+
+
+def _result(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """The result of a coroutine that has nothing to wait for."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value
+    coroutine.close()
+    raise RuntimeError("the call is not done")
