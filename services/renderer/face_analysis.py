@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
 from talkingface.renderer import matting
 from talkingface.renderer.face_detection import Detection, FaceDetector, box_overlap
 from talkingface.renderer.face_landmarks import FaceMesher, Mesh
@@ -29,7 +30,8 @@ MIN_FACE = 64  # pixels, larger side of the face in the photo
 MAX_YAW = 45.0  # degrees
 MIN_BRIGHTNESS = 32  # 95th percentile of the face's luma, 0..255
 SIDE_FACE = 0.5  # a second face smaller than this share of the largest is background, not company
-MIN_SCORE = 0.5  # the mesh's own confidence that it looks at a face
+MIN_SCORE = 0.9  # the mesh's own confidence that it looks at a face
+SURE_DETECTION = 0.62  # the detector's, for a second face and for one that only a tile shows
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,10 @@ class FaceAnalyser:
     def faces(self, image: Image) -> list[Mesh]:
         """All faces in (H, W, 3) RGB, largest first, each confirmed by the mesh network."""
         found = self._confirm(image, self._detector.coarse(image))
-        return found or self._confirm(image, self._detector.fine(image))
+        if found:
+            return found
+        sure = [d for d in self._detector.fine(image) if d.score >= SURE_DETECTION]
+        return self._confirm(image, sure)
 
     def landmarks(self, image: Image) -> Array | None:
         """(478, 3) of the largest face in the pixels of the image, or None; no other checks."""
@@ -83,6 +88,8 @@ class FaceAnalyser:
     def _confirm(self, image: Image, detections: list[Detection]) -> list[Mesh]:
         meshes: list[Mesh] = []
         for detection in sorted(detections, key=lambda d: -d.score):
+            if meshes and detection.score < SURE_DETECTION:
+                break  # chests and houses look a little like faces
             mesh = self._mesher(image, detection.box, detection.eyes)
             agrees = box_overlap(mesh.box, detection.box) > 0.3
             fresh = all(box_overlap(mesh.box, other.box) < 0.3 for other in meshes)

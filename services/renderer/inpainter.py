@@ -17,6 +17,8 @@ et al. 2016, arXiv 1609.05158). The viewer's left eye is mirrored, so that one n
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -65,7 +67,7 @@ class CropNet(nn.Module):
         self.encoders = nn.ModuleList(
             ResidualBlock(w) if level else nn.Identity() for level, w in enumerate(widths[:-1])
         )
-        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        pairs = list(pairwise(widths))
         self.downs = nn.ModuleList(nn.Conv2d(a, b, 3, 2, padding=1) for a, b in pairs)
         self.control = nn.Sequential(
             nn.Linear(CONTROL_DIM, widths[-1]), nn.ReLU(), nn.Linear(widths[-1], widths[-1])

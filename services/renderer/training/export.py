@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 import torch
+
 from talkingface.renderer.inpainter import (
     CONTROL_DIM,
     CROP_CHANNELS,

@@ -1,0 +1,104 @@
+"""Augmentation of training pairs on the device they lie on.
+
+Whatever is done to the light, colour, position or grain of a picture is done to drawn crop,
+portrait and target alike. Only the guide inside the drawn mask is disturbed alone, because that
+is what the network has to correct, and the portrait's crop is moved or blinded, because on
+photographs it would give the answer away.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from talkingface.renderer.training.dataset import Pairs
+
+
+def _uniform(count: int, low: float, high: float, device: torch.device) -> Tensor:
+    return torch.rand(count, 1, 1, 1, device=device) * (high - low) + low
+
+
+def _warp(x: Tensor, theta: Tensor) -> Tensor:
+    grid = F.affine_grid(theta, list(x.shape), align_corners=False)
+    return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _similarity(count: int, turn: float, zoom: float, shift: float, device: torch.device) -> Tensor:
+    """Random similarities (count, 2, 3) for `affine_grid`: up to `turn` radians, `zoom` relative
+    scale and `shift` of the side."""
+    angle = (torch.rand(count, device=device) * 2 - 1) * turn
+    scale = 1 + (torch.rand(count, device=device) * 2 - 1) * zoom
+    move = (torch.rand(count, 2, device=device) * 2 - 1) * shift * 2
+    cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
+    rows = torch.stack([cos, -sin, move[:, 0], sin, cos, move[:, 1]], 1)
+    return rows.view(count, 2, 3)
+
+
+def _recolour(pictures: list[Tensor]) -> list[Tensor]:
+    """The same random exposure, gamma, tint, saturation and colour rotation for all pictures."""
+    first = pictures[0]
+    count, device = len(first), first.device
+    gamma = torch.exp(_uniform(count, -0.45, 0.45, device))
+    gain = torch.exp(_uniform(count, -0.3, 0.2, device))
+    tint = torch.exp(torch.randn(count, 3, 1, 1, device=device) * 0.1)
+    saturation = _uniform(count, 0.0, 1.6, device)
+    grey = torch.tensor([0.299, 0.587, 0.114], device=device).view(1, 3, 1, 1)
+    mixing = torch.eye(3, device=device) + torch.randn(count, 3, 3, device=device) * 0.06
+    mixing = mixing / mixing.sum(2, keepdim=True)
+    plain = torch.rand(count, 1, 1, 1, device=device) < 0.2
+    out = []
+    for picture in pictures:
+        x = (picture.clamp(1e-3, 1) ** gamma) * gain * tint
+        x = torch.einsum("bij,bjhw->bihw", mixing, x)
+        luma = (x * grey).sum(1, keepdim=True)
+        x = luma + (x - luma) * saturation
+        out.append(torch.where(plain, picture, x.clamp(0, 1)))
+    return out
+
+
+def prepare(pairs: Pairs, augment: bool, mirror: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Network inputs and target: crop (B, 8, S, S) and target (B, 3, S, S) in [0, 1], control.
+
+    :param mirror: flip half of the pairs; right for mouths, wrong for eyes (they have a nose side).
+    """
+    drawn, target = pairs.drawn.float() / 255, pairs.target.float() / 255
+    portrait, mask = pairs.portrait.float() / 255, pairs.mask.float() / 255
+    control = pairs.control
+    if not augment:
+        portrait = _blind(portrait, mask[:, :1], pairs.source == 0)
+        return torch.cat([drawn, mask, portrait], 1), target, control
+    count, device = len(drawn), drawn.device
+
+    # The portrait's own mouth or eye, moved so that it tells what it looks like, not where it is.
+    moved = _warp(portrait, _similarity(count, 0.2, 0.25, 0.1, device))
+    blind = _blind(portrait, mask[:, :1], torch.ones_like(pairs.source, dtype=torch.bool))
+    draw = torch.rand(count, 1, 1, 1, device=device)
+    photograph = (pairs.source == 0).view(-1, 1, 1, 1)
+    portrait = torch.where(photograph, torch.where(draw < 0.35, moved, blind), portrait)
+
+    # The guide in another light than the face.
+    light = torch.exp(_uniform(count, -0.4, 0.4, device))
+    tint = torch.exp(torch.randn(count, 3, 1, 1, device=device) * 0.06)
+    drawn = drawn + mask[:, :1] * ((drawn * light * tint).clamp(0, 1) - drawn)
+
+    drawn, target, portrait = _recolour([drawn, target, portrait])
+    stack = torch.cat([drawn, target, portrait, mask], 1)
+    stack = _warp(stack, _similarity(count, 0.12, 0.12, 0.05, device))
+    if mirror:
+        flip = torch.rand(count, device=device) < 0.5
+        stack = torch.where(flip.view(-1, 1, 1, 1), stack.flip(-1), stack)
+        control = control.clone()
+        control[:, 5] = torch.where(flip, -control[:, 5], control[:, 5])  # yaw
+    drawn, target, portrait, mask = stack.split([3, 3, 3, 2], 1)
+    noise = torch.randn_like(drawn) * _uniform(count, 0, 0.02, device)
+    return torch.cat([drawn + noise, mask, portrait + noise], 1), target + noise, control
+
+
+def _blind(portrait: Tensor, drawn_mask: Tensor, rows: Tensor) -> Tensor:
+    """Blot out what lies under the drawn mask with its surroundings' mean colour."""
+    wide = F.max_pool2d(drawn_mask, 9, 1, 4)
+    around = (portrait * (1 - wide)).sum((2, 3), keepdim=True)
+    around = around / (1 - wide).sum((2, 3), keepdim=True).clamp(min=1)
+    blotted = portrait * (1 - wide) + around * wide
+    return torch.where(rows.view(-1, 1, 1, 1), blotted, portrait)

@@ -1,0 +1,115 @@
+"""The training pairs of the inpainter on disk and in memory.
+
+One `.npz` file for each kind of crop ("mouth", "eye"), each with
+
+- `strips` uint8 [bytes]: WebP pictures one after the other; each is a strip of four S x S tiles:
+  drawn crop, target, portrait's crop, masks (drawn, stretched, 0);
+- `ends` int64 [n]: where each strip ends;
+- `control` float32 [n, 6]: control numbers;
+- `source` uint8 [n]: 0 photographs (self-reconstruction), 1 video (another frame of the clip);
+- `identity` int32 [n]: who it is; those with `identity % HELD_OUT == 0` are never trained on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+KINDS = ("mouth", "eye")
+HELD_OUT = 12
+QUALITY = {"mouth": 84, "eye": 84}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One training pair; images uint8 (S, S, 3) RGB, mask uint8 (S, S, 2), control float32 (6,)."""
+
+    drawn: NDArray[np.uint8]
+    mask: NDArray[np.uint8]
+    portrait: NDArray[np.uint8]
+    target: NDArray[np.uint8]
+    control: NDArray[np.float32]
+    source: int
+    identity: int
+
+
+def write(path: Path, pairs: list[Pair], quality: int) -> None:
+    """Pack pairs of one kind into `path`."""
+    blobs = []
+    for pair in pairs:
+        masks = np.concatenate([pair.mask, np.zeros_like(pair.mask[..., :1])], -1)
+        strip = np.concatenate([pair.drawn, pair.target, pair.portrait, masks], 1)
+        done, blob = cv2.imencode(".webp", strip[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, quality])
+        if not done:
+            raise OSError("WebP encoding failed")
+        blobs.append(blob.reshape(-1))
+    np.savez(
+        path,
+        strips=np.concatenate(blobs),
+        ends=np.cumsum([len(blob) for blob in blobs], dtype=np.int64),
+        control=np.stack([pair.control for pair in pairs]).astype(np.float32),
+        source=np.array([pair.source for pair in pairs], np.uint8),
+        identity=np.array([pair.identity for pair in pairs], np.int32),
+    )
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs of one kind as tensors on one device: images uint8 (n, 3, S, S), mask (n, 2, S, S)."""
+
+    drawn: Tensor
+    target: Tensor
+    portrait: Tensor
+    mask: Tensor
+    control: Tensor  # float32 (n, 6)
+    source: Tensor  # int64 (n,)
+
+    def __len__(self) -> int:
+        return len(self.drawn)
+
+    def batch(self, index: Tensor) -> Pairs:
+        """The rows `index`."""
+        return Pairs(
+            self.drawn[index],
+            self.target[index],
+            self.portrait[index],
+            self.mask[index],
+            self.control[index],
+            self.source[index],
+        )
+
+
+def load(path: Path, device: str) -> tuple[Pairs, Pairs]:
+    """(training pairs, held-out pairs) of a file written by `write`."""
+    with np.load(path) as data:
+        strips, ends = data["strips"], data["ends"]
+        control, source, identity = data["control"], data["source"], data["identity"]
+    images = []
+    for start, end in zip(np.concatenate([[0], ends[:-1]]), ends, strict=True):
+        strip = cv2.imdecode(strips[start:end], cv2.IMREAD_COLOR)[..., ::-1]
+        side = strip.shape[0]
+        images.append(strip.reshape(side, 4, side, 3).transpose(1, 3, 0, 2))
+    tiles = np.stack(images)  # (n, 4, 3, S, S)
+
+    def pick(rows: NDArray[np.bool_]) -> Pairs:
+        def move(array: NDArray[np.generic]) -> Tensor:
+            return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+
+        chosen = tiles[rows]
+        return Pairs(
+            drawn=move(chosen[:, 0]),
+            target=move(chosen[:, 1]),
+            portrait=move(chosen[:, 2]),
+            mask=move(chosen[:, 3, :2]),
+            control=move(control[rows]),
+            source=move(source[rows].astype(np.int64)),
+        )
+
+    held_out = identity % HELD_OUT == 0
+    return pick(~held_out), pick(held_out)
