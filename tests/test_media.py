@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import math
+import threading
+import time
 from fractions import Fraction
 
 import av
@@ -205,14 +207,15 @@ def test_a_file_that_unpacks_to_hours_is_refused_early() -> None:
 
 
 def test_closing_in_the_middle_ends_the_thread() -> None:
-    import threading
-
     before = threading.active_count()
     taker = AudioIntake(media.AudioFormat(**FILE))
     data = encode(tone(20, 48000), 48000, "flac")
     next(taker.push(data))  # FFmpeg still has samples to hand over
     taker.close()
     taker.close()
+    deadline = time.monotonic() + 1
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert threading.active_count() == before
 
 

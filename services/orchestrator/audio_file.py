@@ -25,6 +25,7 @@ Array = NDArray[np.float32]
 # file can decode to minutes.
 _HEAD = 12
 _PIECE = 4096
+_PATIENCE = 0.1  # seconds between looks at whether the session is over
 
 
 def file_format(head: bytes) -> str | None:
@@ -63,12 +64,13 @@ class FileDecoder:
         self._max_seconds, self._block_seconds = max_seconds, block_seconds
         self._head = b""
         self._buffer = b""
-        # None in `_bytes`: the file ends; an exception: the session is over.
-        self._bytes: queue.SimpleQueue[bytes | _Closed | None] = queue.SimpleQueue()
+        # None: the file ends.
+        self._bytes: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         # A block; None: more bytes are wanted; an error; True: the file is decoded.
         self._out: queue.Queue[Array | ServiceError | bool | None] = queue.Queue(maxsize=2)
         self._ended = False
         self._finished = False
+        self._closed = False
         self._thread: threading.Thread | None = None
 
     def push(self, data: bytes) -> Iterator[Array]:
@@ -103,14 +105,9 @@ class FileDecoder:
             yield from self._turn()
 
     def close(self) -> None:
-        """End the thread, wherever it is."""
-        self._finished = True
-        self._bytes.put(_Closed())
-        while self._thread is not None and self._thread.is_alive():
-            try:  # it may wait for room
-                self._out.get(timeout=0.01)
-            except queue.Empty:
-                continue
+        """End the thread, wherever it is, within `_PATIENCE`; a `push` in another thread ends."""
+        self._closed = True
+        self._bytes.put(None)
 
     def _start(self) -> None:
         name = file_format(self._head)
@@ -123,7 +120,13 @@ class FileDecoder:
 
     def _turn(self) -> Iterator[Array]:
         """What the thread says until it asks for more bytes or is done."""
-        while (said := self._out.get()) is not None:
+        while not self._closed:
+            try:
+                said = self._out.get(timeout=_PATIENCE)
+            except queue.Empty:
+                continue
+            if said is None:
+                return
             if isinstance(said, np.ndarray):
                 yield said
                 continue
@@ -134,13 +137,21 @@ class FileDecoder:
 
     # From here on: the thread's side.
 
+    def _say(self, what: Array | ServiceError | bool | None) -> None:
+        while not self._closed:
+            try:
+                return self._out.put(what, timeout=_PATIENCE)
+            except queue.Full:
+                continue
+        raise _Closed
+
     def read(self, size: int) -> bytes:
         """Called by FFmpeg: at most `size` bytes, none at the end of the file."""
         while not self._buffer and not self._ended:
-            self._out.put(None)
+            self._say(None)
             got = self._bytes.get()
-            if isinstance(got, _Closed):
-                raise got
+            if self._closed:
+                raise _Closed
             if got is None:
                 self._ended = True
             else:
@@ -150,16 +161,16 @@ class FileDecoder:
 
     def _run(self, name: str) -> None:
         try:
-            self._decode(name)
-            self._out.put(True)
+            try:
+                self._decode(name)
+                self._say(True)
+            except ServiceError as error:
+                self._say(error)
+            except (av.FFmpegError, ValueError, MemoryError) as error:
+                text = f"the {name} file cannot be decoded: {error}"
+                self._say(ServiceError("AUDIO_BROKEN", text))
         except _Closed:
             return
-        except ServiceError as error:
-            self._out.put(error)
-        except (av.FFmpegError, ValueError, MemoryError) as error:
-            self._out.put(
-                ServiceError("AUDIO_BROKEN", f"the {name} file cannot be decoded: {error}")
-            )
 
     def _decode(self, name: str) -> None:
         # The format is known: one frame is enough to tell rate and channels.
@@ -184,7 +195,7 @@ class FileDecoder:
                         )
                     held.append(block)
                 if sum(map(len, held)) >= self._block_seconds * self.rate:
-                    self._out.put(np.concatenate(held))
+                    self._say(np.concatenate(held))
                     held = []
             if resampler is not None:
                 held += [
@@ -192,7 +203,7 @@ class FileDecoder:
                     for part in resampler.resample(None)
                 ]
             if held:
-                self._out.put(np.concatenate(held))
+                self._say(np.concatenate(held))
 
     def _open(self, frame: av.AudioFrame) -> AudioResampler:
         if frame.sample_rate < self._min_rate:

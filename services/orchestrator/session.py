@@ -20,11 +20,13 @@ import numpy as np
 
 import talkingface
 from talkingface.audio_features.contract import SPEECH_DIM, VOICE_ACTIVITY
-from talkingface.common.config import MAX_CHUNK_BYTES
+from talkingface.common.controls import frame_of, overlay
 from talkingface.common.errors import ServiceError, invalid_field
+from talkingface.common.messages import check_controls, check_size
 from talkingface.common.motion import MOTION_FPS
 from talkingface.motion_gen.controls import Controls
-from talkingface.orchestrator.audio import MAX_SECONDS, AudioIntake, Sound
+from talkingface.motion_gen.session import SEED_LIMIT
+from talkingface.orchestrator.audio import AudioIntake, Sound
 from talkingface.orchestrator.packaging import duration, packager
 from talkingface.orchestrator.voice_activity import VoiceActivity
 from talkingface.v1 import audio_features_pb2 as audio_features
@@ -68,8 +70,7 @@ def default_controls() -> controls.Controls:
 def effective_config(asked: talking_face.AnimateConfig) -> talking_face.AnimateConfig:
     """A checked copy with all defaults filled in.
 
-    :raises ServiceError: FIELD_INVALID, IMAGE_BROKEN or IMAGE_TOO_LARGE. Audio and controls are
-        checked by those who use them.
+    :raises ServiceError: FIELD_INVALID or IMAGE_TOO_LARGE.
     """
     config = talking_face.AnimateConfig()
     config.CopyFrom(asked)
@@ -93,8 +94,12 @@ def effective_config(asked: talking_face.AnimateConfig) -> talking_face.AnimateC
         )
     if not config.HasField("seed"):
         config.seed = secrets.randbits(32)
-    config.controls.CopyFrom(default_controls())
-    config.controls.MergeFrom(asked.controls)
+    if config.seed >= SEED_LIMIT:
+        raise invalid_field("config.seed", f"{config.seed} is not below 2**63")
+    if not config.HasField("audio"):
+        raise invalid_field("config.audio", "must be stated")
+    check_controls(asked.controls, "config.controls")
+    config.controls.CopyFrom(overlay(default_controls(), asked.controls))
     return config
 
 
@@ -126,8 +131,6 @@ class Session:
     ) -> None:
         self.session_id = secrets.token_hex(8)
         self.config = effective_config(asked)
-        if not asked.HasField("audio"):
-            raise invalid_field("config.audio", "must be stated")
         self._clock = clock
         self._intake = AudioIntake(self.config.audio)
         self._voice_activity = VoiceActivity()
@@ -190,11 +193,7 @@ class Session:
     def audio(self, data: bytes) -> Iterator[Sound]:
         """Take bytes of audio; what they decode to comes in small pieces."""
         self._check_not_ended()
-        if len(data) > MAX_CHUNK_BYTES:
-            raise ServiceError(
-                "MESSAGE_TOO_LARGE",
-                f"audio: {len(data)} bytes; at most {MAX_CHUNK_BYTES} a message",
-            )
+        check_size(data, "audio")
         if self._first_audio is None:
             self._first_audio = self._clock()
         return self._intake.push(data)
@@ -223,9 +222,8 @@ class Session:
         told.CopyFrom(update)
         if not update.HasField("time"):
             told.time.CopyFrom(duration(self.seconds))
-        seconds = told.time.seconds + told.time.nanos * 1e-9
-        if not 0 <= seconds <= MAX_SECONDS or not 0 <= told.time.nanos < 1_000_000_000:
-            raise invalid_field("control.time", f"{seconds:g} s is outside 0..{MAX_SECONDS:g} s")
+        frame_of(told.time, "control.time")
+        check_controls(told.controls, "control.controls")
         return told
 
     def features(self, message: audio_features.AudioFeatures) -> list[Answer]:

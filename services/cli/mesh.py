@@ -1,0 +1,244 @@
+"""A whole mesh on this machine: four services, and the Triton servers that three of them start.
+
+    with LocalMesh() as mesh:
+        ... mesh.target ...
+
+Used by the commands `animate`, `up` and `bench`, and by the tests. The services are child
+processes in sessions of their own (Ctrl-C reaches only this process, which then ends them in
+order) and end with this process even when it is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from talkingface.common.health import check
+
+ORCHESTRATOR = "orchestrator"
+STAGES = ("audio_features", "motion_gen", "renderer")
+
+START_SECONDS = 120.0
+_STOP_SECONDS = 15.0
+_LISTENING = re.compile(r"event=listening port=(\d+) metrics_port=(\d+)")
+
+# Runs a module that gets SIGTERM when its parent dies, even by SIGKILL.
+_TIED = """
+import ctypes, os, runpy, sys
+ctypes.CDLL(None).prctl(1, 15)  # PR_SET_PDEATHSIG, SIGTERM
+if os.getppid() != int(sys.argv[1]):
+    sys.exit("the parent is gone")
+module = sys.argv[2]
+del sys.argv[1:]
+runpy.run_module(module, run_name="__main__", alter_sys=True)
+"""
+
+
+class MeshError(RuntimeError):
+    """The mesh did not start, or a part of it has ended."""
+
+
+class ServiceProcess:
+    """One service as a child process; its log lines go to `on_line`."""
+
+    def __init__(
+        self, name: str, environ: Mapping[str, str], on_line: Callable[[str, str], None]
+    ) -> None:
+        self.name = name
+        self.port = 0
+        self.metrics_port = 0
+        self._on_line = on_line
+        self._lines: deque[str] = deque(maxlen=200)
+        self._listening = threading.Event()
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _TIED, str(os.getpid()), f"talkingface.{name}.server"],
+            env={**os.environ, **environ},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self._reader = threading.Thread(target=self._read, name=f"log-{name}", daemon=True)
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        """Process id of the service, and of its group."""
+        return self._process.pid
+
+    @property
+    def target(self) -> str:
+        """Its gRPC address."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+        return self._process.poll()
+
+    def wait_listening(self, deadline: float) -> None:
+        """Wait until the service has told its port.
+
+        :raises MeshError: it ended, or the deadline (of `time.monotonic`) passed.
+        """
+        while not self._listening.wait(0.05):
+            self._check(deadline)
+
+    def wait_serving(self, deadline: float) -> None:
+        """Wait until its health is SERVING.
+
+        :raises MeshError: it ended, or the deadline passed.
+        """
+        while check(self.target, timeout=1.0) != "SERVING":
+            self._check(deadline)
+            time.sleep(0.05)
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        if self.exit_code is None:
+            self._process.terminate()
+
+    def wait(self, deadline: float) -> None:
+        """Wait for its end; at the deadline it and all it has started are killed."""
+        try:
+            self._process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+            self._process.wait()
+        self._reader.join(timeout=1)
+
+    def _check(self, deadline: float) -> None:
+        if self.exit_code is not None:
+            self._reader.join(timeout=1)
+            raise MeshError(f"{self.name} ended with code {self.exit_code}\n{self._tail()}")
+        if time.monotonic() > deadline:
+            raise MeshError(f"{self.name} did not start in time\n{self._tail()}")
+
+    def _tail(self) -> str:
+        return "\n".join(list(self._lines)[-20:])
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for raw in self._process.stdout:
+            line = raw.decode(errors="replace").rstrip()
+            self._lines.append(line)
+            if found := _LISTENING.search(line):
+                self.port, self.metrics_port = int(found[1]), int(found[2])
+                self._listening.set()
+            self._on_line(self.name, line)
+
+
+class LocalMesh:
+    """The four services on free ports of this machine; a context manager."""
+
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        stages: Iterable[str] = STAGES,
+        environ: Mapping[str, str] | None = None,
+        on_line: Callable[[str, str], None] | None = None,
+        on_progress: Callable[[str], None] | None = None,
+    ) -> None:
+        """
+        :param port: of the orchestrator; 0 takes a free one.
+        :param stages: which stages to start.
+        :param environ: settings of all services, beside those of this process.
+        :param on_line: called in threads with (service, line) for each line of log.
+        :param on_progress: called with the name of each service that has become ready.
+        """
+        self._port = port
+        self._stages = tuple(stages)
+        self._environ = {
+            "TALKINGFACE_HOST": "127.0.0.1",
+            "TALKINGFACE_METRICS_PORT": "0",
+            "TALKINGFACE_DRAIN_TIMEOUT": "5",
+            "PYTHONUNBUFFERED": "1",
+            **(environ or {}),
+        }
+        self._on_line = on_line or (lambda service, line: None)
+        self._on_progress = on_progress or (lambda service: None)
+        self.processes: dict[str, ServiceProcess] = {}
+
+    @property
+    def target(self) -> str:
+        """Address of the orchestrator."""
+        return self.processes[ORCHESTRATOR].target
+
+    def start(self) -> None:
+        """Start all services and wait until they serve.
+
+        :raises MeshError: one of them cannot start; nothing is left running.
+        """
+        deadline = time.monotonic() + START_SECONDS
+        try:
+            for stage in self._stages:
+                self._spawn(stage, {"TALKINGFACE_PORT": "0"})
+            targets = {}
+            for stage in self._stages:
+                self.processes[stage].wait_listening(deadline)
+                targets[f"TALKINGFACE_{stage.upper()}_TARGET"] = self.processes[stage].target
+            self._spawn(ORCHESTRATOR, {"TALKINGFACE_PORT": str(self._port), **targets})
+            self.processes[ORCHESTRATOR].wait_listening(deadline)
+            for name, process in self.processes.items():
+                process.wait_serving(deadline)
+                self._on_progress(name)
+        except BaseException:
+            self.stop()
+            raise
+
+    def check(self) -> None:
+        """
+        :raises MeshError: a service has ended.
+        """
+        for process in self.processes.values():
+            process._check(float("inf"))
+
+    def stop(self) -> None:
+        """End everything: the orchestrator first, so that it can drain, then the stages."""
+        deadline = time.monotonic() + _STOP_SECONDS
+        for group in ((ORCHESTRATOR,), self._stages):
+            running = [self.processes[name] for name in group if name in self.processes]
+            for process in running:
+                process.terminate()
+            for process in running:
+                process.wait(deadline)
+
+    def _spawn(self, name: str, environ: Mapping[str, str]) -> None:
+        self.processes[name] = ServiceProcess(name, {**self._environ, **environ}, self._on_line)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+def log_to(path: Path) -> Callable[[str, str], None]:
+    """A sink that appends the lines of all services to a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = threading.Lock()
+
+    def write(service: str, line: str) -> None:
+        with lock, path.open("a") as file:
+            file.write(f"{service:<14} | {line}\n")
+
+    return write

@@ -1,0 +1,192 @@
+"""Moves the data of one session: client, speech encoder, motion generator, renderer, client.
+
+Every arrow is a task of its own with a bounded buffer, so that a slow part holds back those before
+it, up to the client, and nobody else. Whatever ends the session ends all its streams.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+
+from talkingface.audio_features.contract import ROW_RATE
+from talkingface.common.errors import ServiceError
+from talkingface.common.motion import MOTION_FPS
+from talkingface.orchestrator.audio import Sound
+from talkingface.orchestrator.portraits import Portraits
+from talkingface.orchestrator.session import Answer, Session
+from talkingface.orchestrator.stages import Stages, StageStream
+from talkingface.v1 import audio_features_pb2 as audio_features
+from talkingface.v1 import renderer_pb2 as renderer
+from talkingface.v1 import stage_pb2 as stage
+from talkingface.v1 import talking_face_pb2 as talking_face
+
+# Audio is taken at most this far ahead of the frames that have come out. The models need 0.3 s;
+# the rest keeps all stages busy.
+MAX_LEAD_SECONDS = 4.0
+_QUEUED_ANSWERS = 16
+
+# The client's next message; `idle` says whether silence counts against it. None: it has closed.
+Read = Callable[[bool], Awaitable[talking_face.AnimateRequest | None]]
+Write = Callable[[Answer], Awaitable[None]]
+
+
+class Conductor:
+    """One session in motion."""
+
+    def __init__(self, session: Session, stages: Stages, portraits: Portraits) -> None:
+        self._session = session
+        self._portraits = portraits
+        self._features = stages.to_audio_features()
+        self._motion = stages.to_motion_gen()
+        self._renderer: StageStream | None = None
+        self._answers: asyncio.Queue[Answer | None] = asyncio.Queue(_QUEUED_ANSWERS)
+        self._progress = asyncio.Event()
+
+    @property
+    def streams(self) -> list[StageStream]:
+        """The streams that are open, in the order of the data."""
+        streams = [self._features, self._motion]
+        return streams if self._renderer is None else [*streams, self._renderer]
+
+    async def run(self, portrait: renderer.Portrait | None, read: Read, write: Write) -> None:
+        """Run the session from its first answer to its last.
+
+        :param portrait: whom to animate; None where no pictures are made.
+        :raises ServiceError: what the client or a stage did wrong.
+        """
+        reader: asyncio.Task[None] | None = None
+        try:
+            infos = await self._open(portrait)
+            await write(self._session.started(infos, portrait))
+            async with asyncio.TaskGroup() as group:
+                reader = group.create_task(self._take_client(read))
+                group.create_task(self._move_features())
+                group.create_task(self._move_motion())
+                if self._renderer is not None:
+                    group.create_task(self._move_frames(self._renderer))
+                while (answer := await self._answers.get()) is not None:
+                    await write(answer)
+                reader.cancel()
+        except BaseExceptionGroup as errors:
+            raise _cause(errors) from None
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """End all streams, wherever they are."""
+        for stream in self.streams:
+            stream.cancel()
+        self._session.close()
+
+    async def _open(self, portrait: renderer.Portrait | None) -> list[stage.StageInfo]:
+        """Take a slot in every stage, at once."""
+        session = self._session
+        async with asyncio.TaskGroup() as group:
+            group.create_task(
+                self._features.open(audio_features.ExtractConfig(session_id=session.session_id))
+            )
+            group.create_task(self._motion.open(session.generate_config()))
+            if portrait is not None:
+                group.create_task(self._open_renderer(portrait.handle))
+        return [stream.info for stream in self.streams]
+
+    async def _open_renderer(self, handle: str) -> None:
+        configuration = self._session.render_config(handle)
+        self._renderer = await self._portraits.open_renderer(configuration)
+
+    async def _answer(self, answers: list[Answer]) -> None:
+        for answer in answers:
+            await self._answers.put(answer)
+
+    async def announce(self, answer: Answer) -> None:
+        """Tell the client something that does not come from the data."""
+        await self._answers.put(answer)
+
+    async def _take_client(self, read: Read) -> None:
+        session = self._session
+        while True:
+            message = await read(True)
+            if message is None:
+                raise ServiceError("MESSAGE_ORDER", "the stream was closed without `end_of_audio`")
+            match message.WhichOneof("payload"):
+                case "audio":
+                    await self._take_sound(session.audio(message.audio))
+                case "control":
+                    await self._motion.send(control=session.control(message.control))
+                case "end_of_audio":
+                    await self._take_sound(session.end_of_audio())
+                    session.sound_ended()
+                    await self._features.end()
+                    break
+                case "config":
+                    raise ServiceError("MESSAGE_ORDER", "a second `config`")
+                case _:
+                    raise ServiceError("MESSAGE_ORDER", "a message without content")
+        if await read(False) is not None:
+            raise ServiceError("MESSAGE_ORDER", "a message after `end_of_audio`")
+
+    async def _take_sound(self, sounds: Iterator[Sound]) -> None:
+        session = self._session
+        while True:
+            if session.decodes_slowly:
+                sound = await asyncio.to_thread(next, sounds, None)
+            else:
+                sound = next(sounds, None)
+            if sound is None:
+                return
+            while session.lead > MAX_LEAD_SECONDS:
+                self._progress.clear()
+                await self._progress.wait()
+            session.sound(sound)
+            if len(sound.voice):
+                await self._features.send(audio=sound.voice.astype("<f4").tobytes())
+                self._features.sent_until = session.seconds
+
+    async def _move_features(self) -> None:
+        while (result := await self._features.receive()) is not None:
+            features = result.features
+            until = (features.first_row + features.rows) / ROW_RATE
+            self._features.received_until = until
+            await self._motion.send(features=features)
+            self._motion.sent_until = until
+            await self._answer(self._session.features(features))
+        await self._motion.end()
+        await self._answer(self._session.features_ended())
+
+    async def _move_motion(self) -> None:
+        while (result := await self._motion.receive()) is not None:
+            chunk = result.motion
+            answers = self._session.motion(chunk)
+            if chunk.frames:
+                until = (chunk.frames[-1].index + 1) / MOTION_FPS
+                self._motion.received_until = until
+                if self._renderer is not None:
+                    await self._renderer.send(motion=chunk)
+                    self._renderer.sent_until = until
+            self._progress.set()
+            await self._answer(answers)
+        if self._renderer is not None:
+            await self._renderer.end()
+        else:
+            await self._finish()
+
+    async def _move_frames(self, stream: StageStream) -> None:
+        while (result := await stream.receive()) is not None:
+            answers = self._session.frame(result.frame)
+            stream.received_until = (result.frame.index + 1) / MOTION_FPS
+            self._progress.set()
+            await self._answer(answers)
+        await self._finish()
+
+    async def _finish(self) -> None:
+        await self._answer(self._session.finish())
+        await self._answers.put(None)
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The first error within a group of groups; one that a client is told goes before others."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    causes = [_cause(part) for part in error.exceptions]
+    return next((cause for cause in causes if isinstance(cause, ServiceError)), causes[0])

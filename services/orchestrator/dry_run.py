@@ -1,0 +1,65 @@
+"""A short clip through every stage, to see that they work and how long they take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from talkingface.orchestrator.audio import SAMPLE_RATE
+from talkingface.orchestrator.conductor import Read
+from talkingface.orchestrator.packaging import duration
+from talkingface.orchestrator.session import Session
+from talkingface.orchestrator.stages import StageStream
+from talkingface.v1 import media_pb2 as media
+from talkingface.v1 import talking_face_pb2 as talking_face
+
+_SECONDS = 1.0
+
+
+def clip() -> bytes:
+    """A second of a buzz at 130 Hz that swells four times, as 16-bit samples at 16 kHz."""
+    time = np.arange(int(_SECONDS * SAMPLE_RATE)) / SAMPLE_RATE
+    buzz = sum(np.sin(2 * np.pi * 130 * n * time) / n for n in range(1, 20))
+    swell = 0.5 - 0.5 * np.cos(2 * np.pi * 4 * time)
+    return (4000 * buzz * swell).astype("<i2").tobytes()
+
+
+def prepare(handle: str | None) -> tuple[Session, Read]:
+    """A session of the clip, and the client that sends it.
+
+    :param handle: whose portrait; None: no pictures are made.
+    :raises ServiceError: FIELD_INVALID for a handle that is none.
+    """
+    pcm = media.AudioFormat(
+        encoding=media.AUDIO_ENCODING_PCM_S16LE, sample_rate=SAMPLE_RATE, channels=1
+    )
+    config = talking_face.AnimateConfig(audio=pcm, seed=1)
+    config.output = media.OUTPUT_KIND_MOTION if handle is None else media.OUTPUT_KIND_FMP4
+    if handle is not None:
+        config.portrait_handle = handle
+    requests = iter(
+        (
+            talking_face.AnimateRequest(audio=clip()),
+            talking_face.AnimateRequest(end_of_audio={}),
+        )
+    )
+
+    async def read(idle: bool) -> talking_face.AnimateRequest | None:
+        return next(requests, None)
+
+    return Session(config), read
+
+
+def report(streams: Iterable[StageStream], total: float) -> talking_face.DryRunResponse:
+    """What the stages took; `total` is in seconds."""
+    timings = [
+        talking_face.StageTiming(
+            stage=stream.info,
+            first_result=duration((stream.first_result or stream.opened) - stream.opened),
+            total=duration((stream.last_result or stream.opened) - stream.opened),
+            results=stream.results,
+        )
+        for stream in streams
+    ]
+    return talking_face.DryRunResponse(timings=timings, total=duration(total))

@@ -1,0 +1,137 @@
+"""The portraits that clients have uploaded, kept so that any renderer can be given them."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from pathlib import Path
+
+from talkingface.common.errors import ServiceError
+from talkingface.orchestrator.stages import Stages, StageStream
+from talkingface.renderer.portrait_image import MAX_BYTES
+from talkingface.v1 import renderer_pb2 as renderer
+
+_PREFIX = "sha256:"
+# With several renderers behind one name, a portrait prepared by one may be asked of another. The
+# k-th try prepares k times, so that no fixed order of replicas can miss for ever.
+_TRIES = 4
+
+
+def handle_of(image: bytes) -> str:
+    """The handle of a portrait's file."""
+    return _PREFIX + hashlib.sha256(image).hexdigest()
+
+
+class PortraitStore:
+    """Files of portraits under the hash of their bytes; those unused for longest make room.
+
+    Several orchestrators may share the folder. Methods read and write files: call them in threads.
+    """
+
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        self._folder = folder
+        self._max_bytes = max_bytes
+
+    def put(self, image: bytes, portrait: renderer.Portrait) -> None:
+        """Keep a portrait that the renderer has accepted."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._path(portrait.handle)
+        for target, content in (
+            (path.with_suffix(".portrait"), portrait.SerializeToString()),
+            (path, image),  # last: it makes the entry complete
+        ):
+            partial = target.with_name(f"{target.name}.{os.getpid()}.part")
+            partial.write_bytes(content)
+            partial.replace(target)
+        self._make_room()
+
+    def find(self, handle: str) -> renderer.Portrait | None:
+        """What is known of a portrait, or None. It counts as used now."""
+        path = self._path(handle)
+        try:
+            portrait = renderer.Portrait.FromString(path.with_suffix(".portrait").read_bytes())
+            os.utime(path)
+        except FileNotFoundError:
+            return None
+        return portrait
+
+    def image(self, handle: str) -> bytes | None:
+        """The file of a portrait, or None."""
+        try:
+            return self._path(handle).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def _path(self, handle: str) -> Path:
+        return self._folder / f"{handle.removeprefix(_PREFIX)}.image"
+
+    def _make_room(self) -> None:
+        entries = []
+        for path in self._folder.glob("*.image"):
+            try:
+                entries.append((path.stat(), path))
+            except FileNotFoundError:  # another orchestrator was faster
+                continue
+        entries.sort(key=lambda entry: entry[0].st_mtime_ns, reverse=True)
+        total = 0
+        for i, (status, path) in enumerate(entries):
+            total += status.st_size
+            if total > self._max_bytes and i:  # the newest always stays
+                path.unlink(missing_ok=True)
+                path.with_suffix(".portrait").unlink(missing_ok=True)
+
+
+class Portraits:
+    """Portraits of clients: checked, stored, and brought to the renderer that needs them."""
+
+    def __init__(self, stages: Stages, store: PortraitStore) -> None:
+        self._stages = stages
+        self._store = store
+
+    async def add(self, image: bytes) -> renderer.Portrait:
+        """Check and keep a portrait; free if it is kept already.
+
+        :raises ServiceError: IMAGE_TOO_LARGE, or what the renderer refuses with.
+        """
+        if len(image) > MAX_BYTES:
+            raise ServiceError("IMAGE_TOO_LARGE", f"the file has more than {MAX_BYTES} bytes")
+        known = await asyncio.to_thread(self._store.find, handle_of(image))
+        if known is not None:
+            return known
+        portrait = await self._stages.prepare_portrait(image)
+        await asyncio.to_thread(self._store.put, image, portrait)
+        return portrait
+
+    async def find(self, handle: str) -> renderer.Portrait:
+        """
+        :raises ServiceError: PORTRAIT_NOT_FOUND.
+        """
+        portrait = await asyncio.to_thread(self._store.find, handle)
+        if portrait is None:
+            raise ServiceError(
+                "PORTRAIT_NOT_FOUND", f"no portrait {handle}: upload it and call again"
+            )
+        return portrait
+
+    async def open_renderer(self, configuration: renderer.RenderConfig) -> StageStream:
+        """A stream to a renderer that has the portrait; one that lacks it is given it.
+
+        :raises ServiceError: as `StageStream.open`.
+        """
+        for attempt in range(1, _TRIES + 1):
+            stream = self._stages.to_renderer()
+            try:
+                await stream.open(configuration)
+                return stream
+            except BaseException as error:
+                stream.cancel()
+                lacks = isinstance(error, ServiceError) and error.reason == "PORTRAIT_NOT_FOUND"
+                if not lacks or attempt == _TRIES:
+                    raise
+            image = await asyncio.to_thread(self._store.image, configuration.portrait_handle)
+            if image is None:
+                raise ServiceError("PORTRAIT_NOT_FOUND", "the portrait is no longer kept")
+            for _ in range(attempt):
+                await self._stages.prepare_portrait(image)
+        raise AssertionError("unreachable")

@@ -1,0 +1,223 @@
+"""The service that products call: `python -m talkingface.orchestrator.server`."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any
+
+import grpc
+
+import talkingface
+from talkingface.common.config import MAX_MESSAGE_BYTES, load_or_exit
+from talkingface.common.errors import ServiceError
+from talkingface.common.messages import check_size
+from talkingface.common.motion import MOTION_FPS
+from talkingface.common.server import Context, ServiceHost, set_up_logging
+from talkingface.orchestrator import dry_run
+from talkingface.orchestrator.audio import MAX_SECONDS, MIN_SECONDS
+from talkingface.orchestrator.conductor import Conductor, Read, Write
+from talkingface.orchestrator.config import OrchestratorConfig
+from talkingface.orchestrator.packaging import PICTURE_SIZE, duration
+from talkingface.orchestrator.portraits import Portraits, PortraitStore
+from talkingface.orchestrator.session import CODECS, Answer, Session, default_controls
+from talkingface.orchestrator.stages import Stages
+from talkingface.renderer.portrait_image import MAX_BYTES, MAX_PIXELS
+from talkingface.v1 import media_pb2 as media
+from talkingface.v1 import renderer_pb2 as renderer
+from talkingface.v1 import stage_pb2 as stage
+from talkingface.v1 import talking_face_pb2 as talking_face
+from talkingface.v1 import talking_face_pb2_grpc as talking_face_grpc
+
+NAME = "orchestrator"
+SERVICE = "talkingface.v1.TalkingFaceService"
+STAGES = ("audio_features", "motion_gen", "renderer")
+MIN_FACE_PIXELS = 64
+
+
+class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
+    """Owns the sessions."""
+
+    def __init__(self, config: OrchestratorConfig) -> None:
+        self._config = config
+        self._host = ServiceHost(NAME, config)
+        self._infos: dict[str, stage.StageInfo] = {}
+        self._stages: Stages
+        self._portraits: Portraits
+
+    async def run(self) -> int:
+        """Serve until a signal; the result is the exit code."""
+        return await self._host.run(SERVICE, self._add_to, self._start, self._stop)
+
+    def _add_to(self, server: grpc.aio.Server) -> None:
+        talking_face_grpc.add_TalkingFaceServiceServicer_to_server(self, server)
+
+    async def _start(self) -> None:
+        self._stages = Stages(self._config)
+        store = PortraitStore(self._config.upload_store, self._config.upload_store_bytes)
+        self._portraits = Portraits(self._stages, store)
+
+    async def _stop(self) -> None:
+        await self._stages.close()
+
+    # The methods of the service; see talking_face.proto.
+
+    async def Animate(self, requests: AsyncIterator[Any], context: Context) -> None:
+        """Animate a portrait."""
+        async with self._host.call(context, "Animate") as call:
+            first = await self._read(context)
+            if first is None or first.WhichOneof("payload") != "config":
+                raise ServiceError("MESSAGE_ORDER", "the first message must be `config`")
+            session = Session(first.config)
+            call.session_id = session.session_id
+            call.reserve()
+            portrait = await self._portrait_of(session)
+
+            async def read(idle: bool) -> talking_face.AnimateRequest | None:
+                return await self._read(context, idle=idle)
+
+            async def write(answer: Answer) -> None:
+                await self._write(context, answer)
+                if answer.WhichOneof("payload") in ("media", "motion"):
+                    call.result()
+
+            await self._conduct(session, portrait, read, write)
+
+    async def UploadPortrait(
+        self, requests: AsyncIterator[talking_face.UploadPortraitRequest], context: Context
+    ) -> talking_face.UploadPortraitResponse:
+        """Store a portrait."""
+        async with self._host.call(context, "UploadPortrait") as call:
+            call.reserve()
+            image = bytearray()
+            while (request := await self._next(anext(requests, None))) is not None:
+                check_size(request.data, "data")
+                image += request.data
+                if len(image) > MAX_BYTES:
+                    raise ServiceError(
+                        "IMAGE_TOO_LARGE", f"the file has more than {MAX_BYTES} bytes"
+                    )
+            portrait = await self._portraits.add(bytes(image))
+            return talking_face.UploadPortraitResponse(portrait=portrait)
+        raise AssertionError("unreachable: a call that fails is aborted")
+
+    async def GetCapabilities(
+        self, request: talking_face.GetCapabilitiesRequest, context: Context
+    ) -> talking_face.GetCapabilitiesResponse:
+        """Tell what this server can do."""
+        return talking_face.GetCapabilitiesResponse(
+            version=talkingface.__version__,
+            stages=[self._infos[name] for name in STAGES if name in self._infos],
+            picture_size=PICTURE_SIZE,
+            frame_rate=MOTION_FPS,
+            outputs=[*CODECS, media.OUTPUT_KIND_MOTION],
+            audio_encodings=[
+                media.AUDIO_ENCODING_PCM_S16LE,
+                media.AUDIO_ENCODING_PCM_F32LE,
+                media.AUDIO_ENCODING_FILE,
+            ],
+            limits=talking_face.Limits(
+                max_message_bytes=MAX_MESSAGE_BYTES,
+                max_portrait_bytes=MAX_BYTES,
+                max_portrait_pixels=MAX_PIXELS,
+                min_face_pixels=MIN_FACE_PIXELS,
+                min_audio=duration(MIN_SECONDS),
+                max_audio=duration(MAX_SECONDS),
+                max_sessions=self._config.slots,
+                idle_timeout=duration(self._config.idle_timeout),
+            ),
+            default_controls=default_controls(),
+        )
+
+    async def DryRun(
+        self, request: talking_face.DryRunRequest, context: Context
+    ) -> talking_face.DryRunResponse:
+        """Send a short clip through every stage."""
+        async with self._host.call(context, "DryRun") as call:
+            handle = request.portrait_handle if request.HasField("portrait_handle") else None
+            session, read = dry_run.prepare(handle)
+            call.session_id = session.session_id
+            call.reserve()
+            portrait = await self._portrait_of(session)
+
+            async def write(answer: Answer) -> None:
+                pass
+
+            conductor = await self._conduct(session, portrait, read, write)
+            return dry_run.report(conductor.streams, time.perf_counter() - call.started)
+        raise AssertionError("unreachable: a call that fails is aborted")
+
+    async def _portrait_of(self, session: Session) -> renderer.Portrait | None:
+        config = session.config
+        match config.WhichOneof("portrait"):
+            case "portrait_image":
+                return await self._portraits.add(config.portrait_image)
+            case "portrait_handle":
+                return await self._portraits.find(config.portrait_handle)
+        return None
+
+    async def _conduct(
+        self, session: Session, portrait: renderer.Portrait | None, read: Read, write: Write
+    ) -> Conductor:
+        conductor = Conductor(session, self._stages, self._portraits)
+        draining = asyncio.create_task(self._tell_draining(session, conductor))
+        try:
+            await conductor.run(portrait, read, write)
+        finally:
+            draining.cancel()
+            for stream in conductor.streams:
+                if stream.info.stage:
+                    self._infos[stream.info.stage] = stream.info
+        self._host.metrics.count("sessions")
+        return conductor
+
+    async def _tell_draining(self, session: Session, conductor: Conductor) -> None:
+        await self._host.draining.wait()
+        event = talking_face.Event(
+            kind=talking_face.Event.KIND_DRAINING,
+            time=duration(session.seconds),
+            deadline=duration(self._config.drain_timeout),
+        )
+        await conductor.announce(Answer(event=event))
+
+    async def _read(
+        self, context: Context, *, idle: bool = True
+    ) -> talking_face.AnimateRequest | None:
+        """The client's next message, or None after its last; with `idle` it must not take long."""
+        message = await (self._next(context.read()) if idle else context.read())
+        return None if message is grpc.aio.EOF else message
+
+    async def _next(self, message: Awaitable[Any]) -> Any:
+        """
+        :raises ServiceError: IDLE_TIMEOUT.
+        """
+        try:
+            async with asyncio.timeout(self._config.idle_timeout):
+                return await message
+        except TimeoutError:
+            text = f"the client sent nothing for {self._config.idle_timeout:g} s"
+            raise ServiceError("IDLE_TIMEOUT", text) from None
+
+    async def _write(self, context: Context, answer: Answer) -> None:
+        """
+        :raises ServiceError: IDLE_TIMEOUT where the client takes nothing.
+        """
+        try:
+            async with asyncio.timeout(self._config.idle_timeout):
+                await context.write(answer)
+        except TimeoutError:
+            text = f"the client took nothing for {self._config.idle_timeout:g} s"
+            raise ServiceError("IDLE_TIMEOUT", text) from None
+
+
+async def main() -> int:
+    """Serve until a signal; the result is the exit code."""
+    config = load_or_exit(OrchestratorConfig)
+    set_up_logging(NAME, config.log_level)
+    return await Orchestrator(config).run()
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))

@@ -1,0 +1,218 @@
+"""The orchestrator's side of the three stages: one stream to each, with deadlines and timings."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+
+from talkingface.common.config import MAX_CHUNK_BYTES
+from talkingface.common.errors import ServiceError
+from talkingface.common.server import CLIENT_OPTIONS
+from talkingface.orchestrator.config import OrchestratorConfig
+from talkingface.v1 import audio_features_pb2 as audio_features
+from talkingface.v1 import audio_features_pb2_grpc as audio_features_grpc
+from talkingface.v1 import motion_gen_pb2 as motion_gen
+from talkingface.v1 import motion_gen_pb2_grpc as motion_gen_grpc
+from talkingface.v1 import renderer_pb2 as renderer
+from talkingface.v1 import renderer_pb2_grpc as renderer_grpc
+from talkingface.v1 import stage_pb2 as stage
+
+log = logging.getLogger(__name__)
+
+# A stage may hold this much more than its look-ahead before it owes a result.
+_SLACK_SECONDS = 0.5
+# Codes that gRPC itself gives when the other side, or the way to it, is gone.
+_GONE = (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN, grpc.StatusCode.UNAVAILABLE)
+
+
+def stage_error(name: str, error: grpc.aio.AioRpcError) -> ServiceError:
+    """What a client is told of a stage's error: the stage's own reason where it gave one."""
+    told = ServiceError.from_rpc(error)
+    typed = any(key == "grpc-status-details-bin" for key, _ in error.trailing_metadata() or ())
+    if not typed and error.code() in _GONE:
+        return ServiceError(
+            "STAGE_UNAVAILABLE", f"{name} cannot be reached", metadata={"stage": name}
+        )
+    told.metadata = {**told.metadata, "stage": name}
+    return told
+
+
+class StageStream:
+    """One stream to one stage: `open`, then `send` and `receive` side by side, `end`, `cancel`.
+
+    `sent_until` and `received_until` (seconds of the session) are kept by the user of the stream;
+    from them it is known whether the stage owes a result.
+    """
+
+    def __init__(self, name: str, method: Any, requests: Any, config: OrchestratorConfig) -> None:
+        """
+        :param method: the stub's bidirectional method.
+        :param requests: class of its messages, with the fields `config` and `end`.
+        """
+        self.name = name
+        self.info = stage.StageInfo()
+        self.sent_until = 0.0
+        self.received_until = 0.0
+        self.results = 0
+        self.opened = time.perf_counter()
+        self.first_result: float | None = None
+        self.last_result: float | None = None
+        self._requests = requests
+        self._config = config
+        self._call = method()
+        self._ended = False
+        self._writing = asyncio.Lock()
+
+    async def open(self, configuration: Any) -> stage.StageInfo:
+        """Take the stream: send the configuration, wait until the stage holds a slot.
+
+        :raises ServiceError: what the stage refuses with, or STAGE_UNAVAILABLE.
+        """
+        try:
+            async with asyncio.timeout(self._config.stage_open_timeout):
+                await self.send(config=configuration)
+                answer = await self._guard(self._call.read())
+        except TimeoutError:
+            raise self._unavailable("did not take the stream in time") from None
+        if answer is grpc.aio.EOF or answer.WhichOneof("payload") != "started":
+            raise self._unavailable("did not say that it had started")
+        self.info = answer.started
+        return self.info
+
+    async def send(self, **payload: Any) -> None:
+        """Send a message; waits while the stage does not take it.
+
+        :raises ServiceError: the stage's error.
+        """
+        async with self._writing:
+            await self._guard(self._call.write(self._requests(**payload)))
+
+    async def end(self) -> None:
+        """Say that no more messages come."""
+        await self.send(end={})
+        self._ended = True
+        await self._guard(self._call.done_writing())
+
+    async def receive(self) -> Any | None:
+        """The next result, or None after the last.
+
+        :raises ServiceError: the stage's error, or STAGE_UNAVAILABLE when it owes a result for
+            longer than `stage_timeout`.
+        """
+        patience = self._config.stage_timeout
+        owing_since: float | None = None
+        reading = asyncio.ensure_future(self._guard(self._call.read()))
+        try:
+            while not (await asyncio.wait([reading], timeout=patience / 4))[0]:
+                now = time.perf_counter()
+                if not self._owes():
+                    owing_since = None
+                elif owing_since is None:
+                    owing_since = now
+                elif now - owing_since > patience:
+                    raise self._unavailable(f"gave no result for {patience:g} s")
+            answer = reading.result()
+        finally:
+            reading.cancel()
+        if answer is grpc.aio.EOF:
+            return None
+        self.results += 1
+        self.last_result = time.perf_counter()
+        self.first_result = self.first_result or self.last_result
+        return answer
+
+    def cancel(self) -> None:
+        """Give the stream up; its slot becomes free."""
+        self._call.cancel()
+
+    def _owes(self) -> bool:
+        ahead = self.sent_until - self.received_until
+        return self._ended or ahead > self.info.look_ahead_ms / 1000 + _SLACK_SECONDS
+
+    def _unavailable(self, problem: str) -> ServiceError:
+        return ServiceError(
+            "STAGE_UNAVAILABLE", f"{self.name} {problem}", metadata={"stage": self.name}
+        )
+
+    async def _guard(self, operation: Any) -> Any:
+        """Await an operation of gRPC; its failures become `ServiceError`."""
+        try:
+            return await operation
+        except grpc.aio.AioRpcError as error:
+            raise stage_error(self.name, error) from None
+        except asyncio.InvalidStateError:  # the call has ended already: its status says why
+            call = self._call
+            status = grpc.aio.AioRpcError(
+                await call.code(),
+                await call.initial_metadata(),
+                await call.trailing_metadata(),
+                await call.details(),
+            )
+            raise stage_error(self.name, status) from None
+
+
+class Stages:
+    """Connections to the three stages."""
+
+    def __init__(self, config: OrchestratorConfig) -> None:
+        self._config = config
+        self._channels = [
+            grpc.aio.insecure_channel(target, options=CLIENT_OPTIONS)
+            for target in (
+                config.audio_features_target,
+                config.motion_gen_target,
+                config.renderer_target,
+            )
+        ]
+        self._audio_features = audio_features_grpc.AudioFeaturesServiceStub(self._channels[0])
+        self._motion_gen = motion_gen_grpc.MotionGenServiceStub(self._channels[1])
+        self._renderer = renderer_grpc.RendererServiceStub(self._channels[2])
+
+    async def close(self) -> None:
+        """End the connections, and with them all streams."""
+        for channel in self._channels:
+            await channel.close()
+
+    def to_audio_features(self) -> StageStream:
+        """A new stream to the speech encoder."""
+        return StageStream(
+            "audio_features",
+            self._audio_features.Extract,
+            audio_features.ExtractRequest,
+            self._config,
+        )
+
+    def to_motion_gen(self) -> StageStream:
+        """A new stream to the motion generator."""
+        return StageStream(
+            "motion_gen", self._motion_gen.Generate, motion_gen.GenerateRequest, self._config
+        )
+
+    def to_renderer(self) -> StageStream:
+        """A new stream to the renderer."""
+        return StageStream("renderer", self._renderer.Render, renderer.RenderRequest, self._config)
+
+    async def prepare_portrait(self, image: bytes) -> renderer.Portrait:
+        """Have the renderer prepare a portrait.
+
+        :raises ServiceError: what the renderer refuses with, or STAGE_UNAVAILABLE.
+        """
+
+        async def pieces() -> AsyncIterator[renderer.PreparePortraitRequest]:
+            for first in range(0, max(1, len(image)), MAX_CHUNK_BYTES):
+                piece = image[first : first + MAX_CHUNK_BYTES]
+                yield renderer.PreparePortraitRequest(data=piece)
+
+        try:
+            response = await self._renderer.PreparePortrait(
+                pieces(), timeout=self._config.portrait_timeout
+            )
+        except grpc.aio.AioRpcError as error:
+            raise stage_error("renderer", error) from None
+        portrait: renderer.Portrait = response.portrait
+        return portrait
