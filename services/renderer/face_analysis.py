@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,8 +20,9 @@ from talkingface.renderer.fetch_assets import MODEL_DIR, require_models
 from talkingface.renderer.portrait_errors import FaceError, PortraitReason
 from talkingface.renderer.portrait_image import decode
 
-Array = NDArray[np.float32]
-Image = NDArray[np.uint8]
+# OpenCV's stubs do not tell element types: float32 and uint8 are meant.
+Array = NDArray[Any]
+Image = NDArray[Any]
 
 FRAME = 512
 FACE_SHARE = 0.5  # the face's larger side over the frame's, where the photo leaves room for it
@@ -204,7 +206,7 @@ def cut_frame(photo: Image, to_photo: Array) -> tuple[Image, Array]:
     """
     scale, (x0, y0) = float(to_photo[0, 0]), to_photo[:, 2]
     if scale > 1:  # reduce by averaging first: warpAffine only samples
-        photo = cv2.resize(photo, None, fx=1 / scale, fy=1 / scale, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+        photo = cv2.resize(photo, None, fx=1 / scale, fy=1 / scale, interpolation=cv2.INTER_AREA)
         x0, y0 = x0 / scale, y0 / scale
         scale = 1.0
     height, width = photo.shape[:2]
@@ -223,4 +225,4 @@ def cut_frame(photo: Image, to_photo: Array) -> tuple[Image, Array]:
         smooth = cv2.GaussianBlur(smooth, (0, 0), 6)
         mix = np.clip(distance / 40, 0, 1)[..., None]
         frame = np.clip(frame * (1 - mix) + smooth * mix + 0.5, 0, 255).astype(np.uint8)
-    return frame, pad_mask  # type: ignore[return-value]
+    return frame, pad_mask

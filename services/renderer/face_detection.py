@@ -11,14 +11,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
 from talkingface.renderer.tflite_graph import Runner
 
-Array = NDArray[np.float32]
-Image = NDArray[np.uint8]
+# OpenCV's stubs do not tell element types: float32 and uint8 are meant.
+Array = NDArray[Any]
+Image = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class _BlazeFace:
         """Faces in the square (x0, y0, side) of the image, which may reach beyond it."""
         x0, y0, side = square
         scale = self._size / side
-        matrix = np.float32([[scale, 0, -x0 * scale], [0, scale, -y0 * scale]])
+        matrix = np.array([[scale, 0, -x0 * scale], [0, scale, -y0 * scale]])
         patch = cv2.warpAffine(image, matrix, (self._size, self._size), flags=cv2.INTER_LINEAR)
         regression, logits = self._run(patch[None].astype(np.float32) / 127.5 - 1)
         scores = 1 / (1 + np.exp(-np.clip(logits[0, :, 0], -80, 80)))
@@ -154,7 +157,7 @@ def _shrink(image: Image, side: float, target: int) -> Image:
     scale = min(1.0, target / side)
     if scale == 1.0:
         return image
-    return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
+    return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
 def _scaled(

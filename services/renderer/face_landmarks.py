@@ -11,14 +11,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
 from talkingface.renderer.tflite_graph import TfliteGraph
 
-Array = NDArray[np.float32]
-Image = NDArray[np.uint8]
+# OpenCV's stubs do not tell element types: float32 and uint8 are meant.
+Array = NDArray[Any]
+Image = NDArray[Any]
 
 LANDMARKS = 478
 _INPUT = 192
@@ -105,13 +108,13 @@ def _cut_out(image: Image, to_image: NDArray[np.float64], size: int) -> Image:
     step = float(np.hypot(*to_image[:, 0]))
     if step > 2:
         scale = 1.5 / step
-        image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+        image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         to_image = to_image * scale
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(image, to_image, (size, size), flags=flags)  # type: ignore[return-value]
+    return cv2.warpAffine(image, to_image, (size, size), flags=flags)
 
 
-def _region_matrix(coarse: Array, options: dict[str, object]) -> Array:
+def _region_matrix(coarse: Array, options: dict[str, Any]) -> Array:
     """Cell of a region's 16x16 crop -> cell of the feature map, (2, 3).
 
     The crop is the bounding box of the region's points, turned so that the line between the two
@@ -119,16 +122,16 @@ def _region_matrix(coarse: Array, options: dict[str, object]) -> Array:
 
     :param coarse: (468, 3) mesh in cells of the feature map.
     """
-    first, last = coarse[options["left_rotation_idx"]], coarse[options["right_rotation_idx"]]  # type: ignore[index]
+    first, last = coarse[options["left_rotation_idx"]], coarse[options["right_rotation_idx"]]
     angle = np.arctan2(last[1] - first[1], last[0] - first[0])
     cos, sin = np.cos(angle), np.sin(angle)
     turn = np.array([[cos, -sin], [sin, cos]])
-    level = coarse[options["subset_idxs"], :2] @ turn  # type: ignore[index]
+    level = coarse[options["subset_idxs"], :2] @ turn
     low, high = level.min(0), level.max(0)
     size = np.array([options["output_width"], options["output_height"]], np.float64)
     step = (high - low) * np.array([options["scale_x"], options["scale_y"]]) / size
     linear = turn * step
-    return np.column_stack([linear, turn @ ((low + high) / 2) - linear @ (size / 2)])  # type: ignore[return-value]
+    return np.column_stack([linear, turn @ ((low + high) / 2) - linear @ (size / 2)])
 
 
 def _sample(features: Array, matrix: Array, size: int = 16) -> Array:

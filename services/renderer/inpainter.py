@@ -82,7 +82,6 @@ class CropNet(nn.Module):
         self.head = nn.Conv2d(8, RESIDUAL_CHANNELS, 3, padding=1)
         with torch.no_grad():
             self.head.weight.mul_(0.1)
-            self.head.bias.copy_(torch.tensor([0.0, 0.0, 0.0, -2.0]))
 
     def forward(self, crop: Tensor, control: Tensor) -> Tensor:
         x = F.relu(self.stem(F.pixel_unshuffle(crop, 2)))

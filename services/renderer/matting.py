@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
 from talkingface.renderer.tflite_graph import TfliteGraph
 
-Array = NDArray[np.float32]
-Image = NDArray[np.uint8]
+# OpenCV's stubs do not tell element types: float32 and uint8 are meant.
+Array = NDArray[Any]
+Image = NDArray[Any]
 
 _INPUT = 256
 _PLATE = 256  # working size of the background plate
@@ -38,7 +41,7 @@ class PersonMatter:
         coarse = cv2.resize(coarse, frame.shape[1::-1], interpolation=cv2.INTER_CUBIC)
         refined = guided_filter(frame.astype(np.float32) / 255, np.clip(coarse, 0, 1), 8, 1e-4)
         # Full inside and empty outside; only the band between follows the picture.
-        return np.clip((refined - 0.08) / 0.84, 0, 1)  # type: ignore[no-any-return]
+        return np.clip((refined - 0.08) / 0.84, 0, 1)
 
 
 def guided_filter(guide: Array, values: Array, radius: int, epsilon: float) -> Array:
@@ -49,7 +52,7 @@ def guided_filter(guide: Array, values: Array, radius: int, epsilon: float) -> A
     """
 
     def mean(array: Array) -> Array:
-        return cv2.blur(array, (2 * radius + 1,) * 2, borderType=cv2.BORDER_REFLECT)  # type: ignore[return-value]
+        return cv2.blur(array, (2 * radius + 1,) * 2, borderType=cv2.BORDER_REFLECT)
 
     mean_guide, mean_values = mean(guide), mean(values)
     covariance = mean(guide * values[..., None]) - mean_guide * mean_values[..., None]
@@ -70,7 +73,7 @@ def guided_filter(guide: Array, values: Array, radius: int, epsilon: float) -> A
     )
     slope /= determinant[..., None]
     offset = mean_values - (slope * mean_guide).sum(-1)
-    return (mean(slope) * guide).sum(-1) + mean(offset)  # type: ignore[no-any-return]
+    return (mean(slope) * guide).sum(-1) + mean(offset)
 
 
 def push_pull(image: Array, weight: Array) -> Array:
@@ -86,7 +89,7 @@ def push_pull(image: Array, weight: Array) -> Array:
     size = (image.shape[1] // 2, image.shape[0] // 2)
     half = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
     colour = cv2.resize(image * weight[..., None], size, interpolation=cv2.INTER_AREA)
-    colour = colour / np.maximum(half, 1e-6)[..., None]
+    colour = colour / np.maximum(half, 1e-9)[..., None]
     coarse = push_pull(colour, np.minimum(half * 4, 1))
     up = cv2.resize(coarse, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     return image * weight[..., None] + up * (1 - weight[..., None])
@@ -108,7 +111,8 @@ def inpaint_background(frame: Image, matte: Array, pad_mask: Array) -> Image:
     known = np.clip(1 - person, 0, 1) * np.where(pad_mask > 0.5, 0.05, 1).astype(np.float32)
     small = cv2.resize(frame, (_PLATE, _PLATE), interpolation=cv2.INTER_AREA).astype(np.float32)
     weight = cv2.resize(known, (_PLATE, _PLATE), interpolation=cv2.INTER_AREA)
-    weight = np.where(weight > 0.98, 1, weight * (weight > 0.02)).astype(np.float32)
+    # A trace everywhere, so that a frame without any visible background gets its mean colour.
+    weight = np.where(weight > 0.98, 1, np.maximum(weight, 1e-5)).astype(np.float32)
     filled = cv2.resize(push_pull(small, weight), (width, height), interpolation=cv2.INTER_CUBIC)
     grain = frame.astype(np.float32) - cv2.GaussianBlur(frame.astype(np.float32), (0, 0), 2)
     clear = (person < 0.02) & (pad_mask < 0.5)
@@ -116,4 +120,4 @@ def inpaint_background(frame: Image, matte: Array, pad_mask: Array) -> Image:
     noise = np.random.default_rng(0).standard_normal((height, width, 1)).astype(np.float32)
     filled = filled + min(spread, 4.0) * noise
     mix = person[..., None]
-    return np.clip(filled * mix + frame * (1 - mix) + 0.5, 0, 255).astype(np.uint8)  # type: ignore[no-any-return]
+    return np.clip(filled * mix + frame * (1 - mix) + 0.5, 0, 255).astype(np.uint8)

@@ -11,10 +11,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import flatbuffers
+import flatbuffers  # type: ignore[import-untyped]
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.interpreter import Interpreter
+from ai_edge_litert import schema_py_generated as schema  # type: ignore[import-untyped]
+from ai_edge_litert.interpreter import Interpreter  # type: ignore[import-untyped]
 from flatbuffers import flexbuffers
 from numpy.typing import NDArray
 

@@ -59,7 +59,7 @@ class PerceptualLoss(nn.Module):
         with torch.no_grad():
             wanted = self._features(target)
         for a, b in zip(self._features(image), wanted, strict=True):
-            local = F.adaptive_avg_pool2d(weight, a.shape[-2:])
+            local = F.adaptive_avg_pool2d(weight, (a.shape[-2], a.shape[-1]))
             total = total + weighted_mean((a - b).abs().float(), local)
         return total
 

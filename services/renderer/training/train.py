@@ -137,7 +137,9 @@ class Trainer:
                 with self.autocast():
                     score = part.critic(refined, crop[:, 3:5]).float()
                 part.critic.requires_grad_(True)
-                where = F.adaptive_avg_pool2d(region(crop[:, 3:5]), score.shape[-2:])
+                where = F.adaptive_avg_pool2d(
+                    region(crop[:, 3:5]), (score.shape[-2], score.shape[-1])
+                )
                 loss = loss - CRITIC_WEIGHT * ramp * weighted_mean(score, where)
                 judged.append((part, refined.detach(), target, crop[:, 3:5], where))
             total = total + loss

@@ -1,0 +1,73 @@
+"""The inpainting network as it ships: its contract with Triton and with the geometry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from numpy.typing import NDArray
+
+from talkingface import renderer
+
+REPOSITORY = Path(renderer.__file__).parent / "model_repository" / "inpainter"
+MOUTH, EYE = 128, 64
+
+Inputs = dict[str, NDArray[np.generic]]
+
+
+@pytest.fixture(scope="module")
+def network() -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    return ort.InferenceSession(
+        str(REPOSITORY / "1" / "model.onnx"), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def inputs(batch: int, seed: int = 0) -> Inputs:
+    random = np.random.default_rng(seed)
+    return {
+        "mouth": random.integers(0, 256, (batch, MOUTH, MOUTH, 8), np.uint8),
+        "eyes": random.integers(0, 256, (batch, 2, EYE, EYE, 8), np.uint8),
+        "mouth_control": random.random((batch, 6), np.float32),
+        "eyes_control": random.random((batch, 2, 6), np.float32),
+    }
+
+
+def test_configuration_matches_the_network(network: ort.InferenceSession) -> None:
+    text = (REPOSITORY / "config.pbtxt").read_text()
+    for tensor in (*network.get_inputs(), *network.get_outputs()):
+        kind = {"tensor(uint8)": "TYPE_UINT8", "tensor(float)": "TYPE_FP32"}[tensor.type]
+        dims = ", ".join(str(size) for size in tensor.shape[1:])
+        assert f'name: "{tensor.name}" data_type: {kind} dims: [ {dims} ]' in text
+
+
+def test_answer_is_a_residual_and_its_share(network: ort.InferenceSession) -> None:
+    mouth, eyes = network.run(None, inputs(3))
+    assert mouth.shape == (3, MOUTH, MOUTH, 4)
+    assert eyes.shape == (3, 2, EYE, EYE, 4)
+    for answer in (mouth, eyes):
+        assert np.abs(answer[..., :3]).max() <= 1
+        assert answer[..., 3].min() >= 0 and answer[..., 3].max() <= 1
+
+
+def test_rows_do_not_depend_on_their_batch(network: ort.InferenceSession) -> None:
+    batch = inputs(5)
+    together = network.run(None, batch)
+    for row in range(5):
+        alone = network.run(None, {name: value[row : row + 1] for name, value in batch.items()})
+        for a, b in zip(together, alone, strict=True):
+            assert np.array_equal(a[row], b[0])
+
+
+def test_eyes_are_treated_alike(network: ort.InferenceSession) -> None:
+    """A mirrored pair of eyes gets the mirrored answer."""
+    batch = inputs(1)
+    mirrored = batch | {
+        "eyes": batch["eyes"][:, ::-1, :, ::-1].copy(),
+        "eyes_control": batch["eyes_control"][:, ::-1].copy(),
+    }
+    (_, plain), (_, other) = network.run(None, batch), network.run(None, mirrored)
+    assert np.allclose(plain, other[:, ::-1, :, ::-1], atol=1e-5)
