@@ -20,7 +20,7 @@ MOTION_LOW = np.array([0.0] * ARKIT_DIM + [-30.0] * 3 + [-1.0] * 2 + [0.7], np.f
 MOTION_HIGH = np.array([1.0] * ARKIT_DIM + [30.0] * 3 + [1.0] * 2 + [1.6], np.float32)
 
 # Ranges of the controls, as protos/talkingface/v1/controls.proto states them.
-_CONTROL_RANGES: Mapping[str, tuple[float, float]] = {
+CONTROL_RANGES: Mapping[str, tuple[float, float]] = {
     "gaze_direction.pitch": (-20, 20),
     "gaze_direction.yaw": (-25, 25),
     "distance_ratio": (0.7, 1.6),
@@ -167,7 +167,7 @@ def check_controls(controls: controls_pb2.Controls, path: str) -> None:
     :raises ServiceError: FIELD_INVALID naming every control that is out of range.
     """
     violations = {}
-    for name, (low, high) in _CONTROL_RANGES.items():
+    for name, (low, high) in CONTROL_RANGES.items():
         *parents, leaf = name.split(".")
         message: Any = controls
         for parent in parents:

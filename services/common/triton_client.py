@@ -30,7 +30,8 @@ log = logging.getLogger(__name__)
 Arrays = dict[str, NDArray[Any]]
 
 _SHARED_FROM = 64 * 1024  # bytes
-_MAX_REGIONS = 32
+_MAX_REGIONS = 32  # in use at a time
+_KEPT_UP_TO = 4 << 20  # bytes; larger regions, for a photo, are given back at once
 
 _CHANNEL_OPTIONS = (
     ("grpc.max_send_message_length", -1),
@@ -155,10 +156,13 @@ class TritonClient:
         for _ in range(times):
             await self.infer(name, zeros)
 
-    async def infer(self, name: str, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
+    async def infer(
+        self, name: str, inputs: Mapping[str, NDArray[Any]], seconds: float | None = None
+    ) -> Arrays:
         """Run a model on one row.
 
         :param inputs: arrays without batch dimension, one for each input of the model.
+        :param seconds: that it may take, queueing included; default: the client's `timeout`.
         :return: arrays without batch dimension, owned by the caller.
         :raises ServiceError: STAGE_UNAVAILABLE where trying again may help; a typed error that the
             model itself has told; INTERNAL for any other failure of the model.
@@ -182,10 +186,10 @@ class TritonClient:
         for tensor in spec.outputs.values():
             request.outputs.add(name=tensor.name)
         if not shared and not large:
-            return self._unpack(spec, await self._infer(request), {})
+            return self._unpack(spec, await self._infer(request, seconds), {})
         # Triton writes into the regions until it answers: a caller that is cancelled leaves the
         # call to itself, and the regions go back to the pool when it has ended.
-        task = asyncio.create_task(self._infer_shared(spec, request, shared, large))
+        task = asyncio.create_task(self._infer_shared(spec, request, seconds, shared, large))
         self._running.add(task)
         task.add_done_callback(self._forget)
         return await asyncio.shield(task)
@@ -199,6 +203,7 @@ class TritonClient:
         self,
         spec: ModelSpec,
         request: service_pb2.ModelInferRequest,
+        seconds: float | None,
         shared: list[tuple[service_pb2.ModelInferRequest.InferInputTensor, NDArray[Any]]],
         large: list[TensorSpec],
     ) -> Arrays:
@@ -215,13 +220,14 @@ class TritonClient:
                 entry = next(o for o in request.outputs if o.name == tensor.name)
                 _refer(entry.parameters, region, size)
                 views[tensor.name] = region.view(tensor.dtype, tensor.shape)
-            answer = await self._infer(request)
+            answer = await self._infer(request, seconds)
             return self._unpack(spec, answer, views)
 
     async def _infer(
-        self, request: service_pb2.ModelInferRequest
+        self, request: service_pb2.ModelInferRequest, seconds: float | None
     ) -> service_pb2.ModelInferResponse:
-        return await self._call(self._stub.ModelInfer(request, timeout=self._timeout))
+        timeout = self._timeout if seconds is None else seconds
+        return await self._call(self._stub.ModelInfer(request, timeout=timeout))
 
     async def _call(self, call: Awaitable[Any]) -> Any:
         try:
@@ -278,7 +284,7 @@ class _Registered:
 
 
 class _RegionPool:
-    """Regions registered with Triton, by size, kept for the next inference."""
+    """Regions registered with Triton, kept for the next inference. Sizes are powers of two."""
 
     def __init__(self, stub: service_pb2_grpc.GRPCInferenceServiceStub) -> None:
         self._stub = stub
@@ -289,24 +295,26 @@ class _RegionPool:
     @asynccontextmanager
     async def take(self, size: int) -> AsyncIterator[_Registered]:
         """Hold a region of at least `size` bytes."""
-        size = -(-size // 4096) * 4096
+        size = 1 << (size - 1).bit_length()
         async with self._capacity:
             generation = self._generation
             free = self._free.setdefault(size, [])
             region = free.pop() if free else await self._register(size)
-            reusable = False
+            answered = False
             try:
                 yield region
-                reusable = True
+                answered = True
             except ServiceError as error:
-                # Without an answer Triton may still write into it: let it go, never use it again.
-                reusable = error.reason != "STAGE_UNAVAILABLE"
+                answered = error.reason != "STAGE_UNAVAILABLE"
                 raise
             finally:
-                if reusable and generation == self._generation:
-                    self._free.setdefault(size, []).append(region)
-                else:
+                # Without an answer Triton may still write into it: never use it again.
+                if not answered or generation != self._generation:
                     region.region.close()
+                elif size > _KEPT_UP_TO:
+                    await self._release(region)
+                else:
+                    self._free.setdefault(size, []).append(region)
 
     async def _register(self, size: int) -> _Registered:
         region = _Registered(size)
@@ -321,6 +329,12 @@ class _RegionPool:
             raise ServiceError("STAGE_UNAVAILABLE", text) from error
         return region
 
+    async def _release(self, region: _Registered) -> None:
+        request = service_pb2.SystemSharedMemoryUnregisterRequest(name=region.key)
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            await self._stub.SystemSharedMemoryUnregister(request, timeout=1)
+        region.region.close()
+
     def forget(self) -> None:
         """Drop the free regions, because the server they were registered with is gone."""
         self._generation += 1
@@ -331,9 +345,7 @@ class _RegionPool:
 
     async def close(self) -> None:
         """Take the free regions back from Triton and remove them."""
-        for regions in self._free.values():
-            for region in regions:
-                request = service_pb2.SystemSharedMemoryUnregisterRequest(name=region.key)
-                with contextlib.suppress(grpc.aio.AioRpcError):
-                    await self._stub.SystemSharedMemoryUnregister(request, timeout=1)
-        self.forget()
+        regions = [region for free in self._free.values() for region in free]
+        self._free.clear()
+        for region in regions:
+            await self._release(region)

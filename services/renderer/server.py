@@ -1,0 +1,179 @@
+"""The renderer's service: `python -m talkingface.renderer.server`."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import logging
+import sys
+from collections.abc import AsyncIterator, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import grpc
+import numpy as np
+
+from talkingface.common.config import RendererConfig, load_or_exit
+from talkingface.common.errors import ServiceError, invalid_field
+from talkingface.common.messages import check_size, motion_array
+from talkingface.common.server import Context, set_up_logging
+from talkingface.common.stage import Stage
+from talkingface.common.triton_client import Arrays
+from talkingface.renderer.encoder import make_encoder
+from talkingface.renderer.portrait_image import MAX_BYTES
+from talkingface.renderer.session import FRAME_SIZE, MODEL_NAME, RenderSession
+from talkingface.renderer.store import PortraitStore, handle_of
+from talkingface.v1 import media_pb2, renderer_pb2, renderer_pb2_grpc
+
+log = logging.getLogger(__name__)
+
+PREPARATION = "portrait_preparation"
+_PREPARATION_SECONDS = 60.0
+_MAX_PREPARATIONS = 4  # at a time, those waiting for the one at work included
+
+
+class RenderStream:
+    """One call of `Render`. A frame is coded in a thread while the next one is synthesised."""
+
+    model = MODEL_NAME
+    in_flight = 2
+
+    def __init__(self, stage: RendererStage, config: renderer_pb2.RenderConfig) -> None:
+        if not config.portrait_handle:
+            raise invalid_field("config.portrait_handle", "is missing")
+        self._encoder = make_encoder(config, FRAME_SIZE, FRAME_SIZE)
+        self._stage = stage
+        self._handle = config.portrait_handle
+        if not stage.store.has(self._handle):
+            stage.store.portrait(self._handle)  # tells that it is not found
+        self._session = RenderSession(self._handle)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encoder")
+        stage.in_use[self._handle] += 1
+
+    def take(self, payload: str, message: renderer_pb2.RenderRequest) -> None:
+        self._session.push(motion_array(message.motion, self._session.pushed))
+
+    def end(self) -> None:
+        pass
+
+    def next_request(self) -> Arrays | None:
+        return self._session.next_request()
+
+    async def accept(self, outputs: Arrays) -> Iterable[renderer_pb2.RenderResponse]:
+        frame = self._session.accept(outputs)
+        loop = asyncio.get_running_loop()
+        metrics = self._stage.host.metrics
+        with metrics.timed("encode"):
+            data, keyframe = await loop.run_in_executor(
+                self._thread, self._encoder.encode, frame.image
+            )
+        metrics.count("frames")
+        metrics.count("bytes", len(data))
+        encoded = media_pb2.EncodedFrame(index=frame.index, data=data, keyframe=keyframe)
+        return (renderer_pb2.RenderResponse(frame=encoded),)
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=False)
+        self._stage.in_use[self._handle] -= 1
+
+
+class RendererStage(Stage, renderer_pb2_grpc.RendererServiceServicer):
+    """A portrait and motion in, pictures out."""
+
+    name = "renderer"
+    service = "talkingface.v1.RendererService"
+    repository = Path(__file__).parent / "model_repository"
+    models = (MODEL_NAME, "inpainter", PREPARATION)
+    weights = "inpainter"
+    look_ahead_ms = 0
+    config: RendererConfig
+
+    def __init__(self, config: RendererConfig) -> None:
+        super().__init__(config)
+        self.store = PortraitStore(config.portrait_store, config.portrait_store_bytes)
+        self.in_use: collections.Counter[str] = collections.Counter()
+        self._preparations: dict[str, asyncio.Task[None]] = {}
+        cv2.setNumThreads(1)  # the streams share the cores already
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        renderer_pb2_grpc.add_RendererServiceServicer_to_server(self, server)
+
+    def triton_environment(self) -> dict[str, str]:
+        return {"TALKINGFACE_PORTRAIT_STORE": str(self.config.portrait_store.absolute())}
+
+    async def warm_up(self) -> None:
+        """The models that need no portrait; the others warm up as they are loaded."""
+        await self.triton.warm_up("inpainter")
+
+    async def Render(
+        self, requests: AsyncIterator[renderer_pb2.RenderRequest], context: Context
+    ) -> None:
+        """See renderer.proto."""
+        await self.serve(
+            context,
+            "Render",
+            lambda config: RenderStream(self, config),
+            renderer_pb2.RenderResponse,
+        )
+
+    async def PreparePortrait(
+        self, requests: AsyncIterator[renderer_pb2.PreparePortraitRequest], context: Context
+    ) -> renderer_pb2.PreparePortraitResponse:
+        """See renderer.proto."""
+        async with self.host.call(context, "PreparePortrait") as call:
+            content = await self._read_image(context)
+            handle = handle_of(content)
+            if not self.store.has(handle):
+                await self._prepare(handle, content)
+            portrait = await asyncio.to_thread(self.store.portrait, handle)
+            call.result()
+        return renderer_pb2.PreparePortraitResponse(portrait=portrait)
+
+    async def _read_image(self, context: Context) -> bytes:
+        content = bytearray()
+        while (message := await self.read(context)) is not None:
+            check_size(message.data, "data")
+            content += message.data
+            if len(content) > MAX_BYTES:
+                raise ServiceError(
+                    "IMAGE_TOO_LARGE",
+                    f"the portrait has more than {MAX_BYTES} bytes",
+                    metadata={"limit": str(MAX_BYTES)},
+                )
+        return bytes(content)
+
+    async def _prepare(self, handle: str, content: bytes) -> None:
+        """Have a portrait prepared; calls with the same bytes share the work."""
+        self.check_ready()
+        task = self._preparations.get(handle)
+        if task is None:
+            if len(self._preparations) >= _MAX_PREPARATIONS:
+                raise ServiceError("NO_CAPACITY", "too many portraits are being prepared")
+            task = asyncio.create_task(self._run_preparation(content))
+            self._preparations[handle] = task
+            task.add_done_callback(lambda _: self._preparations.pop(handle))
+        await asyncio.shield(task)
+
+    async def _run_preparation(self, content: bytes) -> None:
+        with self.host.metrics.timed(PREPARATION):
+            await self.triton.infer(
+                PREPARATION,
+                {"image": np.frombuffer(content, np.uint8)},
+                seconds=_PREPARATION_SECONDS,
+            )
+        in_use = [handle for handle, streams in self.in_use.items() if streams]
+        deleted = await asyncio.to_thread(self.store.evict, in_use)
+        if deleted:
+            log.info("event=portraits_evicted files=%d", len(deleted))
+
+
+async def main() -> int:
+    """Serve until a signal; the result is the exit code."""
+    config = load_or_exit(RendererConfig)
+    set_up_logging(RendererStage.name, config.log_level)
+    return await RendererStage(config).run()
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))

@@ -1,0 +1,138 @@
+"""What the tests share: the real services, each started once as a process of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from talkingface.common.health import check as health
+
+
+class ServiceProcess:
+    """A service as `python -m MODULE` on free ports, with its embedded Triton if it has one."""
+
+    def __init__(self, module: str, log: Path, **settings: str) -> None:
+        """
+        :param settings: fields of its configuration, such as slots="2".
+        """
+        environ = {k: v for k, v in os.environ.items() if not k.startswith("TALKINGFACE_")}
+        environ |= {"TALKINGFACE_PORT": "0", "TALKINGFACE_METRICS_PORT": "0"}
+        environ |= {f"TALKINGFACE_{name.upper()}": value for name, value in settings.items()}
+        self._log = log
+        with log.open("w") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", module], env=environ, stderr=file, stdout=file
+            )
+
+    @property
+    def log(self) -> str:
+        """What it has written so far."""
+        return self._log.read_text()
+
+    @property
+    def address(self) -> str:
+        """host:port of its gRPC."""
+        return "127.0.0.1:" + self._find(r"event=listening port=(\d+)")
+
+    @property
+    def triton_pid(self) -> int:
+        """Process id of its embedded Triton, the last one started."""
+        return int(self._find(r"event=triton_started .*pid=(\d+)"))
+
+    def metric(self, sample: str) -> float:
+        """The value of a sample of its metrics, such as 'talkingface_ready{service="renderer"}'."""
+        port = self._find(r"metrics_port=(\d+)")
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(sample))
+
+    def slots_in_use(self) -> int:
+        """Streams that it holds now."""
+        return int(self.metric("talkingface_slots_in_use{"))
+
+    def wait_until_serving(self, seconds: float = 100.0) -> None:
+        """Wait for SERVING; fails with its log where it ends or takes longer."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                pytest.fail(f"ended with code {self.process.returncode}:\n{self.log}")
+            if "event=listening" in self.log and health(self.address) == "SERVING":
+                return
+            time.sleep(0.05)
+        pytest.fail(f"not serving after {seconds} s:\n{self.log}")
+
+    def stop(self) -> int:
+        """End it as a platform does; the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+    def _find(self, pattern: str) -> str:
+        found = re.findall(pattern, self.log)
+        if not found:
+            pytest.fail(f"no {pattern!r} in the log:\n{self.log}")
+        return found[-1]
+
+
+def _service(module: str, log: Path, **settings: str) -> Iterator[ServiceProcess]:
+    service = ServiceProcess(module, log, **settings)
+    try:
+        service.wait_until_serving()
+        yield service
+    finally:
+        service.stop()
+
+
+@pytest.fixture(scope="session")
+def service_logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the services' logs."""
+    return tmp_path_factory.mktemp("logs")
+
+
+@pytest.fixture(scope="session")
+def audio_features_service(service_logs: Path) -> Iterator[ServiceProcess]:
+    """The speech encoder with its Triton."""
+    yield from _service(
+        "talkingface.audio_features.server", service_logs / "audio_features.log", idle_timeout="2"
+    )
+
+
+@pytest.fixture(scope="session")
+def motion_gen_service(service_logs: Path) -> Iterator[ServiceProcess]:
+    """The motion generator with its Triton."""
+    yield from _service(
+        "talkingface.motion_gen.server", service_logs / "motion_gen.log", idle_timeout="10"
+    )
+
+
+@pytest.fixture(scope="session")
+def renderer_service(
+    service_logs: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ServiceProcess]:
+    """The renderer with its Triton and an empty store of portraits."""
+    yield from _service(
+        "talkingface.renderer.server",
+        service_logs / "renderer.log",
+        idle_timeout="10",
+        portrait_store=str(tmp_path_factory.mktemp("portraits")),
+    )
+
+
+@pytest.fixture(scope="session")
+def voice() -> np.ndarray:
+    """Two seconds like a voice, 16 kHz: a gliding buzz in syllables, (32000,) float32."""
+    time_axis = np.arange(32_000) / 16_000
+    phase = 2 * np.pi * np.cumsum(120 + 30 * np.sin(2 * np.pi * 0.7 * time_axis)) / 16_000
+    buzz = sum(np.sin(k * phase) / k for k in range(1, 20))
+    syllables = np.clip(np.sin(2 * np.pi * 3 * time_axis), 0, 1)
+    return (0.2 * buzz * syllables).astype(np.float32)

@@ -1,0 +1,425 @@
+"""The common package: errors, settings, metrics, messages, shared memory."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import subprocess
+import sys
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import error_details_pb2, status_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from talkingface.common import shared_memory
+from talkingface.common.config import (
+    AudioFeaturesConfig,
+    ConfigError,
+    RendererConfig,
+    ServiceConfig,
+    load,
+    setting,
+)
+from talkingface.common.controls import ControlTrack, frame_of, overlay
+from talkingface.common.errors import DOMAIN, TABLE, ErrorReason, ServiceError, invalid_field
+from talkingface.common.messages import (
+    CONTROL_RANGES,
+    MOTION_HIGH,
+    MOTION_LOW,
+    check_controls,
+    features_arrays,
+    features_message,
+    float_rows,
+    motion_array,
+    motion_message,
+)
+from talkingface.common.metrics import Metrics
+from talkingface.common.motion import MOTION_DIM, neutral
+from talkingface.common.server import ServiceHost
+from talkingface.v1.controls_pb2 import Controls, Emotion, Gaze
+
+PROTOS = Path(__file__).parents[1] / "protos"
+
+# --- errors
+
+
+def test_every_reason_of_the_proto_has_a_row() -> None:
+    assert {f"ERROR_REASON_{name}" for name in TABLE} == set(ErrorReason.keys())
+
+
+def test_codes_agree_with_the_comments_of_the_proto() -> None:
+    text = (PROTOS / "talkingface/v1/errors.proto").read_text()
+    stated = re.findall(r"// ([A-Z_]+): [^\n]*(?:\n  //[^\n]*)*\n  ERROR_REASON_([A-Z_]+) =", text)
+    assert len(stated) == len(TABLE) - 1  # all but UNSPECIFIED
+    assert {reason: TABLE[reason].code.name for _, reason in stated} == {
+        reason: code for code, reason in stated
+    }
+
+
+def test_an_error_survives_the_wire() -> None:
+    error = ServiceError(
+        "NO_CAPACITY", "full", {"slots": "4"}, {"config.seed": "too large"}, retry_delay=0.25
+    )
+    status = error.to_status()
+    assert status.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    rpc_error = grpc.aio.AioRpcError(
+        status.code, grpc.aio.Metadata(), grpc.aio.Metadata(*status.trailing_metadata), "full"
+    )
+    told = ServiceError.from_rpc(rpc_error)
+    assert (told.reason, told.message, told.metadata) == ("NO_CAPACITY", "full", {"slots": "4"})
+    assert told.field_violations == {"config.seed": "too large"}
+    assert told.retry_delay == 0.25
+    assert told.retryable
+
+
+def test_trailers_stay_small_and_carry_the_domain() -> None:
+    violations = {f"field_{i}": "x" * 5000 for i in range(100)}
+    status = ServiceError("FIELD_INVALID", "y" * 9000, {"a": "z" * 9000}, violations).to_status()
+    trailer = dict(status.trailing_metadata)["grpc-status-details-bin"]
+    assert len(trailer) < 7000
+    info = error_details_pb2.ErrorInfo()
+    assert status_pb2.Status.FromString(trailer).details[0].Unpack(info)
+    assert (info.domain, info.reason) == (DOMAIN, "FIELD_INVALID")
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, "STAGE_UNAVAILABLE"),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE"),
+        (grpc.StatusCode.DATA_LOSS, "INTERNAL"),
+    ],
+)
+def test_errors_of_grpc_itself_get_a_reason(code: grpc.StatusCode, reason: str) -> None:
+    error = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), "text")
+    assert ServiceError.from_rpc(error).reason == reason
+
+
+def test_an_error_passes_through_a_models_text() -> None:
+    error = ServiceError("NO_FACE", 'no "face"\nhere', {"width": "64"})
+    told = ServiceError.from_text(f"in ensemble 'x', {error.to_text()}, and more")
+    assert told is not None
+    assert (told.reason, told.message, told.metadata) == (
+        "NO_FACE",
+        'no "face"\nhere',
+        {"width": "64"},
+    )
+    assert ServiceError.from_text("CUDA out of memory") is None
+
+
+# --- settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Example(ServiceConfig):
+    share: float = setting(0.5, "A share.", low=0, high=1)
+    folder: Path | None = setting(None, "A folder.")
+    loud: bool = setting(False, "A switch.")
+
+
+def test_settings_come_from_the_environment() -> None:
+    config = load(
+        _Example,
+        {
+            "TALKINGFACE_SLOTS": "7",
+            "TALKINGFACE_SHARE": "0.25",
+            "TALKINGFACE_FOLDER": "/srv",
+            "TALKINGFACE_LOUD": "yes",
+            "TALKINGFACE_HOST": "",
+        },
+    )
+    assert (config.slots, config.share, config.folder, config.loud, config.host) == (
+        7,
+        0.25,
+        Path("/srv"),
+        True,
+        "127.0.0.1",
+    )
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("SLOTS", "0"),
+        ("SLOTS", "many"),
+        ("SHARE", "nan"),
+        ("SHARE", "1.1"),
+        ("LOUD", "maybe"),
+        ("LOG_LEVEL", "LOUD"),
+        ("PORT", "65536"),
+    ],
+)
+def test_bad_settings_are_named(variable: str, value: str) -> None:
+    with pytest.raises(
+        ConfigError, match=variable.lower() if variable == "LOG_LEVEL" else variable
+    ):
+        load(_Example, {f"TALKINGFACE_{variable}": value})
+
+
+def test_every_bad_setting_is_named_at_once() -> None:
+    with pytest.raises(ConfigError, match=r"SLOTS.*\n.*SHARE"):
+        load(_Example, {"TALKINGFACE_SLOTS": "x", "TALKINGFACE_SHARE": "2"})
+
+
+def test_a_service_with_a_bad_setting_exits_with_2() -> None:
+    environ = os.environ | {"TALKINGFACE_SLOTS": "-1"}
+    ended = subprocess.run(
+        [sys.executable, "-m", "talkingface.audio_features.server"],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.strip() == "configuration: TALKINGFACE_SLOTS='-1' is outside [1, 1024]"
+
+
+def test_ports_of_the_stages_differ() -> None:
+    assert load(AudioFeaturesConfig, {}).port != load(RendererConfig, {}).port
+
+
+# --- metrics
+
+
+def test_metrics_are_served() -> None:
+    metrics = Metrics("example")
+    metrics.set_slots(1, 4)
+    metrics.count("rows", 50)
+    metrics.call_ended("Extract", "OK")
+    metrics.first_result("Extract", 0.1)
+    with metrics.timed("encode"):
+        pass
+    port, close = metrics.serve("127.0.0.1", 0)
+    try:
+        text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
+    finally:
+        close()
+    for sample in (
+        'talkingface_slots_in_use{service="example"} 1.0',
+        'talkingface_slots_total{service="example"} 4.0',
+        'talkingface_items_total{kind="rows",service="example"} 50.0',
+        'talkingface_calls_total{code="OK",method="Extract",reason="",service="example"} 1.0',
+        'talkingface_step_seconds_count{service="example",step="encode"} 1.0',
+        'talkingface_first_result_seconds_count{method="Extract",service="example"} 1.0',
+        "process_resident_memory_bytes",
+    ):
+        assert sample in text
+
+
+# --- admission
+
+
+async def test_slots_are_refused_and_come_back() -> None:
+    host = ServiceHost("example", load(ServiceConfig, {"TALKINGFACE_SLOTS": "1"}))
+    host.take_slot()
+    with pytest.raises(ServiceError) as refused:
+        host.take_slot()
+    assert refused.value.reason == "NO_CAPACITY"
+    assert refused.value.retry_delay == 1.0
+    host.free_slot()
+    host.take_slot()
+    assert host.slots_in_use == 1
+
+
+# --- messages
+
+
+def test_features_survive_their_message() -> None:
+    features = np.random.default_rng(0).standard_normal((3, 128)).astype(np.float32)
+    prosody = np.random.default_rng(1).standard_normal((3, 4)).astype(np.float32)
+    back = features_arrays(features_message(8, features, prosody), 8)
+    assert np.array_equal(back[0], features)
+    assert np.array_equal(back[1], prosody)
+
+
+def test_broken_features_are_refused() -> None:
+    rows = np.zeros((3, 128), np.float32)
+    prosody = np.zeros((3, 4), np.float32)
+    with pytest.raises(ServiceError, match="MESSAGE_ORDER"):
+        features_arrays(features_message(7, rows, prosody), 8)
+    for bad in (
+        features_message(8, rows, prosody[:2]),
+        features_message(8, rows * np.nan, prosody),
+        features_message(8, rows, prosody + np.inf),
+    ):
+        with pytest.raises(ServiceError, match="FIELD_INVALID"):
+            features_arrays(bad, 8)
+    with pytest.raises(ServiceError, match="FIELD_INVALID"):
+        float_rows(bytes(6), 1, "audio")
+    with pytest.raises(ServiceError, match="MESSAGE_TOO_LARGE"):
+        float_rows(bytes((1 << 20) + 4), 1, "audio")
+
+
+def test_motion_survives_its_message() -> None:
+    share = np.random.default_rng(0).random((5, MOTION_DIM)).astype(np.float32)
+    motion = np.clip(MOTION_LOW + share * (MOTION_HIGH - MOTION_LOW), MOTION_LOW, MOTION_HIGH)
+    motion[0], motion[1] = MOTION_LOW, MOTION_HIGH
+    assert np.array_equal(motion_array(motion_message(40, motion), 40), motion)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "path"),
+    [
+        (0, -0.1, r"coefficients\[0\]"),
+        (51, 1.01, r"coefficients\[51\]"),
+        (17, math.nan, r"coefficients\[17\]"),
+        (52, 31, "rotation.pitch"),
+        (53, -31, "rotation.yaw"),
+        (54, math.inf, "rotation.roll"),
+        (55, 1.5, "translation.x"),
+        (56, -1.5, "translation.y"),
+        (57, 0.5, "distance_ratio"),
+    ],
+)
+def test_motion_out_of_range_is_refused(column: int, value: float, path: str) -> None:
+    motion = neutral(3)
+    motion[1, column] = value
+    with pytest.raises(ServiceError, match=rf"FIELD_INVALID: motion.frames\[1\].{path}"):
+        motion_array(motion_message(0, motion), 0)
+
+
+def test_a_gap_in_motion_is_refused() -> None:
+    with pytest.raises(ServiceError, match="MESSAGE_ORDER"):
+        motion_array(motion_message(5, neutral(2)), 4)
+
+
+# --- controls
+
+
+def test_controls_at_their_bounds_are_taken() -> None:
+    check_controls(Controls(), "c")
+    check_controls(
+        Controls(
+            gaze_direction=Gaze(pitch=-20, yaw=25),
+            distance_ratio=0.7,
+            head_motion_scale=2,
+            emotion=Emotion(happiness=1, strength=0),
+            blink_rate=60,
+            mouth_scale=1.5,
+            audio_guidance=3,
+        ),
+        "c",
+    )
+
+
+@pytest.mark.parametrize(
+    ("controls", "path"),
+    [
+        (Controls(gaze_direction=Gaze(pitch=21)), "gaze_direction.pitch"),
+        (Controls(distance_ratio=1.7), "distance_ratio"),
+        (Controls(distance_ratio=math.nan), "distance_ratio"),
+        (Controls(emotion=Emotion(anger=-0.1)), "emotion.anger"),
+        (Controls(emotion=Emotion(strength=2)), "emotion.strength"),
+        (Controls(blink_rate=-1), "blink_rate"),
+    ],
+)
+def test_a_control_out_of_range_is_named(controls: Controls, path: str) -> None:
+    with pytest.raises(ServiceError) as refused:
+        check_controls(controls, "config.controls")
+    assert list(refused.value.field_violations) == [f"config.controls.{path}"]
+
+
+def test_the_ranges_of_the_controls_are_those_of_the_proto() -> None:
+    text = (PROTOS / "talkingface/v1/controls.proto").read_text()
+    bounds = re.findall(r"[Ii]n \[(-?[\d.]+), (-?[\d.]+)\]", text)
+    assert {(float(a), float(b)) for a, b in bounds} == {
+        (float(a), float(b)) for a, b in CONTROL_RANGES.values()
+    }
+
+
+def test_an_update_keeps_what_it_does_not_name() -> None:
+    before = Controls(gaze_direction=Gaze(pitch=5, yaw=7), blink_rate=10)
+    after = overlay(before, Controls(gaze_direction=Gaze(yaw=-3)))
+    assert after == Controls(gaze_direction=Gaze(pitch=0, yaw=-3), blink_rate=10)
+    natural = Controls()
+    natural.natural_gaze.SetInParent()
+    assert overlay(before, natural).WhichOneof("gaze") == "natural_gaze"
+
+
+def test_updates_act_by_their_frame_not_by_their_arrival() -> None:
+    track = ControlTrack(Controls(blink_rate=10))
+    assert track.update(250, Controls(distance_ratio=1.5), 0) == [
+        (250, Controls(blink_rate=10, distance_ratio=1.5))
+    ]
+    # An earlier one that comes later: not before 250 does the distance change.
+    assert track.update(100, Controls(blink_rate=30), 20) == [
+        (100, Controls(blink_rate=30)),
+        (250, Controls(blink_rate=30, distance_ratio=1.5)),
+    ]
+    assert track.update(300, Controls(mouth_scale=1), 260) == [
+        (300, Controls(blink_rate=30, distance_ratio=1.5, mouth_scale=1))
+    ]
+
+
+def test_a_time_is_the_first_frame_not_before_it() -> None:
+    assert frame_of(Duration(), "t") == 0
+    assert frame_of(Duration(nanos=1), "t") == 1
+    assert frame_of(Duration(nanos=40_000_000), "t") == 1
+    assert frame_of(Duration(seconds=2, nanos=40_000_001), "t") == 52
+    for bad in (Duration(seconds=-1), Duration(seconds=3601)):
+        with pytest.raises(ServiceError, match="FIELD_INVALID"):
+            frame_of(bad, "t")
+
+
+# --- shared memory
+
+
+def test_regions_of_dead_processes_are_swept() -> None:
+    script = (
+        "from talkingface.common.shared_memory import Region; import os, signal\n"
+        "print(Region('test', 4096).name, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    dead = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    name = dead.stdout.strip().removeprefix("/")
+    living = shared_memory.Region("test", 4096)
+    try:
+        assert name in shared_memory.sweep()
+        assert not (shared_memory.FOLDER / name).exists()
+        assert (shared_memory.FOLDER / living.name[1:]).exists()
+    finally:
+        living.close()
+    assert not (shared_memory.FOLDER / living.name[1:]).exists()
+
+
+# --- calls
+
+
+async def test_unknown_errors_tell_nothing_of_the_inside() -> None:
+    host = ServiceHost("example", ServiceConfig())
+
+    class Broken(health_pb2_grpc.HealthServicer):
+        async def Check(self, request: object, context: grpc.aio.ServicerContext) -> None:
+            async with host.call(context, "Check") as call:
+                call.session_id = "s-1"
+                call.reserve()
+                raise KeyError("secret")
+
+    server = grpc.aio.server()
+    health_pb2_grpc.add_HealthServicer_to_server(Broken(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            with pytest.raises(grpc.aio.AioRpcError) as failed:
+                await stub.Check(health_pb2.HealthCheckRequest())
+    finally:
+        await server.stop(0)
+    told = ServiceError.from_rpc(failed.value)
+    assert (told.reason, dict(told.metadata)) == ("INTERNAL", {"session_id": "s-1"})
+    assert "secret" not in str(failed.value)
+    assert host.slots_in_use == 0
+
+
+def test_invalid_field_names_the_field() -> None:
+    assert invalid_field("a.b", "is bad").field_violations == {"a.b": "is bad"}
