@@ -9,7 +9,6 @@ async with TalkingFace("127.0.0.1:50050") as tf:
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterable, AsyncIterator
 from pathlib import Path
 from types import TracebackType

@@ -1,1 +1,71 @@
-"""The command line `talkingface`."""
+"""The command line `talkingface`.
+
+| exit code | meaning |
+|---|---|
+| 0 | done |
+| 2 | called wrongly |
+| 3 | bad input: portrait, audio, a control, or a file that cannot be read or written |
+| 4 | unavailable: server or mesh cannot be reached, cannot start, or is full; try again later |
+| 5 | a defect of the server |
+| 130 | interrupted |
+
+An error is one line on stderr, "talkingface: REASON: what is wrong", REASON as in errors.proto
+where the server has given it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from types import FrameType
+
+import talkingface
+from talkingface.cli import animate, bench, up
+from talkingface.cli.mesh import MeshError
+from talkingface.client import InvalidInput, NoCapacity, NotFound, TalkingFaceError, Unavailable
+
+OK, USAGE, BAD_INPUT, UNAVAILABLE, INTERNAL, INTERRUPTED = 0, 2, 3, 4, 5, 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's grammar."""
+    root = argparse.ArgumentParser(
+        prog="talkingface",
+        description="One portrait and one voice become a talking face.",
+        epilog="Exit codes: 0 done, 2 called wrongly, 3 bad input, 4 unavailable, 5 defect of the "
+        "server, 130 interrupted.",
+    )
+    root.add_argument(
+        "--version", action="version", version=f"talkingface {talkingface.__version__}"
+    )
+    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for module in (animate, up, bench):
+        module.add_parser(commands)
+    return root
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; the result is the exit code (see the package's docstring)."""
+    options = parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        code: int = options.run(options)
+        return code
+    except (InvalidInput, NotFound, OSError) as error:
+        return _fail(BAD_INPUT, error)
+    except (NoCapacity, Unavailable, MeshError) as error:
+        return _fail(UNAVAILABLE, error)
+    except TalkingFaceError as error:
+        return _fail(INTERNAL, error)
+    except KeyboardInterrupt:
+        return _fail(INTERRUPTED, "interrupted")
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _fail(code: int, error: object) -> int:
+    print(f"talkingface: {' | '.join(str(error).splitlines())}", file=sys.stderr)
+    return code

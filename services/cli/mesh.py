@@ -11,6 +11,7 @@ order) and end with this process even when it is killed.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import signal
@@ -93,7 +94,7 @@ class ServiceProcess:
         :raises MeshError: it ended, or the deadline (of `time.monotonic`) passed.
         """
         while not self._listening.wait(0.05):
-            self._check(deadline)
+            self.check(deadline)
 
     def wait_serving(self, deadline: float) -> None:
         """Wait until its health is SERVING.
@@ -101,7 +102,7 @@ class ServiceProcess:
         :raises MeshError: it ended, or the deadline passed.
         """
         while check(self.target, timeout=1.0) != "SERVING":
-            self._check(deadline)
+            self.check(deadline)
             time.sleep(0.05)
 
     def terminate(self) -> None:
@@ -114,12 +115,19 @@ class ServiceProcess:
         try:
             self._process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGKILL)
+            self.kill()
             self._process.wait()
         self._reader.join(timeout=1)
 
-    def _check(self, deadline: float) -> None:
+    def kill(self) -> None:
+        """End it at once; its Triton ends with it."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def check(self, deadline: float = math.inf) -> None:
+        """
+        :raises MeshError: it has ended, or the deadline has passed.
+        """
         if self.exit_code is not None:
             self._reader.join(timeout=1)
             raise MeshError(f"{self.name} ended with code {self.exit_code}\n{self._tail()}")
@@ -204,17 +212,22 @@ class LocalMesh:
         :raises MeshError: a service has ended.
         """
         for process in self.processes.values():
-            process._check(float("inf"))
+            process.check()
 
     def stop(self) -> None:
         """End everything: the orchestrator first, so that it can drain, then the stages."""
         deadline = time.monotonic() + _STOP_SECONDS
-        for group in ((ORCHESTRATOR,), self._stages):
-            running = [self.processes[name] for name in group if name in self.processes]
-            for process in running:
-                process.terminate()
-            for process in running:
-                process.wait(deadline)
+        try:
+            for group in ((ORCHESTRATOR,), self._stages):
+                running = [self.processes[name] for name in group if name in self.processes]
+                for process in running:
+                    process.terminate()
+                for process in running:
+                    process.wait(deadline)
+        except BaseException:  # a second Ctrl-C
+            for process in self.processes.values():
+                process.kill()
+            raise
 
     def _spawn(self, name: str, environ: Mapping[str, str]) -> None:
         self.processes[name] = ServiceProcess(name, {**self._environ, **environ}, self._on_line)

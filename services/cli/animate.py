@@ -1,0 +1,222 @@
+"""`talkingface animate`: a portrait and an audio file become an MP4."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import math
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import av
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from talkingface.cli.mesh import STAGES, LocalMesh, log_to
+from talkingface.client import (
+    Controls,
+    Emotion,
+    Gaze,
+    HeadRotation,
+    Media,
+    Started,
+    Summary,
+    TalkingFace,
+)
+from talkingface.common.motion import MOTION_FPS
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+EMOTIONS = ("happiness", "sadness", "anger", "fear", "disgust", "surprise")
+
+
+def add_parser(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add this command to the command line."""
+    parser = commands.add_parser(
+        "animate",
+        help="animate a portrait to a voice",
+        description="Animate PORTRAIT (JPEG, PNG or WebP) to the voice in AUDIO (WAV, MP3, FLAC or "
+        "Ogg) and write an MP4. Without --server a mesh is started on this machine for the call.",
+    )
+    parser.add_argument("portrait", type=Path, metavar="PORTRAIT")
+    parser.add_argument("audio", type=Path, metavar="AUDIO")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.mp4")
+    parser.add_argument("--server", metavar="HOST:PORT", help="a mesh that is running already")
+    parser.add_argument("--seed", type=int, help="same seed, same motion; default: drawn")
+    parser.add_argument("--quality", type=int, metavar="CRF", help="10 (best) to 40, default 20")
+    parser.add_argument("--log", type=Path, metavar="FILE", help="append the local mesh's log here")
+    steering = parser.add_argument_group("steering")
+    steering.add_argument(
+        "--gaze",
+        type=_numbers(2),
+        metavar="P,Y",
+        help="degrees up -20..20 and to the viewer's right -25..25; default: natural gaze; "
+        "write --gaze=-5,3 where it begins with a minus",
+    )
+    steering.add_argument(
+        "--distance",
+        type=float,
+        metavar="R",
+        help="of the head, 0.7..1.6; default 1, as photographed",
+    )
+    steering.add_argument(
+        "--head-pose",
+        type=_numbers(3),
+        metavar="P,Y,R",
+        help="pitch, yaw, roll about which the head moves, degrees -20..20; default 0,0,0",
+    )
+    steering.add_argument(
+        "--head-motion",
+        type=float,
+        metavar="FACTOR",
+        help="on the head's own motion, 0..2; default 1",
+    )
+    steering.add_argument(
+        "--emotion",
+        type=_emotion,
+        action="append",
+        metavar="NAME=W",
+        help=f"weight 0..1 of {', '.join(EMOTIONS)}; may be given several times",
+    )
+    steering.add_argument(
+        "--blink-rate", type=float, metavar="N", help="blinks a minute, 0..60; default: natural"
+    )
+    steering.add_argument(
+        "--mouth-scale",
+        type=float,
+        metavar="FACTOR",
+        help="on the mouth's movement, 0..1.5; default 1",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command; the result is the exit code."""
+    portrait: bytes = options.portrait.read_bytes()
+    audio: bytes = options.audio.read_bytes()
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    partial = options.output.with_name(f".{options.output.name}.part")
+    console = Console(stderr=True)
+    progress = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[frames]}"),
+        TimeElapsedColumn(),
+        console=console,
+    )
+    task = progress.add_task("starting", total=len(STAGES) + 1, frames="")
+    with ExitStack() as stack:
+        stack.callback(partial.unlink, missing_ok=True)
+        file = stack.enter_context(partial.open("wb"))
+        stack.enter_context(progress)
+        target = options.server
+        if target is None:
+            begin = time.perf_counter()
+
+            def ready(service: str) -> None:
+                progress.update(task, description=f"starting: {service} is ready", advance=1)
+
+            mesh = LocalMesh(on_progress=ready, on_line=options.log and log_to(options.log))
+            target = stack.enter_context(mesh).target
+            console.print(f"mesh ready after {time.perf_counter() - begin:.1f} s")
+
+        async def animate() -> Summary:
+            frames, begin = 0, 0.0
+            expected = _expected_frames(options.audio)
+            progress.update(task, description="portrait", total=None)
+            async with TalkingFace(target) as face:
+                messages = face.animate(
+                    portrait=portrait,
+                    audio=audio,
+                    controls=_controls(options),
+                    seed=options.seed,
+                    quality=options.quality,
+                )
+                async for message in messages:
+                    if isinstance(message, Started):
+                        begin = time.perf_counter()
+                        started = message
+                        progress.update(task, description="animating", total=expected, completed=0)
+                    elif isinstance(message, Media):
+                        file.write(message.data)
+                        frames += message.frame_count
+                        fps = frames / (time.perf_counter() - begin)
+                        count = f"{frames}/{expected or '?'} frames {fps:5.1f} FPS"
+                        progress.update(task, completed=frames, frames=count)
+                    elif isinstance(message, Summary):
+                        summary = message
+            file.flush()
+            partial.replace(options.output)
+            progress.update(task, description="done")
+            seconds = summary.elapsed.ToTimedelta().total_seconds()
+            console.print(
+                f"{options.output}: {summary.frames} frames, "
+                f"{summary.audio_duration.ToTimedelta().total_seconds():.2f} s of sound, "
+                f"{summary.frames / seconds:.1f} FPS, first frame after "
+                f"{summary.first_frame_delay.ToMilliseconds()} ms, seed {started.config.seed}",
+                highlight=False,
+                soft_wrap=True,
+            )
+            return summary
+
+        asyncio.run(animate())
+    return 0
+
+
+def _controls(options: argparse.Namespace) -> Controls:
+    controls = Controls(
+        distance_ratio=options.distance,
+        head_motion_scale=options.head_motion,
+        blink_rate=options.blink_rate,
+        mouth_scale=options.mouth_scale,
+    )
+    if options.gaze is not None:
+        controls.gaze_direction.CopyFrom(Gaze(pitch=options.gaze[0], yaw=options.gaze[1]))
+    if options.head_pose is not None:
+        pitch, yaw, roll = options.head_pose
+        controls.head_pose.CopyFrom(HeadRotation(pitch=pitch, yaw=yaw, roll=roll))
+    if options.emotion:
+        controls.emotion.CopyFrom(Emotion(**dict(options.emotion)))
+    return controls
+
+
+def _expected_frames(audio: Path) -> int | None:
+    """Frames that the audio file will make, where its header tells its length."""
+    try:
+        with av.open(str(audio)) as container:
+            if container.duration is None:
+                return None
+            return math.ceil(container.duration / av.time_base * MOTION_FPS)
+    except av.FFmpegError:
+        return None
+
+
+def _numbers(count: int) -> Callable[[str], tuple[float, ...]]:
+    """A type of argparse: `count` numbers separated by commas."""
+
+    def parse(text: str) -> tuple[float, ...]:
+        try:
+            values = tuple(float(part) for part in text.split(","))
+        except ValueError:
+            values = ()
+        if len(values) != count:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {count} numbers separated by commas")
+        return values
+
+    return parse
+
+
+def _emotion(text: str) -> tuple[str, float]:
+    name, _, weight = text.partition("=")
+    try:
+        value = float(weight)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=WEIGHT") from None
+    if name not in EMOTIONS:
+        raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(EMOTIONS)}")
+    return name, value

@@ -1,0 +1,334 @@
+"""`talkingface bench`: how fast a mesh is, stage by stage and end to end."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import math
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+import talkingface
+from talkingface.cli.mesh import STAGES, LocalMesh, log_to
+from talkingface.client import OUTPUT_KIND_H264, Media, Summary, TalkingFace, pcm
+from talkingface.common.motion import MOTION_FPS
+from talkingface.orchestrator.audio import SAMPLE_RATE, AudioIntake
+from talkingface.orchestrator.config import OrchestratorConfig
+from talkingface.orchestrator.stages import Stages, StageStream
+from talkingface.v1 import audio_features_pb2 as audio_features
+from talkingface.v1 import media_pb2 as media
+from talkingface.v1 import motion_gen_pb2 as motion_gen
+from talkingface.v1 import renderer_pb2 as renderer
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+_LIVE_SAMPLES = SAMPLE_RATE // MOTION_FPS  # a frame's sound at a time, as a live client sends it
+
+
+def add_parser(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add this command to the command line."""
+    parser = commands.add_parser(
+        "bench",
+        help="measure a mesh on this machine",
+        description="Start a mesh on this machine and measure each stage alone, whole offline "
+        "sessions, and a live session whose sound comes at its own pace.",
+    )
+    parser.add_argument("portrait", type=Path, metavar="PORTRAIT")
+    parser.add_argument("audio", type=Path, metavar="AUDIO")
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each; default 3")
+    parser.add_argument(
+        "--sessions", type=int, default=2, help="offline sessions side by side; default 2"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here as well")
+    parser.add_argument("--log", type=Path, metavar="FILE", help="append the mesh's log here")
+    parser.set_defaults(run=run)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One line of the table. Times are in milliseconds."""
+
+    what: str
+    frames: int
+    fps: float  # frames by the time from the first input to the last frame
+    first_ms: float  # from the first input to the first frame, mean of the runs
+    p50_ms: float  # `interval`: time from one result to the next, a frame
+    p95_ms: float  # `lag` (live): from the last sample of a frame's sound to its picture
+    p99_ms: float
+    times: str  # "interval" or "lag"
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Memory of a service with its Triton, in MiB. Pages that processes share count in each RSS."""
+
+    service: str
+    processes: int
+    rss: float
+    pss: float
+
+
+class Run(NamedTuple):
+    """One run: times in seconds."""
+
+    first: float  # from the first input to the first result
+    times: list[float]  # intervals or lags, one a frame
+    frames: int
+    seconds: float  # from the first input to the last result
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command; the result is the exit code."""
+    console = Console()
+    portrait, audio = options.portrait.read_bytes(), options.audio.read_bytes()
+    voice = _decode(audio)
+    environ = {"TALKINGFACE_SLOTS": str(max(4, options.sessions))}
+    with ExitStack() as stack:
+        begin = time.perf_counter()
+        console.print("starting the mesh", style="dim")
+        on_line = options.log and log_to(options.log)
+        mesh = stack.enter_context(LocalMesh(environ=environ, on_line=on_line))
+        start_seconds = time.perf_counter() - begin
+        measurements = asyncio.run(_measure(mesh, portrait, audio, voice, options, console))
+        memory = [_memory(name, process.pid) for name, process in mesh.processes.items()]
+    _print(console, measurements, memory)
+    if options.json is not None:
+        result = {
+            "version": talkingface.__version__,
+            "cpus": os.cpu_count(),
+            "audio_seconds": len(voice) / SAMPLE_RATE,
+            "start_seconds": start_seconds,
+            "measurements": [asdict(measurement) for measurement in measurements],
+            "memory_mib": [asdict(entry) for entry in memory],
+        }
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(result, indent=2) + "\n")
+    return 0
+
+
+def _decode(audio: bytes) -> np.ndarray:
+    intake = AudioIntake(media.AudioFormat(encoding=media.AUDIO_ENCODING_FILE))
+    sounds = [*intake.push(audio), *intake.end()]
+    return np.concatenate([sound.voice for sound in sounds])
+
+
+async def _measure(
+    mesh: LocalMesh,
+    portrait: bytes,
+    audio: bytes,
+    voice: np.ndarray,
+    options: argparse.Namespace,
+    console: Console,
+) -> list[Measurement]:
+    encoder, generator, pictures = (mesh.processes[name].target for name in STAGES)
+    config = OrchestratorConfig(
+        audio_features_target=encoder,
+        motion_gen_target=generator,
+        renderer_target=pictures,
+    )
+    stages = Stages(config)
+    bench = _StageBench(stages, voice)
+    begin = time.perf_counter()
+    handle = (await stages.prepare_portrait(portrait)).handle
+    console.print(f"portrait prepared in {time.perf_counter() - begin:.2f} s", style="dim")
+
+    async def repeat(what: str, times: str, once: Callable[[], Awaitable[Run]]) -> Measurement:
+        console.print(f"measuring: {what}", style="dim")
+        return _summary(what, times, [await once() for _ in range(options.repeats)])
+
+    async with TalkingFace(mesh.target) as face:
+        results = [
+            await repeat("audio_features", "interval", bench.audio_features),
+            await repeat("motion_gen", "interval", bench.motion_gen),
+            await repeat("renderer", "interval", lambda: bench.renderer(handle)),
+            await repeat("offline, 1 session", "interval", lambda: _offline(face, portrait, audio)),
+        ]
+        if options.sessions > 1:
+
+            async def together() -> Run:
+                runs = await asyncio.gather(
+                    *(_offline(face, portrait, audio) for _ in range(options.sessions))
+                )
+                return Run(
+                    float(np.mean([run.first for run in runs])),
+                    [interval for run in runs for interval in run.times],
+                    runs[0].frames,
+                    float(np.mean([run.seconds for run in runs])),
+                )
+
+            what = f"offline, each of {options.sessions} sessions"
+            results.append(await repeat(what, "interval", together))
+        results.append(await repeat("live, 1 session", "lag", lambda: _live(face, portrait, voice)))
+    await stages.close()
+    return results
+
+
+class _StageBench:
+    """Drives each stage alone; what one run of a stage gives is the input of the next."""
+
+    def __init__(self, stages: Stages, voice: np.ndarray) -> None:
+        self._stages = stages
+        self._voice = voice
+        self._features: list[Any] = []
+        self._motion: list[Any] = []
+
+    async def audio_features(self) -> Run:
+        pieces = np.array_split(self._voice, math.ceil(len(self._voice) / 4000))
+        messages = [{"audio": piece.astype("<f4").tobytes()} for piece in pieces]
+        stream = self._stages.to_audio_features()
+        config = audio_features.ExtractConfig(session_id="bench")
+        results, run = await _drive(stream, config, messages, lambda r: r.features.rows / 2)
+        self._features = [{"features": result.features} for result in results]
+        return run
+
+    async def motion_gen(self) -> Run:
+        stream = self._stages.to_motion_gen()
+        config = motion_gen.GenerateConfig(session_id="bench", seed=1)
+        results, run = await _drive(stream, config, self._features, lambda r: len(r.motion.frames))
+        self._motion = [{"motion": result.motion} for result in results]
+        return run
+
+    async def renderer(self, handle: str) -> Run:
+        stream = self._stages.to_renderer()
+        config = renderer.RenderConfig(
+            session_id="bench", portrait_handle=handle, codec=media.VIDEO_CODEC_H264
+        )
+        return (await _drive(stream, config, self._motion, lambda r: 1))[1]
+
+
+async def _drive(
+    stream: StageStream,
+    config: Any,
+    messages: list[dict[str, Any]],
+    frames_of: Callable[[Any], float],
+) -> tuple[list[Any], Run]:
+    """Send all messages as fast as the stage takes them; what came back, and when."""
+
+    async def send() -> None:
+        for message in messages:
+            await stream.send(**message)
+        await stream.end()
+
+    await stream.open(config)
+    begin = time.perf_counter()
+    sender = asyncio.create_task(send())
+    results: list[Any] = []
+    times: list[float] = []
+    frames = first = 0.0
+    last = begin
+    while (result := await stream.receive()) is not None:
+        now = time.perf_counter()
+        count = frames_of(result)
+        first = first or now - begin
+        times += [(now - last) / count] * math.ceil(count)
+        last = now
+        frames += count
+        results.append(result)
+    await sender
+    return results, Run(first, times, round(frames), last - begin)
+
+
+async def _offline(face: TalkingFace, portrait: bytes, audio: bytes) -> Run:
+    begin = last = time.perf_counter()
+    first, times, frames = 0.0, [], 0
+    async for message in face.animate(portrait=portrait, audio=audio, seed=1):
+        if isinstance(message, Media) and message.frame_count:
+            now = time.perf_counter()
+            first = first or now - begin
+            times += [(now - last) / message.frame_count] * message.frame_count
+            last = now
+            frames += message.frame_count
+    return Run(first, times, frames, last - begin)
+
+
+async def _live(face: TalkingFace, portrait: bytes, voice: np.ndarray) -> Run:
+    """Sound at its own pace; times are lags from the end of a frame's sound to its picture."""
+    samples = np.rint(voice * 32767).astype("<i2")
+    begin = 0.0
+
+    async def microphone() -> AsyncIterator[bytes]:
+        nonlocal begin
+        begin = time.perf_counter()
+        for i in range(0, len(samples), _LIVE_SAMPLES):
+            piece = samples[i : i + _LIVE_SAMPLES]
+            due = begin + (i + len(piece)) / SAMPLE_RATE
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            yield piece.tobytes()
+
+    first, lags = 0.0, []
+    async for message in face.animate(
+        portrait=portrait,
+        audio=microphone(),
+        audio_format=pcm(SAMPLE_RATE),
+        output=OUTPUT_KIND_H264,
+        seed=1,
+    ):
+        if isinstance(message, Media):
+            now = time.perf_counter() - begin
+            first = first or now
+            lags.append(now - (message.first_frame + 1) / MOTION_FPS)
+        elif isinstance(message, Summary):
+            frames = message.frames
+    return Run(first, lags, frames, now)
+
+
+def _summary(what: str, times: str, runs: list[Run]) -> Measurement:
+    values = np.array([value for run in runs for value in run.times]) * 1000
+    p50, p95, p99 = (float(np.percentile(values, q)) for q in (50, 95, 99))
+    frames = sum(run.frames for run in runs)
+    fps = frames / sum(run.seconds for run in runs)
+    first = float(np.mean([run.first for run in runs])) * 1000
+    return Measurement(what, frames, fps, first, p50, p95, p99, times)
+
+
+def _memory(service: str, pid: int) -> Memory:
+    """Memory of a process and all that it has started."""
+    parents: dict[int, list[int]] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        except OSError:  # it has ended
+            continue
+        parents.setdefault(int(fields[1]), []).append(int(folder.name))
+    family, rss, pss = [pid], 0, 0
+    for member in family:
+        family += parents.get(member, [])
+        for line in Path(f"/proc/{member}/smaps_rollup").read_text().splitlines():
+            name, _, value = line.partition(":")
+            rss += int(value.split()[0]) if name == "Rss" else 0
+            pss += int(value.split()[0]) if name == "Pss" else 0
+    return Memory(service, len(family), rss / 1024, pss / 1024)
+
+
+def _print(console: Console, measurements: list[Measurement], memory: list[Memory]) -> None:
+    table = Table(title="Speed (ms; live: lag from the end of a frame's sound to its picture)")
+    table.add_column("what")
+    for column in ("frames", "FPS", "first frame", "p50", "p95", "p99", "of"):
+        table.add_column(column, justify="right")
+    for m in measurements:
+        values = (m.first_ms, m.p50_ms, m.p95_ms, m.p99_ms)
+        table.add_row(
+            m.what, str(m.frames), f"{m.fps:.1f}", *(f"{value:.1f}" for value in values), m.times
+        )
+    console.print(table)
+    table = Table(title="Memory (MiB), each service with its Triton")
+    table.add_column("service")
+    for column in ("processes", "RSS", "PSS"):
+        table.add_column(column, justify="right")
+    for entry in memory:
+        table.add_row(entry.service, str(entry.processes), f"{entry.rss:.0f}", f"{entry.pss:.0f}")
+    total = sum(entry.rss for entry in memory), sum(entry.pss for entry in memory)
+    processes = sum(entry.processes for entry in memory)
+    table.add_row("all", str(processes), *(f"{value:.0f}" for value in total), style="bold")
+    console.print(table)
