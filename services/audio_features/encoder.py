@@ -19,6 +19,8 @@ import math
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from talkingface.audio_features.contract import (
     ARTICULATION,
     BLOCK_ROWS,
@@ -28,8 +30,8 @@ from talkingface.audio_features.contract import (
     PHONES,
     ROW_SAMPLES,
     SAMPLE_RATE,
+    SPEECH_DIM,
 )
-from torch import Tensor, nn
 
 FRAME_SAMPLES = 160
 WINDOW_SAMPLES = 640
@@ -49,6 +51,9 @@ F0_LOW, F0_BINS, F0_PER_OCTAVE = 50.0, 84, 24
 VOICE_FLAGS = 4
 INPUT_DIM = 2 * MEL_BANDS + PITCH_LINES
 FIRST_KERNEL = 6
+DROPOUT = 0.1
+# `encode` runs so many blocks at once.
+PIECE_BLOCKS = 100
 
 
 def mel_matrix(warp: float = 1.0) -> Tensor:
@@ -166,10 +171,11 @@ class ResidualBlock(nn.Module):
         self.norm1 = nn.BatchNorm1d(channels)
         self.pointwise = nn.Conv1d(channels, channels, 1, bias=False)
         self.norm2 = nn.BatchNorm1d(channels)
+        self.dropout = nn.Dropout(DROPOUT)
 
     def forward(self, x: Tensor, history: Tensor) -> tuple[Tensor, Tensor]:
         joined = torch.cat([history, x], 2)
-        y = F.relu(self.norm1(self.dilated(joined)))
+        y = self.dropout(F.relu(self.norm1(self.dilated(joined))))
         y = F.relu(x + self.norm2(self.pointwise(y)))
         return y, joined[:, :, -self.history :]
 
@@ -263,14 +269,18 @@ class SpeechEncoder(nn.Module):
 
     @torch.no_grad()
     def encode(self, pcm: Tensor) -> tuple[Tensor, Tensor]:
-        """Whole clips at once, the same rows as a stream gives.
+        """Whole clips of any length, in long pieces: the same rows as a stream gives.
 
         :param pcm: (B, N) samples
         :return: features (B, ceil(N / 320), 128), speech (B, ceil(N / 320), 4)
         """
         rows = -(-pcm.shape[1] // ROW_SAMPLES)
-        blocks = -(-(rows + DELAY_ROWS) * ROW_SAMPLES // BLOCK_SAMPLES)
+        blocks = -(-(rows + DELAY_ROWS) // BLOCK_ROWS)
         pcm = F.pad(pcm, (0, blocks * BLOCK_SAMPLES - pcm.shape[1]))
-        features, speech, _ = self(pcm, self.initial_state(len(pcm)))
-        kept = slice(DELAY_ROWS, DELAY_ROWS + rows)
-        return features[:, kept], speech[:, kept]
+        state = self.initial_state(len(pcm))
+        parts = []
+        for piece in pcm.split(PIECE_BLOCKS * BLOCK_SAMPLES, 1):
+            features, speech, state = self(piece, state)
+            parts.append(torch.cat([features, speech], 2))
+        joined = torch.cat(parts, 1)[:, DELAY_ROWS : DELAY_ROWS + rows]
+        return joined[:, :, :-SPEECH_DIM], joined[:, :, -SPEECH_DIM:]

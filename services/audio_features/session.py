@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
 from talkingface.audio_features.contract import (
     BLOCK_ROWS,
     BLOCK_SAMPLES,

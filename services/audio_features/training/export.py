@@ -9,6 +9,8 @@ import argparse
 from pathlib import Path
 
 import torch
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
 from talkingface.audio_features.contract import (
     BLOCK_ROWS,
     BLOCK_SAMPLES,
@@ -17,7 +19,7 @@ from talkingface.audio_features.contract import (
     SPEECH_DIM,
 )
 from talkingface.audio_features.encoder import SpeechEncoder
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from talkingface.audio_features.training.features import load_encoder
 
 REPOSITORY = Path(__file__).resolve().parents[1] / "model_repository"
 
@@ -86,10 +88,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--repository", type=Path, default=REPOSITORY)
     arguments = parser.parse_args()
-    checkpoint = torch.load(arguments.checkpoint, map_location="cpu", weights_only=True)
-    model = SpeechEncoder(**checkpoint["arguments"])
-    model.load_state_dict(checkpoint["model"])
-    export(model, arguments.repository)
+    export(load_encoder(arguments.checkpoint, "cpu"), arguments.repository)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,245 @@
+"""Train the speech encoder on the packed voices.
+
+    python -m talkingface.audio_features.training.train --data DIR --out DIR --device cuda
+        --minutes 5 [--init CHECKPOINT]
+
+One network learns phones, articulation, voice activity, voicing and pitch at once, from voices that
+are never heard as recorded: other speed, pitch and throat, rooms, microphones, noise, pauses. Its
+embedding must also tell the phones around and the clean spectrum behind the noise. The voices in
+HELD_OUT are for validation only. Writes encoder.pt (best) and log.txt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from talkingface.audio_features.contract import DELAY_ROWS, EMBEDDING_DIM, PHONE_INDEX, PHONES
+from talkingface.audio_features.encoder import F0_BINS, MEL_BANDS, VOICE_FLAGS, SpeechEncoder
+from talkingface.audio_features.training.augment import Augmenter
+from talkingface.audio_features.training.data import Labels, Streams
+from talkingface.audio_features.training.validate import validate
+
+HELD_OUT = ("flite_rms", "italian_lp")
+SPEEDS = range(30, 57)
+GROUPS = 8
+# Rows before and after the present one whose phones the embedding must know.
+CONTEXT_ROWS = (-4, -2, 0, 2)
+NASALS = [PHONE_INDEX[p] for p in ("m", "n", "ng")]
+SONORANTS = [i for i, p in enumerate(PHONES) if p[0] in "aeiou" or p in ("l", "r", "w", "y")]
+
+
+class Probe(nn.Module):
+    """What the embedding alone must tell; used in training only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.phones = nn.Conv1d(EMBEDDING_DIM, len(CONTEXT_ROWS) * len(PHONES), 1)
+        self.spectrum = nn.Conv1d(EMBEDDING_DIM, MEL_BANDS, 1)
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    return (values * mask).sum() / mask.sum().clamp(min=1)
+
+
+def losses(
+    model: SpeechEncoder,
+    probe: Probe,
+    noisy: Tensor,
+    clean: Tensor,
+    labels: Labels,
+    mel: Tensor,
+    weights: Tensor,
+) -> dict[str, Tensor]:
+    """Each loss, weighted; their sum is trained."""
+    hidden, _, _ = model.trunk(noisy, model.initial_state(len(noisy)), mel)
+    phones = model.phones(hidden)[:, :, DELAY_ROWS:].float()
+    moves = torch.sigmoid(model.articulation(hidden)[:, :, DELAY_ROWS:].float())
+    voice = model.voice(hidden)[:, :, DELAY_ROWS:].float()
+    embedding = model.embedding_norm(model.embedding(hidden))[:, :, DELAY_ROWS:]
+    rows = phones.shape[2]
+
+    phone = labels.phone[:, :rows]
+    known = (phone >= 0).float()
+    target = labels.articulation[:, :rows].transpose(1, 2)
+    pitch = labels.pitch[:, :rows]
+    voiced = torch.isfinite(pitch) & (phone != PHONE_INDEX["sil"])
+    total = {
+        "phone": F.cross_entropy(phones, phone, weights, ignore_index=-1, label_smoothing=0.05)
+    }
+    finite = torch.isfinite(target)
+    error = (moves - torch.nan_to_num(target)).abs()
+    stress = torch.tensor([2.0, 2.0, 1.0, 1.5, 1.0, 0.7, 0.4, 0.4], device=error.device)
+    total["articulation"] = 4.0 * masked_mean(error * stress[:, None], finite)
+
+    nasal = torch.isin(phone, torch.tensor(NASALS, device=phone.device))
+    sonorant = torch.isin(phone, torch.tensor(SONORANTS, device=phone.device))
+    flags = torch.stack([phone != PHONE_INDEX["sil"], voiced, nasal, sonorant], 1).float()
+    mask = torch.stack([torch.ones_like(known), torch.ones_like(known), known, known], 1)
+    flag_error = F.binary_cross_entropy_with_logits(voice[:, :VOICE_FLAGS], flags, reduction="none")
+    total["flags"] = 1.2 * masked_mean(flag_error, mask)
+
+    inside = voiced & (pitch >= 0) & (pitch <= F0_BINS - 1)
+    bins = torch.arange(F0_BINS, device=pitch.device)[:, None]
+    soft = torch.exp(-0.5 * ((bins - torch.nan_to_num(pitch)[:, None]) / 0.7) ** 2)
+    soft = soft / soft.sum(1, keepdim=True).clamp(min=1e-6)
+    pitch_error = -(soft * F.log_softmax(voice[:, VOICE_FLAGS:], 1)).sum(1)
+    total["pitch"] = 0.25 * masked_mean(pitch_error, inside.float())
+
+    around = probe.phones(embedding).float().unflatten(1, (len(CONTEXT_ROWS), len(PHONES)))
+    context = []
+    for i, shift in enumerate(CONTEXT_ROWS):
+        wanted = torch.roll(phone, -shift, 1).clone()
+        wanted[:, :4] = -1
+        wanted[:, -4:] = -1
+        context.append(F.cross_entropy(around[:, i], wanted, weights, ignore_index=-1))
+    total["context"] = 0.5 * torch.stack(context).mean()
+    with torch.no_grad(), torch.autocast(noisy.device.type, enabled=False):
+        padded = F.pad(clean, (model.front.history_samples, 0))
+        empty = torch.zeros(len(clean), model.front.mean_size, device=clean.device)
+        spectra, _, _ = model.front(padded, empty, mel)
+        # Frame 2 i + 1 of the padded signal is the centre of row i.
+        spectrum = spectra[:, MEL_BANDS : 2 * MEL_BANDS, 1::2][:, :, :rows]
+    guess = probe.spectrum(embedding).float()
+    total["spectrum"] = 0.3 * (guess - spectrum).abs().mean()
+    return total
+
+
+def batch(
+    streams: Streams, augmenter: Augmenter, size: int, rng: np.random.Generator
+) -> tuple[Tensor, Tensor, Labels]:
+    """Augmented audio, clean audio and labels of one step."""
+    crops, parts = [], []
+    for _ in range(GROUPS):
+        steps = int(rng.choice(SPEEDS))
+        start = streams.random_crops(size // GROUPS, steps, rng)
+        audio, labels = streams.crops(start, steps)
+        crops.append(audio)
+        parts.append(labels)
+    clean = torch.cat(crops)
+    labels = Labels(
+        torch.cat([p.phone for p in parts]),
+        torch.cat([p.articulation for p in parts]),
+        torch.cat([p.pitch for p in parts]),
+    )
+    noisy, keep = augmenter(clean)
+    kept = keep[:, ::2]
+    labels.phone = torch.where(kept, labels.phone, PHONE_INDEX["sil"])
+    labels.articulation = torch.where(kept[:, :, None], labels.articulation, 0.0)
+    labels.pitch = torch.where(kept, labels.pitch, torch.nan)
+    return noisy, clean * keep.repeat_interleave(160, 1), labels
+
+
+def phone_weights(streams: Streams) -> Tensor:
+    """Rare phones count more: the inverse root of how often a phone is heard."""
+    known = streams.phone[streams.phone >= 0].long()
+    count = torch.bincount(known, minlength=len(PHONES)).float().clamp(min=1)
+    weight = (count.sum() / count).sqrt().clamp(max=20.0)
+    return weight * (count.sum() / (weight * count).sum())
+
+
+def train(arguments: argparse.Namespace) -> None:
+    device = torch.device(arguments.device)
+    out: Path = arguments.out
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(arguments.seed)
+    torch.backends.cudnn.allow_tf32 = False  # the front end's spectra need their bits
+    torch.backends.cudnn.benchmark = True
+    begin = time.monotonic()
+    log = (out / "log.txt").open("a")
+
+    def say(text: str) -> None:
+        line = f"[{time.monotonic() - begin:6.0f} s] {text}"
+        print(line, flush=True)
+        log.write(line + "\n")
+        log.flush()
+
+    names = sorted(path.stem for path in Path(arguments.data).glob("*.opus"))
+    streams = Streams(arguments.data, [n for n in names if n not in HELD_OUT], device)
+    unheard = Streams(arguments.data, [n for n in names if n in HELD_OUT], device)
+    say(f"{streams.hours:.2f} h of {len(streams.names)} voices, {unheard.hours:.2f} h held out")
+
+    shape = {"channels": arguments.channels}
+    model = SpeechEncoder(**shape).to(device)
+    probe = Probe().to(device)
+    if arguments.init:
+        model.load_state_dict(
+            torch.load(arguments.init, map_location=device, weights_only=True)["model"]
+        )
+    parameters = [*model.parameters(), *probe.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=0.0, betas=(0.9, 0.98), weight_decay=0.02)
+    weights = phone_weights(streams)
+    augmenter = Augmenter(device, arguments.seed)
+    rng = np.random.default_rng(arguments.seed)
+    limit = arguments.minutes * 60
+    best, step, next_check = math.inf, 0, 0.1
+    started = time.monotonic()
+    while (progress := (time.monotonic() - started) / limit) < 1.0:
+        rate = arguments.rate * min(1.0, (step + 1) / 200)
+        rate *= 0.5 * (1 + math.cos(math.pi * progress))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        noisy, clean, labels = batch(streams, augmenter, arguments.batch, rng)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
+            parts = losses(model, probe, noisy, clean, labels, augmenter.mels(len(noisy)), weights)
+        loss = torch.stack(list(parts.values())).sum()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 2.0)
+        optimizer.step()
+        step += 1
+        if step % arguments.report == 0:
+            figures = " ".join(f"{name} {part.item():.3f}" for name, part in parts.items())
+            say(f"step {step} {100 * progress:.0f} % loss {loss.item():.3f}: {figures}")
+        if progress >= next_check or (time.monotonic() - started) >= limit:
+            next_check += 0.1
+            best = check(model, unheard, device, shape, out, best, say)
+    check(model, unheard, device, shape, out, best, say)
+    say(f"{step} steps of {arguments.batch} crops")
+
+
+def check(
+    model: SpeechEncoder,
+    unheard: Streams,
+    device: torch.device,
+    shape: dict[str, int],
+    out: Path,
+    best: float,
+    say: object,
+) -> float:
+    """Validate; keep the model if it is the best so far."""
+    model.eval()
+    figures = validate(model, unheard, device)
+    model.train()
+    assert callable(say)
+    for line in figures.lines():
+        say(line)
+    if figures.score < best:
+        torch.save({"arguments": shape, "model": model.state_dict()}, out / "encoder.pt")
+    return min(best, figures.score)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
+    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--init", type=Path)
+    parser.add_argument("--batch", type=int, default=96)
+    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--channels", type=int, default=256)
+    parser.add_argument("--report", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=1)
+    train(parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()
