@@ -1,21 +1,55 @@
 # Everything a contributor runs. `make demo` and `make test` are all a user needs.
 PYTHON ?= python3.11
-VENV := .venv
+VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: protos lint
+# Packages are pinned in pyproject.toml: an environment is made anew when that file changes.
+RUNTIME := $(VENV)/.runtime-installed
+DEV := $(VENV)/.dev-installed
+ASSETS := services/renderer/assets/mediapipe/face_landmark_with_attention.tflite
+PORTRAIT := build/demo/astronaut.png
 
-protos:  ## regenerate services/v1 from protos/
-	rm -rf build/protos && mkdir -p build/protos
-	$(BIN)/python -m grpc_tools.protoc -I protos --python_out=build/protos --pyi_out=build/protos \
-		--grpc_python_out=build/protos protos/talkingface/v1/*.proto
-	rm -f services/v1/*_pb2*.py*
-	cp build/protos/talkingface/v1/* services/v1/
+.PHONY: help demo test lint protos
 
-lint:  ## formatting, lint, types, protos
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+demo: $(RUNTIME) $(ASSETS) $(PORTRAIT)  ## animate a portrait with the demo speech: out/demo.mp4
+	$(BIN)/talkingface animate $(PORTRAIT) demo/speech.flac --seed 7 --log out/demo.log -o out/demo.mp4
+
+test: $(DEV) $(ASSETS) $(PORTRAIT)  ## the whole suite, with the real mesh
+	$(BIN)/python -m pytest
+
+lint: $(DEV)  ## formatting, lint, types, protos
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	mkdir -p build/typecheck && ln -sfn ../../services build/typecheck/talkingface
 	MYPYPATH=build/typecheck $(BIN)/mypy -p talkingface
 	$(BIN)/buf lint protos
 	$(BIN)/buf format --diff --exit-code protos
+
+protos: $(DEV)  ## regenerate services/v1 from protos/
+	rm -rf build/protos && mkdir -p build/protos
+	$(BIN)/python -m grpc_tools.protoc -I protos --python_out=build/protos --pyi_out=build/protos \
+		--grpc_python_out=build/protos protos/talkingface/v1/*.proto
+	rm -f services/v1/*_pb2*.py*
+	cp build/protos/talkingface/v1/* services/v1/
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(RUNTIME): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --disable-pip-version-check --no-compile --editable .
+	touch $@
+
+$(DEV): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --disable-pip-version-check --no-compile --editable '.[dev]'
+	touch $(RUNTIME) $@
+
+$(ASSETS): services/renderer/fetch_assets.py | $(RUNTIME)
+	$(BIN)/python -m talkingface.renderer.fetch_assets models
+	touch $@
+
+$(PORTRAIT): services/renderer/fetch_assets.py | $(RUNTIME)
+	$(BIN)/python -m talkingface.renderer.fetch_assets portrait --to $(@D)
+	touch $@
