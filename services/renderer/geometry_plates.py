@@ -1,0 +1,75 @@
+"""What lies behind the face: hair, neck and shoulders as one plate, and smooth filling."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+Image = NDArray[np.uint8]
+
+
+def fill_outside(image: Array, weight: Array) -> Array:
+    """Continue an image smoothly from where `weight` is 1 to where it is 0.
+
+    Push and pull on a pyramid (Gortler et al. 1996, "The lumigraph").
+
+    :param image: (H, W, C); :param weight: (H, W) in [0, 1].
+    """
+    height, width = weight.shape
+    channels = image.shape[2]
+    if min(height, width) <= 2 or weight.min() >= 1:
+        total = float(weight.sum())
+        mean = (image * weight[..., None]).sum((0, 1)) / max(total, 1e-6)
+        return image * weight[..., None] + mean * (1 - weight[..., None])
+    size = ((width + 1) // 2, (height + 1) // 2)
+    half = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
+    colour = cv2.resize(image * weight[..., None], size, interpolation=cv2.INTER_AREA)
+    colour = colour.reshape(size[1], size[0], channels) / np.maximum(half, 1e-6)[..., None]
+    coarse = fill_outside(colour, np.minimum(half * 4, 1))
+    up = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
+    up = up.reshape(height, width, channels)
+    return image * weight[..., None] + up * (1 - weight[..., None])
+
+
+def person_colours(frame: Image, matte: Array, background: Image) -> Array:
+    """The person's own colours where hair and edge are half transparent, (H, W, 3) float.
+
+    Solves frame = matte * person + (1 - matte) * background; where next to nothing of the person
+    is seen, the colours continue from within.
+    """
+    photo, behind = frame.astype(np.float32), background.astype(np.float32)
+    opacity = matte[..., None]
+    person = (photo - (1 - opacity) * behind) / np.maximum(opacity, 0.25)
+    person = np.clip(person, 0, 255)
+    small = cv2.resize(photo, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    solid = cv2.resize((matte > 0.97).astype(np.float32), small.shape[1::-1], interpolation=cv2.INTER_AREA)
+    inner = cv2.resize(
+        fill_outside(small, solid), frame.shape[1::-1], interpolation=cv2.INTER_LINEAR
+    )
+    trust = np.clip((matte - 0.15) / 0.35, 0, 1)[..., None]
+    return person * trust + inner * (1 - trust)  # type: ignore[no-any-return]
+
+
+def rear_plate(frame: Image, matte: Array, background: Image, face: Array) -> tuple[Image, Image]:
+    """Hair, neck and shoulders as RGBA: as they are, and with the jaw and cheeks taken away.
+
+    :param face: (H, W) 1 where the face hides what is behind it and may uncover it.
+    """
+    colours = person_colours(frame, matte, background)
+    photo = np.concatenate([colours, 255 * matte[..., None]], 2)
+    hide = cv2.dilate(face, np.ones((5, 5), np.uint8))
+    half = cv2.resize(photo, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    known = cv2.resize(1 - hide, half.shape[1::-1], interpolation=cv2.INTER_AREA)
+    known = np.where(known > 0.999, 1, 0).astype(np.float32)
+    filled = cv2.resize(
+        fill_outside(half, known), frame.shape[1::-1], interpolation=cv2.INTER_LINEAR
+    )
+    soft = cv2.GaussianBlur(hide, (0, 0), 1.0)[..., None]
+    cleared = photo * (1 - soft) + filled * soft
+
+    def as_bytes(values: Array) -> Image:
+        return np.clip(values + 0.5, 0, 255).astype(np.uint8)
+
+    return as_bytes(photo), as_bytes(cleared)

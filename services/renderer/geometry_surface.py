@@ -1,0 +1,196 @@
+"""What the geometry needs to know of the mesh's anatomy, and smooth fields on its surface."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from talkingface.common.motion import ARKIT_INDEX
+from talkingface.renderer.face_model import PARTS, SKIN_LANDMARKS, FaceModel
+from talkingface.renderer.fit import LIPS, OUTLINE
+
+Array = NDArray[np.float32]
+Indices = NDArray[np.int32]
+
+EYE_LEVEL, NOSE_LEVEL = 0.24, -0.05  # heights on the mean face, in face widths
+SMOOTHNESS = 0.03
+STIFFNESS = 0.004
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """Fixed properties of the mesh, all by vertex or triangle."""
+
+    front: Array  # (V,) 1 on the face that hides what is behind it, fading to 0 towards the skull
+    hard: Array  # (V,) 1 on cheek and jaw, whose edge is a real edge; 0 on the forehead
+    lower_lip: NDArray[np.bool_]  # (V,) moves with the jaw
+    lip: Array  # (V,) 1 near the mouth's line, 0 elsewhere
+    triangle_part: NDArray[np.uint8]  # (T,) index into PARTS
+    head: Indices  # triangles that make up the front layer, insides included
+    whole: Indices  # all triangles but eyes, teeth and tongue
+    mouth: Indices  # triangles around and inside the mouth
+    eyes: tuple[Indices, Indices]  # skin triangles around the subject's right and left eye
+    neighbours: Indices  # CSR of the skin's and the cavities' edges
+    starts: Indices
+
+
+@lru_cache(maxsize=1)
+def anatomy() -> Anatomy:
+    model = FaceModel.load()
+    mean, triangles, part = model.mean, model.triangles, model.part
+    outline = mean_landmarks(mean)[list(OUTLINE), :2]
+    distance = np.array(
+        [
+            cv2.pointPolygonTest(outline[:, None], (float(x), float(y)), True)
+            for x, y in mean[:, :2]
+        ],
+        np.float32,
+    )
+    hard = smoothstep(EYE_LEVEL, NOSE_LEVEL, mean[:, 1])
+    # Below the eyes the layer runs a little around the jaw, above it ends inside the hair line.
+    inside = smoothstep(-0.05, 0.03, distance) * (1 - hard) + smoothstep(-0.07, -0.03, distance) * hard
+    front = inside * smoothstep(0.0, 0.2, mean[:, 2]) * smoothstep(0.75, 0.95, model.head_weight)
+    inner = part != PARTS.index("skin")
+    front[inner] = 1.0
+    jaw = model.expressions[ARKIT_INDEX["jawOpen"], :, 1]
+    mouth_line = mean_landmarks(mean)[[13, 78, 308]]
+    across = np.abs(mean[:, 0]) / abs(float(mouth_line[1, 0]))
+    lip = np.exp(-(((mean[:, 1] - mouth_line[0, 1]) / 0.05) ** 2)) * smoothstep(1.15, 0.85, across)
+    lip *= smoothstep(0.5, 0.65, mean[:, 2])
+    corner_part = part[triangles]
+    triangle_part = corner_part.max(1).astype(np.uint8)
+    solid = np.isin(triangle_part, [PARTS.index(p) for p in ("skin", "cavity")])
+    centre = mean[triangles].mean(1)
+    near_mouth = (np.abs(centre[:, 0]) < 0.32) & (centre[:, 1] < -0.08) & (centre[:, 1] > -0.5)
+    skin = triangle_part == PARTS.index("skin")
+    inside_mouth = ~np.isin(triangle_part, [PARTS.index(p) for p in ("skin", "eye_left", "eye_right")])
+    mouth = ((near_mouth & (centre[:, 2] > 0.5) & skin) | (inside_mouth & near_mouth)) & (
+        centre[:, 2] > 0.35
+    )
+    eyes = []
+    for sign in (-1.0, 1.0):
+        near = np.hypot(centre[:, 0] - sign * 0.215, centre[:, 1] - EYE_LEVEL) < 0.24
+        eyes.append(triangles[near & skin & (centre[:, 2] > 0.4)])
+    edges = np.concatenate([triangles[solid][:, pair] for pair in ((0, 1), (1, 2), (2, 0))])
+    edges = np.unique(np.sort(edges, 1), axis=0)
+    both = np.concatenate([edges, edges[:, ::-1]])
+    both = both[np.argsort(both[:, 0], kind="stable")]
+    starts = np.searchsorted(both[:, 0], np.arange(len(mean) + 1)).astype(np.int32)
+    eyeball = np.isin(triangle_part, [PARTS.index(p) for p in ("eye_left", "eye_right")])
+    return Anatomy(
+        front=front.astype(np.float32),
+        hard=hard.astype(np.float32),
+        lower_lip=jaw < -0.1,
+        lip=lip.astype(np.float32),
+        triangle_part=triangle_part,
+        head=triangles[(front[triangles] > 0.01).any(1) & (centre[:, 2] > 0.0)],
+        whole=triangles[solid & ~eyeball],
+        mouth=triangles[mouth],
+        eyes=(eyes[0], eyes[1]),
+        neighbours=both[:, 1].astype(np.int32),
+        starts=starts,
+    )
+
+
+def mean_landmarks(vertices: Array) -> Array:
+    """Skin landmarks (468, ...) of any vertex values (V, ...)."""
+    model = FaceModel.load()
+    return np.einsum("lk,lk...->l...", model.landmark_weights, vertices[model.landmark_corners])
+
+
+def smoothstep(low: float, high: float, x: Array) -> Array:
+    """Hermite step from 0 at `low` to 1 at `high`; `low` may be the larger."""
+    t = np.clip((x - low) / (high - low), 0, 1)
+    return (t * t * (3 - 2 * t)).astype(np.float32)
+
+
+@njit(cache=True, fastmath=True)
+def _laplace(values: Array, neighbours: Indices, starts: Indices, out: Array) -> None:
+    for v in range(len(values)):
+        first, last = starts[v], starts[v + 1]
+        for k in range(values.shape[1]):
+            total = 0.0
+            for e in range(first, last):
+                total += values[v, k] - values[neighbours[e], k]
+            out[v, k] = total / max(last - first, 1)
+
+
+@njit(cache=True, fastmath=True)
+def _apply(
+    values: Array,
+    corners: Indices,
+    weights: Array,
+    neighbours: Indices,
+    starts: Indices,
+    smooth: float,
+    stiff: float,
+    scratch: Array,
+    out: Array,
+) -> None:
+    """Normal operator of the extension: data + smooth * Laplacian^2 + stiff * Laplacian."""
+    _laplace(values, neighbours, starts, scratch)
+    _laplace(scratch, neighbours, starts, out)
+    for v in range(len(values)):
+        for k in range(values.shape[1]):
+            out[v, k] = smooth * out[v, k] + stiff * scratch[v, k] + 1e-5 * values[v, k]
+    for n in range(len(corners)):
+        for k in range(values.shape[1]):
+            here = 0.0
+            for i in range(3):
+                here += weights[n, i] * values[corners[n, i], k]
+            for i in range(3):
+                out[corners[n, i], k] += weights[n, i] * here
+
+
+def extend(offsets: Array) -> Array:
+    """Spread offsets given at the skin landmarks (468, C) over the surface, (V, C).
+
+    Biharmonic with a little stiffness, along the mesh: what happens to the upper lip does not reach
+    the lower one through the air. Conjugate gradients; the operator is not quite symmetric (degrees
+    differ), which these few well-placed landmarks forgive.
+    """
+    model, shape = FaceModel.load(), anatomy()
+    corners, weights = model.landmark_corners, model.landmark_weights
+    size, channels = len(model.mean), offsets.shape[1]
+    right = np.zeros((size, channels), np.float32)
+    for i in range(3):
+        np.add.at(right, corners[:, i], weights[:, i : i + 1] * offsets)
+    values = np.zeros_like(right)
+    scratch, product = np.zeros_like(right), np.zeros_like(right)
+    residual = right.copy()
+    direction = residual.copy()
+    energy = (residual**2).sum(0)
+    start = energy.copy()
+    for _ in range(400):
+        _apply(
+            direction, corners, weights, shape.neighbours, shape.starts, SMOOTHNESS, STIFFNESS,
+            scratch, product,
+        )  # fmt: skip
+        step = energy / np.maximum((direction * product).sum(0), 1e-20)
+        values += step * direction
+        residual -= step * product
+        fresh = (residual**2).sum(0)
+        if (fresh < 1e-6 * start).all():
+            break
+        direction = residual + fresh / np.maximum(energy, 1e-20) * direction
+        energy = fresh
+    # Loose parts go along with the surface around them.
+    for name, anchors in (
+        ("eye_right", (33, 133, 159, 145)),
+        ("eye_left", (263, 362, 386, 374)),
+        ("teeth_upper", (0, 2, 37, 267)),
+        ("teeth_lower", (17, 18, 84, 314)),
+        ("tongue", (17, 18, 84, 314)),
+    ):
+        values[model.part_vertices(name)] = offsets[list(anchors)].mean(0)
+    return values
+
+
+def lip_landmarks() -> NDArray[np.int64]:
+    """Indices of the lips' landmarks among the skin's."""
+    return np.array([i for i in LIPS if i < SKIN_LANDMARKS])
