@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import time
 from pathlib import Path
 
 from talkingface.common.errors import ServiceError
@@ -44,6 +45,7 @@ class PortraitStore:
             partial = target.with_name(f"{target.name}.{os.getpid()}.part")
             partial.write_bytes(content)
             partial.replace(target)
+        _touch(path)
         self._make_room()
 
     def find(self, handle: str) -> renderer.Portrait | None:
@@ -51,7 +53,7 @@ class PortraitStore:
         path = self._path(handle)
         try:
             portrait = renderer.Portrait.FromString(path.with_suffix(".portrait").read_bytes())
-            os.utime(path)
+            _touch(path)
         except FileNotFoundError:
             return None
         return portrait
@@ -80,6 +82,12 @@ class PortraitStore:
             if total > self._max_bytes and i:  # the newest always stays
                 path.unlink(missing_ok=True)
                 path.with_suffix(".portrait").unlink(missing_ok=True)
+
+
+def _touch(path: Path) -> None:
+    """Note that a file is used now, finer than the kernel's own clock of files."""
+    now = time.time_ns()
+    os.utime(path, ns=(now, now))
 
 
 class Portraits:

@@ -1,0 +1,268 @@
+"""A session of the orchestrator without a network: configuration, order, events, answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from talkingface.common.errors import ServiceError
+from talkingface.orchestrator.audio import Sound
+from talkingface.orchestrator.portraits import PortraitStore, handle_of
+from talkingface.orchestrator.session import Session, default_controls, effective_config
+from talkingface.orchestrator.voice_activity import IDLE, SPEAKING, VoiceActivity
+from talkingface.v1 import audio_features_pb2 as audio_features
+from talkingface.v1 import controls_pb2 as controls
+from talkingface.v1 import media_pb2 as media
+from talkingface.v1 import motion_gen_pb2 as motion_gen
+from talkingface.v1 import motion_pb2 as motion
+from talkingface.v1 import renderer_pb2 as renderer
+from talkingface.v1 import talking_face_pb2 as talking_face
+
+HANDLE = "sha256:" + "0" * 64
+PCM = media.AudioFormat(encoding=media.AUDIO_ENCODING_PCM_S16LE, sample_rate=16000, channels=1)
+
+
+def config(**fields: Any) -> talking_face.AnimateConfig:
+    fields = {"audio": PCM, "portrait_handle": HANDLE, "seed": 5, **fields}
+    return talking_face.AnimateConfig(**{k: v for k, v in fields.items() if v is not None})
+
+
+def take(sounds: Iterable[Sound], session: Session) -> int:
+    """Give all sound to the session; the number of samples."""
+    count = 0
+    for sound in sounds:
+        session.sound(sound)
+        count += len(sound.voice)
+    return count
+
+
+def violations(error: pytest.ExceptionInfo[ServiceError]) -> set[str]:
+    return set(error.value.field_violations)
+
+
+def test_defaults_are_filled_in() -> None:
+    asked = config(seed=None, controls=controls.Controls(mouth_scale=0.5))
+    got = effective_config(asked)
+    assert got.output == media.OUTPUT_KIND_FMP4
+    assert got.quality == 20
+    assert got.HasField("seed")
+    assert got.controls.mouth_scale == 0.5
+    assert got.controls.distance_ratio == 1
+    assert got.controls.WhichOneof("gaze") == "natural_gaze"
+    assert not asked.controls.HasField("distance_ratio"), "the client's message stays as it was"
+    assert effective_config(config(output=media.OUTPUT_KIND_JPEG)).quality == 92
+    assert not effective_config(config(output=media.OUTPUT_KIND_PNG)).HasField("quality")
+
+
+def test_a_drawn_seed_differs_from_session_to_session() -> None:
+    assert len({effective_config(config(seed=None)).seed for _ in range(5)}) > 1
+
+
+def test_motion_needs_no_portrait() -> None:
+    got = effective_config(config(output=media.OUTPUT_KIND_MOTION, portrait_handle=None))
+    assert got.WhichOneof("portrait") is None
+    got = effective_config(config(output=media.OUTPUT_KIND_MOTION, portrait_handle="whatever"))
+    assert got.WhichOneof("portrait") is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "path"),
+    [
+        ({"portrait_handle": None}, "config.portrait_handle"),
+        ({"portrait_handle": "me"}, "config.portrait_handle"),
+        ({"portrait_handle": HANDLE.upper()}, "config.portrait_handle"),
+        ({"output": 17}, "config.output"),
+        ({"quality": 9}, "config.quality"),
+        ({"quality": 41}, "config.quality"),
+        ({"quality": 49, "output": media.OUTPUT_KIND_JPEG}, "config.quality"),
+        ({"seed": 1 << 63}, "config.seed"),
+        ({"audio": None}, "config.audio"),
+        ({"audio": media.AudioFormat()}, "config.audio.encoding"),
+        ({"controls": controls.Controls(mouth_scale=1.6)}, "config.controls.mouth_scale"),
+        ({"controls": controls.Controls(mouth_scale=math.nan)}, "config.controls.mouth_scale"),
+        (
+            {"controls": controls.Controls(gaze_direction=controls.Gaze(yaw=26))},
+            "config.controls.gaze_direction.yaw",
+        ),
+    ],
+)
+def test_a_bad_configuration_names_its_field(fields: dict[str, Any], path: str) -> None:
+    with pytest.raises(ServiceError) as caught:
+        Session(config(**fields))
+    assert caught.value.reason == "FIELD_INVALID"
+    assert violations(caught) == {path}
+
+
+def test_a_large_portrait_must_be_uploaded() -> None:
+    with pytest.raises(ServiceError) as caught:
+        effective_config(config(portrait_handle=None, portrait_image=bytes(3 * 2**20 + 1)))
+    assert caught.value.reason == "IMAGE_TOO_LARGE"
+
+
+def test_started_tells_the_configuration_without_the_portrait() -> None:
+    session = Session(config(portrait_handle=None, portrait_image=b"JPEG"))
+    started = session.started([], renderer.Portrait(handle=HANDLE)).started
+    assert started.config.WhichOneof("portrait") == "portrait_handle"
+    assert started.config.portrait_handle == HANDLE
+    assert started.config.seed == 5
+    assert started.config.controls == default_controls()
+
+
+def motion_session(**fields: Any) -> Session:
+    return Session(config(output=media.OUTPUT_KIND_MOTION, portrait_handle=None, **fields))
+
+
+def chunk(first: int, count: int) -> motion_gen.MotionChunk:
+    return motion_gen.MotionChunk(
+        frames=[motion.MotionFrame(index=first + i) for i in range(count)]
+    )
+
+
+def test_a_session_from_first_audio_to_summary() -> None:
+    now = [10.0]
+    session = Session(
+        config(output=media.OUTPUT_KIND_MOTION, portrait_handle=None), clock=lambda: now[0]
+    )
+    samples = take(session.audio(bytes(2 * 16000)), session)
+    now[0] = 10.3
+    (answer,) = session.motion(chunk(0, 20))
+    assert [frame.index for frame in answer.motion.frames] == list(range(20))
+    assert session.lead == pytest.approx(0.2)
+    samples += take(session.end_of_audio(), session)
+    session.sound_ended()
+    assert samples == 16000
+    now[0] = 11.0
+    session.motion(chunk(20, 5))
+    (answer,) = session.finish()
+    summary = answer.summary
+    assert summary.frames == 25
+    assert summary.audio_duration.ToMilliseconds() == 1000
+    assert summary.first_frame_delay.ToMilliseconds() == 300
+    assert summary.elapsed.ToMilliseconds() == 1000
+
+
+def test_a_missing_frame_is_a_defect() -> None:
+    session = motion_session()
+    take(session.audio(bytes(2 * 16000)), session)
+    session.motion(chunk(0, 20))
+    with pytest.raises(ServiceError, match="came instead of 20"):
+        session.motion(chunk(21, 1))
+    session = motion_session()
+    take(session.audio(bytes(2 * 16000)), session)
+    take(session.end_of_audio(), session)
+    session.motion(chunk(0, 24))
+    with pytest.raises(ServiceError, match="24 frames were made, not 25"):
+        session.finish()
+
+
+@pytest.mark.parametrize("samples", [3200, 15999, 16000, 16001, 16640])
+def test_the_frames_expected_are_those_of_the_audio(samples: int) -> None:
+    session = motion_session()
+    take(session.audio(bytes(2 * samples)), session)
+    take(session.end_of_audio(), session)
+    session.motion(chunk(0, -(-samples // 640)))
+    assert session.finish()[-1].summary.frames == math.ceil(samples / 640)
+
+
+def test_nothing_may_follow_the_end_of_audio() -> None:
+    session = motion_session()
+    take(session.audio(bytes(32000)), session)
+    take(session.end_of_audio(), session)
+    for late in (
+        lambda: session.audio(b"\0\0"),
+        session.end_of_audio,
+        lambda: session.control(controls.ControlUpdate()),
+    ):
+        with pytest.raises(ServiceError) as caught:
+            late()
+        assert caught.value.reason == "MESSAGE_ORDER"
+
+
+def test_an_oversized_chunk_is_refused() -> None:
+    with pytest.raises(ServiceError) as caught:
+        motion_session().audio(bytes(2**20 + 1))
+    assert caught.value.reason == "MESSAGE_TOO_LARGE"
+
+
+def test_a_control_without_time_belongs_to_the_audio_that_follows() -> None:
+    session = motion_session()
+    take(session.audio(bytes(2 * 20000)), session)
+    told = session.control(controls.ControlUpdate(controls={"mouth_scale": 0.5}))
+    assert told.time.ToMilliseconds() == 1250
+    assert told.controls.mouth_scale == 0.5
+    timed = controls.ControlUpdate(time=Duration(seconds=7), controls={"mouth_scale": 0.5})
+    assert session.control(timed) == timed
+
+
+@pytest.mark.parametrize(
+    ("update", "path"),
+    [
+        ({"time": Duration(seconds=-1)}, "control.time"),
+        ({"time": Duration(seconds=100000)}, "control.time"),
+        ({"controls": controls.Controls(blink_rate=61)}, "control.controls.blink_rate"),
+    ],
+)
+def test_a_bad_control_names_its_field(update: dict[str, Any], path: str) -> None:
+    with pytest.raises(ServiceError) as caught:
+        motion_session().control(controls.ControlUpdate(**update))
+    assert violations(caught) == {path}
+
+
+def test_events_follow_the_voice() -> None:
+    session = motion_session()
+    prosody = np.zeros((100, 4), "<f4")
+    prosody[20:60, 0] = 0.9
+    answers = []
+    for first in range(0, 100, 4):
+        rows = prosody[first : first + 4]
+        answers += session.features(
+            audio_features.AudioFeatures(first_row=first, rows=4, prosody=rows.tobytes())
+        )
+    answers += session.features_ended()
+    assert [(a.event.kind, a.event.time.ToMilliseconds()) for a in answers] == [
+        (SPEAKING, 400),
+        (IDLE, 1200),
+    ]
+
+
+def test_short_noises_and_pauses_make_no_events() -> None:
+    listener = VoiceActivity()
+    rows = np.zeros(200, np.float32)
+    rows[10:12] = 1  # a click
+    assert listener.push(rows[:50]) == []
+    rows[50:150] = 1
+    rows[100:115] = 0  # a pause within speech
+    assert listener.push(rows[50:150]) == [(SPEAKING, 1.0)]
+    assert listener.end() == [(IDLE, 3.0)]
+    assert listener.end() == []
+
+
+def portrait_of(image: bytes) -> renderer.Portrait:
+    return renderer.Portrait(handle=handle_of(image), width=3)
+
+
+def test_the_store_keeps_what_is_used(tmp_path: Any) -> None:
+    store = PortraitStore(tmp_path / "store", max_bytes=2500)
+    images = [bytes([i]) * 1000 for i in range(3)]
+    for image in images[:2]:
+        store.put(image, portrait_of(image))
+    found = store.find(handle_of(images[0]))
+    assert found == portrait_of(images[0])
+    store.put(images[2], portrait_of(images[2]))
+    assert store.image(handle_of(images[0])) == images[0]
+    assert store.find(handle_of(images[1])) is None
+    assert store.image(handle_of(images[1])) is None
+    assert store.image(handle_of(images[2])) == images[2]
+    assert len(list((tmp_path / "store").iterdir())) == 4
+
+
+def test_the_store_survives_a_restart_and_knows_no_strangers(tmp_path: Any) -> None:
+    PortraitStore(tmp_path, 2**20).put(b"image", portrait_of(b"image"))
+    again = PortraitStore(tmp_path, 2**20)
+    assert again.find(handle_of(b"image")) == portrait_of(b"image")
+    assert again.find(handle_of(b"other")) is None
