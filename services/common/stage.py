@@ -244,9 +244,7 @@ class Stage:
                     raise ServiceError("MESSAGE_ORDER", "the stream was closed without `end`")
                 await queue.put(message)
                 if message.WhichOneof("payload") == "end":
-                    break
-            if await self.read(context) is not None:
-                raise ServiceError("MESSAGE_ORDER", "a message after `end`")
+                    return
         except Exception as error:
             await queue.put(error)
 
@@ -296,9 +294,6 @@ class Stage:
                     break
                 else:
                     take(await queue.get())
-            # A late error of the reader, such as a message after `end`.
-            while not queue.empty():
-                take(queue.get_nowait())
         finally:
             for task in running:
                 task.cancel()

@@ -1,0 +1,402 @@
+"""The stage services over gRPC, each with its real Triton: streams, refusals, faults."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from conftest import ServiceProcess
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import Message
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from talkingface.common.errors import ServiceError
+from talkingface.common.health import check as health
+from talkingface.common.messages import features_arrays, features_message, motion_array
+from talkingface.common.motion import DISTANCE
+from talkingface.common.rpc import CallStatus
+from talkingface.common.server import CLIENT_OPTIONS
+from talkingface.v1 import (
+    audio_features_pb2_grpc,
+    motion_gen_pb2_grpc,
+)
+from talkingface.v1.audio_features_pb2 import ExtractConfig, ExtractRequest
+from talkingface.v1.controls_pb2 import Controls, ControlUpdate, Gaze
+from talkingface.v1.motion_gen_pb2 import GenerateConfig, GenerateRequest
+
+
+@dataclass
+class StreamClient:
+    """Calls of one bidirectional method."""
+
+    method: Callable[[], Any]
+
+    async def exchange(self, requests: Iterable[Message]) -> list[Any]:
+        """Send everything, reading at the same time; the answers.
+
+        :raises ServiceError: what the server has told.
+        """
+        call = self.method()
+        status = CallStatus(call)
+
+        async def write() -> None:
+            try:
+                for request in requests:
+                    await call.write(request)
+                await call.done_writing()
+            except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                pass  # told by the read
+
+        writer = asyncio.create_task(write())
+        answers = []
+        try:
+            while (answer := await call.read()) is not grpc.aio.EOF:
+                answers.append(answer)
+        except grpc.aio.AioRpcError as error:
+            raise await status.error(error) from error
+        finally:
+            await writer
+        return answers
+
+
+@pytest.fixture
+async def extract(audio_features_service: ServiceProcess) -> AsyncIterator[StreamClient]:
+    """Client of `Extract`."""
+    async with grpc.aio.insecure_channel(audio_features_service.address, CLIENT_OPTIONS) as channel:
+        yield StreamClient(audio_features_pb2_grpc.AudioFeaturesServiceStub(channel).Extract)
+
+
+@pytest.fixture
+async def generate(motion_gen_service: ServiceProcess) -> AsyncIterator[StreamClient]:
+    """Client of `Generate`."""
+    async with grpc.aio.insecure_channel(motion_gen_service.address, CLIENT_OPTIONS) as channel:
+        yield StreamClient(motion_gen_pb2_grpc.MotionGenServiceStub(channel).Generate)
+
+
+EXTRACT_CONFIG = ExtractRequest(config=ExtractConfig(session_id="test-1"))
+EXTRACT_END = ExtractRequest(end=Empty())
+GENERATE_CONFIG = GenerateRequest(config=GenerateConfig(session_id="test-1", seed=5))
+GENERATE_END = GenerateRequest(end=Empty())
+
+
+def audio(samples: np.ndarray) -> ExtractRequest:
+    """A message of samples."""
+    return ExtractRequest(audio=samples.astype("<f4").tobytes())
+
+
+def rows(first: int, count: int) -> GenerateRequest:
+    """A message of features: the rows `first` ... of an endless made-up sequence."""
+    features = np.stack([np.sin(np.arange(128) * (first + i + 1) / 40) for i in range(count)])
+    prosody = np.stack([[0.9, -20, 7, 0.8] for _ in range(count)])
+    return GenerateRequest(
+        features=features_message(first, features.astype(np.float32), prosody.astype(np.float32))
+    )
+
+
+async def features_of(client: StreamClient, voice: np.ndarray, chunk: int) -> np.ndarray:
+    """All features (n, 132) of a voice sent in chunks."""
+    chunks = [audio(voice[i : i + chunk]) for i in range(0, len(voice), chunk)]
+    answers = await client.exchange([EXTRACT_CONFIG, *chunks, EXTRACT_END])
+    assert answers[0].started.stage == "audio_features"
+    assert answers[0].started.model.startswith("speech_encoder@")
+    table: list[np.ndarray] = []
+    for answer in answers[1:]:
+        table.extend(np.hstack(features_arrays(answer.features, len(table))))
+    return np.array(table)
+
+
+async def motion_of(client: StreamClient, count: int, chunk: int, *extra: Message) -> np.ndarray:
+    """All motion (n, 58) for `count` rows sent in chunks."""
+    chunks = [rows(i, min(chunk, count - i)) for i in range(0, count, chunk)]
+    answers = await client.exchange([GENERATE_CONFIG, *extra, *chunks, GENERATE_END])
+    assert answers[0].started.stage == "motion_gen"
+    motion: list[np.ndarray] = []
+    for answer in answers[1:]:
+        motion.extend(motion_array(answer.motion, len(motion)))
+    return np.array(motion)
+
+
+# --- results
+
+
+async def test_features_do_not_depend_on_chunks_or_neighbours(
+    extract: StreamClient, voice: np.ndarray
+) -> None:
+    whole = await features_of(extract, voice, 32_000)
+    assert whole.shape == (100, 132)
+    assert np.isfinite(whole).all()
+    others = await asyncio.gather(
+        features_of(extract, voice, 1280),
+        features_of(extract, voice, 777),
+        features_of(extract, voice[::-1], 5000),
+    )
+    assert np.array_equal(whole, others[0])
+    assert np.array_equal(whole, others[1])
+    assert not np.array_equal(whole, others[2])
+
+
+async def test_features_flow_before_the_audio_ends(
+    extract: StreamClient, voice: np.ndarray
+) -> None:
+    call = extract.method()
+    await call.write(EXTRACT_CONFIG)
+    assert (await call.read()).started.look_ahead_ms == 80
+    await call.write(audio(voice[:4000]))
+    async with asyncio.timeout(2):
+        assert (await call.read()).features.first_row == 0
+    call.cancel()
+
+
+async def test_motion_does_not_depend_on_chunks_or_neighbours(generate: StreamClient) -> None:
+    whole = await motion_of(generate, 61, 61)
+    assert whole.shape == (31, 58)
+    others = await asyncio.gather(motion_of(generate, 61, 4), motion_of(generate, 61, 13))
+    assert np.array_equal(whole, others[0])
+    assert np.array_equal(whole, others[1])
+
+
+async def test_a_control_acts_from_its_time_on(generate: StreamClient) -> None:
+    plain = await motion_of(generate, 60, 60)
+    farther = ControlUpdate(time=Duration(nanos=400_000_000), controls=Controls(distance_ratio=1.5))
+    moved = await motion_of(generate, 60, 4, GenerateRequest(control=farther))
+    changed = np.flatnonzero((moved != plain).any(axis=1))
+    assert changed[0] == 10  # 0.4 s
+    assert moved[-1, DISTANCE] - plain[-1, DISTANCE] > 0.4
+
+
+# --- refusals
+
+BIG = bytes((1 << 20) + 4)
+
+BAD_EXTRACTS = {
+    "no message": ([], "MESSAGE_ORDER", ""),
+    "audio first": ([audio(np.zeros(10))], "MESSAGE_ORDER", ""),
+    "empty message": ([ExtractRequest()], "MESSAGE_ORDER", ""),
+    "no session id": (
+        [ExtractRequest(config=ExtractConfig())],
+        "FIELD_INVALID",
+        "config.session_id",
+    ),
+    "bad session id": (
+        [ExtractRequest(config=ExtractConfig(session_id="a b"))],
+        "FIELD_INVALID",
+        "config.session_id",
+    ),
+    "two configs": ([EXTRACT_CONFIG, EXTRACT_CONFIG], "MESSAGE_ORDER", ""),
+    "not finite": ([EXTRACT_CONFIG, audio(np.array([0, np.nan]))], "AUDIO_NOT_FINITE", ""),
+    "half a float": ([EXTRACT_CONFIG, ExtractRequest(audio=b"abc")], "FIELD_INVALID", "audio"),
+    "too large": ([EXTRACT_CONFIG, ExtractRequest(audio=BIG)], "MESSAGE_TOO_LARGE", ""),
+    "no end": ([EXTRACT_CONFIG, audio(np.zeros(9000))], "MESSAGE_ORDER", ""),
+}
+
+
+@pytest.mark.parametrize("case", BAD_EXTRACTS)
+async def test_bad_audio_is_refused(
+    extract: StreamClient, audio_features_service: ServiceProcess, case: str
+) -> None:
+    await check_refusal(extract, *BAD_EXTRACTS[case])
+    assert audio_features_service.slots_in_use() == 0
+
+
+def control(**fields: Any) -> GenerateRequest:
+    """An update of controls."""
+    return GenerateRequest(control=ControlUpdate(controls=Controls(**fields)))
+
+
+BAD_GENERATES = {
+    "features first": ([rows(0, 1)], "MESSAGE_ORDER", ""),
+    "seed too large": (
+        [GenerateRequest(config=GenerateConfig(session_id="a", seed=2**63))],
+        "FIELD_INVALID",
+        "config.seed",
+    ),
+    "bad control at the start": (
+        [
+            GenerateRequest(
+                config=GenerateConfig(session_id="a", controls=Controls(distance_ratio=9))
+            )
+        ],
+        "FIELD_INVALID",
+        "config.controls.distance_ratio",
+    ),
+    "bad control later": (
+        [GENERATE_CONFIG, control(gaze_direction=Gaze(pitch=90))],
+        "FIELD_INVALID",
+        "control.controls.gaze_direction.pitch",
+    ),
+    "not a number": (
+        [GENERATE_CONFIG, control(mouth_scale=float("nan"))],
+        "FIELD_INVALID",
+        "control.controls.mouth_scale",
+    ),
+    "time before the start": (
+        [GENERATE_CONFIG, GenerateRequest(control=ControlUpdate(time=Duration(seconds=-1)))],
+        "FIELD_INVALID",
+        "control.time",
+    ),
+    "a gap": ([GENERATE_CONFIG, rows(0, 4), rows(8, 4)], "MESSAGE_ORDER", ""),
+}
+
+
+@pytest.mark.parametrize("case", BAD_GENERATES)
+async def test_bad_motion_input_is_refused(
+    generate: StreamClient, motion_gen_service: ServiceProcess, case: str
+) -> None:
+    await check_refusal(generate, *BAD_GENERATES[case])
+    assert motion_gen_service.slots_in_use() == 0
+
+
+async def check_refusal(
+    client: StreamClient, requests: list[Message], reason: str, path: str
+) -> None:
+    """The server must refuse within a second, with this reason and this field."""
+    began = time.monotonic()
+    with pytest.raises(ServiceError) as refused:
+        await client.exchange(requests)
+    assert time.monotonic() - began < 1
+    assert refused.value.reason == reason
+    assert not refused.value.retryable
+    assert list(refused.value.field_violations) == ([path] if path else [])
+
+
+# --- life of a stream
+
+
+async def test_one_stream_too_many_is_refused_at_once(
+    extract: StreamClient, audio_features_service: ServiceProcess, voice: np.ndarray
+) -> None:
+    calls = [extract.method() for _ in range(4)]
+    for call in calls:
+        await call.write(EXTRACT_CONFIG)
+        assert (await call.read()).HasField("started")
+    assert audio_features_service.slots_in_use() == 4
+    began = time.monotonic()
+    with pytest.raises(ServiceError) as refused:
+        await extract.exchange([EXTRACT_CONFIG])
+    assert time.monotonic() - began < 0.1
+    assert (refused.value.reason, refused.value.retry_delay) == ("NO_CAPACITY", 1.0)
+    # Those that were taken are served as if nothing had been.
+    await calls[0].write(audio(voice))
+    assert (await calls[0].read()).HasField("features")
+    for call in calls:
+        call.cancel()
+    await until_free(audio_features_service)
+
+
+async def test_a_client_that_goes_away_frees_its_slot(
+    extract: StreamClient,
+    generate: StreamClient,
+    audio_features_service: ServiceProcess,
+    motion_gen_service: ServiceProcess,
+    voice: np.ndarray,
+) -> None:
+    for client, service, messages in (
+        (extract, audio_features_service, [EXTRACT_CONFIG, *[audio(np.tile(voice, 5))] * 10]),
+        (generate, motion_gen_service, [GENERATE_CONFIG, rows(0, 500)]),
+    ):
+        task = asyncio.create_task(client.exchange(messages))
+        await asyncio.sleep(0.3)
+        assert service.slots_in_use() == 1
+        task.cancel()
+        await until_free(service)
+
+
+async def until_free(service: ServiceProcess) -> None:
+    """All slots of a service must be free within a second."""
+    began = time.monotonic()
+    while service.slots_in_use():
+        assert time.monotonic() - began < 1
+        await asyncio.sleep(0.02)
+
+
+async def test_a_silent_client_is_let_go(extract: StreamClient) -> None:
+    call = extract.method()  # the fixture's service waits 2 s
+    status = CallStatus(call)
+    await call.write(EXTRACT_CONFIG)
+    await call.read()
+    began = time.monotonic()
+    with pytest.raises(grpc.aio.AioRpcError) as ended:
+        await call.read()
+    assert (await status.error(ended.value)).reason == "IDLE_TIMEOUT"
+    assert 1.5 < time.monotonic() - began < 3
+
+
+# --- the service around
+
+
+async def test_health_reflection_and_metrics(audio_features_service: ServiceProcess) -> None:
+    address = audio_features_service.address
+    assert health(address) == "SERVING"
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        request = reflection_pb2.ServerReflectionRequest(list_services="")
+        async for answer in stub.ServerReflectionInfo(iter([request])):
+            names = {service.name for service in answer.list_services_response.service}
+    assert {"talkingface.v1.AudioFeaturesService", "grpc.health.v1.Health"} <= names
+    assert audio_features_service.metric("talkingface_ready{") == 1
+    assert audio_features_service.metric("talkingface_slots_total{") == 4
+
+
+async def test_a_dead_triton_is_told_and_comes_back(service_logs: Path, voice: np.ndarray) -> None:
+    service = ServiceProcess("talkingface.audio_features.server", service_logs / "faults.log")
+    try:
+        service.wait_until_serving()
+        async with grpc.aio.insecure_channel(service.address, CLIENT_OPTIONS) as channel:
+            stub = audio_features_pb2_grpc.AudioFeaturesServiceStub(channel)
+            client = StreamClient(stub.Extract)
+            before = await features_of(client, voice, 4000)
+            call = stub.Extract()
+            status = CallStatus(call)
+            await call.write(EXTRACT_CONFIG)
+            await call.read()
+            os.kill(service.triton_pid, signal.SIGKILL)
+            await call.write(audio(voice))
+            with pytest.raises(grpc.aio.AioRpcError) as broken:
+                while await call.read() is not grpc.aio.EOF:
+                    pass
+            error = await status.error(broken.value)
+            assert (error.reason, error.retryable) == ("STAGE_UNAVAILABLE", True)
+            await asyncio.sleep(1)
+            assert health(service.address) == "NOT_SERVING"
+            with pytest.raises(ServiceError, match="STAGE_UNAVAILABLE"):
+                await client.exchange([EXTRACT_CONFIG])
+            service.wait_until_serving()
+            assert np.array_equal(await features_of(client, voice, 4000), before)
+    finally:
+        assert service.stop() == 0
+
+
+async def test_draining_lets_a_stream_finish(service_logs: Path, voice: np.ndarray) -> None:
+    service = ServiceProcess("talkingface.audio_features.server", service_logs / "drain.log")
+    try:
+        service.wait_until_serving()
+        async with grpc.aio.insecure_channel(service.address, CLIENT_OPTIONS) as channel:
+            stub = audio_features_pb2_grpc.AudioFeaturesServiceStub(channel)
+            call = stub.Extract()
+            await call.write(EXTRACT_CONFIG)
+            await call.read()
+            service.process.send_signal(signal.SIGTERM)
+            await asyncio.sleep(0.3)
+            assert health(service.address) == "NOT_SERVING"
+            with pytest.raises(ServiceError) as refused:
+                await StreamClient(stub.Extract).exchange([EXTRACT_CONFIG])
+            assert (refused.value.reason, refused.value.retryable) == ("DRAINING", True)
+            await call.write(audio(voice))
+            await call.write(EXTRACT_END)
+            count = 0
+            while (answer := await call.read()) is not grpc.aio.EOF:
+                count += answer.features.rows
+            assert count == 100
+        assert await asyncio.to_thread(service.process.wait, 10) == 0
+    finally:
+        service.stop()

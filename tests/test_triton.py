@@ -1,0 +1,230 @@
+"""The embedded Triton and its client, on the real server binary."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from talkingface.common import shared_memory
+from talkingface.common.errors import ServiceError
+from talkingface.common.triton_client import TritonClient
+from talkingface.common.triton_server import EmbeddedTriton, TritonError
+
+SPEECH_ENCODER = Path(__file__).parents[1] / "services/audio_features/model_repository"
+
+# Takes what travels by message (small) and by shared memory (large), and can be told to be slow,
+# to fail, or to answer with a typed error.
+ECHO_CONFIG = """
+backend: "python"
+max_batch_size: 4
+input [
+  { name: "small" data_type: TYPE_FP32 dims: [ 3 ] },
+  { name: "large" data_type: TYPE_UINT8 dims: [ 512, 512, 3 ] },
+  { name: "bytes" data_type: TYPE_UINT8 dims: [ -1 ] }
+]
+output [
+  { name: "large_plus_one" data_type: TYPE_UINT8 dims: [ 512, 512, 3 ] },
+  { name: "twice" data_type: TYPE_FP32 dims: [ 3 ] },
+  { name: "length" data_type: TYPE_INT64 dims: [ 1 ] }
+]
+instance_group [ { kind: KIND_CPU count: 1 } ]
+"""
+ECHO_MODEL = """
+import time
+import numpy as np
+import triton_python_backend_utils as pb_utils
+from talkingface.common.errors import ServiceError
+
+class TritonPythonModel:
+    def execute(self, requests):
+        return [self.answer(r) for r in requests]
+
+    def answer(self, request):
+        small, large, data = (
+            pb_utils.get_input_tensor_by_name(request, name).as_numpy()
+            for name in ("small", "large", "bytes")
+        )
+        if small[0, 0] == -1:
+            time.sleep(float(small[0, 1]))
+        if small[0, 0] == -2:
+            raise ValueError("a secret of the inside")
+        if small[0, 0] == -3:
+            error = ServiceError("NO_FACE", "nobody", {"width": "3"})
+            return pb_utils.InferenceResponse(error=pb_utils.TritonError(error.to_text()))
+        return pb_utils.InferenceResponse([
+            pb_utils.Tensor("large_plus_one", large + 1),
+            pb_utils.Tensor("twice", small * 2),
+            pb_utils.Tensor("length", np.array([[data.shape[1]]])),
+        ])
+"""
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The speech encoder as it is, and the model above."""
+    folder = tmp_path_factory.mktemp("models")
+    shutil.copytree(SPEECH_ENCODER / "speech_encoder", folder / "speech_encoder")
+    (folder / "echo/1").mkdir(parents=True)
+    (folder / "echo/config.pbtxt").write_text(ECHO_CONFIG)
+    (folder / "echo/1/model.py").write_text(ECHO_MODEL)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def loop_runner() -> AsyncIterator[asyncio.Runner]:
+    """One event loop for the server that the module's tests share."""
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+@pytest.fixture(scope="module")
+def triton(repository: Path, loop_runner: asyncio.Runner) -> AsyncIterator[EmbeddedTriton]:
+    """A running embedded Triton."""
+    server = EmbeddedTriton(repository)
+    loop_runner.run(server.start())
+    yield server
+    loop_runner.run(server.stop())
+
+
+def echo_inputs(first: float = 0, second: float = 0, length: int = 5) -> dict[str, np.ndarray]:
+    """Inputs of the echo model."""
+    large = np.random.default_rng(length).integers(0, 255, (512, 512, 3), np.uint8)
+    small = np.array([first, second, 1], np.float32)
+    return {"small": small, "large": large, "bytes": np.zeros(length, np.uint8)}
+
+
+def regions() -> set[str]:
+    """Names of the client's regions of shared memory."""
+    prefix = f"-{os.getpid()}-tensor"
+    return {path.name for path in shared_memory.FOLDER.iterdir() if prefix in path.name}
+
+
+async def test_small_large_and_varying_tensors_arrive(triton: EmbeddedTriton) -> None:
+    client = TritonClient(triton.url)
+    assert await client.is_ready(["echo", "speech_encoder"])
+    assert not await client.is_ready(["nobody"])
+    for length in (1, 5, 300_000, 6_000_000):
+        inputs = echo_inputs(1.5, length=length)
+        outputs = await client.infer("echo", inputs)
+        assert np.array_equal(outputs["large_plus_one"], inputs["large"] + 1)
+        assert outputs["twice"].tolist() == [3, 0, 2]
+        assert outputs["length"].tolist() == [length]
+    assert 2 <= len(regions()) <= 4
+    await client.close()
+    assert not regions()
+
+
+async def test_results_do_not_depend_on_neighbours(triton: EmbeddedTriton) -> None:
+    client = TritonClient(triton.url)
+    generator = np.random.default_rng(0)
+    spec = await client.model("speech_encoder")
+    rows = [
+        {t.name: generator.standard_normal(t.shape).astype(t.dtype) for t in spec.inputs.values()}
+        for _ in range(12)
+    ]
+    alone = [await client.infer("speech_encoder", row) for row in rows]
+    together = await asyncio.gather(*(client.infer("speech_encoder", row) for row in rows))
+    for one, other in zip(alone, together, strict=True):
+        assert all(np.array_equal(one[name], other[name]) for name in spec.outputs)
+    await client.close()
+
+
+async def test_a_models_errors_are_told_apart(triton: EmbeddedTriton) -> None:
+    client = TritonClient(triton.url, timeout=0.5)
+    with pytest.raises(ServiceError) as typed:
+        await client.infer("echo", echo_inputs(-3))
+    assert (typed.value.reason, typed.value.metadata) == ("NO_FACE", {"width": "3"})
+    with pytest.raises(ServiceError) as failed:
+        await client.infer("echo", echo_inputs(-2))
+    assert failed.value.reason == "INTERNAL"
+    assert "secret" not in failed.value.message
+    with pytest.raises(ServiceError) as late:
+        await client.infer("echo", echo_inputs(-1, 1.0))
+    assert late.value.reason == "STAGE_UNAVAILABLE"
+    with pytest.raises(ServiceError, match="STAGE_UNAVAILABLE"):
+        await client.infer("nobody", {})
+    await client.close()
+    assert not regions()
+
+
+async def test_a_cancelled_call_gives_its_memory_back(triton: EmbeddedTriton) -> None:
+    client = TritonClient(triton.url)
+    await client.infer("echo", echo_inputs())
+    held = regions()
+    task = asyncio.create_task(client.infer("echo", echo_inputs(-1, 0.5)))
+    await asyncio.sleep(0.1)
+    task.cancel()
+    began = time.monotonic()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert time.monotonic() - began < 0.1
+    # Triton still writes into the region, so that nobody else may get it.
+    inputs = echo_inputs(7)
+    assert np.array_equal(
+        (await client.infer("echo", inputs))["large_plus_one"], inputs["large"] + 1
+    )
+    assert held < regions()
+    await client.close()
+    assert not regions()
+
+
+@pytest.mark.parametrize(
+    ("config", "model", "told"),
+    [
+        (ECHO_CONFIG, "import no_such_module", "no_such_module"),
+        ('backend: "no_such_backend"', "", "no_such_backend"),
+        ('backend: "onnxruntime" max_batch_size: "x"', "", "config.pbtxt"),
+    ],
+)
+async def test_a_model_that_cannot_be_loaded_is_told(
+    tmp_path: Path, config: str, model: str, told: str
+) -> None:
+    (tmp_path / "broken/1").mkdir(parents=True)
+    (tmp_path / "broken/config.pbtxt").write_text(config)
+    (tmp_path / "broken/1/model.py").write_text(model)
+    server = EmbeddedTriton(tmp_path)
+    with pytest.raises(TritonError, match=told):
+        await server.start(30)
+    assert not server.running
+
+
+def test_triton_dies_with_its_service(repository: Path, tmp_path: Path) -> None:
+    shutil.copytree(repository / "echo", tmp_path / "echo")
+    script = (
+        "import asyncio, os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from talkingface.common.triton_server import EmbeddedTriton\n"
+        "async def main():\n"
+        "    server = EmbeddedTriton(Path(sys.argv[1]))\n"
+        "    await server.start()\n"
+        "    print(server.pid, flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "asyncio.run(main())\n"
+    )
+    killed = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    process = Path(f"/proc/{int(killed.stdout)}")
+    deadline = time.monotonic() + 15
+    while _runs(process) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not _runs(process)
+
+
+def _runs(process: Path) -> bool:
+    """True unless the process is gone or a zombie."""
+    try:
+        return (process / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
