@@ -168,9 +168,9 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.history = 2 * dilation
         self.dilated = nn.Conv1d(channels, channels, 3, dilation=dilation, bias=False)
-        self.norm1 = nn.BatchNorm1d(channels)
+        self.norm1: nn.Module = nn.BatchNorm1d(channels)
         self.pointwise = nn.Conv1d(channels, channels, 1, bias=False)
-        self.norm2 = nn.BatchNorm1d(channels)
+        self.norm2: nn.Module = nn.BatchNorm1d(channels)
         self.dropout = nn.Dropout(DROPOUT)
 
     def forward(self, x: Tensor, history: Tensor) -> tuple[Tensor, Tensor]:
@@ -191,12 +191,12 @@ class SpeechEncoder(nn.Module):
         super().__init__()
         self.front = FrontEnd()
         self.first = nn.Conv1d(INPUT_DIM, channels, FIRST_KERNEL, stride=2, bias=False)
-        self.first_norm = nn.BatchNorm1d(channels)
+        self.first_norm: nn.Module = nn.BatchNorm1d(channels)
         self.blocks = nn.ModuleList(ResidualBlock(channels, d) for d in dilations)
         self.phones = nn.Conv1d(channels, len(PHONES), 1)
         self.articulation = nn.Conv1d(channels, len(ARTICULATION), 1)
         self.embedding = nn.Conv1d(channels, EMBEDDING_DIM, 1)
-        self.embedding_norm = nn.BatchNorm1d(EMBEDDING_DIM, affine=False)
+        self.embedding_norm: nn.Module = nn.BatchNorm1d(EMBEDDING_DIM, affine=False)
         self.voice = nn.Conv1d(channels, VOICE_FLAGS + F0_BINS, 1)
         octaves = torch.arange(F0_BINS, dtype=torch.float32) / F0_PER_OCTAVE
         self.register_buffer("log2_f0", math.log2(F0_LOW) + octaves[None], False)

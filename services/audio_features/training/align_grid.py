@@ -21,7 +21,6 @@ from talkingface.audio_features.contract import PHONE_INDEX, SAMPLE_RATE
 from talkingface.audio_features.training import phones as tables
 from talkingface.audio_features.training.synthesise import Audio, Clip, write_stream
 
-HELD_OUT_EVERY = 23
 PAUSES = ("sil", "sp")
 
 
@@ -76,8 +75,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=22)
     arguments = parser.parse_args()
     paths = sorted(arguments.grid.glob("*.mp4"))
-    kept = [path for i, path in enumerate(paths) if i % HELD_OUT_EVERY]
-    np.random.default_rng(0).shuffle(kept)  # type: ignore[arg-type]
+    kept = [path for i, path in enumerate(paths) if i % tables.HELD_OUT_EVERY]
+    order = np.random.default_rng(0).permutation(len(kept))
+    kept = [kept[i] for i in order]
     arguments.out.mkdir(parents=True, exist_ok=True)
     write_stream(arguments.out / "grid", clips(kept), arguments.minutes, 99)
 

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from talkingface.audio_features.contract import PHONE_INDEX
 
 UNKNOWN = -1
+# Of one GRID speaker's clips in sorted order, every so many-th is never trained on.
+HELD_OUT_EVERY = 23
 
 
 def _table(text: str) -> dict[str, int]:

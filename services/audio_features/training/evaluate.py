@@ -1,0 +1,193 @@
+"""How well a trained encoder hears: the figures of the model card.
+
+    python -m talkingface.audio_features.training.evaluate --checkpoint encoder.pt --data DIR
+        [--natural FOLDER] [--tracks FOLDER]
+
+1. Held-out synthetic voices, clean and disturbed (`validate`).
+2. FOLDER with natural speech of people never heard: NAME.wav and NAME.phonemes.json, one phone a
+   video frame at 30 frames/s (indices into NATURAL_PHONES).
+3. Lips: a ridge regression from the features to the opening of the inner lips, taught by tracked
+   clips of one GRID speaker (TRACKS/grid_s1/NAME.npz: landmarks, audio), tested on that speaker's
+   held-out clips and on everyone else. Both curves band-passed 2-8 Hz, all clips end to end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import wave
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.signal import butter, sosfiltfilt
+
+from talkingface.audio_features.contract import (
+    ENERGY,
+    PHONE_COLUMNS,
+    PHONE_INDEX,
+    ROW_RATE,
+    VOICE_ACTIVITY,
+)
+from talkingface.audio_features.encoder import SpeechEncoder
+from talkingface.audio_features.training.features import encode_clips, load_encoder
+from talkingface.audio_features.training.phones import HELD_OUT_EVERY
+
+Array = NDArray[np.float64]
+
+NATURAL_FPS = 30
+# ARPAbet in alphabetical order with "sil" among them; 24 is unused.
+NATURAL_PHONES = (
+    "aa", "ae", "ah", "ao", "aw", "ay", "b", "ch", "d", "dh", "eh", "er", "ey", "f", "g", "hh",
+    "ih", "iy", "jh", "k", "l", "m", "n", "ng", "-", "ow", "oy", "p", "r", "s", "sh", "sil", "t",
+    "th", "uh", "uw", "v", "w", "y", "z", "zh",
+)  # fmt: skip
+CONTEXT_ROWS = (-10, -8, -6, -4, -2, 0)
+LAGS = range(-1, 3)  # frames at 25 frames/s: -40 ... +80 ms
+
+
+def natural(encoder: SpeechEncoder, folder: Path) -> None:
+    """Phone errors on natural recordings; one shift of the labels for each recording."""
+    for path in sorted(folder.glob("*.phonemes.json")):
+        labels = [NATURAL_PHONES[i] for i in json.loads(path.read_text())]
+        phone = np.array([PHONE_INDEX[name] for name in labels])
+        with wave.open(str(path.parent / path.name.replace(".phonemes.json", ".wav"))) as file:
+            pcm = np.frombuffer(file.readframes(file.getnframes()), np.int16)
+        features, speech = (x.numpy() for x in encode_clips(encoder, [pcm / np.float32(32768)])[0])
+        guess, active = features[:, PHONE_COLUMNS].argmax(1), speech[:, VOICE_ACTIVITY] > 0.5
+        best = (1.0, 0.0, 0)
+        for shift in range(-5, 6):  # rows of 20 ms
+            row = np.round((np.arange(len(phone)) + 0.5) * ROW_RATE / NATURAL_FPS).astype(int)
+            row = np.clip(row + shift, 0, len(guess) - 1)
+            spoken = phone > 0
+            error = float((guess[row] != phone)[spoken].mean())
+            best = min(best, (error, float((active[row] != spoken).mean()), shift))
+        print(
+            f"  {path.name.split('.')[0]:16} phone error {100 * best[0]:.1f} %, voice activity "
+            f"error {100 * best[1]:.1f} % (labels shifted {20 * best[2]} ms)"
+        )
+
+
+class Clip:
+    """A tracked clip: the encoder's rows at the times of its frames, and the lips."""
+
+    def __init__(self, path: Path, encoder: SpeechEncoder) -> None:
+        stored: Mapping[str, NDArray[np.generic]] = np.load(path)
+        points = stored["landmarks"][:, :, :2].astype(np.float64) * stored["size"]
+        opening = np.linalg.norm(points[:, 13] - points[:, 14], axis=1)
+        self.opening: Array = opening / np.linalg.norm(points[:, 10] - points[:, 152], axis=1)
+        pcm = stored["audio"].astype(np.float32) / 32768
+        offset = float(stored["video_start"]) - float(stored["audio_start"])  # type: ignore[arg-type]
+        self.time: Array = np.arange(len(opening)) / float(stored["fps"]) + offset  # type: ignore[arg-type]
+        features, speech = (x.double().numpy() for x in encode_clips(encoder, [pcm])[0])
+        self.rows: Array = np.concatenate([features, speech], 1)
+        self.energy: Array = speech[:, ENERGY]
+        self.shift = 0.0
+
+    def at(self, values: Array, seconds: float) -> Array:
+        """Rows interpolated at the frames' times moved by `seconds`."""
+        place = np.clip((self.time + seconds + self.shift) * ROW_RATE, 0, len(values) - 1)
+        low = np.minimum(place.astype(int), len(values) - 2)
+        part = (place - low).reshape(-1, *[1] * (values.ndim - 1))
+        return np.asarray(values[low] * (1 - part) + values[low + 1] * part)
+
+    def inputs(self) -> Array:
+        return np.concatenate([self.at(self.rows, row / ROW_RATE) for row in CONTEXT_ROWS], 1)
+
+    @property
+    def fps(self) -> float:
+        return 1.0 / float(self.time[1] - self.time[0])
+
+
+def band(curve: Array, fps: float) -> Array:
+    """The part of a curve between 2 and 8 Hz."""
+    sos = butter(2, [2.0, 8.0], "bandpass", fs=fps, output="sos")
+    return np.asarray(sosfiltfilt(sos, curve))
+
+
+def pooled(pairs: list[tuple[Array, Array, float]]) -> tuple[float, int]:
+    """Correlation of (guess, truth, frames/s) laid end to end, and the one lag of all."""
+    best = (-1.0, 0)
+    for lag in LAGS:
+        left, right = [], []
+        for guess, truth, fps in pairs:
+            a, b = band(guess, fps), band(truth, fps)
+            step = round(lag * fps / 25)
+            span = slice(3, len(a) - 3)
+            left.append(np.roll(a, step)[span])
+            right.append(b[span])
+        r = float(np.corrcoef(np.concatenate(left), np.concatenate(right))[0, 1])
+        best = max(best, (r, lag))
+    return best
+
+
+def fix_offset(clip: Clip) -> None:
+    """A recording's own offset of sound to picture, by the best lag of its energy."""
+    truth = band(clip.opening, clip.fps)
+    scores = {}
+    for shift in np.arange(-0.32, 0.33, 0.04):
+        clip.shift = float(shift)
+        scores[clip.shift] = np.corrcoef(band(clip.at(clip.energy, 0), clip.fps), truth)[0, 1]
+    clip.shift = max(scores, key=lambda s: scores[s])
+
+
+def lips(encoder: SpeechEncoder, tracks: Path) -> None:
+    """The ridge regression and its correlations, beside loudness alone and shuffled clips."""
+    paths = sorted((tracks / "grid_s1").glob("*.npz"))
+    taught = [Clip(p, encoder) for i, p in enumerate(paths) if i % HELD_OUT_EVERY]
+    x = np.concatenate([clip.inputs() for clip in taught])
+    y = np.concatenate([clip.opening for clip in taught])
+    mean, scale, level = x.mean(0), x.std(0) + 1e-3, y.mean()
+    z = (x - mean) / scale
+    weights = np.linalg.solve(z.T @ z + 300.0 * np.eye(z.shape[1]), z.T @ (y - level))
+    sets = {
+        "held-out clips of the speaker": paths[::HELD_OUT_EVERY],
+        "other GRID speakers": sorted((tracks / "grid_other_speakers").glob("*.npz")),
+        **{p.stem: [p] for p in sorted((tracks / "public_domain_speech").glob("*.npz"))},
+    }
+    for name, members in sets.items():
+        clips = [Clip(p, encoder) for p in members]
+        if len(members) == 1:
+            fix_offset(clips[0])
+        guesses = [(c.inputs() - mean) / scale @ weights + level for c in clips]
+        truths = [c.opening for c in clips]
+        turned = [np.roll(g, len(g) // 2) for g in guesses]
+        row = {
+            "features": guesses,
+            "loudness": [c.at(c.energy, 0) for c in clips],
+            "shuffled": [np.resize(g, len(t)) for g, t in zip(turned, truths, strict=True)],
+        }
+        texts = []
+        for kind, curves in row.items():
+            triples = [(g, c.opening, c.fps) for g, c in zip(curves, clips, strict=True)]
+            r, lag = pooled(triples)
+            texts.append(f"{kind} r {r:.2f} ({40 * lag:+d} ms)")
+        print(f"  {name:32} " + ", ".join(texts))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--natural", type=Path)
+    parser.add_argument("--tracks", type=Path)
+    arguments = parser.parse_args()
+    encoder = load_encoder(arguments.checkpoint, "cpu")
+    if arguments.data:
+        from talkingface.audio_features.training.data import Streams
+        from talkingface.audio_features.training.train import HELD_OUT
+        from talkingface.audio_features.training.validate import validate
+
+        cpu = torch.device("cpu")
+        figures = validate(encoder, Streams(arguments.data, list(HELD_OUT), cpu), cpu)
+        print("\n".join(figures.lines()))
+    if arguments.natural:
+        natural(encoder, arguments.natural)
+    if arguments.tracks:
+        lips(encoder, arguments.tracks)
+
+
+if __name__ == "__main__":
+    main()
