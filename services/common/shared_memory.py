@@ -1,8 +1,9 @@
 """Names, creation and clean-up of POSIX shared memory in /dev/shm.
 
-Every region of the mesh is called `talkingface-<machine>-<pid>-...`: machine is a hash of the host
-name (in Kubernetes, of the pod), pid that of the process that made it. A process killed with
-SIGKILL leaves its regions behind; the next one to start on the same machine removes them.
+Every region of the mesh is called `talkingface-<machine>-<pid>-...`: pid is that of the process
+that made it, machine a hash of the host's name and the process's PID namespace, within which a pid
+means something. A process killed with SIGKILL leaves its regions behind; the next one to start
+there removes them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import socket
 from pathlib import Path
 
 FOLDER = Path("/dev/shm")
-_MACHINE = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+_SCOPE = f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"
+_MACHINE = hashlib.sha256(_SCOPE.encode()).hexdigest()[:8]
 _NAME = re.compile(rf"talkingface-{_MACHINE}-(\d+)-.*")
 _numbers = itertools.count()
 

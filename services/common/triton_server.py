@@ -218,7 +218,9 @@ def _prepare(folder: Path, extra: Mapping[str, str]) -> tuple[Path, dict[str, st
             shutil.copytree(
                 backend, folder / backend.name, ignore=shutil.ignore_patterns("__pycache__")
             )
-    environ = {**os.environ, **extra}
+    # The models bring their own parallelism; a thread pool in each would fight for the cores.
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
+    environ = {**threads, **os.environ, **extra}
     libraries = [str(package.parent / "nvidia_pytriton.libs")]
     if sysconfig.get_config_var("Py_ENABLE_SHARED"):  # this interpreter's own libpython
         libraries.append(str(sysconfig.get_config_var("LIBDIR")))

@@ -6,13 +6,16 @@ is written under another name first and then renamed, so that no reader sees hal
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import re
 import tempfile
+import typing
 from collections.abc import Collection
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +25,7 @@ from talkingface.v1.renderer_pb2 import Portrait
 
 Arrays = dict[str, NDArray[Any]]
 
-# Changes whenever what is stored does: a store may outlive a release.
-FORMAT = 1
+T = TypeVar("T")
 
 _HANDLE = re.compile(r"sha256:[0-9a-f]{64}")
 _PORTRAIT = "portrait_message"
@@ -32,6 +34,54 @@ _PORTRAIT = "portrait_message"
 def handle_of(content: bytes) -> str:
     """The handle of a photo's file."""
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+@cache
+def _release() -> str:
+    """Fingerprint of the code that prepares: what another release has stored is not used."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def pack(value: Any, name: str = "") -> Arrays:
+    """A dataclass of arrays, numbers, tuples and dataclasses as named arrays."""
+    if dataclasses.is_dataclass(value):
+        parts = [(f.name, getattr(value, f.name)) for f in dataclasses.fields(value)]
+    elif isinstance(value, tuple):
+        parts = [(str(i), item) for i, item in enumerate(value)]
+    else:
+        return {name: np.asarray(value)}
+    packed: Arrays = {}
+    for key, part in parts:
+        packed |= pack(part, f"{name}.{key}" if name else key)
+    return packed
+
+
+def unpack(kind: type[T], arrays: Arrays, name: str = "") -> T:
+    """What `pack` has made into arrays.
+
+    :raises KeyError: for an array that is missing.
+    """
+    result: Any
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        prefix = f"{name}." if name else ""
+        result = kind(
+            **{
+                f.name: unpack(hints[f.name], arrays, prefix + f.name)
+                for f in dataclasses.fields(kind)
+            }
+        )
+    elif typing.get_origin(kind) is tuple:
+        arms = typing.get_args(kind)
+        result = tuple(unpack(arm, arrays, f"{name}.{i}") for i, arm in enumerate(arms))
+    elif kind in (int, float, bool):
+        result = kind(arrays[name])  # type: ignore[call-arg]
+    else:
+        result = arrays[name]
+    return typing.cast(T, result)
 
 
 class PortraitStore:
@@ -51,7 +101,7 @@ class PortraitStore:
         """
         if not _HANDLE.fullmatch(handle):
             raise _not_found(handle)
-        return self._folder / f"{handle.removeprefix('sha256:')}.{FORMAT}.npz"
+        return self._folder / f"{handle.removeprefix('sha256:')}.{_release()}.npz"
 
     def has(self, handle: str) -> bool:
         """True when the portrait is here; it then counts as just used."""

@@ -1,0 +1,41 @@
+"""Triton model: finds the face in a photo, fits and takes it apart, keeps the result in the store.
+
+A photo that cannot be used is told as a typed error (`ServiceError.to_text`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+from talkingface.common.config import RendererConfig, load
+from talkingface.common.errors import ServiceError
+from talkingface.renderer.preparation import PortraitPreparation
+from talkingface.renderer.store import PortraitStore
+
+
+class TritonPythonModel:
+    """One instance."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Load the networks of the face analysis."""
+        cv2.setNumThreads(1)
+        self._preparation = PortraitPreparation()
+        self._store = PortraitStore(load(RendererConfig).portrait_store)
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """One photo a request."""
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request: Any) -> Any:
+        image = pb_utils.get_input_tensor_by_name(request, "image").as_numpy()
+        try:
+            portrait, arrays = self._preparation.prepare(image.tobytes())
+        except ServiceError as error:
+            return pb_utils.InferenceResponse(error=pb_utils.TritonError(error.to_text()))
+        self._store.save(portrait, arrays)
+        message = np.frombuffer(portrait.SerializeToString(), np.uint8)
+        return pb_utils.InferenceResponse([pb_utils.Tensor("portrait", message)])

@@ -1,0 +1,53 @@
+"""From the bytes of a photo to a prepared portrait: analysis, fit, layers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from talkingface.common.errors import ServiceError
+from talkingface.renderer.face_analysis import AnalysedPortrait, FaceAnalyser
+from talkingface.renderer.geometry import prepare
+from talkingface.renderer.portrait_errors import PortraitError, PortraitReason
+from talkingface.renderer.store import Arrays, handle_of, pack
+from talkingface.v1.renderer_pb2 import Box, Portrait
+
+_REASONS = {
+    PortraitReason.NOT_AN_IMAGE: "IMAGE_BROKEN",
+    PortraitReason.UNSUPPORTED_FORMAT: "IMAGE_FORMAT",
+}
+
+
+class PortraitPreparation:
+    """Holds the networks of the face analysis."""
+
+    def __init__(self) -> None:
+        self._analyser = FaceAnalyser()
+
+    def prepare(self, content: bytes) -> tuple[Portrait, Arrays]:
+        """Prepare a JPEG, PNG or WebP file.
+
+        :return: what is told about the portrait, and what its frames need, as named arrays.
+        :raises ServiceError: with a reason that names what was found.
+        """
+        try:
+            analysed = self._analyser.analyse(content)
+        except PortraitError as error:
+            details = {name: str(value) for name, value in error.details.items()}
+            reason = _REASONS.get(error.reason, error.reason.value)
+            raise ServiceError(reason, str(error), details) from error
+        prepared = prepare(analysed.frame, analysed.landmarks, analysed.matte, analysed.background)
+        return _message(handle_of(content), analysed), pack(prepared)
+
+
+def _message(handle: str, analysed: AnalysedPortrait) -> Portrait:
+    matrix = analysed.to_photo
+    points = analysed.landmarks[:, :2] @ matrix[:, :2].T + matrix[:, 2]
+    (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
+    width, height = analysed.photo_size
+    return Portrait(
+        handle=handle,
+        width=width,
+        height=height,
+        face=Box(left=left, top=top, width=right - left, height=bottom - top),
+        yaw=float(np.round(analysed.rotation[1], 1)),
+    )

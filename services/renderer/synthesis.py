@@ -1,0 +1,61 @@
+"""Between the geometry and the inpainting network, and the warm-up of both sides' code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from talkingface.common.motion import ARKIT_DIM, ARKIT_INDEX, YAW, neutral
+from talkingface.renderer.face_model import FaceModel
+from talkingface.renderer.geometry import FRAME, Portrait, WarpedFrame, paste, prepare, render
+
+Image = NDArray[np.uint8]
+Array = NDArray[np.float32]
+
+
+def inpainter_inputs(portrait: Portrait, frame: WarpedFrame) -> dict[str, NDArray[Any]]:
+    """Inputs of the model `inpainter` for a frame, without batch dimension; see inpainter.py."""
+    crops = [
+        np.concatenate([crop.rgb, crop.mask, own], axis=-1)
+        for crop, own in zip(frame.crops, portrait.crops, strict=True)
+    ]
+    mouth, left, right = frame.crops
+    return {
+        "mouth": crops[0],
+        "eyes": np.stack(crops[1:]),
+        "mouth_control": mouth.control,
+        "eyes_control": np.stack([left.control, right.control]),
+    }
+
+
+def finish(frame: WarpedFrame, mouth: Array, eyes: Array) -> Image:
+    """The frame with the network's answer in it, (512, 512, 3).
+
+    :param mouth: residual (128, 128, 4): RGB in [-1, 1], alpha in [0, 1]
+    :param eyes: residuals (2, 64, 64, 4)
+    """
+    for crop, residual in zip(frame.crops, (mouth, *eyes), strict=True):
+        paste(frame.image, crop, residual[..., :3], residual[..., 3])
+    return frame.image
+
+
+def warm_up() -> None:
+    """Run everything once on a grey portrait of the mean face, so that all kernels are compiled."""
+    model = FaceModel.load()
+    none = np.zeros(len(model.identity), np.float32)
+    points = model.landmarks(none, np.zeros(ARKIT_DIM, np.float32)) * (200, -200, -200) + 256
+    grey = np.full((FRAME, FRAME, 3), 128, np.uint8)
+    portrait = prepare(grey, points.astype(np.float32), np.ones((FRAME, FRAME), np.float32), grey)
+    motion = neutral(1)[0]
+    motion[YAW] = 10
+    for name in ("jawOpen", "eyeBlinkLeft", "eyeLookUpRight"):
+        motion[ARKIT_INDEX[name]] = 0.5
+    frame = render(portrait, motion)
+    inputs = inpainter_inputs(portrait, frame)
+    finish(
+        frame,
+        np.zeros((*inputs["mouth"].shape[:2], 4), np.float32),
+        np.zeros((*inputs["eyes"].shape[:3], 4), np.float32),
+    )
