@@ -32,7 +32,10 @@ from talkingface.motion_gen.contract import (
     STYLES,
     WINDOW,
 )
-from talkingface.motion_gen.performance import PERFORMANCE_DIM
+from talkingface.motion_gen.performance import FACE_DIM, PERFORMANCE_DIM, ROTATION
+
+HEAD = slice(ROTATION.start, PERFORMANCE_DIM)
+HEAD_DIM = PERFORMANCE_DIM - ROTATION.start
 
 ROWS_HEARD = ROWS_PER_FRAME + EXTRA_ROWS
 STEPS = 4
@@ -97,14 +100,18 @@ class MotionGenerator(nn.Module):
 
     mean: Tensor
     scale: Tensor
+    place_unit: Tensor
 
     def __init__(self, width: int = 256, layers: int = 6, heads: int = 4) -> None:
         super().__init__()
         self.size = {"width": width, "layers": layers, "heads": heads}
-        self.register_buffer("mean", torch.zeros(PERFORMANCE_DIM))
+        self.register_buffer("mean", torch.zeros(FACE_DIM))
         self.register_buffer("scale", torch.ones(PERFORMANCE_DIM))
+        unit = torch.tensor([0.1, 0.1, 0.1, 10.0, 10.0, 10.0])  # degrees, widths, log ratio
+        self.register_buffer("place_unit", unit, persistent=False)
         heard = ROWS_HEARD * (FEATURE_DIM + SPEECH_DIM)
         self.past = nn.Linear(PERFORMANCE_DIM, width)
+        self.pose = nn.Linear(HEAD_DIM, width)
         self.noisy = nn.Linear(PERFORMANCE_DIM, width)
         self.audio = nn.Sequential(nn.Linear(heard, width), nn.GELU(), nn.Linear(width, width))
         self.behaviour = nn.Linear(BEHAVIOUR_DIM, width)
@@ -126,10 +133,12 @@ class MotionGenerator(nn.Module):
         return embedded
 
     def condition_tokens(self, conditions: Conditions) -> dict[str, Tensor]:
-        """Each condition as tokens (B, WINDOW, width), by name of `GUIDED`; and "style".
+        """Each condition as tokens (B, WINDOW, width), by name of `GUIDED`; and, as "whole",
+        one token (B, 1, width) of what holds for the window: style and the head's last place.
 
         :param conditions: `features` (B, WINDOW_ROWS, 128), `speech` (B, WINDOW_ROWS, 4),
-            `behaviour` (B, WINDOW, 3), `emotion` (B, WINDOW, 7), `style` (B, 2)
+            `behaviour` (B, WINDOW, 3), `emotion` (B, WINDOW, 7), `style` (B, 2),
+            `past` (B, PAST, PERFORMANCE_DIM)
         """
         activity, energy, pitch, voicing = conditions["speech"].unbind(-1)
         speech = torch.stack(
@@ -138,11 +147,12 @@ class MotionGenerator(nn.Module):
         )
         heard = frame_rows(torch.cat([conditions["features"], speech], dim=-1), WINDOW)
         unit = conditions["behaviour"].new_tensor([1.0, 0.1, 0.1])
+        place = conditions["past"][:, -1, HEAD] * self.place_unit
         return {
             "audio": self.audio(heard),
             "behaviour": self.behaviour(conditions["behaviour"] * unit),
             "emotion": self.emotion(conditions["emotion"]),
-            "style": self.style(conditions["style"])[:, None],
+            "whole": (self.style(conditions["style"]) + self.pose(place))[:, None],
         }
 
     def encode_past(
@@ -153,7 +163,7 @@ class MotionGenerator(nn.Module):
         :param past: (B, PAST, PERFORMANCE_DIM), normalised
         :param valid: (B, PAST), 0 = the frame is before the stream's start or withheld
         """
-        x = self.past(past) + self.position[:PAST] + tokens["style"]
+        x = self.past(past) + self.position[:PAST] + tokens["whole"]
         for name in GUIDED:
             x = x + tokens[name][:, :PAST]
         mask = (1e4 * (valid - 1.0))[:, None, None]
@@ -169,7 +179,7 @@ class MotionGenerator(nn.Module):
 
         :param dropped: (B, len(GUIDED)), 1 = this condition is withheld
         """
-        total = self.position[PAST:] + tokens["style"]
+        total = self.position[PAST:] + tokens["whole"]
         for i, name in enumerate(GUIDED):
             gone = dropped[:, i, None, None]
             total = total + tokens[name][:, PAST:] * (1 - gone) + self.absent[i] * gone
@@ -198,13 +208,17 @@ class MotionGenerator(nn.Module):
         clean: Tensor = self.head(F.layer_norm(x, (self.size["width"],)))
         return clean
 
-    def normalise(self, frames: Tensor) -> Tensor:
-        """Performance frames in their units to zero mean and unit scale."""
-        return (frames - self.mean) / self.scale
+    def reference(self, past: Tensor, behaviour: Tensor) -> Tensor:
+        """What frames are normalised about, (B, T, PERFORMANCE_DIM): for the face its mean, for
+        the gaze the plan, for the head its last place, so that small moves count.
 
-    def denormalise(self, frames: Tensor) -> Tensor:
-        """The inverse of `normalise`."""
-        return frames * self.scale + self.mean
+        :param past: (B, PAST, PERFORMANCE_DIM)
+        :param behaviour: (B, T, 3) of the T frames in question
+        """
+        frames = behaviour.shape[1]
+        face = self.mean.expand(past.shape[0], frames, FACE_DIM)
+        head = past[:, -1:, HEAD].expand(-1, frames, -1)
+        return torch.cat([face, behaviour[:, :, 1:], head], dim=-1)
 
 
 class Sampler(nn.Module):
@@ -253,9 +267,11 @@ class Sampler(nn.Module):
                 "behaviour": behaviour,
                 "emotion": emotion,
                 "style": style,
+                "past": past,
             }
         )
-        memory = net.encode_past(net.normalise(past), past_valid, tokens)
+        before = (past - net.reference(past, behaviour[:, :PAST])) / net.scale
+        memory = net.encode_past(before, past_valid, tokens)
 
         def repeat(x: Tensor) -> Tensor:
             return torch.stack([x] * rows, dim=1).flatten(0, 1)
@@ -277,12 +293,13 @@ class Sampler(nn.Module):
             for i in range(len(GUIDED)):
                 guided = guided + guidance[:, i, None, None] * (full - clean[:, i + 1])
             x = x + (guided - x) / (self.steps - step)
-        return net.denormalise(x)
+        return x * net.scale + net.reference(past, behaviour[:, PAST:])
 
 
 def save(generator: MotionGenerator, path: str, **extra: object) -> None:
-    """Write a checkpoint that `load` reads."""
-    torch.save({"size": generator.size, "weights": generator.state_dict(), **extra}, path)
+    """Write a checkpoint that `load` reads; half precision is all that the weights need."""
+    weights = {name: value.half() for name, value in generator.state_dict().items()}
+    torch.save({"size": generator.size, "weights": weights, **extra}, path)
 
 
 def load(path: str) -> MotionGenerator:

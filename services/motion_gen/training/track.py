@@ -60,7 +60,8 @@ def track(path: Path, model: Path) -> dict[str, Any]:
 
     options = vision.FaceLandmarkerOptions(
         base_options=BaseOptions(model_asset_path=str(model)),
-        running_mode=vision.RunningMode.VIDEO,
+        # The video mode smooths landmarks over time, which wipes out the closures of the lips.
+        running_mode=vision.RunningMode.IMAGE,
         output_face_blendshapes=True,
         output_facial_transformation_matrixes=True,
     )
@@ -70,13 +71,13 @@ def track(path: Path, model: Path) -> dict[str, Any]:
         stream = clip.streams.video[0]
         fps = float(stream.average_rate or 25)
         width, height = stream.codec_context.width, stream.codec_context.height
-        for index, frame in enumerate(clip.decode(stream)):
-            if index == 0 and frame.pts is not None and frame.time_base is not None:
+        for frame in clip.decode(stream):
+            if not landmarks and frame.pts is not None and frame.time_base is not None:
                 video_start = float(frame.pts * frame.time_base)
             image = mp.Image(
                 image_format=mp.ImageFormat.SRGB, data=frame.to_ndarray(format="rgb24")
             )
-            result = tracker.detect_for_video(image, round(index * 1000 / fps))
+            result = tracker.detect(image)
             points = np.full((478, 3), np.nan, np.float32)
             score = np.full(len(ARKIT_NAMES), np.nan, np.float32)
             matrix = np.full((4, 4), np.nan, np.float32)

@@ -1,0 +1,205 @@
+"""What the recordings lack, made by rule: gaze, blinks, head motion, emotion.
+
+The recorded man looks straight at the camera, hardly moves and blinks with every word. Each
+training stream gets a planned gaze with saccades and eye-head coordination, blinks, head motion
+with the spectrum of talking people and nods tied to the voice, and FACS-based emotions (Ekman and
+Friesen 1978, by ARKit names) with eased transitions. Sources of the numbers: `behaviour` and, for
+head motion, 0.3-0.5 degrees a frame in real talking video with nods near stressed syllables
+(Alexanderson 2013), body sway below 0.3 Hz.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from talkingface.common.motion import MOTION_FPS, Array
+from talkingface.motion_gen.behaviour import BehaviourPlanner
+from talkingface.motion_gen.contract import EMOTION_DIM
+from talkingface.motion_gen.performance import FACE_DIM, FACE_INDEX
+
+Generator = np.random.Generator
+
+# In the order of `controls.EMOTIONS`. Mouth-opening terms are kept small: lips belong to speech.
+EMOTION_SHAPES: tuple[dict[str, float], ...] = (
+    {},
+    {  # happiness: AU 6 + 12
+        "mouthSmileLeft": 0.6, "mouthSmileRight": 0.6, "cheekSquintLeft": 0.5,
+        "cheekSquintRight": 0.5, "eyeSquintLeft": 0.35, "eyeSquintRight": 0.35,
+        "mouthDimpleLeft": 0.1, "mouthDimpleRight": 0.1, "browOuterUpLeft": 0.1,
+        "browOuterUpRight": 0.1,
+    },
+    {  # sadness: AU 1 + 4 + 15 + 17
+        "browInnerUp": 0.75, "browDownLeft": 0.15, "browDownRight": 0.15, "mouthFrownLeft": 0.6,
+        "mouthFrownRight": 0.6, "mouthShrugLower": 0.25, "eyeBlinkLeft": 0.14,
+        "eyeBlinkRight": 0.14,
+    },
+    {  # anger: AU 4 + 5 + 7 + 23
+        "browDownLeft": 0.85, "browDownRight": 0.85, "eyeSquintLeft": 0.35, "eyeSquintRight": 0.35,
+        "eyeWideLeft": 0.15, "eyeWideRight": 0.15, "noseSneerLeft": 0.35, "noseSneerRight": 0.35,
+        "mouthPressLeft": 0.2, "mouthPressRight": 0.2, "mouthFrownLeft": 0.2,
+        "mouthFrownRight": 0.2,
+    },
+    {  # fear: AU 1 + 2 + 4 + 5 + 20
+        "browInnerUp": 0.75, "browOuterUpLeft": 0.35, "browOuterUpRight": 0.35,
+        "browDownLeft": 0.25, "browDownRight": 0.25, "eyeWideLeft": 0.7, "eyeWideRight": 0.7,
+        "mouthStretchLeft": 0.5, "mouthStretchRight": 0.5,
+    },
+    {  # disgust: AU 9 + 10 + 15
+        "noseSneerLeft": 0.8, "noseSneerRight": 0.8, "mouthUpperUpLeft": 0.35,
+        "mouthUpperUpRight": 0.35, "browDownLeft": 0.4, "browDownRight": 0.4,
+        "cheekSquintLeft": 0.3, "cheekSquintRight": 0.3, "eyeSquintLeft": 0.3,
+        "eyeSquintRight": 0.3, "mouthFrownLeft": 0.25, "mouthFrownRight": 0.25,
+    },
+    {  # surprise: AU 1 + 2 + 5 + 26
+        "browInnerUp": 0.8, "browOuterUpLeft": 0.8, "browOuterUpRight": 0.8, "eyeWideLeft": 0.65,
+        "eyeWideRight": 0.65, "jawOpen": 0.08,
+    },
+)  # fmt: skip
+EMOTION_TEMPLATES = np.zeros((EMOTION_DIM, FACE_DIM), np.float32)
+for _row, _shape in zip(EMOTION_TEMPLATES, EMOTION_SHAPES, strict=True):
+    for _name, _value in _shape.items():
+        _row[FACE_INDEX[_name]] = _value
+
+SWAY = (0.04, 0.3)  # Hz
+SPEECH_BAND = (0.4, 2.2)
+SWAY_DEGREES = np.array([1.3, 1.8, 0.9])  # pitch, yaw, roll, standard deviations
+TALK_DEGREES = np.array([1.3, 1.6, 0.8])
+REST_SHARE = 0.25  # of the talk band while silent
+NOD_DEGREES = 2.2
+BROW_RAISE = 0.22
+HEAD_FOLLOWS_GAZE = 0.35
+HEAD_FOLLOW_SECONDS = 0.3
+PIVOT = 0.006  # face widths of shift per degree of turn: the neck is below the face
+
+
+def band_noise(rng: Generator, shape: tuple[int, ...], low: float, high: float) -> Array:
+    """Gaussian noise of unit variance within a band, falling as 1/f, along the first axis."""
+    frames = shape[0]
+    length = frames + 512
+    frequency = np.fft.rfftfreq(length, 1 / MOTION_FPS)
+    gain = np.where((frequency >= low) & (frequency <= high), 1 / np.maximum(frequency, low), 0)
+    white = rng.standard_normal((length, *shape[1:]), np.float32)
+    spectrum = np.fft.rfft(white, axis=0) * gain.reshape(-1, *[1] * (len(shape) - 1))
+    noise = np.fft.irfft(spectrum, length, axis=0)
+    scale = np.sqrt(length * (gain**2).sum() * 2) / length
+    return (noise[256 : 256 + frames] / scale).astype(np.float32)
+
+
+def smooth(track: Array, seconds: float) -> Array:
+    """Twice through a causal first-order low-pass along the first axis."""
+    keep = np.float32(np.exp(-2.0 / (seconds * MOTION_FPS)))
+    out = np.asarray(track, np.float32)
+    for _ in range(2):
+        rows = np.empty_like(out)
+        state = out[0]
+        for i, row in enumerate(out):
+            state = keep * state + (1 - keep) * row
+            rows[i] = state
+        out = rows
+    return out
+
+
+def plan_behaviour(rng: Generator, frames: int) -> Array:
+    """A plan as the run-time planner makes it, half of it under gaze control.
+
+    :return: (frames, 3) blink closure, gaze pitch and yaw in degrees
+    """
+    planner = BehaviourPlanner(int(rng.integers(2**62)))
+    plan = np.empty((frames, 3), np.float32)
+    gaze: tuple[float, float] | None = None
+    speaking, left = True, 0
+    for i in range(frames):
+        if left == 0:
+            left = int(rng.integers(25, 150))
+            speaking = bool(rng.random() < 0.7)
+            held = rng.random() < 0.5
+            gaze = (float(rng.uniform(-20, 20)), float(rng.uniform(-30, 30))) if held else None
+        left -= 1
+        plan[i] = planner.step(speaking, gaze)
+    return plan
+
+
+def realise_gaze(rng: Generator, plan: Array) -> Array:
+    """Camera-frame gaze that follows a plan (T, S, 2): saccades take one to three frames."""
+    out = np.empty_like(plan)
+    current = plan[0]
+    for i, target in enumerate(plan):
+        step = target - current
+        # 21 ms and 2.2 ms a degree (Bahill, Clark and Stark 1975), at 40 ms a frame.
+        duration = 0.021 + 0.0022 * np.linalg.norm(step, axis=-1, keepdims=True)
+        current = current + np.minimum(0.04 / duration, 1.0) * step
+        out[i] = current
+    return out + 0.12 * band_noise(rng, plan.shape, 0.3, 3.0)
+
+
+def accents(activity: Array, energy: Array, pitch: Array) -> Array:
+    """Prosodic prominence of each frame, 0 or more, about 1 at a stressed syllable.
+
+    :param activity, energy, pitch: (T, S) voice activity, dBFS, log2 F0 (0 = unvoiced)
+    """
+    heard, voiced = activity > 0.5, (activity > 0.5) & (pitch > 1)
+    loud = (energy - _typical(energy, heard)) / 8.0
+    high = 3.0 * (pitch - _typical(pitch, voiced))
+    prominence = 0.6 * np.clip(loud, -1, 1.5) * heard + 0.6 * np.clip(high, -1, 1.5) * voiced
+    return np.maximum(prominence, 0).astype(np.float32)
+
+
+def _typical(track: Array, where: NDArray[np.bool_]) -> Array:
+    """Mean over the frames that count, by stream: (S,)."""
+    mean: Array = (track * where).sum(axis=0) / np.maximum(where.sum(axis=0), 1)
+    return mean
+
+
+def head_motion(rng: Generator, speaking: Array, accent: Array, gaze_plan: Array) -> Array:
+    """Head rotation, translation and log distance about the rest: (T, S, 6).
+
+    :param speaking, accent: (T, S)
+    :param gaze_plan: (T, S, 2) degrees
+    """
+    shape = (*speaking.shape, 3)
+    lively = smooth(REST_SHARE + (1 - REST_SHARE) * speaking, 0.5)[..., None]
+    rotation = SWAY_DEGREES * band_noise(rng, shape, *SWAY)
+    rotation += TALK_DEGREES * lively * band_noise(rng, shape, *SPEECH_BAND)
+    rotation[..., 0] -= NOD_DEGREES * smooth(accent * _gate(rng, accent.shape), 0.12)
+    rotation[..., :2] += HEAD_FOLLOWS_GAZE * smooth(gaze_plan, HEAD_FOLLOW_SECONDS)
+    sway = 0.008 * band_noise(rng, shape, *SWAY)
+    aside = PIVOT * (0.5 * rotation[..., 1] + rotation[..., 2])
+    shift = np.stack([aside, -PIVOT * rotation[..., 0]], axis=-1)
+    out = np.concatenate([rotation, shift + sway[..., :2], 1.2 * sway[..., 2:]], axis=-1)
+    # A stream starts at the portrait's own pose.
+    start = 1 - np.exp(-np.arange(shape[0], dtype=np.float32) / (0.8 * MOTION_FPS))
+    return (out * start[:, None, None]).astype(np.float32)
+
+
+def brow_motion(rng: Generator, accent: Array) -> Array:
+    """Brow raises that go with some accents: (T, S) to (T, S, FACE_DIM)."""
+    raised = BROW_RAISE * smooth(accent * _gate(rng, accent.shape), 0.2)
+    raised += 0.03 * np.maximum(band_noise(rng, accent.shape, 0.1, 1.0), 0)
+    out = np.zeros((*accent.shape, FACE_DIM), np.float32)
+    for name, share in (("browInnerUp", 0.8), ("browOuterUpLeft", 1.0), ("browOuterUpRight", 1.0)):
+        out[..., FACE_INDEX[name]] = share * raised
+    return out
+
+
+def _gate(rng: Generator, shape: tuple[int, ...]) -> Array:
+    """Which accents the body takes part in: between 0 and 1, changing over seconds."""
+    return np.clip(0.5 + 0.8 * band_noise(rng, shape, 0.05, 0.5), 0, 1)
+
+
+def emotion_track(rng: Generator, frames: int, streams: int) -> Array:
+    """Emotion weights times strength over time, (T, S, 7); often neutral, changes eased."""
+    targets = np.zeros((frames, streams, EMOTION_DIM), np.float32)
+    for stream in range(streams):
+        at = 0
+        while at < frames:
+            length = int(rng.integers(20, 150))
+            kind = rng.random()
+            if kind > 0.4:
+                weights = np.zeros(EMOTION_DIM)
+                weights[rng.integers(EMOTION_DIM)] = 1
+                if kind > 0.8:
+                    weights = rng.dirichlet(np.full(EMOTION_DIM, 0.5))
+                targets[at : at + length, stream] = weights * rng.uniform(0.2, 1.0)
+            at += length
+    return smooth(targets, 0.2)
