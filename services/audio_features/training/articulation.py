@@ -16,6 +16,8 @@ from talkingface.audio_features.training.phones import UNKNOWN
 
 RATE = 100
 _DECAY_PER_SECOND = 18.0
+# Closures are strong but short: the lips leave them at once.
+_CLOSURE_DOMINANCE, _CLOSURE_DECAY_PER_SECOND = 8.0, 80.0
 _NEIGHBOURS = 5
 _DIPHTHONG_SPLIT = 0.55
 
@@ -68,10 +70,11 @@ _VOWELS = ["aa", "ae", "ah", "ao", "eh", "er", "ih", "iy", "ow", "uh", "uw", "aw
 _TONGUE_ONLY = ["d", "g", "hh", "k", "l", "n", "ng", "t", "th", "dh"]
 
 
-def _table() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Targets and dominances: each (phones, articulators)."""
+def _table() -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Targets, dominances and decays per second: each (phones, articulators)."""
     target = np.zeros((len(PHONES), len(ARTICULATION)), np.float32)
     dominance = np.ones_like(target)
+    decay = np.full_like(target, _DECAY_PER_SECOND)
     for line in _TARGETS.strip().splitlines():
         name, *values = line.split()
         target[PHONE_INDEX[name]] = [float(value) for value in values]
@@ -82,11 +85,12 @@ def _table() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         dominance[PHONE_INDEX[name], 6:] = 0.4
     for name in "pbmfvw":
         dominance[PHONE_INDEX[name], 4:] = 0.2
-        dominance[PHONE_INDEX[name], :4] = 4.0
+        dominance[PHONE_INDEX[name], :4] = _CLOSURE_DOMINANCE
+        decay[PHONE_INDEX[name], :4] = _CLOSURE_DECAY_PER_SECOND
     dominance[PHONE_INDEX["w"], 4] = 2.0
     for name in ("s", "z", "sh", "zh", "ch", "jh"):
         dominance[PHONE_INDEX[name], 2] = 3.0
-    return target, dominance
+    return target, dominance, decay
 
 
 def tracks(phone: NDArray[np.int8], end: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -95,7 +99,7 @@ def tracks(phone: NDArray[np.int8], end: NDArray[np.int64]) -> NDArray[np.float3
     :param phone: (S,) indices into PHONES, -1 = unknown
     :param end: (S,) end of each phone in samples at 16 kHz
     """
-    target, dominance = _table()
+    target, dominance, decay = _table()
     start = np.concatenate([[0], end[:-1]])
     index: list[int] = []
     begins: list[float] = []
@@ -122,7 +126,7 @@ def tracks(phone: NDArray[np.int8], end: NDArray[np.int64]) -> NDArray[np.float3
     for offset in range(-_NEIGHBOURS, _NEIGHBOURS + 1):
         other = np.clip(here + offset, 0, len(segment) - 1)
         away = np.maximum(0, np.maximum(begin[other] - t, t - finish[other]))
-        pull = weight[other] * np.exp(-_DECAY_PER_SECOND * away)[:, None]
+        pull = weight[other] * np.exp(-decay[segment[other]] * away[:, None])
         pull *= (here + offset == other)[:, None]
         total += pull * goal[other]
         norm += pull

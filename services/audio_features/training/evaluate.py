@@ -75,12 +75,14 @@ class Clip:
 
     def __init__(self, path: Path, encoder: SpeechEncoder) -> None:
         stored: Mapping[str, NDArray[np.generic]] = np.load(path)
-        points = stored["landmarks"][:, :, :2].astype(np.float64) * stored["size"]
+        points = stored["landmarks"][:, :, :2].astype(np.float64) * stored["size"].astype(
+            np.float64
+        )
         opening = np.linalg.norm(points[:, 13] - points[:, 14], axis=1)
         self.opening: Array = opening / np.linalg.norm(points[:, 10] - points[:, 152], axis=1)
         pcm = stored["audio"].astype(np.float32) / 32768
-        offset = float(stored["video_start"]) - float(stored["audio_start"])  # type: ignore[arg-type]
-        self.time: Array = np.arange(len(opening)) / float(stored["fps"]) + offset  # type: ignore[arg-type]
+        offset = float(stored["video_start"]) - float(stored["audio_start"])
+        self.time: Array = np.arange(len(opening)) / float(stored["fps"]) + offset
         features, speech = (x.double().numpy() for x in encode_clips(encoder, [pcm])[0])
         self.rows: Array = np.concatenate([features, speech], 1)
         self.energy: Array = speech[:, ENERGY]

@@ -1,0 +1,90 @@
+"""The rules and labels that the speech encoder is taught by."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from talkingface.audio_features.contract import ARTICULATION, PHONE_INDEX, PHONES, SAMPLE_RATE
+from talkingface.audio_features.training import articulation, phones, pitch, texts
+
+CLOSURE, TEETH, JAW, OPENING, ROUNDING = range(5)
+
+
+def spoken(*names: str, seconds: float = 0.1) -> np.ndarray:
+    """Articulator tracks of phones of equal length."""
+    index = [PHONE_INDEX.get(name, phones.UNKNOWN) for name in names]
+    end = np.round(np.arange(1, len(names) + 1) * seconds * SAMPLE_RATE).astype(np.int64)
+    return articulation.tracks(np.array(index, np.int8), end)
+
+
+@pytest.mark.parametrize("bilabial", ["p", "b", "m"])
+@pytest.mark.parametrize("before", ["aa", "iy", "uw", "sil"])
+@pytest.mark.parametrize("after", ["aa", "ow", "r", "s"])
+def test_bilabials_close_the_lips_between_any_neighbours(
+    before: str, bilabial: str, after: str
+) -> None:
+    track = spoken("sil", before, bilabial, after, "sil", seconds=0.07)
+    middle = track[17]
+    assert middle[CLOSURE] > 0.8
+    assert middle[OPENING] < 0.15
+    assert track[:10, CLOSURE].max() < middle[CLOSURE]
+
+
+def test_a_short_vowel_between_closures_opens_the_lips() -> None:
+    track = spoken("sil", "m", "aa", "p", "sil", seconds=0.08)
+    vowel = track[20]
+    assert vowel[OPENING] > 0.35
+    assert vowel[CLOSURE] < 0.4
+
+
+def test_tongue_consonants_leave_the_lips_to_their_neighbours() -> None:
+    rounded, spread = spoken("uw", "t", "uw"), spoken("iy", "t", "iy")
+    assert rounded[15, ROUNDING] > 0.5 > 0.2 > spread[15, ROUNDING]
+    lips = spoken("aa", "f", "aa")
+    assert lips[15, TEETH] > 0.8
+
+
+def test_lips_move_before_the_sound() -> None:
+    track = spoken("sil", "sil", "uw", "uw")
+    assert track[18, ROUNDING] > track[10, ROUNDING] + 0.1
+
+
+def test_an_unknown_phone_has_no_target_and_pulls_none() -> None:
+    track = spoken("aa", "?", "aa")
+    assert np.isnan(track[11:19]).all()
+    assert np.isfinite(track[:9]).all()
+    assert np.isfinite(spoken("aa", "aa")).all()
+    assert track.shape[1] == len(ARTICULATION)
+
+
+def test_pitch_labels_follow_a_gliding_voice_and_leave_noise_unvoiced() -> None:
+    t = np.arange(2 * SAMPLE_RATE) / SAMPLE_RATE
+    f0 = 140 * 2 ** (0.6 * np.sin(4 * t))
+    phase = 2 * np.pi * np.cumsum(f0) / SAMPLE_RATE
+    voice = 0.1 * sum(np.cos(k * phase) / k for k in range(1, 15))
+    noise = np.random.default_rng(0).normal(scale=0.05, size=SAMPLE_RATE)
+    bins = pitch.track(np.concatenate([voice, noise]).astype(np.float32))
+    found = pitch.F0_LOW * 2.0 ** ((bins[5:190] - 1.0) / pitch.PER_OCTAVE)
+    assert np.abs(np.log2(found / f0[::160][5:190])).max() < 0.06
+    assert (bins[205:] > 0).mean() < 0.05
+
+
+def test_every_voice_maps_into_the_inventory() -> None:
+    tables = (
+        phones.RADIO, phones.ITALIAN, phones.FINNISH, phones.CZECH, phones.CATALAN,
+        phones.RUSSIAN, phones.ESPEAK, phones.IPA, phones.IPA_PAIRS,
+    )  # fmt: skip
+    for table in tables:
+        assert all(0 <= index < len(PHONES) for index in table.values())
+    assert set(phones.IPA.values()) | set(phones.IPA_PAIRS.values()) >= set(range(1, len(PHONES)))
+
+
+def test_texts_vary_and_repeat_with_their_seed() -> None:
+    first = texts.english(np.random.default_rng(1), ["alpha", "bravo", "charlie"])
+    again = texts.english(np.random.default_rng(1), ["alpha", "bravo", "charlie"])
+    lines = [next(first) for _ in range(50)]
+    assert lines == [next(again) for _ in range(50)]
+    assert len(set(lines)) == 50
+    czech = texts.pseudo(np.random.default_rng(1), "czech")
+    assert len({next(czech) for _ in range(20)}) == 20
