@@ -52,8 +52,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         code: int = options.run(options)
         return code
-    except (InvalidInput, NotFound, OSError) as error:
+    except (InvalidInput, NotFound) as error:
         return _fail(BAD_INPUT, error)
+    except OSError as error:
+        return _fail(BAD_INPUT, f"{error.filename}: {error.strerror}")
     except (NoCapacity, Unavailable, MeshError) as error:
         return _fail(UNAVAILABLE, error)
     except TalkingFaceError as error:
