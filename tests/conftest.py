@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -9,13 +10,20 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import grpc
 import numpy as np
 import pytest
+from google.protobuf.message import Message
 
+from talkingface.common.errors import ServiceError
 from talkingface.common.health import check as health
+from talkingface.common.rpc import CallStatus
+from talkingface.renderer import fetch_assets
 
 
 class ServiceProcess:
@@ -71,6 +79,13 @@ class ServiceProcess:
             time.sleep(0.05)
         pytest.fail(f"not serving after {seconds} s:\n{self.log}")
 
+    async def until_free(self) -> None:
+        """All slots must be free within a second."""
+        began = time.monotonic()
+        while self.slots_in_use():
+            assert time.monotonic() - began < 1, "a slot is still held"
+            await asyncio.sleep(0.02)
+
     def stop(self) -> int:
         """End it as a platform does; the exit code."""
         if self.process.poll() is None:
@@ -82,6 +97,50 @@ class ServiceProcess:
         if not found:
             pytest.fail(f"no {pattern!r} in the log:\n{self.log}")
         return found[-1]
+
+
+@dataclass
+class StreamClient:
+    """Calls of one bidirectional method, such as `stub.Extract`."""
+
+    method: Callable[[], Any]
+
+    async def exchange(self, requests: Iterable[Message]) -> list[Any]:
+        """Send everything, reading at the same time; the answers.
+
+        :raises ServiceError: what the server has told.
+        """
+        call = self.method()
+        status = CallStatus(call)
+
+        async def write() -> None:
+            try:
+                for request in requests:
+                    await call.write(request)
+                await call.done_writing()
+            except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                pass  # told by the read
+
+        writer = asyncio.create_task(write())
+        answers = []
+        try:
+            while (answer := await call.read()) is not grpc.aio.EOF:
+                answers.append(answer)
+        except grpc.aio.AioRpcError as error:
+            raise await status.error(error) from error
+        finally:
+            await writer
+        return answers
+
+    async def check_refusal(self, requests: list[Message], reason: str, path: str = "") -> None:
+        """The server must refuse within a second, with this reason and about this field."""
+        began = time.monotonic()
+        with pytest.raises(ServiceError) as refused:
+            await self.exchange(requests)
+        assert time.monotonic() - began < 1
+        assert refused.value.reason == reason
+        assert not refused.value.retryable
+        assert list(refused.value.field_violations) == ([path] if path else [])
 
 
 def _service(module: str, log: Path, **settings: str) -> Iterator[ServiceProcess]:
@@ -116,16 +175,51 @@ def motion_gen_service(service_logs: Path) -> Iterator[ServiceProcess]:
 
 
 @pytest.fixture(scope="session")
+def portrait_image(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """File of a portrait (NASA, public domain), PNG, 512x512."""
+    (path,) = fetch_assets.fetch("portrait", tmp_path_factory.mktemp("portrait"))
+    return path.read_bytes()
+
+
+@pytest.fixture(scope="session")
 def renderer_service(
     service_logs: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ServiceProcess]:
     """The renderer with its Triton and an empty store of portraits."""
+    fetch_assets.fetch("models", fetch_assets.MODEL_DIR)
     yield from _service(
         "talkingface.renderer.server",
         service_logs / "renderer.log",
         idle_timeout="10",
         portrait_store=str(tmp_path_factory.mktemp("portraits")),
     )
+
+
+@pytest.fixture(scope="session")
+def mesh(
+    service_logs: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    audio_features_service: ServiceProcess,
+    motion_gen_service: ServiceProcess,
+    renderer_service: ServiceProcess,
+) -> Iterator[ServiceProcess]:
+    """The orchestrator of a whole mesh."""
+    yield from _service(
+        "talkingface.orchestrator.server",
+        service_logs / "mesh.log",
+        idle_timeout="10",
+        audio_features_target=audio_features_service.address,
+        motion_gen_target=motion_gen_service.address,
+        renderer_target=renderer_service.address,
+        upload_store=str(tmp_path_factory.mktemp("uploads")),
+    )
+
+
+@pytest.fixture(scope="session")
+def portrait_file() -> Path:
+    """The NASA portrait, fetched once."""
+    (path,) = fetch_assets.fetch("portrait", Path(__file__).parents[1] / "build" / "demo")
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -6,15 +6,14 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
-from conftest import ServiceProcess
+from conftest import ServiceProcess, StreamClient
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
@@ -33,40 +32,6 @@ from talkingface.v1 import (
 from talkingface.v1.audio_features_pb2 import ExtractConfig, ExtractRequest
 from talkingface.v1.controls_pb2 import Controls, ControlUpdate, Gaze
 from talkingface.v1.motion_gen_pb2 import GenerateConfig, GenerateRequest
-
-
-@dataclass
-class StreamClient:
-    """Calls of one bidirectional method."""
-
-    method: Callable[[], Any]
-
-    async def exchange(self, requests: Iterable[Message]) -> list[Any]:
-        """Send everything, reading at the same time; the answers.
-
-        :raises ServiceError: what the server has told.
-        """
-        call = self.method()
-        status = CallStatus(call)
-
-        async def write() -> None:
-            try:
-                for request in requests:
-                    await call.write(request)
-                await call.done_writing()
-            except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                pass  # told by the read
-
-        writer = asyncio.create_task(write())
-        answers = []
-        try:
-            while (answer := await call.read()) is not grpc.aio.EOF:
-                answers.append(answer)
-        except grpc.aio.AioRpcError as error:
-            raise await status.error(error) from error
-        finally:
-            await writer
-        return answers
 
 
 @pytest.fixture
@@ -204,7 +169,7 @@ BAD_EXTRACTS = {
 async def test_bad_audio_is_refused(
     extract: StreamClient, audio_features_service: ServiceProcess, case: str
 ) -> None:
-    await check_refusal(extract, *BAD_EXTRACTS[case])
+    await extract.check_refusal(*BAD_EXTRACTS[case])
     assert audio_features_service.slots_in_use() == 0
 
 
@@ -252,21 +217,8 @@ BAD_GENERATES = {
 async def test_bad_motion_input_is_refused(
     generate: StreamClient, motion_gen_service: ServiceProcess, case: str
 ) -> None:
-    await check_refusal(generate, *BAD_GENERATES[case])
+    await generate.check_refusal(*BAD_GENERATES[case])
     assert motion_gen_service.slots_in_use() == 0
-
-
-async def check_refusal(
-    client: StreamClient, requests: list[Message], reason: str, path: str
-) -> None:
-    """The server must refuse within a second, with this reason and this field."""
-    began = time.monotonic()
-    with pytest.raises(ServiceError) as refused:
-        await client.exchange(requests)
-    assert time.monotonic() - began < 1
-    assert refused.value.reason == reason
-    assert not refused.value.retryable
-    assert list(refused.value.field_violations) == ([path] if path else [])
 
 
 # --- life of a stream
@@ -290,7 +242,7 @@ async def test_one_stream_too_many_is_refused_at_once(
     assert (await calls[0].read()).HasField("features")
     for call in calls:
         call.cancel()
-    await until_free(audio_features_service)
+    await audio_features_service.until_free()
 
 
 async def test_a_client_that_goes_away_frees_its_slot(
@@ -308,15 +260,7 @@ async def test_a_client_that_goes_away_frees_its_slot(
         await asyncio.sleep(0.3)
         assert service.slots_in_use() == 1
         task.cancel()
-        await until_free(service)
-
-
-async def until_free(service: ServiceProcess) -> None:
-    """All slots of a service must be free within a second."""
-    began = time.monotonic()
-    while service.slots_in_use():
-        assert time.monotonic() - began < 1
-        await asyncio.sleep(0.02)
+        await service.until_free()
 
 
 async def test_a_silent_client_is_let_go(extract: StreamClient) -> None:

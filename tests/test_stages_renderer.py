@@ -1,0 +1,353 @@
+"""The renderer over gRPC with its real Triton: portraits, pictures, refusals."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import av
+import cv2
+import grpc
+import numpy as np
+import pytest
+from conftest import ServiceProcess, StreamClient
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import Message
+from PIL import Image
+
+from talkingface.common.errors import ServiceError
+from talkingface.common.messages import motion_message
+from talkingface.common.motion import ARKIT_INDEX, MOTION_DIM, YAW, neutral
+from talkingface.common.server import CLIENT_OPTIONS
+from talkingface.renderer import geometry
+from talkingface.renderer.encoder import H264Encoder, make_encoder
+from talkingface.renderer.preparation import PortraitPreparation
+from talkingface.renderer.session import RenderSession
+from talkingface.renderer.store import PortraitStore, handle_of, pack, unpack
+from talkingface.v1 import renderer_pb2_grpc
+from talkingface.v1.media_pb2 import VideoCodec
+from talkingface.v1.renderer_pb2 import (
+    Portrait,
+    PreparePortraitRequest,
+    RenderConfig,
+    RenderRequest,
+)
+
+H264, JPEG, PNG = (
+    VideoCodec.VIDEO_CODEC_H264,
+    VideoCodec.VIDEO_CODEC_JPEG,
+    VideoCodec.VIDEO_CODEC_PNG,
+)
+END = RenderRequest(end=Empty())
+
+
+@pytest.fixture
+async def stub(
+    renderer_service: ServiceProcess,
+) -> AsyncIterator[renderer_pb2_grpc.RendererServiceStub]:
+    """Client of the renderer."""
+    async with grpc.aio.insecure_channel(renderer_service.address, CLIENT_OPTIONS) as channel:
+        yield renderer_pb2_grpc.RendererServiceStub(channel)
+
+
+async def prepare(
+    stub: renderer_pb2_grpc.RendererServiceStub, content: bytes, chunk: int = 1 << 20
+) -> Portrait:
+    """Prepare a portrait sent in pieces."""
+    pieces = [content[i : i + chunk] for i in range(0, len(content), chunk)]
+    call = stub.PreparePortrait(PreparePortraitRequest(data=piece) for piece in pieces)
+    try:
+        return (await call).portrait
+    except grpc.aio.AioRpcError as error:
+        raise ServiceError.from_rpc(error) from error
+
+
+@pytest.fixture
+async def handle(stub: renderer_pb2_grpc.RendererServiceStub, portrait_image: bytes) -> str:
+    """Handle of the prepared portrait."""
+    return (await prepare(stub, portrait_image)).handle
+
+
+def config(handle: str, codec: VideoCodec.ValueType = H264, **fields: int) -> RenderRequest:
+    """First message of a stream."""
+    return RenderRequest(
+        config=RenderConfig(session_id="test-1", portrait_handle=handle, codec=codec, **fields)
+    )
+
+
+def speaking(frames: int) -> np.ndarray:
+    """Motion (frames, 58): jaw and head move, the eyes shut at frame 4."""
+    motion = neutral(frames)
+    beat = np.arange(frames)
+    motion[:, ARKIT_INDEX["jawOpen"]] = 0.4 * np.abs(np.sin(beat))
+    motion[:, YAW] = 8 * np.sin(beat / 5)
+    for side in ("Left", "Right"):
+        motion[4:5, ARKIT_INDEX[f"eyeBlink{side}"]] = 1
+    return motion
+
+
+def messages(motion: np.ndarray, chunk: int = 2) -> list[RenderRequest]:
+    """Messages of motion in chunks."""
+    return [
+        RenderRequest(motion=motion_message(i, motion[i : i + chunk]))
+        for i in range(0, len(motion), chunk)
+    ]
+
+
+async def pictures(
+    stub: renderer_pb2_grpc.RendererServiceStub, first: RenderRequest, motion: np.ndarray
+) -> list[bytes]:
+    """The packets of a whole stream, their order checked."""
+    answers = await StreamClient(stub.Render).exchange([first, *messages(motion), END])
+    assert answers[0].started.stage == "renderer"
+    assert answers[0].started.model.startswith("frame_synthesis@")
+    frames = [answer.frame for answer in answers[1:]]
+    assert [frame.index for frame in frames] == list(range(len(motion)))
+    return [frame.data for frame in frames]
+
+
+# --- portraits
+
+
+async def test_a_portrait_is_described(
+    stub: renderer_pb2_grpc.RendererServiceStub, portrait_image: bytes
+) -> None:
+    portrait = await prepare(stub, portrait_image, 10_000)
+    assert portrait.handle == handle_of(portrait_image)
+    assert (portrait.width, portrait.height) == (512, 512)
+    face = portrait.face
+    # Where a person sees the face in the photo.
+    assert 150 < face.left < face.left + face.width < 300
+    assert 40 < face.top < face.top + face.height < 200
+    assert abs(portrait.yaw) < 15
+    began = time.monotonic()
+    assert await prepare(stub, portrait_image) == portrait
+    assert time.monotonic() - began < 0.2
+
+
+def encoded(image: np.ndarray, form: str = "PNG") -> bytes:
+    """A picture's file."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, form)
+    return file.getvalue()
+
+
+BAD_IMAGES = {
+    "nothing": (b"", "IMAGE_BROKEN"),
+    "no image": (b"hello, world" * 100, "IMAGE_BROKEN"),
+    "a GIF": (encoded(np.zeros((100, 100), np.uint8), "GIF"), "IMAGE_FORMAT"),
+    "nobody": (encoded(np.full((400, 400, 3), 128, np.uint8)), "NO_FACE"),
+    "too many bytes": (bytes((20 << 20) + 1), "IMAGE_TOO_LARGE"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_IMAGES)
+async def test_a_bad_image_is_refused(
+    stub: renderer_pb2_grpc.RendererServiceStub, case: str
+) -> None:
+    content, reason = BAD_IMAGES[case]
+    with pytest.raises(ServiceError) as refused:
+        await prepare(stub, content)
+    assert refused.value.reason == reason
+    assert not refused.value.retryable
+
+
+async def test_a_cut_off_file_and_two_faces_are_refused(
+    stub: renderer_pb2_grpc.RendererServiceStub, portrait_image: bytes
+) -> None:
+    with pytest.raises(ServiceError, match="IMAGE_BROKEN"):
+        await prepare(stub, portrait_image[: len(portrait_image) // 2])
+    face = np.asarray(Image.open(io.BytesIO(portrait_image)).convert("RGB"))[:250, 100:350]
+    with pytest.raises(ServiceError, match="SEVERAL_FACES"):
+        await prepare(stub, encoded(np.hstack([face, face[:, ::-1]])))
+
+
+async def test_a_message_too_large_is_refused(
+    stub: renderer_pb2_grpc.RendererServiceStub,
+) -> None:
+    with pytest.raises(ServiceError, match="MESSAGE_TOO_LARGE"):
+        await prepare(stub, bytes(2 << 20), chunk=2 << 20)
+
+
+# --- pictures
+
+
+def decode_h264(packets: list[bytes]) -> list[np.ndarray]:
+    """All pictures (512, 512, 3) RGB."""
+    codec = av.CodecContext.create("h264", "r")
+    frames = [frame for packet in packets for frame in codec.decode(av.Packet(packet))]
+    frames += codec.decode(None)
+    return [frame.to_ndarray(format="rgb24") for frame in frames]
+
+
+async def test_every_frame_comes_and_decodes(
+    stub: renderer_pb2_grpc.RendererServiceStub, handle: str
+) -> None:
+    motion = speaking(7)
+    answers = await StreamClient(stub.Render).exchange(
+        [config(handle, keyframe_interval=3), *messages(motion), END]
+    )
+    assert [a.frame.keyframe for a in answers[1:]] == [i % 3 == 0 for i in range(7)]
+    packets = [a.frame.data for a in answers[1:]]
+    lossless = await pictures(stub, config(handle, PNG), motion)
+    jpegs = await pictures(stub, config(handle, JPEG), motion)
+    truth = [cv2.imdecode(np.frombuffer(p, np.uint8), 1)[..., ::-1] for p in lossless]
+    coded = [cv2.imdecode(np.frombuffer(p, np.uint8), 1)[..., ::-1] for p in jpegs]
+    decoded = decode_h264(packets)
+    assert len(decoded) == 7
+    for a, b, c in zip(truth, decoded, coded, strict=True):
+        assert np.abs(a.astype(int) - b).mean() < 4
+        assert np.abs(a.astype(int) - c).mean() < 3
+    # Decoding can begin at any keyframe.
+    assert len(decode_h264(packets[3:])) == 4
+    # The face moves, the corner of the picture does not.
+    change = np.abs(truth[4].astype(int) - truth[0]).mean(axis=2)
+    assert change[150:350, 150:350].mean() > 2
+    assert change[:20, :20].max() < 3
+
+
+async def test_pictures_do_not_depend_on_neighbours(
+    stub: renderer_pb2_grpc.RendererServiceStub, handle: str
+) -> None:
+    motion = speaking(6)
+    alone = await pictures(stub, config(handle), motion)
+    together = await asyncio.gather(
+        pictures(stub, config(handle), motion), pictures(stub, config(handle), motion)
+    )
+    assert alone == together[0] == together[1]
+
+
+async def test_pictures_flow_before_the_motion_ends(
+    stub: renderer_pb2_grpc.RendererServiceStub, renderer_service: ServiceProcess, handle: str
+) -> None:
+    call = stub.Render()
+    await call.write(config(handle))
+    assert (await call.read()).HasField("started")
+    await call.write(messages(speaking(2))[0])
+    async with asyncio.timeout(3):
+        assert (await call.read()).frame.index == 0
+        assert (await call.read()).frame.index == 1
+    assert renderer_service.slots_in_use() == 1
+    call.cancel()
+    await renderer_service.until_free()
+
+
+# --- refusals
+
+
+def off_range() -> np.ndarray:
+    """Motion with a jaw beyond open."""
+    motion = neutral(2)
+    motion[1, ARKIT_INDEX["jawOpen"]] = 1.5
+    return motion
+
+
+@pytest.mark.parametrize(
+    ("fields", "motion", "reason", "path"),
+    [
+        ({"codec": VideoCodec.VIDEO_CODEC_UNSPECIFIED}, None, "FIELD_INVALID", "config.codec"),
+        ({"quality": 9}, None, "FIELD_INVALID", "config.quality"),
+        ({"codec": JPEG, "quality": 101}, None, "FIELD_INVALID", "config.quality"),
+        ({"keyframe_interval": 0}, None, "FIELD_INVALID", "config.keyframe_interval"),
+        ({"handle": ""}, None, "FIELD_INVALID", "config.portrait_handle"),
+        ({"handle": "../../etc/passwd"}, None, "PORTRAIT_NOT_FOUND", ""),
+        ({"handle": handle_of(b"never seen")}, None, "PORTRAIT_NOT_FOUND", ""),
+        ({}, off_range(), "FIELD_INVALID", "motion.frames[1].coefficients[17]"),
+    ],
+)
+async def test_bad_render_input_is_refused(
+    stub: renderer_pb2_grpc.RendererServiceStub,
+    renderer_service: ServiceProcess,
+    handle: str,
+    fields: dict[str, int],
+    motion: np.ndarray | None,
+    reason: str,
+    path: str,
+) -> None:
+    requests: list[Message] = [config(**{"handle": handle, **fields})]
+    requests += messages(motion) if motion is not None else []
+    await StreamClient(stub.Render).check_refusal(requests, reason, path)
+    assert renderer_service.slots_in_use() == 0
+
+
+async def test_a_gap_in_the_motion_is_refused(
+    stub: renderer_pb2_grpc.RendererServiceStub, handle: str
+) -> None:
+    requests = [config(handle), RenderRequest(motion=motion_message(3, neutral(1)))]
+    await StreamClient(stub.Render).check_refusal(requests, "MESSAGE_ORDER")
+
+
+# --- parts without network
+
+
+def test_a_session_gives_frames_in_order() -> None:
+    session = RenderSession(handle_of(b"photo"))
+    motion = speaking(5)
+    session.push(motion[:2])
+    session.push(motion[2:])
+    requests = []
+    while (request := session.next_request()) is not None:
+        requests.append(request)
+    assert np.array_equal([r["motion"] for r in requests], motion)
+    assert all(r["portrait"].tobytes().hex() in handle_of(b"photo") for r in requests)
+    image = np.zeros((512, 512, 3), np.uint8)
+    assert [session.accept({"image": image}).index for _ in requests] == list(range(5))
+    with pytest.raises(RuntimeError):
+        session.accept({"image": image})
+    with pytest.raises(ValueError, match=str(MOTION_DIM)):
+        session.push(motion[:, :57])
+
+
+def test_the_same_frames_give_the_same_bytes() -> None:
+    images = np.random.default_rng(0).integers(0, 255, (4, 64, 64, 3), np.uint8)
+    streams = [[encoder.encode(image) for image in images] for encoder in h264_pair()]
+    assert streams[0] == streams[1]
+    assert [keyframe for _, keyframe in streams[0]] == [True, False, True, False]
+
+
+def h264_pair() -> tuple[H264Encoder, H264Encoder]:
+    """Two fresh encoders with an IDR every other frame."""
+    return H264Encoder(64, 64, 20, 2), H264Encoder(64, 64, 20, 2)
+
+
+def test_quality_is_obeyed() -> None:
+    image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    for codec, rough, fine in ((H264, 40, 10), (JPEG, 50, 100)):
+        sizes = [
+            len(make_encoder(RenderConfig(codec=codec, quality=q), 64, 64).encode(image)[0])
+            for q in (rough, fine)
+        ]
+        assert sizes[0] < sizes[1] / 2
+
+
+def test_a_store_keeps_finds_and_evicts(tmp_path: Path) -> None:
+    store = PortraitStore(tmp_path, max_bytes=2_500_000)
+    handles = [handle_of(bytes([i])) for i in range(4)]
+    arrays = {"frame": np.arange(1_000_000, dtype=np.uint8)}
+    for age, handle in enumerate(handles):
+        store.save(Portrait(handle=handle, width=age), arrays)
+        time.sleep(0.02)
+    assert np.array_equal(store.load(handles[1])["frame"], arrays["frame"])
+    assert store.portrait(handles[3]).width == 3
+    assert store.has(handles[0])  # used again: now the youngest
+    deleted = store.evict(in_use=[handles[1]])
+    assert len(deleted) == 2
+    assert [store.has(handle) for handle in handles] == [True, True, False, False]
+    with pytest.raises(ServiceError, match="PORTRAIT_NOT_FOUND"):
+        store.load(handles[2])
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_packed_portrait_comes_back(portrait_image: bytes) -> None:
+    _, arrays = PortraitPreparation().prepare(portrait_image)
+    assert all(array.dtype != object for array in arrays.values())
+    portrait = unpack(geometry.Portrait, arrays)
+    again = pack(portrait)
+    assert again.keys() == arrays.keys()
+    assert all(np.array_equal(again[name], arrays[name]) for name in arrays)
+    motion = speaking(5)[4]
+    frame = geometry.render(portrait, motion)
+    assert frame.image.shape == (512, 512, 3)
