@@ -56,19 +56,20 @@ DROPOUT = 0.1
 PIECE_BLOCKS = 100
 
 
-def mel_matrix(warp: float = 1.0) -> Tensor:
+def mel_matrix(warp: Tensor | None = None) -> Tensor:
     """Triangular mel filters of unit peak over DFT power bins: (MEL_BANDS, FFT_SIZE / 2 + 1).
 
-    :param warp: factor on every filter's frequency, as another length of the vocal tract has
-        (training augmentation; filters stay below the Nyquist frequency).
+    :param warp: (MEL_BANDS + 2,) factors on the filters' corner frequencies, as another vocal
+        tract has them (training augmentation; filters stay below the Nyquist frequency).
     """
 
     def to_mel(hz: float) -> float:
         return 2595.0 * math.log10(1.0 + hz / 700.0)
 
     mels = torch.linspace(to_mel(MEL_LOW), to_mel(MEL_HIGH), MEL_BANDS + 2, dtype=torch.float64)
-    edges = 700.0 * (10.0 ** (mels / 2595.0) - 1.0) * warp
-    edges = edges.clamp(max=SAMPLE_RATE / 2)
+    edges = 700.0 * (10.0 ** (mels / 2595.0) - 1.0)
+    if warp is not None:
+        edges = (edges * warp).clamp(max=SAMPLE_RATE / 2)
     bins = torch.arange(FFT_SIZE // 2 + 1, dtype=torch.float64) * (SAMPLE_RATE / FFT_SIZE)
     low, centre, high = edges[:-2], edges[1:-1], edges[2:]
     rise = (bins[:, None] - low) / (centre - low).clamp(min=1.0)

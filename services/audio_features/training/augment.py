@@ -5,14 +5,26 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from talkingface.audio_features.contract import SAMPLE_RATE
-from talkingface.audio_features.encoder import mel_matrix
+from talkingface.audio_features.encoder import MEL_BANDS, mel_matrix
 
 _TAIL = 12_800
 _KNOTS = 9
-WARPS = torch.linspace(0.88, 1.12, 25)
+_THROATS = 96
+_BEND_KNOTS = 5
+
+
+def throats(seed: int) -> Tensor:
+    """Frequency factors of other vocal tracts: longer or shorter as a whole by up to 12 %, and bent
+    by a few percent from formant to formant: (_THROATS, MEL_BANDS + 2)."""
+    draw = torch.Generator().manual_seed(seed)
+    length = 0.88 + 0.24 * torch.rand(_THROATS, 1, generator=draw)
+    bend = 0.03 * torch.randn(_THROATS, 1, _BEND_KNOTS, generator=draw)
+    curve = F.interpolate(bend, MEL_BANDS + 2, mode="linear", align_corners=True)[:, 0]
+    return (length * (1.0 + curve.clamp(-0.06, 0.06))).double()
 
 
 class Augmenter:
@@ -21,7 +33,7 @@ class Augmenter:
     def __init__(self, device: torch.device, seed: int) -> None:
         self.device = device
         self._random = torch.Generator(device).manual_seed(seed)
-        self._mels = torch.stack([mel_matrix(float(warp)) for warp in WARPS]).to(device)
+        self._mels = torch.stack([mel_matrix(warp) for warp in throats(seed)]).to(device)
 
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         draw = torch.rand(*shape, generator=self._random, device=self.device)
