@@ -36,6 +36,7 @@ class ServiceProcess:
         environ = {k: v for k, v in os.environ.items() if not k.startswith("TALKINGFACE_")}
         environ |= {"TALKINGFACE_PORT": "0", "TALKINGFACE_METRICS_PORT": "0"}
         environ |= {f"TALKINGFACE_{name.upper()}": value for name, value in settings.items()}
+        self.settings = settings
         self._log = log
         with log.open("w") as file:
             self.process = subprocess.Popen(

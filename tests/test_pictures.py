@@ -1,0 +1,296 @@
+"""Sessions with pictures, through the whole mesh."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import time
+import zlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import av
+import grpc
+import numpy as np
+import pytest
+from conftest import ServiceProcess
+from PIL import Image
+
+from talkingface.client import (
+    OUTPUT_KIND_FMP4,
+    OUTPUT_KIND_H264,
+    OUTPUT_KIND_JPEG,
+    OUTPUT_KIND_PNG,
+    Media,
+    Started,
+    Summary,
+    TalkingFace,
+    TalkingFaceError,
+    pcm,
+)
+from talkingface.orchestrator.portraits import handle_of
+from talkingface.v1 import talking_face_pb2 as talking_face
+from talkingface.v1.talking_face_pb2_grpc import TalkingFaceServiceStub
+
+RATE = 16000
+
+
+@pytest.fixture(scope="session")
+def image(portrait_file: Path) -> bytes:
+    return portrait_file.read_bytes()
+
+
+@pytest.fixture(scope="session")
+def speech(voice: np.ndarray) -> bytes:
+    """0.81 s of voice: 21 frames, the last one in part."""
+    return np.rint(voice[:12960] * 32767).astype("<i2").tobytes()
+
+
+@pytest.fixture
+async def face(mesh: ServiceProcess) -> AsyncIterator[TalkingFace]:
+    async with TalkingFace(mesh.address) as client:
+        yield client
+
+
+async def media_of(face: TalkingFace, portrait: Any, audio: Any, **options: Any) -> list[Media]:
+    options = {"audio_format": pcm(RATE), "seed": 3, **options}
+    messages = face.animate(portrait=portrait, audio=audio, **options)
+    return [message async for message in messages if isinstance(message, Media)]
+
+
+async def test_a_portrait_speaks(face: TalkingFace, image: bytes, speech: bytes) -> None:
+    messages = [
+        message
+        async for message in face.animate(
+            portrait=image, audio=speech, audio_format=pcm(RATE), seed=3
+        )
+    ]
+    started, summary = messages[0], messages[-1]
+    assert isinstance(started, Started)
+    assert isinstance(summary, Summary)
+    assert [stage.stage for stage in started.stages] == ["audio_features", "motion_gen", "renderer"]
+    assert started.portrait.handle == started.config.portrait_handle == handle_of(image)
+    assert (started.portrait.width, started.portrait.height) == (512, 512)
+    assert not started.config.portrait_image
+    assert summary.frames == 21
+    pieces = [message for message in messages if isinstance(message, Media)]
+    file = io.BytesIO(b"".join(piece.data for piece in pieces))
+    with av.open(file) as container:
+        video = container.streams.video[0]
+        assert (video.width, video.height, video.codec_context.name) == (512, 512, "h264")
+        pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video)]
+    assert len(pictures) == 21
+    original = np.asarray(Image.open(io.BytesIO(image)).convert("RGB"))
+    assert np.abs(pictures[0].astype(int).mean() - original.mean()) < 40, "it is a picture"
+    file.seek(0)
+    with av.open(file) as container:
+        packets = [p for p in container.demux(container.streams.audio[0]) if p.size]
+        seconds = (packets[-1].pts + packets[-1].duration) * packets[-1].time_base
+    assert abs(float(seconds) - 0.81) < 0.001
+
+
+@pytest.mark.parametrize(("output", "form"), [(OUTPUT_KIND_JPEG, "JPEG"), (OUTPUT_KIND_PNG, "PNG")])
+async def test_single_pictures(
+    face: TalkingFace, image: bytes, speech: bytes, output: Any, form: str
+) -> None:
+    pieces = await media_of(face, image, speech, output=output)
+    assert [piece.first_frame for piece in pieces] == list(range(21))
+    assert [piece.presentation_time.ToMilliseconds() for piece in pieces[:3]] == [0, 40, 80]
+    assert b"".join(piece.audio for piece in pieces) == pytest.approx(speech)
+    for piece in pieces:
+        picture = Image.open(io.BytesIO(piece.data))
+        assert (picture.format, picture.size) == (form, (512, 512))
+        assert piece.keyframe
+
+
+async def test_access_units(face: TalkingFace, image: bytes, speech: bytes) -> None:
+    pieces = await media_of(face, image, speech, output=OUTPUT_KIND_H264, quality=30)
+    assert len(pieces) == 21
+    assert pieces[0].keyframe
+    decoder = av.CodecContext.create("h264", "r")
+    frames = [f for piece in pieces for f in decoder.decode(av.Packet(piece.data))]
+    frames += decoder.decode(None)
+    assert len(frames) == 21
+
+
+async def test_an_uploaded_portrait_gives_the_same_pictures(
+    face: TalkingFace, image: bytes, speech: bytes
+) -> None:
+    portrait = await face.upload_portrait(image)
+    assert portrait.handle == handle_of(image)
+    assert portrait.face.width > 50
+    one = await media_of(face, portrait.handle, speech, output=OUTPUT_KIND_PNG)
+    other = await media_of(face, image, speech, output=OUTPUT_KIND_PNG)
+    assert [piece.data for piece in one] == [piece.data for piece in other]
+
+
+def prepared(renderer_service: ServiceProcess) -> list[Path]:
+    """The portraits that the renderer keeps."""
+    return list(Path(renderer_service.settings["portrait_store"]).glob("*.npz"))
+
+
+async def test_a_renderer_that_lost_a_portrait_is_given_it_again(
+    mesh: ServiceProcess,
+    renderer_service: ServiceProcess,
+    face: TalkingFace,
+    image: bytes,
+    speech: bytes,
+) -> None:
+    handle = (await face.upload_portrait(image)).handle
+    assert prepared(renderer_service)
+    for path in prepared(renderer_service):
+        path.unlink()
+    assert len(await media_of(face, handle, speech, output=OUTPUT_KIND_JPEG)) == 21
+    assert prepared(renderer_service)
+
+
+def picture(form: str = "PNG", size: tuple[int, int] = (256, 256), value: int = 128) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", size, (value, value, value)).save(file, form)
+    return file.getvalue()
+
+
+def bomb() -> bytes:
+    """A PNG of 100 kB that says it has 10^10 pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        body = kind + data
+        return len(data).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
+
+    size = (100_000).to_bytes(4, "big")
+    header = chunk(b"IHDR", size + size + bytes([8, 2, 0, 0, 0]))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(10**6)))
+
+
+def portraits(image: bytes) -> dict[str, tuple[bytes, str]]:
+    """Portraits that cannot be animated, and why."""
+    original = Image.open(io.BytesIO(image)).convert("RGB")
+
+    def encoded(picture: Image.Image, form: str = "PNG") -> bytes:
+        file = io.BytesIO()
+        picture.save(file, form)
+        return file.getvalue()
+
+    two = Image.new("RGB", (1024, 512))
+    two.paste(original, (0, 0))
+    two.paste(original, (512, 0))
+    tiny = Image.new("RGB", (1024, 1024), (90, 90, 90))
+    tiny.paste(original.resize((160, 160)), (400, 400))
+    return {
+        "empty": (b"", "IMAGE_BROKEN"),
+        "text": (b"this is no picture at all", "IMAGE_BROKEN"),
+        "GIF": (encoded(original, "GIF"), "IMAGE_FORMAT"),
+        "cut off": (image[: len(image) // 2], "IMAGE_BROKEN"),
+        "bomb": (bomb(), "IMAGE_TOO_LARGE"),
+        "nobody": (picture(), "NO_FACE"),
+        "two faces": (encoded(two), "SEVERAL_FACES"),
+        "a tiny face": (encoded(tiny), "FACE_TOO_SMALL"),
+        "too dark": (encoded(original.point(lambda value: value // 12)), "TOO_DARK"),
+    }
+
+
+@pytest.mark.parametrize(
+    "what",
+    ["empty", "text", "GIF", "cut off", "bomb", "nobody", "two faces", "a tiny face", "too dark"],
+)
+async def test_a_portrait_that_cannot_be_animated(
+    face: TalkingFace, image: bytes, speech: bytes, what: str
+) -> None:
+    content, reason = portraits(image)[what]
+    begin = time.perf_counter()
+    with pytest.raises(TalkingFaceError) as caught:
+        await face.upload_portrait(content)
+    assert caught.value.reason == reason
+    with pytest.raises(TalkingFaceError) as caught:
+        await media_of(face, content, speech)
+    assert caught.value.reason == reason
+    assert caught.value.code == grpc.StatusCode.INVALID_ARGUMENT
+    assert time.perf_counter() - begin < 3, "two calls"
+
+
+async def test_after_bad_portraits_good_ones_are_served(
+    face: TalkingFace, image: bytes, speech: bytes
+) -> None:
+    with pytest.raises(TalkingFaceError):
+        await face.upload_portrait(picture())
+    assert len(await media_of(face, image, speech, output=OUTPUT_KIND_H264)) == 21
+
+
+async def test_an_upload_has_its_limits(mesh: ServiceProcess, face: TalkingFace) -> None:
+    with pytest.raises(TalkingFaceError) as caught:
+        await face.upload_portrait(bytes((20 << 20) + 1))
+    assert caught.value.reason == "IMAGE_TOO_LARGE"
+    async with grpc.aio.insecure_channel(mesh.address) as channel:
+        piece = talking_face.UploadPortraitRequest(data=bytes((1 << 20) + 1))
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await TalkingFaceServiceStub(channel).UploadPortrait(iter([piece]))
+    assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_a_client_that_goes_away_frees_the_renderer_too(
+    mesh: ServiceProcess,
+    audio_features_service: ServiceProcess,
+    motion_gen_service: ServiceProcess,
+    renderer_service: ServiceProcess,
+    image: bytes,
+    speech: bytes,
+) -> None:
+    services = mesh, audio_features_service, motion_gen_service, renderer_service
+    async with TalkingFace(mesh.address) as face:
+        messages = face.animate(portrait=image, audio=speech * 10, audio_format=pcm(RATE))
+        async for message in messages:
+            if isinstance(message, Media):
+                break
+        assert [service.slots_in_use() for service in services] == [1, 1, 1, 1]
+    deadline = time.perf_counter() + 1
+    while any(service.slots_in_use() for service in services):
+        assert time.perf_counter() < deadline
+        await asyncio.sleep(0.02)
+
+
+async def test_a_reader_that_stops_holds_up_only_itself(
+    mesh: ServiceProcess,
+    renderer_service: ServiceProcess,
+    face: TalkingFace,
+    image: bytes,
+    speech: bytes,
+) -> None:
+    handle = (await face.upload_portrait(image)).handle
+    options = [("grpc.http2.bdp_probe", 0)]
+    async with grpc.aio.insecure_channel(mesh.address, options) as channel:
+        slow = TalkingFaceServiceStub(channel).Animate()
+        config = talking_face.AnimateConfig(
+            portrait_handle=handle, audio=pcm(RATE), output=OUTPUT_KIND_PNG
+        )
+        await slow.write(talking_face.AnimateRequest(config=config))
+        await slow.read()
+        frames = 'talkingface_items_total{kind="frames"'
+        before = renderer_service.metric(frames)
+
+        async def flood() -> None:
+            while True:
+                await slow.write(talking_face.AnimateRequest(audio=speech))
+
+        flooding = asyncio.create_task(flood())
+        for _ in range(2):
+            assert len(await media_of(face, handle, speech, output=OUTPUT_KIND_H264)) == 21
+        # 4 s ahead of what came out of the renderer, and that waits in a bounded queue.
+        assert renderer_service.metric(frames) - before < 2 * 21 + 150
+        flooding.cancel()
+        slow.cancel()
+
+
+async def test_a_dry_run_renders(face: TalkingFace, image: bytes) -> None:
+    handle = (await face.upload_portrait(image)).handle
+    report = await face.dry_run(handle)
+    assert [(t.stage.stage, t.results) for t in report.timings][2] == ("renderer", 25)
+    can = await face.capabilities()
+    assert [stage.stage for stage in can.stages] == ["audio_features", "motion_gen", "renderer"]
+    assert list(can.outputs) == [
+        OUTPUT_KIND_FMP4,
+        OUTPUT_KIND_H264,
+        OUTPUT_KIND_JPEG,
+        OUTPUT_KIND_PNG,
+        5,
+    ]
