@@ -52,7 +52,13 @@ from talkingface.renderer.geometry_mouth import (
     tooth_coordinates,
 )
 from talkingface.renderer.geometry_plates import fill_outside, rear_plate
-from talkingface.renderer.geometry_surface import anatomy, extend, mean_landmarks, smoothstep
+from talkingface.renderer.geometry_surface import (
+    anatomy,
+    extend,
+    mean_landmarks,
+    smooth,
+    smoothstep,
+)
 from talkingface.renderer.rasterizer import interpolate, rasterize
 
 Array = NDArray[np.float32]
@@ -65,8 +71,13 @@ MOUTH_CROP, EYE_CROP = 128, 64  # pixels
 MOUTH_SHARE, EYE_SHARE = 1.0, 0.45  # face widths a crop spans
 KEPT_UPPER = 0.6
 KEPT_MOUTH = 0.15
+TEETH_SHOW = 0.032  # face widths
 TORSO_SHARE = 0.35  # of the head's translation that the shoulders follow
 TORSO_ROLL = 0.12
+SIDE_ANGLE = 58.0  # degrees from the camera's direction beyond which the photo shows no good skin
+SIDE_TURN = (1.0, 9.0)  # degrees of yaw over which the sides change to mirrored skin
+AXIS_DEPTH = 0.2  # face widths: the head's upright axis before the turning point
+LASH_BAND = 0.022  # face widths of an upper lid's rim that lashes darken
 HAIR_DEPTH = 0.1  # face widths in front of the turning point where hair and ears lie on average
 FLIP = np.array([1, -1], np.float32)
 
@@ -128,6 +139,11 @@ class Portrait:
     lips_shut: Array  # (V, 3) what the neutral lips lack to touch
     source: Array  # (V, 2) where in the frame each vertex is
     lip_shift: Array  # (V, 2) change of `source` that keeps a parting lip's edge clean
+    lid_shift: Array  # (2, V, 2) the same that keeps lashes off a closing lid
+    lash: Array  # (3,) RGB of the lash line
+    inward: Array  # (V, 2) change of `source` that keeps the face's edge clear of the background
+    mirrored: Array  # (2, V, 2) change of `source` on the sides: viewer's left, right
+    shade: Array  # (V,) how much darker the lips' inner sides are when they turn out
     area: Array  # (T,) signed area of the triangles in the frame
     eyes: tuple[EyeTexture, EyeTexture]
     eye_depth: Array  # (2,) camera depth of the eyes in face widths
@@ -166,12 +182,20 @@ def prepare(frame: Image, landmarks: Array, matte: Array, background: Image) -> 
     gap = (landmarks[:SKIN_LANDMARKS, :2] - seen) / camera.scale[0] * FLIP
     flat = np.concatenate([gap, np.zeros((len(gap), 1), np.float32)], 1)
     offsets = extend((flat @ camera.rotation[0]).astype(np.float32))
+    outside = smooth(_outside_person(camera.project((person + offsets)[None])[0], matte, 3), 3)
+    flat = np.concatenate([outside * FLIP / camera.scale[0], np.zeros((len(person), 1))], 1)
+    offsets += (flat @ camera.rotation[0]).astype(np.float32)
+    upper_teeth = model.part_vertices("teeth_upper")
+    edge = float((person + offsets)[upper_teeth, 1].min())
+    offsets[upper_teeth, 1] += _teeth_edge(frame, landmarks, camera, person + offsets) - edge
     base = person + offsets - _expression(_without_blinks(rest))
     source = camera.project((person + offsets)[None])[0]
     ids, weights = _raster(source, model.triangles, FRAME, FRAME)
     part = np.where(ids >= 0, shape.triangle_part[ids], SKIN)
     hidden = _carry(shape.front * shape.hard, model.triangles, ids, weights)
-    photographed, cleared = rear_plate(frame, matte, background, hidden)
+    solid, _ = _raster(source, shape.behind, FRAME, FRAME)
+    behind = cv2.GaussianBlur((solid >= 0).astype(np.float32), (0, 0), 1.5)
+    photographed, cleared = rear_plate(frame, matte, background, hidden, behind)
     inside = _inside_mouth(source, part)
     eyes = (eye_texture(frame, landmarks, 0), eye_texture(frame, landmarks, 1))
     depth = [
@@ -187,7 +211,12 @@ def prepare(frame: Image, landmarks: Array, matte: Array, background: Image) -> 
         shut=_shut_lids(person + offsets),
         lips_shut=_shut_lips(base),
         source=np.ascontiguousarray(source[:, :2]),
-        lip_shift=_lip_shift(source[:, :2], landmarks, camera),
+        lip_shift=_lip_shift(source, landmarks, camera),
+        lid_shift=_lid_shift(source[:, :2], landmarks, camera),
+        lash=_lash_colour(frame, landmarks),
+        inward=_outside_person(source, matte, 7),
+        mirrored=_mirrored_sides(person + offsets, source, camera),
+        shade=(_hidden(source) * (shape.lip > 0.25) * (model.part == SKIN)).astype(np.float32),
         area=_areas(source),
         eyes=eyes,
         eye_depth=np.array(depth, np.float32),
@@ -254,16 +283,25 @@ def render_pose(
     shape = anatomy()
     start = portrait.fit.camera
     vertices, opened, lip_change = _posed_vertices(portrait, coefficients)
+    closing = _closing(portrait, coefficients)
     points = camera.project(vertices[None])[0]
     torso = _torso_map(start, camera)
     follow = FaceModel.load().head_weight[:, None]
     points[:, :2] = follow * points[:, :2] + (1 - follow) * _affine(torso, portrait.source)
     source = portrait.source + lip_change * portrait.lip_shift
+    source += np.tensordot(closing, portrait.lid_shift, 1)
     travel = float(np.abs(points[:, :2] - portrait.source)[shape.front > 0.5].max())
-    image, mask = _compose(portrait, points, source, camera, torso, min(travel / 2.0, 1.0))
+    yaw = float(camera.angles[0, 1] - start.angles[0, 1])
+    turned = np.array([_step(SIDE_TURN, yaw), _step(SIDE_TURN, -yaw)], np.float32)
+    moved = min(travel / 2.0, 1.0)
+    worn_source = source + np.tensordot(turned, portrait.mirrored, 1) + moved * portrait.inward
+    field = _rear_field(portrait, points, source, camera, torso)
+    image, mask = _compose(portrait, points, worn_source, field, moved)
     for eye in range(2):
-        _draw_eye(portrait, image, mask, points, source, coefficients, camera, eye, draw_always)
-    _draw_mouth(portrait, image, mask, points, source, vertices, draw_always)
+        _draw_eye(
+            portrait, image, mask, points, source, coefficients, camera, eye, closing[eye], draw_always
+        )
+    _draw_mouth(portrait, image, mask, points, source, vertices, lip_change, draw_always)
     if travel < 0.02 and _gaze_shift(portrait, coefficients, 0)[1] == 0 and not draw_always:
         image = portrait.frame.copy()
     controls = _controls(coefficients, opened, camera)
@@ -329,7 +367,7 @@ def _posed_vertices(portrait: Portrait, coefficients: Array) -> tuple[Array, flo
     if len(active):
         lids = FaceModel.load().expressions[GAZES[active]]
         vertices += np.tensordot(change[active], lids, 1)
-    closing = np.clip((coefficients[BLINKS] - own[BLINKS]) / np.maximum(1 - own[BLINKS], 1e-3), 0, 1)
+    closing = _closing(portrait, coefficients)
     for k in np.nonzero(closing)[0]:
         vertices += closing[k] * portrait.shut[k]
     model = FaceModel.load()
@@ -339,6 +377,81 @@ def _posed_vertices(portrait: Portrait, coefficients: Array) -> tuple[Array, flo
     if before > 0.005:
         vertices += np.clip(1 - now / before, 0, 1) * portrait.lips_shut
     return vertices, max(now, 0.0), min(abs(now - before) / 0.02, 1.0)
+
+
+def _closing(portrait: Portrait, coefficients: Array) -> Array:
+    """How far the lids went from the photo to shut, (2,): right, left eye."""
+    own = portrait.fit.coefficients[BLINKS]
+    return np.clip((coefficients[BLINKS] - own) / np.maximum(1 - own, 1e-3), 0, 1)
+
+
+def _step(limits: tuple[float, float], value: float) -> float:
+    return float(smoothstep(*limits, np.array([value], np.float32))[0])
+
+
+def _mirrored_sides(vertices: Array, source: Array, camera: Camera) -> Array:
+    """Change of the photo coordinates on the face's sides, (2, V, 2): viewer's left, right.
+
+    The photo shows the sides at a grazing angle: turned towards the viewer they would be a smear of
+    the outline. Beyond `SIDE_ANGLE` from the camera's direction the skin is mirrored from before it
+    (angles about the head's upright axis).
+    """
+    shape = anatomy()
+    facing = np.rad2deg(np.arctan2(camera.rotation[0, 2, 0], camera.rotation[0, 2, 2]))
+    angle = np.rad2deg(np.arctan2(vertices[:, 0], vertices[:, 2] - AXIS_DEPTH)) - facing
+    angle = (angle + 180) % 360 - 180
+    # The skin's photo coordinates, spread out over angle and height.
+    size = 200
+    scale = size / np.array([200.0, 1.6])
+    flat = np.stack([(angle + 100) * scale[0], (vertices[:, 1] + 0.9) * scale[1]], 1)
+    radius = np.hypot(vertices[:, 0], vertices[:, 2] - AXIS_DEPTH)
+    skin = shape.head[(FaceModel.load().part[shape.head] == SKIN).all(1)]
+    ids, weights = _raster(np.column_stack([flat, radius]).astype(np.float32), skin, size, size)
+    spread = _carry(source[:, :2], skin, ids, weights)
+    known = (ids >= 0).astype(np.float32)
+    spread = fill_outside(spread, known)
+    out = np.zeros((2, len(vertices), 2), np.float32)
+    for k, sign in enumerate((-1.0, 1.0)):
+        beyond = np.maximum(sign * angle - SIDE_ANGLE, 0)
+        partner = (sign * (SIDE_ANGLE - beyond) + 100) * scale[0]
+        found = cv2.remap(
+            spread,
+            partner.astype(np.float32)[:, None],
+            flat[:, 1].astype(np.float32)[:, None],
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        )[:, 0]
+        here = (beyond > 0) & (sign * angle < 120) & (shape.front > 0)
+        # Not beside the eyes: spectacles have arms.
+        share = smoothstep(0.1, -0.05, vertices[here, 1])[:, None]
+        out[k, here] = share * (found[here] - source[here, :2])
+    return out
+
+
+def _lid_shift(source: Array, landmarks: Array, camera: Camera) -> Array:
+    """Change of the photo coordinates on upper lids, (2, V, 2), that leaves out the lashes.
+
+    A closing lid stretches the strip between fold and rim over the eye. Its lower end, dark with
+    lashes, would smear: the strip's skin is taken from above them, and the lash line drawn anew.
+    """
+    model = FaceModel.load()
+    band = LASH_BAND * float(camera.scale[0])
+    out = np.zeros((2, len(source), 2), np.float32)
+    for k, ring in enumerate(RINGS):
+        corners = landmarks[[ring[0], ring[8]], :2]
+        along = (corners[1] - corners[0]) * (1 if corners[1, 0] > corners[0, 0] else -1)
+        along = along / np.linalg.norm(along)
+        up = np.array([along[1], -along[0]], np.float32)
+        rim = landmarks[list(ring[8:]) + [ring[0]], :2] - corners[0]
+        order = np.argsort(rim @ along)
+        place = source - corners[0]
+        position = place @ along
+        height = place @ up - np.interp(position, (rim @ along)[order], (rim @ up)[order])
+        lid = -model.expressions[BLINKS[k], :, 1]
+        share = smoothstep(0.0, 0.25, lid / lid.max())
+        lifted = band * np.exp(-np.maximum(height, 0) / band) - np.minimum(height, 0)
+        out[k] = (share * np.clip(lifted, 0, 2 * band))[:, None] * up
+    return out
 
 
 def _shut_lids(vertices: Array) -> Array:
@@ -382,9 +495,10 @@ def _lip_shift(source: Array, landmarks: Array, camera: Camera) -> Array:
     shape = anatomy()
     model = FaceModel.load()
     along = landmarks[308, :2] - landmarks[78, :2]
-    along = along / np.linalg.norm(along)
+    width = float(np.linalg.norm(along))
+    along = along / width
     up = np.array([along[1], -along[0]], np.float32)
-    place = source - landmarks[78, :2]
+    place = source[:, :2] - landmarks[78, :2]
     position, height = place @ along, place @ up
     margin = 0.008 * float(camera.scale[0])
 
@@ -396,8 +510,21 @@ def _lip_shift(source: Array, landmarks: Array, camera: Camera) -> Array:
     lower = np.minimum(rim(INNER_LOWER) - margin - height, 0)
     moved = np.where(shape.lower_lip, lower, raise_)
     limit = 0.06 * float(camera.scale[0])
-    moved = np.clip(moved, -limit, limit) * ((shape.lip > 0.25) & (model.part == SKIN))
-    return (moved[:, None] * up).astype(np.float32)
+    lips = (shape.lip > 0.25) & (model.part == SKIN)
+    moved = np.clip(moved, -limit, limit) * lips
+    # Inner sides at the corners would otherwise show the cheek beyond.
+    inward = np.clip(position, 2 * margin, width - 2 * margin) - position
+    inward = np.where(lips & _hidden(source), inward, 0)
+    return (moved[:, None] * up + inward[:, None] * along).astype(np.float32)
+
+
+def _hidden(source: Array) -> NDArray[np.bool_]:
+    """Which vertices lie behind others in the photo, (V,)."""
+    depth = np.full((FRAME, FRAME), -np.inf, np.float32)
+    ids, weights = np.full((FRAME, FRAME), -1, np.int32), np.zeros((FRAME, FRAME, 2), np.float32)
+    rasterize(np.ascontiguousarray(source), FaceModel.load().triangles, False, ids, weights, depth)
+    x, y = source[:, :2].round().astype(int).clip(0, FRAME - 1).T
+    return source[:, 2] < depth[y, x] - 1.5
 
 
 def _torso_map(start: Camera, camera: Camera) -> Array:
@@ -529,11 +656,10 @@ def _rear_field(
 
 
 def _compose(
-    portrait: Portrait, points: Array, source: Array, camera: Camera, torso: Array, moved: float
+    portrait: Portrait, points: Array, source: Array, field: Array, moved: float
 ) -> tuple[Image, Image]:
     """Background, rear plate and face: (512, 512, 3), and the mask (512, 512, 2)."""
     shape = anatomy()
-    field = _rear_field(portrait, points, source, camera, torso)
     plate = cv2.addWeighted(portrait.rear, 1 - moved, portrait.rear_cleared, moved, 0)
     rear = cv2.remap(plate, field, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     image = np.empty_like(portrait.frame)
@@ -560,14 +686,7 @@ def _compose(
 def _worn(portrait: Portrait, points: Array) -> Array:
     """How little the photo knows of each front triangle, 0..1: stretched, or hidden there."""
     grown = _areas(points) / np.maximum(portrait.area, 1e-3)
-    return np.where(portrait.area <= 0, 1.0, smoothstep(1.8, 4.0, grown))[_head_triangles()]
-
-
-def _head_triangles() -> NDArray[np.int64]:
-    """Indices of `anatomy().head` among all triangles."""
-    shape, model = anatomy(), FaceModel.load()
-    centre = model.mean[model.triangles].mean(1)
-    return np.nonzero((shape.front[model.triangles] > 0.01).any(1) & (centre[:, 2] > 0.0))[0]
+    return np.where(portrait.area <= 0, 1.0, smoothstep(1.8, 4.0, grown))[anatomy().head_index]
 
 
 def _skirt(flow: Array, covered: Array) -> Array:
@@ -605,6 +724,7 @@ def _draw_eye(
     coefficients: Array,
     camera: Camera,
     eye: int,
+    closing: float,
     draw_always: bool,
 ) -> None:
     """Draw one eye and its lids into the frame, in place."""
@@ -637,6 +757,12 @@ def _draw_eye(
         portrait.eyes[eye], _affine(back, pixels).astype(np.float32), shift, 1.0 if draw_always else moved
     )
     drawn = np.where(hole[..., None], colours, skin)
+    if closing > 0:
+        line = _lash_line(outline, hole.shape, float(camera.scale[0]) * 2)
+        opening = np.maximum(
+            opening, cv2.resize(line, (width, height), interpolation=cv2.INTER_AREA) > 0.02
+        ).astype(np.float32)
+        drawn += (0.85 * closing * line)[..., None] * (portrait.lash - drawn)
     small = cv2.resize(drawn, (width, height), interpolation=cv2.INTER_AREA)
     # Only the eye and the lids' very edge are taken from here; skin around is already in place.
     take = cv2.dilate(opening, np.ones((3, 3), np.uint8))[..., None]
@@ -649,6 +775,15 @@ def _draw_eye(
     )
 
 
+def _lash_line(ring: Indices, size: tuple[int, int], face: float) -> Array:
+    """Opacity (H, W) of the lashes along an upper lid's rim; `face` = face width in these pixels."""
+    upper = np.concatenate([ring[8:], ring[:1]])
+    line = np.zeros(size, np.uint8)
+    thick = max(round(0.013 * face), 1)
+    cv2.polylines(line, [upper * 8], False, 255, thick, cv2.LINE_AA, shift=3)
+    return cv2.GaussianBlur(line, (0, 0), 0.005 * face).astype(np.float32) / 255
+
+
 def _draw_mouth(
     portrait: Portrait,
     image: Image,
@@ -656,6 +791,7 @@ def _draw_mouth(
     points: Array,
     source: Array,
     vertices: Array,
+    lip_change: float,
     draw_always: bool,
 ) -> None:
     """Draw the mouth's inside with the lips over it into the frame, in place."""
@@ -672,7 +808,7 @@ def _draw_mouth(
     lips = float(np.median(vertices[shape.lip > 0.8, 2]))
     depth = lips - vertices[:, 2] - 0.05
     values = np.concatenate(
-        [source, _teeth(), depth[:, None], _upward(vertices)[:, None]], 1
+        [source, _teeth(), depth[:, None], _upward(vertices)[:, None], portrait.shade[:, None]], 1
     ).astype(np.float32)
     carried = _carry(values, shape.mouth, ids, weights)
     reach = max(int(0.05 * portrait.fit.camera.scale[0]) * 2 + 1, 3)
@@ -680,10 +816,11 @@ def _draw_mouth(
     openness = smoothstep(0.15, 0.95, open_share)
     flow = np.ascontiguousarray(carried[..., :2])
     photo = cv2.remap(portrait.frame, flow, None, cv2.INTER_CUBIC).astype(np.float32)
+    photo *= 1 - 0.6 * lip_change * (carried[..., 6] * ~hole)[..., None]
     drawn = photo.copy()
     paint = portrait.paint
     paint_inside(
-        part, np.ascontiguousarray(carried[..., 2:]), openness, paint.tooth, paint.gum,
+        part, np.ascontiguousarray(carried[..., 2:6]), openness, paint.tooth, paint.gum,
         paint.tongue, paint.cavity, np.stack([UPPER_TEETH, LOWER_TEETH]), drawn,
     )  # fmt: skip
     known = cv2.remap(portrait.inside, flow, None, cv2.INTER_LINEAR) * hole
@@ -726,6 +863,54 @@ def _upward(vertices: Array) -> Array:
 # --- measuring the photo --------------------------------------------------------------------------
 
 
+def _teeth_edge(frame: Image, landmarks: Array, camera: Camera, vertices: Array) -> float:
+    """Height of the upper front teeth's biting edge in the head's frame.
+
+    Where the photo shows teeth, their lower end under the upper lip; else a little below the lip.
+    """
+    marks = mean_landmarks(vertices)
+    upper, lower = landmarks[13, :2], landmarks[14, :2]
+    opening = float(np.linalg.norm(lower - upper)) / float(camera.scale[0])
+    if opening < 0.025:
+        return float(marks[13, 1]) - TEETH_SHOW
+    share = np.linspace(0, 1, 24)
+    across = (landmarks[308, :2] - landmarks[78, :2]) * 0.06
+    columns = [
+        upper + share[:, None] * (lower - upper) + shift * across for shift in (-1.0, 0.0, 1.0)
+    ]
+    places = np.stack(columns, 1).astype(np.float32)
+    seen = cv2.remap(frame, places[..., 0], places[..., 1], cv2.INTER_LINEAR).astype(np.float32)
+    luma = np.median(seen @ np.array([0.299, 0.587, 0.114], np.float32), 1)
+    bright = luma > 0.62 * luma[:16].max()
+    first = int(np.argmax(bright))
+    end = first + int(np.argmin(np.append(bright[first:], False)))
+    depth = min((end / 23) * opening, 0.08)
+    return float(marks[13, 1]) - max(depth, TEETH_SHOW)
+
+
+def _outside_person(source: Array, matte: Array, inset: int) -> Array:
+    """What brings the sides of face and jaw back inside the person's outline, (V, 2) pixels.
+
+    Landmarks stop short of the outline; where the mesh bulges over it, the face would carry a seam
+    of background along.
+    """
+    shape = anatomy()
+    person = cv2.erode((matte > 0.5).astype(np.uint8), np.ones((inset, inset), np.uint8))
+    person[-1] = 1  # never empty
+    _, labels = cv2.distanceTransformWithLabels(
+        1 - person, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    places = np.zeros((labels.max() + 1, 2), np.float32)
+    ys, xs = np.nonzero(person)
+    places[labels[ys, xs]] = np.stack([xs, ys], 1)
+    x, y = source[:, :2].round().astype(int).clip(0, FRAME - 1).T
+    moved = places[labels[y, x]] - np.stack([x, y], 1)
+    limit = 0.08 * float(np.ptp(source[shape.front > 0.5, 0]))
+    side = (shape.front * shape.hard > 0.02) & (person[y, x] == 0)
+    moved = np.where((side & (np.linalg.norm(moved, axis=1) < limit))[:, None], moved, 0)
+    return moved.astype(np.float32)  # type: ignore[no-any-return]
+
+
 def _inside_mouth(source: Array, part: NDArray[np.uint8]) -> Array:
     """Soft mask (512, 512) of the mouth's inside in the photo."""
     shape = anatomy()
@@ -746,6 +931,16 @@ def _white(frame: Image, eyes: tuple[EyeTexture, EyeTexture], landmarks: Array) 
     tint = eye / max(float(eye @ weight), 1.0)
     tint = 0.5 * tint + 0.5  # the sclera's own tint is not all the light's
     return np.clip(luma * tint, 0, 255).astype(np.float32)
+
+
+def _lash_colour(frame: Image, landmarks: Array) -> Array:
+    """The dark of the upper lid rims, RGB."""
+    rims = landmarks[[i for ring in RINGS for i in ring[9:]], :2].round().astype(int)
+    rims = rims.clip(2, FRAME - 3)
+    around = np.stack([frame[y - 2 : y + 3, x - 1 : x + 2].reshape(-1, 3) for x, y in rims])
+    luma = around @ np.array([0.299, 0.587, 0.114])
+    darkest = np.take_along_axis(around, luma.argmin(1)[:, None, None], 1)[:, 0]
+    return np.median(darkest, 0).astype(np.float32)
 
 
 def _crop_matrices(points: Array) -> list[tuple[Array, int]]:

@@ -110,11 +110,11 @@ def paint_inside(
                 for b in row:
                     gap = min(gap, abs(along - b))
                 crown = 10.0 - 0.06 * along
-                edge = 1.1 * np.exp(-((gap / 0.9) ** 2))
+                edge = 0.7 * np.exp(-((gap / 0.8) ** 2))
                 line = crown - 1.6 * np.exp(-((gap / 1.6) ** 2))
                 enamel = _smooth(edge - 0.35, edge + 0.35, above)
                 gums = _smooth(line - 0.5, line + 0.5, above)
-                round_ = 1 - 0.30 * np.exp(-((gap / 0.55) ** 2)) - 0.10 * np.exp(-((gap / 2.0) ** 2))
+                round_ = 1 - 0.17 * np.exp(-((gap / 0.5) ** 2)) - 0.10 * np.exp(-((gap / 2.0) ** 2))
                 # Enamel turns clearer at the biting edge and yellower at the neck.
                 tip = 0.90 + 0.10 * _smooth(0.0, 2.5, above)
                 for k in range(3):

@@ -52,20 +52,31 @@ def person_colours(frame: Image, matte: Array, background: Image) -> Array:
     return person * trust + inner * (1 - trust)  # type: ignore[no-any-return]
 
 
-def rear_plate(frame: Image, matte: Array, background: Image, face: Array) -> tuple[Image, Image]:
+def rear_plate(
+    frame: Image, matte: Array, background: Image, face: Array, behind: Array
+) -> tuple[Image, Image]:
     """Hair, neck and shoulders as RGBA: as they are, and with the jaw and cheeks taken away.
 
     :param face: (H, W) 1 where the face hides what is behind it and may uncover it.
+    :param behind: (H, W) 1 where neck and skull are, seen or not.
     """
     colours = person_colours(frame, matte, background)
     photo = np.concatenate([colours, 255 * matte[..., None]], 2)
     hide = cv2.dilate(face, np.ones((5, 5), np.uint8))
     half = cv2.resize(photo, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-    known = cv2.resize(1 - hide, half.shape[1::-1], interpolation=cv2.INTER_AREA)
-    known = np.where(known > 0.999, 1, 0).astype(np.float32)
-    filled = cv2.resize(
-        fill_outside(half, known), frame.shape[1::-1], interpolation=cv2.INTER_LINEAR
+    size = half.shape[1::-1]
+    shown = cv2.resize(1 - hide, size, interpolation=cv2.INTER_AREA) > 0.999
+    # Colours come from the person alone, the opacity from everything around.
+    person = shown & (half[..., 3] > 240)
+    filled = np.concatenate(
+        [
+            fill_outside(half[..., :3], person.astype(np.float32)),
+            fill_outside(half[..., 3:], shown.astype(np.float32)),
+        ],
+        2,
     )
+    filled = cv2.resize(filled, frame.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    filled[..., 3] = np.maximum(filled[..., 3], 255 * behind)
     soft = cv2.GaussianBlur(hide, (0, 0), 1.0)[..., None]
     cleared = photo * (1 - soft) + filled * soft
 

@@ -32,6 +32,8 @@ class Anatomy:
     lip: Array  # (V,) 1 near the mouth's line, 0 elsewhere
     triangle_part: NDArray[np.uint8]  # (T,) index into PARTS
     head: Indices  # triangles that make up the front layer, insides included
+    head_index: NDArray[np.int64]  # ... and where these stand among all triangles
+    behind: Indices  # triangles of skull, ears and neck, which the face layer hides
     whole: Indices  # all triangles but eyes, teeth and tongue
     mouth: Indices  # triangles around and inside the mouth
     eyes: tuple[Indices, Indices]  # skin triangles around the subject's right and left eye
@@ -52,9 +54,12 @@ def anatomy() -> Anatomy:
         np.float32,
     )
     hard = smoothstep(EYE_LEVEL, NOSE_LEVEL, mean[:, 1])
-    # Below the eyes the layer runs a little around the jaw, above it ends inside the hair line.
-    inside = smoothstep(-0.05, 0.03, distance) * (1 - hard) + smoothstep(-0.07, -0.03, distance) * hard
-    front = inside * smoothstep(0.0, 0.2, mean[:, 2]) * smoothstep(0.75, 0.95, model.head_weight)
+    # Below the eyes the layer runs around the jaw to the ears, above it ends inside the hair line.
+    inside = smoothstep(-0.05, 0.03, distance) * (1 - hard) + smoothstep(-0.14, -0.09, distance) * hard
+    # What lies under the jaw belongs to the neck.
+    under = smoothstep(-0.6, -0.85, vertex_normals(mean)[:, 1]) * smoothstep(-0.35, -0.42, mean[:, 1])
+    reach = smoothstep(0.05, 0.15, mean[:, 2]) * hard + smoothstep(0.0, 0.2, mean[:, 2]) * (1 - hard)
+    front = inside * reach * (1 - under) * smoothstep(0.75, 0.95, model.head_weight)
     inner = part != PARTS.index("skin")
     front[inner] = 1.0
     jaw = model.expressions[ARKIT_INDEX["jawOpen"], :, 1]
@@ -68,10 +73,9 @@ def anatomy() -> Anatomy:
     centre = mean[triangles].mean(1)
     near_mouth = (np.abs(centre[:, 0]) < 0.32) & (centre[:, 1] < -0.08) & (centre[:, 1] > -0.5)
     skin = triangle_part == PARTS.index("skin")
-    inside_mouth = ~np.isin(triangle_part, [PARTS.index(p) for p in ("skin", "eye_left", "eye_right")])
-    mouth = ((near_mouth & (centre[:, 2] > 0.5) & skin) | (inside_mouth & near_mouth)) & (
-        centre[:, 2] > 0.35
-    )
+    nostril = (centre[:, 1] > -0.14) & (centre[:, 2] > 0.7)
+    inside_mouth = ~nostril & ~np.isin(triangle_part, [PARTS.index(p) for p in ("skin", "eye_left", "eye_right")])
+    mouth = (near_mouth & (centre[:, 2] > 0.5) & skin) | (inside_mouth & (centre[:, 1] < -0.08))
     eyes = []
     for sign in (-1.0, 1.0):
         near = np.hypot(centre[:, 0] - sign * 0.215, centre[:, 1] - EYE_LEVEL) < 0.24
@@ -82,19 +86,35 @@ def anatomy() -> Anatomy:
     both = both[np.argsort(both[:, 0], kind="stable")]
     starts = np.searchsorted(both[:, 0], np.arange(len(mean) + 1)).astype(np.int32)
     eyeball = np.isin(triangle_part, [PARTS.index(p) for p in ("eye_left", "eye_right")])
+    # Insides count as face only where eyes and lips open; elsewhere they would shine through.
+    opens = skin | ((centre[:, 2] > 0.6) & (centre[:, 1] > -0.38))
+    head = (front[triangles] > 0.01).any(1) & (centre[:, 2] > 0.0) & opens
     return Anatomy(
         front=front.astype(np.float32),
         hard=hard.astype(np.float32),
         lower_lip=jaw < -0.1,
         lip=lip.astype(np.float32),
         triangle_part=triangle_part,
-        head=triangles[(front[triangles] > 0.01).any(1) & (centre[:, 2] > 0.0)],
+        head=triangles[head],
+        head_index=np.nonzero(head)[0],
         whole=triangles[solid & ~eyeball],
+        behind=triangles[solid & ((front * hard)[triangles] < 0.5).all(1)],
         mouth=triangles[mouth],
         eyes=(eyes[0], eyes[1]),
         neighbours=both[:, 1].astype(np.int32),
         starts=starts,
     )
+
+
+def vertex_normals(vertices: Array) -> Array:
+    """Unit normals (V, 3), outwards."""
+    triangles = FaceModel.load().triangles
+    corners = vertices[triangles]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    summed = np.zeros_like(vertices)
+    for k in range(3):
+        np.add.at(summed, triangles[:, k], normals)
+    return summed / (np.linalg.norm(summed, axis=1, keepdims=True) + 1e-12)
 
 
 def mean_landmarks(vertices: Array) -> Array:
@@ -118,6 +138,16 @@ def _laplace(values: Array, neighbours: Indices, starts: Indices, out: Array) ->
             for e in range(first, last):
                 total += values[v, k] - values[neighbours[e], k]
             out[v, k] = total / max(last - first, 1)
+
+
+def smooth(values: Array, rounds: int) -> Array:
+    """Average vertex values (V, C) with their neighbours' along the surface."""
+    shape = anatomy()
+    scratch = np.zeros_like(values)
+    for _ in range(rounds):
+        _laplace(values, shape.neighbours, shape.starts, scratch)
+        values = values - 0.5 * scratch
+    return values
 
 
 @njit(cache=True, fastmath=True)
