@@ -17,6 +17,7 @@ from conftest import ServiceProcess, StreamClient
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from talkingface.common.errors import ServiceError
@@ -24,7 +25,7 @@ from talkingface.common.health import check as health
 from talkingface.common.messages import features_arrays, features_message, motion_array
 from talkingface.common.motion import DISTANCE
 from talkingface.common.rpc import CallStatus
-from talkingface.common.server import CLIENT_OPTIONS
+from talkingface.common.server import CLIENT_OPTIONS, LIVENESS
 from talkingface.v1 import (
     audio_features_pb2_grpc,
     motion_gen_pb2_grpc,
@@ -291,6 +292,13 @@ async def test_health_reflection_and_metrics(audio_features_service: ServiceProc
     assert audio_features_service.metric("talkingface_slots_total{") == 4
 
 
+async def liveness(channel: grpc.aio.Channel) -> str:
+    """What a liveness probe is told."""
+    request = health_pb2.HealthCheckRequest(service=LIVENESS)
+    answer = await health_pb2_grpc.HealthStub(channel).Check(request)
+    return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+
+
 async def test_a_dead_triton_is_told_and_comes_back(service_logs: Path, voice: np.ndarray) -> None:
     service = ServiceProcess("talkingface.audio_features.server", service_logs / "faults.log")
     try:
@@ -312,6 +320,7 @@ async def test_a_dead_triton_is_told_and_comes_back(service_logs: Path, voice: n
             assert (error.reason, error.retryable) == ("STAGE_UNAVAILABLE", True)
             await asyncio.sleep(1)
             assert health(service.address) == "NOT_SERVING"
+            assert await liveness(channel) == "SERVING"
             with pytest.raises(ServiceError, match="STAGE_UNAVAILABLE"):
                 await client.exchange([EXTRACT_CONFIG])
             service.wait_until_serving()

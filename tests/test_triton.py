@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -105,8 +106,8 @@ def echo_inputs(first: float = 0, second: float = 0, length: int = 5) -> dict[st
 
 def regions() -> set[str]:
     """Names of the client's regions of shared memory."""
-    prefix = f"-{os.getpid()}-tensor"
-    return {path.name for path in shared_memory.FOLDER.iterdir() if prefix in path.name}
+    mine = re.compile(rf"talkingface-\w+-{os.getpid()}-\w+-tensor\d+")
+    return {path.name for path in shared_memory.FOLDER.iterdir() if mine.fullmatch(path.name)}
 
 
 async def test_small_large_and_varying_tensors_arrive(triton: EmbeddedTriton) -> None:

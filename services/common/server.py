@@ -36,6 +36,9 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
+# Name under which health says that the process lives, be its Triton away or itself draining.
+LIVENESS = "liveness"
+
 SERVER_OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -224,6 +227,7 @@ class ServiceHost:
         reflection.enable_server_reflection(names, server)
         self._health_names.append(full_name)
         await self.set_serving(False)
+        await self.health.set(LIVENESS, _SERVING)
         try:
             port = server.add_insecure_port(f"{config.host}:{config.port}")
             metrics_port, close_metrics = self.metrics.serve(config.host, config.metrics_port)

@@ -1,9 +1,9 @@
 """Names, creation and clean-up of POSIX shared memory in /dev/shm.
 
-Every region of the mesh is called `talkingface-<machine>-<pid>-...`: pid is that of the process
-that made it, machine a hash of the host's name and the process's PID namespace, within which a pid
-means something. A process killed with SIGKILL leaves its regions behind; the next one to start
-there removes them.
+Every region of the mesh is called `talkingface-<machine>-<pid>-<start>-...`: machine is a hash of
+the host's name (in Kubernetes, the pod's), pid that of the process that made it, start a time that
+tells it from an earlier process of the same pid (in a container it is 1 every time). A process
+killed with SIGKILL leaves its regions behind; the next one to start there removes them.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ import mmap
 import os
 import re
 import socket
+import time
 from pathlib import Path
 
 FOLDER = Path("/dev/shm")
-_SCOPE = f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"
-_MACHINE = hashlib.sha256(_SCOPE.encode()).hexdigest()[:8]
-_NAME = re.compile(rf"talkingface-{_MACHINE}-(\d+)-.*")
+_MACHINE = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+_START = f"{time.time_ns():x}"
+_NAME = re.compile(rf"talkingface-{_MACHINE}-(\d+)-([0-9a-f]+)-.*")
 _numbers = itertools.count()
 
 
 def unique_name(purpose: str) -> str:
     """A region name (without slash) that no other region has."""
-    return f"talkingface-{_MACHINE}-{os.getpid()}-{purpose}{next(_numbers)}"
+    return f"talkingface-{_MACHINE}-{os.getpid()}-{_START}-{purpose}{next(_numbers)}"
 
 
 def sweep() -> list[str]:
@@ -37,7 +38,10 @@ def sweep() -> list[str]:
     removed = []
     for path in FOLDER.iterdir():
         match = _NAME.fullmatch(path.name)
-        if match and not Path(f"/proc/{match[1]}").exists():
+        if match is None:
+            continue
+        pid, start = int(match[1]), match[2]
+        if start != _START if pid == os.getpid() else not Path(f"/proc/{pid}").exists():
             path.unlink(missing_ok=True)
             removed.append(path.name)
     return removed

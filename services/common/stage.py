@@ -24,6 +24,7 @@ import grpc
 from numpy.typing import NDArray
 
 import talkingface
+from talkingface.common import shared_memory
 from talkingface.common.config import StageConfig
 from talkingface.common.errors import ServiceError, invalid_field
 from talkingface.common.server import Call, Context, ServiceHost
@@ -108,6 +109,7 @@ class Stage:
         weights = self.repository / self.weights / "1" / "model.onnx"
         digest = await asyncio.to_thread(lambda: hashlib.sha256(weights.read_bytes()).hexdigest())
         self._model_id = f"{self.models[0]}@{digest[:12]}"
+        shared_memory.sweep()
         timeout = self.config.triton_start_timeout
         url = self.config.triton_url
         if url is None:

@@ -88,7 +88,6 @@ class EmbeddedTriton:
 
         :raises TritonError: when it ends, fails to load a model, or takes too long.
         """
-        shared_memory.sweep()
         self._folder = tempfile.TemporaryDirectory(prefix="talkingface-triton-")
         backends = Path(self._folder.name)
         binary, environ = _prepare(backends, self._environ)

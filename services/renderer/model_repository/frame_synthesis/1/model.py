@@ -48,6 +48,8 @@ class TritonPythonModel:
                 pb_utils.Tensor(name, value[None])
                 for name, value in inpainter_inputs(portrait, frame).items()
             ],
+            # On a GPU server the answer would otherwise stay in GPU memory.
+            preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU, 0),
         ).exec()
         if answer.has_error():
             raise RuntimeError(f"inpainter: {answer.error().message()}")
