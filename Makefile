@@ -3,7 +3,9 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-# Packages are pinned in pyproject.toml: an environment is made anew when that file changes.
+# Packages are pinned in pyproject.toml, theirs in constraints.txt: a change of these installs anew.
+PINS := pyproject.toml constraints.txt
+INSTALL := -m pip install --disable-pip-version-check --no-compile --constraint constraints.txt
 RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 ASSETS := services/renderer/assets/mediapipe/face_landmark_with_attention.tflite
@@ -35,15 +37,17 @@ protos: $(DEV)  ## regenerate services/v1 from protos/
 	rm -f services/v1/*_pb2*.py*
 	cp build/protos/talkingface/v1/* services/v1/
 
+# Python 3.11 puts setuptools into every environment; nothing here needs it at run time.
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
+	$@ -m pip uninstall --quiet --yes setuptools
 
-$(RUNTIME): pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --disable-pip-version-check --no-compile --editable .
+$(RUNTIME): $(PINS) | $(BIN)/python
+	$(BIN)/python $(INSTALL) --editable .
 	touch $@
 
-$(DEV): pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --disable-pip-version-check --no-compile --editable '.[dev]'
+$(DEV): $(PINS) | $(BIN)/python
+	$(BIN)/python $(INSTALL) --editable '.[dev]'
 	touch $(RUNTIME) $@
 
 $(ASSETS): services/renderer/fetch_assets.py | $(RUNTIME)
