@@ -42,7 +42,7 @@ from talkingface.renderer.face_model import (
     rotation_matrix,
 )
 from talkingface.renderer.fit import LIP_PAIRS, Camera, FaceFit, fit
-from talkingface.renderer.geometry_eyes import RINGS, EyeTexture, draw_eye, eye_texture
+from talkingface.renderer.geometry_eyes import RINGS, EyeTexture, draw_eye, draw_lid, eye_texture
 from talkingface.renderer.geometry_mouth import (
     LOWER_TEETH,
     UPPER_TEETH,
@@ -75,8 +75,9 @@ TEETH_SHOW = 0.032  # face widths
 TORSO_SHARE = 0.35  # of the head's translation that the shoulders follow
 TORSO_ROLL = 0.12
 SIDE_ANGLE = 58.0  # degrees from the camera's direction beyond which the photo shows no good skin
-SIDE_TURN = (1.0, 9.0)  # degrees of yaw over which the sides change to mirrored skin
+SIDE_TURN = (1.0, 9.0)  # degrees of turn over which they change to mirrored skin
 AXIS_DEPTH = 0.2  # face widths: the head's upright axis before the turning point
+LID_SHARE = 0.85  # of smooth skin over the stretched fold on a shut lid
 LASH_BAND = 0.022  # face widths of an upper lid's rim that lashes darken
 HAIR_DEPTH = 0.1  # face widths in front of the turning point where hair and ears lie on average
 FLIP = np.array([1, -1], np.float32)
@@ -195,11 +196,19 @@ def prepare(frame: Image, landmarks: Array, matte: Array, background: Image) -> 
     hidden = _carry(shape.front * shape.hard, model.triangles, ids, weights)
     solid, _ = _raster(source, shape.behind, FRAME, FRAME)
     behind = cv2.GaussianBlur((solid >= 0).astype(np.float32), (0, 0), 1.5)
+    # The jaw's edge and the dark line under it go with the jaw.
+    down = max(round(0.035 * float(camera.scale[0])), 1)
+    hidden = cv2.dilate(hidden, np.ones((down, 5), np.uint8), anchor=(2, 0))
+    hidden = cv2.dilate(hidden, np.ones((down, 5), np.uint8), anchor=(2, down - 1))
     photographed, cleared = rear_plate(frame, matte, background, hidden, behind)
     inside = _inside_mouth(source, part)
-    eyes = (eye_texture(frame, landmarks, 0), eye_texture(frame, landmarks, 1))
+    eyes = (
+        eye_texture(frame, landmarks, 0, float(camera.scale[0])),
+        eye_texture(frame, landmarks, 1, float(camera.scale[0])),
+    )
     depth = [
-        float((person[model.part_vertices(n)] @ camera.rotation[0].T)[:, 2].max()) for _, n in EYE_NAMES
+        float((person[model.part_vertices(n)] @ camera.rotation[0].T)[:, 2].max())
+        for _, n in EYE_NAMES
     ]
     portrait = Portrait(
         frame=frame,
@@ -299,7 +308,16 @@ def render_pose(
     image, mask = _compose(portrait, points, worn_source, field, moved)
     for eye in range(2):
         _draw_eye(
-            portrait, image, mask, points, source, coefficients, camera, eye, closing[eye], draw_always
+            portrait,
+            image,
+            mask,
+            points,
+            source,
+            coefficients,
+            camera,
+            eye,
+            closing[eye],
+            draw_always,
         )
     _draw_mouth(portrait, image, mask, points, source, vertices, lip_change, draw_always)
     if travel < 0.02 and _gaze_shift(portrait, coefficients, 0)[1] == 0 and not draw_always:
@@ -392,40 +410,47 @@ def _step(limits: tuple[float, float], value: float) -> float:
 def _mirrored_sides(vertices: Array, source: Array, camera: Camera) -> Array:
     """Change of the photo coordinates on the face's sides, (2, V, 2): viewer's left, right.
 
-    The photo shows the sides at a grazing angle: turned towards the viewer they would be a smear of
-    the outline. Beyond `SIDE_ANGLE` from the camera's direction the skin is mirrored from before it
-    (angles about the head's upright axis).
+    Angles about the head's upright axis, from the camera's direction.
     """
-    shape = anatomy()
     facing = np.rad2deg(np.arctan2(camera.rotation[0, 2, 0], camera.rotation[0, 2, 2]))
     angle = np.rad2deg(np.arctan2(vertices[:, 0], vertices[:, 2] - AXIS_DEPTH)) - facing
     angle = (angle + 180) % 360 - 180
-    # The skin's photo coordinates, spread out over angle and height.
-    size = 200
-    scale = size / np.array([200.0, 1.6])
-    flat = np.stack([(angle + 100) * scale[0], (vertices[:, 1] + 0.9) * scale[1]], 1)
     radius = np.hypot(vertices[:, 0], vertices[:, 2] - AXIS_DEPTH)
+    # Not beside the eyes: spectacles have arms.
+    share = smoothstep(0.1, -0.05, vertices[:, 1])
+    sides = [
+        _mirrored(sign * angle, vertices[:, 1], radius, SIDE_ANGLE, source) * share[:, None]
+        for sign in (-1.0, 1.0)
+    ]
+    return np.stack(sides).astype(np.float32)
+
+
+def _mirrored(angle: Array, along: Array, radius: Array, limit: float, source: Array) -> Array:
+    """Change of the photo coordinates where skin turns away from the camera, (V, 2).
+
+    The photo shows it at a grazing angle: turned towards the viewer it would be a smear of the
+    outline. Beyond `limit` degrees the skin is therefore mirrored from before it.
+
+    :param angle: (V,) degrees from the camera's direction about some axis; along: (V,) places along
+        the axis; radius: (V,) distances from it.
+    """
+    shape = anatomy()
+    size = 200
+    scale = size / np.array([200.0, 1.8])
+    flat = np.stack([(angle + 100) * scale[0], (along + 0.9) * scale[1]], 1)
     skin = shape.head[(FaceModel.load().part[shape.head] == SKIN).all(1)]
     ids, weights = _raster(np.column_stack([flat, radius]).astype(np.float32), skin, size, size)
-    spread = _carry(source[:, :2], skin, ids, weights)
-    known = (ids >= 0).astype(np.float32)
-    spread = fill_outside(spread, known)
-    out = np.zeros((2, len(vertices), 2), np.float32)
-    for k, sign in enumerate((-1.0, 1.0)):
-        beyond = np.maximum(sign * angle - SIDE_ANGLE, 0)
-        partner = (sign * (SIDE_ANGLE - beyond) + 100) * scale[0]
-        found = cv2.remap(
-            spread,
-            partner.astype(np.float32)[:, None],
-            flat[:, 1].astype(np.float32)[:, None],
-            cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_REPLICATE,
-        )[:, 0]
-        here = (beyond > 0) & (sign * angle < 120) & (shape.front > 0)
-        # Not beside the eyes: spectacles have arms.
-        share = smoothstep(0.1, -0.05, vertices[here, 1])[:, None]
-        out[k, here] = share * (found[here] - source[here, :2])
-    return out
+    spread = fill_outside(_carry(source[:, :2], skin, ids, weights), (ids >= 0).astype(np.float32))
+    beyond = np.maximum(angle - limit, 0)
+    found = cv2.remap(
+        spread,
+        ((limit - beyond + 100) * scale[0]).astype(np.float32)[:, None],
+        flat[:, 1].astype(np.float32)[:, None],
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )[:, 0]
+    here = (beyond > 0) & (angle < 120) & (shape.front > 0)
+    return np.where(here[:, None], found - source[:, :2], 0)  # type: ignore[no-any-return]
 
 
 def _lid_shift(source: Array, landmarks: Array, camera: Camera) -> Array:
@@ -730,7 +755,7 @@ def _draw_eye(
     """Draw one eye and its lids into the frame, in place."""
     shape = anatomy()
     ring = mean_landmarks(points)[list(RINGS[eye])][:, :2]
-    left, top, right, bottom = _box(ring, 6)
+    left, top, right, bottom = _box(ring, 6 if closing == 0 else 0.12 * float(camera.scale[0]))
     width, height = right - left, bottom - top
     local = (points[:, :2] - np.array([left, top])) * 2 + 0.5
     local = np.concatenate([local, points[:, 2:]], 1).astype(np.float32)
@@ -753,23 +778,32 @@ def _draw_eye(
         _plane_map(portrait.fit.camera, camera, float(portrait.eye_depth[eye]))
     )
     shift, moved = _gaze_shift(portrait, coefficients, eye)
-    colours, invented = draw_eye(
-        portrait.eyes[eye], _affine(back, pixels).astype(np.float32), shift, 1.0 if draw_always else moved
-    )
+    where = _affine(back, pixels).astype(np.float32)
+    colours, invented = draw_eye(portrait.eyes[eye], where, shift, 1.0 if draw_always else moved)
+    if closing > 0:
+        plate, share = draw_lid(portrait.eyes[eye], where)
+        share = (LID_SHARE * closing * share * (ids >= 0))[..., None]
+        skin += share * (plate - skin)
     drawn = np.where(hole[..., None], colours, skin)
     if closing > 0:
         line = _lash_line(outline, hole.shape, float(camera.scale[0]) * 2)
+        new_skin = np.maximum(line, share[..., 0])
         opening = np.maximum(
-            opening, cv2.resize(line, (width, height), interpolation=cv2.INTER_AREA) > 0.02
+            opening, cv2.resize(new_skin, (width, height), interpolation=cv2.INTER_AREA) > 0.02
         ).astype(np.float32)
         drawn += (0.85 * closing * line)[..., None] * (portrait.lash - drawn)
     small = cv2.resize(drawn, (width, height), interpolation=cv2.INTER_AREA)
     # Only the eye and the lids' very edge are taken from here; skin around is already in place.
     take = cv2.dilate(opening, np.ones((3, 3), np.uint8))[..., None]
-    take = take * (cv2.resize((hole | (ids >= 0)).astype(np.float32), (width, height)) > 0.99)[..., None]
+    take = (
+        take
+        * (cv2.resize((hole | (ids >= 0)).astype(np.float32), (width, height)) > 0.99)[..., None]
+    )
     place = image[top:bottom, left:right]
     place[:] = np.clip(place * (1 - take) + small * take + 0.5, 0, 255).astype(np.uint8)
-    new = cv2.resize((invented * hole).astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+    new = cv2.resize(
+        (invented * hole).astype(np.float32), (width, height), interpolation=cv2.INTER_AREA
+    )
     mask[top:bottom, left:right, 0] = np.maximum(
         mask[top:bottom, left:right, 0], (255 * np.clip(new, 0, 1)).astype(np.uint8)
     )
@@ -826,14 +860,20 @@ def _draw_mouth(
     known = cv2.remap(portrait.inside, flow, None, cv2.INTER_LINEAR) * hole
     if draw_always:
         known = np.zeros_like(known)
-    drawn = np.where(hole[..., None], drawn * (1 - known[..., None]) + photo * known[..., None], photo)
+    drawn = np.where(
+        hole[..., None], drawn * (1 - known[..., None]) + photo * known[..., None], photo
+    )
     small = cv2.resize(drawn, (width, height), interpolation=cv2.INTER_AREA)
     opening = cv2.resize(hole.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
-    solid = cv2.resize((part != 255).astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+    solid = cv2.resize(
+        (part != 255).astype(np.float32), (width, height), interpolation=cv2.INTER_AREA
+    )
     take = (cv2.dilate(opening, np.ones((3, 3), np.uint8)) * (solid > 0.99))[..., None]
     place = image[top:bottom, left:right]
     place[:] = np.clip(place * (1 - take) + small * take + 0.5, 0, 255).astype(np.uint8)
-    new = cv2.resize((hole * (1 - known)).astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+    new = cv2.resize(
+        (hole * (1 - known)).astype(np.float32), (width, height), interpolation=cv2.INTER_AREA
+    )
     mask[top:bottom, left:right, 0] = np.maximum(
         mask[top:bottom, left:right, 0], (255 * np.clip(new, 0, 1)).astype(np.uint8)
     )

@@ -19,6 +19,10 @@ RINGS = (
     (263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466),
 )  # subject's right eye, left eye: corner, lower lid, corner, upper lid
 IRIS = (468, 473)
+BROWS = (
+    (70, 63, 105, 66, 107, 55, 65, 52, 53, 46),
+    (300, 293, 334, 296, 336, 285, 295, 282, 283, 276),
+)
 
 
 @dataclass(frozen=True)
@@ -32,12 +36,14 @@ class EyeTexture:
     disc: Array  # (H, W) opacity of the iris
     inside: Array  # (H, W) 1 where the photo shows the eye
     white: Array  # (3,) the sclera's bright colour
+    lid: Array  # (H, W, 3) smooth skin in the eye's place
+    lid_share: Array  # (H, W) 1 over the eye, fading out around it
 
 
-def eye_texture(frame: Image, landmarks: Array, eye: int) -> EyeTexture:
+def eye_texture(frame: Image, landmarks: Array, eye: int, face: float) -> EyeTexture:
     """Take an eye (0 = subject's right) apart.
 
-    :param frame: (512, 512, 3); landmarks (478, 2+) in its pixels.
+    :param frame: (512, 512, 3); landmarks (478, 2+) in its pixels; face: the face's width in them.
     """
     ring = landmarks[list(RINGS[eye]), :2]
     width = float(np.linalg.norm(ring[8] - ring[0]))
@@ -63,7 +69,9 @@ def eye_texture(frame: Image, landmarks: Array, eye: int) -> EyeTexture:
         good = free & (luma >= level)
         white = box[free & (luma >= np.percentile(luma[free], 75))].mean(0)
     else:
-        good = trusted & (luma >= np.percentile(luma[trusted], 85)) if trusted.any() else inside > 0.5
+        good = (
+            trusted & (luma >= np.percentile(luma[trusted], 85)) if trusted.any() else inside > 0.5
+        )
         white = box[good].mean(0) if good.any() else box.mean((0, 1))
     sclera = fill_outside(box, good.astype(np.float32))
     sclera = cv2.GaussianBlur(sclera, (0, 0), 1.0)
@@ -81,9 +89,40 @@ def eye_texture(frame: Image, landmarks: Array, eye: int) -> EyeTexture:
     iris = box * keep[..., None] + round_iris * (1 - keep[..., None])
     whole = sclera * (1 - disc[..., None]) + iris * disc[..., None]
     rest = box * inside[..., None] + whole * (1 - inside[..., None])
+    lid, lid_share = _lid_skin(box, luma, inside, landmarks[list(BROWS[eye]), :2] - low, face)
     return EyeTexture(
-        low.astype(np.float32), rest, sclera, iris, disc, inside, white.astype(np.float32)
+        low.astype(np.float32),
+        rest,
+        sclera,
+        iris,
+        disc,
+        inside,
+        white.astype(np.float32),
+        lid,
+        lid_share,
     )
+
+
+def _lid_skin(
+    box: Array, luma: Array, inside: Array, brow: Array, face: float
+) -> tuple[Array, Array]:
+    """Skin continued over the eye from around it, leaving out lashes, brow and deep shadow."""
+
+    def grown(mask: Array, reach: float) -> Array:
+        size = 2 * max(round(reach * face), 1) + 1
+        return cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size)))
+
+    hole = grown(inside, 0.025) > 0.1
+    ring = (
+        (grown(inside, 0.09) > 0.1) & ~hole & ~(grown(polygon_mask(brow, hole.shape), 0.015) > 0.1)
+    )
+    if not ring.any():
+        return box, np.zeros_like(luma)
+    ring &= luma >= np.percentile(luma[ring], 35)
+    lid = fill_outside(box, ring.astype(np.float32))
+    lid = cv2.GaussianBlur(lid, (0, 0), 0.02 * face)
+    share = cv2.GaussianBlur((grown(inside, 0.02) > 0.5).astype(np.float32), (0, 0), 0.01 * face)
+    return lid, share
 
 
 def polygon_mask(ring: Array, shape: tuple[int, int]) -> Array:
@@ -113,9 +152,7 @@ def _radial_profile(
     return profile
 
 
-def draw_eye(
-    texture: EyeTexture, where: Array, shift: Array, moved: float
-) -> tuple[Array, Array]:
+def draw_eye(texture: EyeTexture, where: Array, shift: Array, moved: float) -> tuple[Array, Array]:
     """Look up an eye's colours.
 
     :param where: (H, W, 2) frame pixels of the portrait that the eye's pixels come from.
@@ -138,3 +175,12 @@ def draw_eye(
     disc = look(texture.disc, glided)[..., None]
     drawn = look(texture.sclera, at) * (1 - disc) + look(texture.iris, glided) * disc
     return rest * (1 - moved) + drawn * moved, np.maximum(invented, moved)
+
+
+def draw_lid(texture: EyeTexture, where: Array) -> tuple[Array, Array]:
+    """Smooth skin (H, W, 3) for a shut lid and its share (H, W); `where` as in `draw_eye`."""
+    at = where - texture.origin
+    x, y = np.ascontiguousarray(at[..., 0]), np.ascontiguousarray(at[..., 1])
+    skin = cv2.remap(texture.lid, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    share = cv2.remap(texture.lid_share, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    return skin, share  # type: ignore[return-value]

@@ -56,7 +56,9 @@ def tooth_coordinates(model: FaceModel) -> Array:
         place = model.mean[vertices]
         # The arch as seen from above is close to half an ellipse: measure along it.
         front, back = place[:, 2].max(), place[:, 2].min()
-        angle = np.arctan2(place[:, 0] / np.abs(place[:, 0]).max(), (place[:, 2] - back) / (front - back))
+        angle = np.arctan2(
+            place[:, 0] / np.abs(place[:, 0]).max(), (place[:, 2] - back) / (front - back)
+        )
         grid = np.linspace(-np.pi / 2, np.pi / 2, 401)
         wide, deep = np.abs(place[:, 0]).max(), front - back
         step = np.hypot(wide * np.cos(grid), deep * np.sin(grid)) * (grid[1] - grid[0])

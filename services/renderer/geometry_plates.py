@@ -44,7 +44,9 @@ def person_colours(frame: Image, matte: Array, background: Image) -> Array:
     person = (photo - (1 - opacity) * behind) / np.maximum(opacity, 0.25)
     person = np.clip(person, 0, 255)
     small = cv2.resize(photo, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-    solid = cv2.resize((matte > 0.97).astype(np.float32), small.shape[1::-1], interpolation=cv2.INTER_AREA)
+    solid = cv2.resize(
+        (matte > 0.97).astype(np.float32), small.shape[1::-1], interpolation=cv2.INTER_AREA
+    )
     inner = cv2.resize(
         fill_outside(small, solid), frame.shape[1::-1], interpolation=cv2.INTER_LINEAR
     )

@@ -55,10 +55,16 @@ def anatomy() -> Anatomy:
     )
     hard = smoothstep(EYE_LEVEL, NOSE_LEVEL, mean[:, 1])
     # Below the eyes the layer runs around the jaw to the ears, above it ends inside the hair line.
-    inside = smoothstep(-0.05, 0.03, distance) * (1 - hard) + smoothstep(-0.14, -0.09, distance) * hard
+    inside = (
+        smoothstep(-0.05, 0.03, distance) * (1 - hard) + smoothstep(-0.14, -0.09, distance) * hard
+    )
     # What lies under the jaw belongs to the neck.
-    under = smoothstep(-0.6, -0.85, vertex_normals(mean)[:, 1]) * smoothstep(-0.35, -0.42, mean[:, 1])
-    reach = smoothstep(0.05, 0.15, mean[:, 2]) * hard + smoothstep(0.0, 0.2, mean[:, 2]) * (1 - hard)
+    under = smoothstep(-0.6, -0.85, vertex_normals(mean)[:, 1]) * smoothstep(
+        -0.35, -0.42, mean[:, 1]
+    )
+    reach = smoothstep(0.05, 0.15, mean[:, 2]) * hard + smoothstep(0.0, 0.2, mean[:, 2]) * (
+        1 - hard
+    )
     front = inside * reach * (1 - under) * smoothstep(0.75, 0.95, model.head_weight)
     inner = part != PARTS.index("skin")
     front[inner] = 1.0
@@ -73,8 +79,10 @@ def anatomy() -> Anatomy:
     centre = mean[triangles].mean(1)
     near_mouth = (np.abs(centre[:, 0]) < 0.32) & (centre[:, 1] < -0.08) & (centre[:, 1] > -0.5)
     skin = triangle_part == PARTS.index("skin")
-    nostril = (centre[:, 1] > -0.14) & (centre[:, 2] > 0.7)
-    inside_mouth = ~nostril & ~np.isin(triangle_part, [PARTS.index(p) for p in ("skin", "eye_left", "eye_right")])
+    nostril = (centre[:, 1] > -0.15) & (triangle_part == PARTS.index("cavity"))
+    inside_mouth = ~nostril & ~np.isin(
+        triangle_part, [PARTS.index(p) for p in ("skin", "eye_left", "eye_right")]
+    )
     mouth = (near_mouth & (centre[:, 2] > 0.5) & skin) | (inside_mouth & (centre[:, 1] < -0.08))
     eyes = []
     for sign in (-1.0, 1.0):
