@@ -210,14 +210,32 @@ async def test_every_frame_comes_and_decodes(
 
 
 async def test_pictures_do_not_depend_on_neighbours(
+    stub: renderer_pb2_grpc.RendererServiceStub, handle: str, portrait_image: bytes
+) -> None:
+    mirrored = np.asarray(Image.open(io.BytesIO(portrait_image)).convert("RGB"))[:, ::-1]
+    other = (await prepare(stub, encoded(np.ascontiguousarray(mirrored)))).handle
+    motion = speaking(5)
+    alone = [await pictures(stub, config(h, JPEG), motion) for h in (handle, other)]
+    assert alone[0] != alone[1]
+    together = await asyncio.gather(
+        *(pictures(stub, config(h, JPEG), motion) for h in (handle, other, handle))
+    )
+    assert together == [alone[0], alone[1], alone[0]]
+
+
+async def test_a_slow_reader_blocks_nobody_else(
     stub: renderer_pb2_grpc.RendererServiceStub, handle: str
 ) -> None:
-    motion = speaking(6)
-    alone = await pictures(stub, config(handle), motion)
-    together = await asyncio.gather(
-        pictures(stub, config(handle), motion), pictures(stub, config(handle), motion)
-    )
-    assert alone == together[0] == together[1]
+    slow = stub.Render()
+    await slow.write(config(handle, PNG))
+    assert (await slow.read()).HasField("started")
+    for message in messages(speaking(40)):
+        await slow.write(message)
+    # It takes nothing of 16 MB: more than the buffers on the way hold.
+    assert len(await pictures(stub, config(handle, JPEG), speaking(4))) == 4
+    for index in range(40):
+        assert (await slow.read()).frame.index == index
+    slow.cancel()
 
 
 async def test_pictures_flow_before_the_motion_ends(

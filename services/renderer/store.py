@@ -13,7 +13,6 @@ import re
 import tempfile
 import typing
 from collections.abc import Collection
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,13 +35,15 @@ def handle_of(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
-@cache
-def _release() -> str:
-    """Fingerprint of the code that prepares: what another release has stored is not used."""
+def _fingerprint() -> str:
+    """Of the code that prepares: what another release has stored is not used."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
+
+
+_RELEASE = _fingerprint()
 
 
 def pack(value: Any, name: str = "") -> Arrays:
@@ -101,7 +102,7 @@ class PortraitStore:
         """
         if not _HANDLE.fullmatch(handle):
             raise _not_found(handle)
-        return self._folder / f"{handle.removeprefix('sha256:')}.{_release()}.npz"
+        return self._folder / f"{handle.removeprefix('sha256:')}.{_RELEASE}.npz"
 
     def has(self, handle: str) -> bool:
         """True when the portrait is here; it then counts as just used."""
