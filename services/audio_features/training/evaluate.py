@@ -45,6 +45,7 @@ NATURAL_PHONES = (
     "th", "uh", "uw", "v", "w", "y", "z", "zh",
 )  # fmt: skip
 CONTEXT_ROWS = (-10, -8, -6, -4, -2, 0)
+MIN_SEEN = 0.9
 LAGS = range(-1, 3)  # frames at 25 frames/s: -40 ... +80 ms
 
 
@@ -70,6 +71,10 @@ def natural(encoder: SpeechEncoder, folder: Path) -> None:
         )
 
 
+class LostFace(ValueError):
+    """A clip whose lips were not tracked well enough to judge by."""
+
+
 class Clip:
     """A tracked clip: the encoder's rows at the times of its frames, and the lips."""
 
@@ -79,7 +84,12 @@ class Clip:
             np.float64
         )
         opening = np.linalg.norm(points[:, 13] - points[:, 14], axis=1)
-        self.opening: Array = opening / np.linalg.norm(points[:, 10] - points[:, 152], axis=1)
+        opening = opening / np.linalg.norm(points[:, 10] - points[:, 152], axis=1)
+        frames = np.arange(len(opening))
+        seen = np.isfinite(opening)
+        if seen.mean() < MIN_SEEN:
+            raise LostFace(f"{path.name}: a face in only {100 * seen.mean():.0f} % of its frames")
+        self.opening: Array = np.interp(frames, frames[seen], opening[seen])
         pcm = stored["audio"].astype(np.float32) / 32768
         offset = float(stored["video_start"]) - float(stored["audio_start"])
         self.time: Array = np.arange(len(opening)) / float(stored["fps"]) + offset
@@ -101,6 +111,17 @@ class Clip:
     @property
     def fps(self) -> float:
         return 1.0 / float(self.time[1] - self.time[0])
+
+
+def tracked(paths: list[Path], encoder: SpeechEncoder) -> list[Clip]:
+    """The clips with a face nearly throughout; what is left out is printed."""
+    clips = []
+    for path in paths:
+        try:
+            clips.append(Clip(path, encoder))
+        except LostFace as lost:
+            print(f"  left out: {lost}")
+    return clips
 
 
 def band(curve: Array, fps: float) -> Array:
@@ -138,7 +159,7 @@ def fix_offset(clip: Clip) -> None:
 def lips(encoder: SpeechEncoder, tracks: Path) -> None:
     """The ridge regression and its correlations, beside loudness alone and shuffled clips."""
     paths = sorted((tracks / "grid_s1").glob("*.npz"))
-    taught = [Clip(p, encoder) for i, p in enumerate(paths) if i % HELD_OUT_EVERY]
+    taught = tracked([p for i, p in enumerate(paths) if i % HELD_OUT_EVERY], encoder)
     x = np.concatenate([clip.inputs() for clip in taught])
     y = np.concatenate([clip.opening for clip in taught])
     mean, scale, level = x.mean(0), x.std(0) + 1e-3, y.mean()
@@ -150,7 +171,7 @@ def lips(encoder: SpeechEncoder, tracks: Path) -> None:
         **{p.stem: [p] for p in sorted((tracks / "public_domain_speech").glob("*.npz"))},
     }
     for name, members in sets.items():
-        clips = [Clip(p, encoder) for p in members]
+        clips = tracked(members, encoder)
         if len(members) == 1:
             fix_offset(clips[0])
         guesses = [(c.inputs() - mean) / scale @ weights + level for c in clips]

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -199,7 +200,7 @@ def train(arguments: argparse.Namespace) -> None:
         if step % arguments.report == 0:
             figures = " ".join(f"{name} {part.item():.3f}" for name, part in parts.items())
             say(f"step {step} {100 * progress:.0f} % loss {loss.item():.3f}: {figures}")
-        if progress >= next_check or (time.monotonic() - started) >= limit:
+        if progress >= next_check:
             next_check += 0.1
             best = check(model, unheard, device, shape, out, best, say)
     check(model, unheard, device, shape, out, best, say)
@@ -213,13 +214,12 @@ def check(
     shape: dict[str, int],
     out: Path,
     best: float,
-    say: object,
+    say: Callable[[str], None],
 ) -> float:
     """Validate; keep the model if it is the best so far."""
     model.eval()
     figures = validate(model, unheard, device)
     model.train()
-    assert callable(say)
     for line in figures.lines():
         say(line)
     if figures.score < best:
