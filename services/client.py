@@ -209,9 +209,11 @@ class TalkingFace:
                 yield getattr(answer, answer.WhichOneof("payload"))
             await sender
         except grpc.aio.AioRpcError as error:
-            if sender.done() and not sender.cancelled() and (cause := sender.exception()):
-                raise cause from None  # the source of audio has failed
             raise _error(error) from None
+        except asyncio.CancelledError:
+            if sender.done() and not sender.cancelled() and (cause := sender.exception()):
+                raise cause from None  # the source of audio has failed, which ended the call
+            raise
         finally:
             sender.cancel()
             call.cancel()

@@ -16,20 +16,23 @@ where the server has given it.
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from types import FrameType
 
-import talkingface
-from talkingface.cli import animate, bench, up
-from talkingface.cli.mesh import MeshError
-from talkingface.client import InvalidInput, NoCapacity, NotFound, TalkingFaceError, Unavailable
+# gRPC's own notes, such as on a server that leaves, are none of the user's business. It reads this
+# when it is imported: therefore the imports within the functions.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 OK, USAGE, BAD_INPUT, UNAVAILABLE, INTERNAL, INTERRUPTED = 0, 2, 3, 4, 5, 130
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line's grammar."""
+    import talkingface
+    from talkingface.cli import animate, bench, up
+
     root = argparse.ArgumentParser(
         prog="talkingface",
         description="One portrait and one voice become a talking face.",
@@ -47,18 +50,21 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; the result is the exit code (see the package's docstring)."""
+    from talkingface import client
+    from talkingface.cli.mesh import MeshError
+
     options = parser().parse_args(argv)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         code: int = options.run(options)
         return code
-    except (InvalidInput, NotFound) as error:
+    except (client.InvalidInput, client.NotFound) as error:
         return _fail(BAD_INPUT, error)
     except OSError as error:
         return _fail(BAD_INPUT, f"{error.filename}: {error.strerror}")
-    except (NoCapacity, Unavailable, MeshError) as error:
+    except (client.NoCapacity, client.Unavailable, MeshError) as error:
         return _fail(UNAVAILABLE, error)
-    except TalkingFaceError as error:
+    except client.TalkingFaceError as error:
         return _fail(INTERNAL, error)
     except KeyboardInterrupt:
         return _fail(INTERRUPTED, "interrupted")

@@ -1,0 +1,125 @@
+"""The Python client against the whole mesh."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from conftest import ServiceProcess
+from PIL import Image
+
+from talkingface.client import (
+    OUTPUT_KIND_H264,
+    OUTPUT_KIND_MOTION,
+    InvalidInput,
+    Media,
+    NotFound,
+    Started,
+    TalkingFace,
+    TalkingFaceError,
+    Unavailable,
+    pcm,
+)
+
+RATE = 16000
+
+
+@pytest.fixture
+def speech(voice: np.ndarray) -> bytes:
+    return np.rint(voice[: RATE // 2] * 32767).astype("<i2").tobytes()
+
+
+async def test_paths_and_large_portraits(
+    mesh: ServiceProcess, portrait_file: Path, voice: np.ndarray, tmp_path: Path
+) -> None:
+    large = tmp_path / "large.png"  # larger than what fits into the configuration
+    noise = np.random.default_rng(0).integers(-6, 7, (1024, 1024, 3))
+    photo = np.asarray(Image.open(portrait_file).convert("RGB").resize((1024, 1024)), np.int16)
+    Image.fromarray(np.clip(photo + noise, 0, 255).astype(np.uint8)).save(large)
+    assert large.stat().st_size > 1 << 20
+    audio = tmp_path / "voice.wav"
+    with av.open(str(audio), "w") as out:
+        stream = out.add_stream("pcm_s16le", rate=RATE, layout="mono")
+        samples = np.rint(voice[None, : RATE // 2] * 32767).astype(np.int16)
+        frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+        frame.sample_rate = RATE
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            out.mux(packet)
+    frames = 0
+    async with TalkingFace(mesh.address) as face:
+        async for message in face.animate(portrait=large, audio=audio):
+            if isinstance(message, Started):
+                assert (message.portrait.width, message.portrait.height) == (1024, 1024)
+            elif isinstance(message, Media):
+                frames += message.frame_count
+    assert frames == 13
+
+
+async def test_errors_have_their_class(mesh: ServiceProcess, speech: bytes) -> None:
+    async with TalkingFace(mesh.address) as face:
+        with pytest.raises(InvalidInput) as invalid:
+            async for _ in face.animate(portrait=b"no image", audio=speech, audio_format=pcm(RATE)):
+                pass
+        assert invalid.value.reason == "IMAGE_BROKEN"
+        with pytest.raises(InvalidInput) as invalid:
+            async for _ in face.animate(portrait=None, audio=speech, audio_format=pcm(1)):
+                pass
+        assert "config.portrait_handle" in invalid.value.field_violations
+        with pytest.raises(NotFound):
+            async for _ in face.animate(portrait="sha256:" + "a" * 64, audio=speech):
+                pass
+    async with TalkingFace("127.0.0.1:1") as nobody:
+        with pytest.raises(Unavailable) as away:
+            await nobody.capabilities()
+        assert away.value.retry_delay
+        with pytest.raises(TalkingFaceError):
+            async for _ in nobody.animate(portrait=None, audio=speech):
+                pass
+
+
+async def test_an_error_of_the_audio_source_reaches_the_caller(
+    mesh: ServiceProcess, speech: bytes
+) -> None:
+    async def microphone() -> AsyncIterator[bytes]:
+        yield speech
+        raise RuntimeError("the microphone is gone")
+
+    async with TalkingFace(mesh.address) as face:
+        with pytest.raises(RuntimeError, match="microphone is gone"):
+            async for _ in face.animate(
+                portrait=None,
+                audio=microphone(),
+                audio_format=pcm(RATE),
+                output=OUTPUT_KIND_MOTION,
+            ):
+                pass
+
+
+async def test_leaving_the_loop_ends_the_session(
+    mesh: ServiceProcess, portrait_file: Path, speech: bytes
+) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield speech
+            await asyncio.sleep(0.1)
+
+    async with TalkingFace(mesh.address) as face:
+        messages = face.animate(
+            portrait=portrait_file,
+            audio=endless(),
+            audio_format=pcm(RATE),
+            output=OUTPUT_KIND_H264,
+        )
+        async for message in messages:
+            if isinstance(message, Media):
+                break
+        await messages.aclose()
+        deadline = time.perf_counter() + 1
+        while mesh.slots_in_use():
+            assert time.perf_counter() < deadline
+            await asyncio.sleep(0.02)
