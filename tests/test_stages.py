@@ -292,6 +292,14 @@ async def test_health_reflection_and_metrics(audio_features_service: ServiceProc
     assert audio_features_service.metric("talkingface_slots_total{") == 4
 
 
+def test_a_taken_port_is_told(audio_features_service: ServiceProcess, service_logs: Path) -> None:
+    port = audio_features_service.address.rpartition(":")[2]
+    log = service_logs / "taken.log"
+    service = ServiceProcess("talkingface.audio_features.server", log, port=port)
+    assert service.process.wait(30) == 1
+    assert f"event=cannot_listen host=127.0.0.1 port={port}" in service.log
+
+
 async def liveness(channel: grpc.aio.Channel) -> str:
     """What a liveness probe is told."""
     request = health_pb2.HealthCheckRequest(service=LIVENESS)

@@ -171,6 +171,7 @@ class ServiceHost:
             call.end("CANCELLED")
             raise
         except grpc.aio.AbortError:
+            call.end("ABORTED")
             raise
         except ServiceError as error:
             if error.reason == "INTERNAL":

@@ -137,24 +137,19 @@ class Stage:
         """Follow Triton: not serving while it is away; restart an embedded one that has died."""
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
-            if self._embedded is not None and not self._embedded.running:
-                await self._set_ready(False)
-                log.error("event=triton_died; restarting\n%s", self._embedded.tail(10))
-                try:
+            try:
+                if self._embedded is not None and not self._embedded.running:
+                    await self._set_ready(False)
+                    log.error("event=triton_died; restarting\n%s", self._embedded.tail(10))
                     await self._embedded.stop()
                     await self._embedded.start(self.config.triton_start_timeout)
-                except TritonError as error:
-                    log.error("event=triton_restart_failed %s", error)
-                    continue
-            ready = await self.triton.is_ready(self.models)
-            if ready and not self._ready:
-                try:
+                ready = await self.triton.is_ready(self.models)
+                if ready and not self._ready:
                     await self.warm_up()
-                except ServiceError as error:
-                    log.error("event=warm_up_failed %s", error)
-                    continue
-            if ready != self._ready:
-                await self._set_ready(ready)
+                if ready != self._ready:
+                    await self._set_ready(ready)
+            except (TritonError, ServiceError, OSError) as error:  # tried again
+                log.error("event=triton_not_ready %s", error)
 
     async def _set_ready(self, ready: bool) -> None:
         self._ready = ready
