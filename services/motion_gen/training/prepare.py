@@ -30,6 +30,7 @@ HELD_OUT = 23
 SAMPLES_PER_FRAME = 16000 // MOTION_FPS
 BIT_RATE = 20000
 UPPER_LIP, LOWER_LIP = 13, 14
+MAX_LOST = 0.1  # of a clip's frames without a face
 REST_FRAMES = 6  # each clip of the corpus starts with a still face
 FAST = [
     i for name, i in ARKIT_INDEX.items() if name.startswith(("mouth", "jaw", "eyeBlink", "tongue"))
@@ -48,9 +49,14 @@ def opening_map() -> Array:
     return opens
 
 
+def lost_frames(landmarks: Array) -> NDArray[np.bool_]:
+    """(T,) where no face was found."""
+    return ~np.isfinite(landmarks).all(axis=(1, 2))
+
+
 def bridge(landmarks: Array) -> Array:
     """Frames without a face (NaN) filled in from their neighbours."""
-    lost = ~np.isfinite(landmarks).all(axis=(1, 2))
+    lost = lost_frames(landmarks)
     if not lost.any():
         return landmarks
     times, out = np.arange(len(landmarks)), landmarks.reshape(len(landmarks), -1).copy()
@@ -126,8 +132,10 @@ def main() -> None:
         if not path.exists():
             continue
         with np.load(path) as clip:
-            points = bridge(clip["landmarks"])
-            sound = clip["audio"]
+            points, sound = clip["landmarks"], clip["audio"]
+        if lost_frames(points).mean() > MAX_LOST:
+            continue
+        points = bridge(points)
         frames = min(len(points), len(sound) // SAMPLES_PER_FRAME)
         landmarks.append(points[:frames])
         audio.append(sound[: frames * SAMPLES_PER_FRAME])

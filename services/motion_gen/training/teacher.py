@@ -16,7 +16,7 @@ from talkingface.common.motion import ARKIT_DIM, ARKIT_INDEX, MOTION_FPS, Array
 
 LEAD = 0.03
 REACH = 0.45  # seconds; beyond it a phone has no say
-RISE, FALL = 0.10, 0.08  # of a closure
+RISE, FALL = 0.08, 0.06  # of a closure
 
 # phone: jaw, pucker, funnel, spread, teeth (lower lip down, upper lip up); weight on jaw, on lips
 _TABLE = """
@@ -49,15 +49,15 @@ ch .14 .1 .6 0 .25 1 1.1
 jh .14 .1 .6 0 .25 1 1.1
 s .08 0 0 .25 .3 1.1 .35
 z .09 0 0 .25 .3 1.1 .35
-t .20 0 0 .1 .2 .6 .12
-d .22 0 0 .1 .2 .6 .12
-n .22 0 0 .1 .15 .6 .12
-l .32 0 0 .05 .2 .6 .12
+t .12 0 0 .1 .15 .9 .15
+d .14 0 0 .1 .15 .9 .15
+n .14 0 0 .1 .12 .9 .15
+l .28 0 0 .05 .2 .6 .12
 th .25 0 0 .1 .2 .7 .2
 dh .25 0 0 .1 .2 .6 .15
-k .30 0 0 .05 .1 .4 .1
-g .30 0 0 .05 .1 .4 .1
-ng .30 0 0 .05 .1 .4 .1
+k .22 0 0 .05 .1 .6 .1
+g .22 0 0 .05 .1 .6 .1
+ng .22 0 0 .05 .1 .6 .1
 hh .40 0 0 0 .1 .2 .1
 y .22 0 0 .4 .25 .6 .4
 """
@@ -114,7 +114,7 @@ def gestures(phone: NDArray[np.int8], end: Array, frames: int) -> dict[str, Arra
         # Full say within the phone's middle half, less with distance; short phones have less.
         length = finish - begin
         away = np.maximum(np.maximum(begin + 0.25 * length - t, t - finish + 0.25 * length), 0)
-        theta = 14.0 * np.sqrt(0.09 / max(length, 0.03)) if index else 18.0
+        theta = 18.0 * np.sqrt(0.09 / max(length, 0.03)) if index else 18.0
         dominance = WEIGHTS[index] * np.exp(-theta * away)
         total[first:last] += dominance
         summed[first:last] += dominance * TARGETS[index]
@@ -144,7 +144,7 @@ def animate(
     track = gestures(phone, end, frames)
     closed, bite = track["closure"], track["labiodental"]
     free = (1 - closed) * (1 - 0.8 * bite)
-    jaw = 0.42 * amplitude * track["jaw"]
+    jaw = 0.46 * amplitude * track["jaw"]
     pucker, funnel = vigour * track["pucker"], vigour * track["funnel"]
     spread = vigour * track["spread"] * free
     teeth = vigour * track["teeth"] * free

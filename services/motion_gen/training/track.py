@@ -74,9 +74,8 @@ def track(path: Path, model: Path) -> dict[str, Any]:
         for frame in clip.decode(stream):
             if not landmarks and frame.pts is not None and frame.time_base is not None:
                 video_start = float(frame.pts * frame.time_base)
-            image = mp.Image(
-                image_format=mp.ImageFormat.SRGB, data=frame.to_ndarray(format="rgb24")
-            )
+            pixels = np.ascontiguousarray(frame.to_ndarray(format="rgb24"))
+            image = mp.Image(image_format=mp.ImageFormat.SRGB, data=pixels)
             result = tracker.detect(image)
             points = np.full((478, 3), np.nan, np.float32)
             score = np.full(len(ARKIT_NAMES), np.nan, np.float32)

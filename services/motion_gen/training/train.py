@@ -332,9 +332,9 @@ def main() -> None:
     parser.add_argument("--init", type=Path)
     parser.add_argument("--batch", type=int, default=1024)
     parser.add_argument("--variants", type=int, default=8, help="variants held at a time")
-    parser.add_argument("--renew", type=float, default=15.0, help="seconds between new variants")
+    parser.add_argument("--renew", type=float, default=25.0, help="seconds between new variants")
     parser.add_argument("--teacher-minutes", type=float, default=20.0, help="of each voice")
-    parser.add_argument("--reports", type=int, default=8)
+    parser.add_argument("--reports", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     train(parser.parse_args())
 
