@@ -144,7 +144,8 @@ class StreamClient:
         assert list(refused.value.field_violations) == ([path] if path else [])
 
 
-def _service(module: str, log: Path, **settings: str) -> Iterator[ServiceProcess]:
+def running_service(module: str, log: Path, **settings: str) -> Iterator[ServiceProcess]:
+    """A service while a fixture lives."""
     service = ServiceProcess(module, log, **settings)
     try:
         service.wait_until_serving()
@@ -162,17 +163,15 @@ def service_logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def audio_features_service(service_logs: Path) -> Iterator[ServiceProcess]:
     """The speech encoder with its Triton."""
-    yield from _service(
-        "talkingface.audio_features.server", service_logs / "audio_features.log", idle_timeout="2"
+    yield from running_service(
+        "talkingface.audio_features.server", service_logs / "audio_features.log"
     )
 
 
 @pytest.fixture(scope="session")
 def motion_gen_service(service_logs: Path) -> Iterator[ServiceProcess]:
     """The motion generator with its Triton."""
-    yield from _service(
-        "talkingface.motion_gen.server", service_logs / "motion_gen.log", idle_timeout="10"
-    )
+    yield from running_service("talkingface.motion_gen.server", service_logs / "motion_gen.log")
 
 
 @pytest.fixture(scope="session")
@@ -188,10 +187,9 @@ def renderer_service(
 ) -> Iterator[ServiceProcess]:
     """The renderer with its Triton and an empty store of portraits."""
     fetch_assets.fetch("models", fetch_assets.MODEL_DIR)
-    yield from _service(
+    yield from running_service(
         "talkingface.renderer.server",
         service_logs / "renderer.log",
-        idle_timeout="10",
         portrait_store=str(tmp_path_factory.mktemp("portraits")),
     )
 
@@ -205,7 +203,7 @@ def mesh(
     renderer_service: ServiceProcess,
 ) -> Iterator[ServiceProcess]:
     """The orchestrator of a whole mesh."""
-    yield from _service(
+    yield from running_service(
         "talkingface.orchestrator.server",
         service_logs / "mesh.log",
         idle_timeout="10",

@@ -76,6 +76,10 @@ class ServiceConfig:
 class StageConfig(ServiceConfig):
     """What every stage can be told beside."""
 
+    # Longer than the orchestrator's: a stage's stream stands still while a later stage is slow.
+    idle_timeout: float = setting(
+        120.0, "Seconds a client may neither send nor take anything.", low=0.1, high=3600
+    )
     triton_url: str | None = setting(
         None, "host:port of Triton's gRPC; absent: start an embedded Triton."
     )
