@@ -227,8 +227,43 @@ def test_sound_comes_out_while_the_file_still_arrives(kind: str) -> None:
         for _ in taker.push(piece):
             pass
     taker.close()
-    # FFmpeg looks at 64 KiB of a WAV file and at ten frames of FLAC before it hands out sound.
+    # FFmpeg looks at ten frames of FLAC before it hands out sound.
     assert taker.seconds > 1.5
+
+
+@pytest.mark.parametrize("kind", ["wav", "wav-float"])
+def test_a_plain_wav_is_heard_from_its_first_bytes(kind: str) -> None:
+    data = encode(tone(1, 16000), 16000, kind)
+    taker = AudioIntake(media.AudioFormat(**FILE))
+    heard = [len(s.original) for piece in cut(data[:5000], 100) for s in taker.push(piece)]
+    taker.close()
+    assert sum(heard) > 1000
+
+
+def test_wav_files_that_end_anyhow() -> None:
+    data = encode(tone(1, 16000), 16000, "wav")
+    at = data.index(b"data") + 4
+    _, whole = intake(data, **FILE)
+    for size in (0, 0xFFFFFFFF):  # written by someone who does not know the end
+        taker, _ = intake(data[:at] + size.to_bytes(4, "little") + data[at + 4 :], **FILE)
+        assert taker.seconds == 1
+    _, got = intake(data + b"LIST\4\0\0\0abcd", **FILE)  # what follows the samples is no sound
+    np.testing.assert_array_equal(got.voice, whole.voice)
+    taker, _ = intake(data[:-1001], **FILE)
+    assert taker.seconds == pytest.approx(1 - 501 / 16000)
+
+
+@pytest.mark.parametrize("codec", ["pcm_u8", "pcm_s24le", "pcm_mulaw", "pcm_s32le"])
+def test_other_wav_files(codec: str) -> None:
+    sample_format = {"pcm_u8": "u8", "pcm_mulaw": "s16"}.get(codec, "s32")
+    FILES["other"] = ("wav", codec, sample_format)
+    try:
+        data = encode(tone(1, 16000), 16000, "other")
+    finally:
+        del FILES["other"]
+    taker, got = intake(data, 333, **FILE)
+    assert taker.seconds == 1
+    assert np.corrcoef(got.voice, tone(1, 16000)[:, 0])[0, 1] > 0.99
 
 
 def test_formats_are_told_by_their_first_bytes() -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from talkingface.common.errors import ServiceError, invalid_field
 from talkingface.orchestrator.audio_file import FileDecoder
+from talkingface.orchestrator.wav import MAX_HEADER, wav_layout
 from talkingface.v1 import media_pb2 as media
 
 Array = NDArray[np.float32]
@@ -72,8 +73,13 @@ class Resampler:
 class Decoder(Protocol):
     """Bytes to samples: what `PcmDecoder` and `FileDecoder` have in common."""
 
-    rate: int  # samples a second, 0 while unknown
-    channels: int  # 1 or 2, 0 while unknown
+    @property
+    def rate(self) -> int:
+        """Samples a second; 0 while unknown."""
+
+    @property
+    def channels(self) -> int:
+        """1 or 2; 0 while unknown."""
 
     def push(self, data: bytes) -> Iterator[Array]:
         """The samples, (n, channels), that became known with the next bytes."""
@@ -122,6 +128,64 @@ class PcmDecoder:
         """See `Decoder`."""
 
 
+class AnyFileDecoder:
+    """An audio file: a plain WAV is read here, everything else by FFmpeg."""
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._inner: Decoder | None = None
+        self._left: int | None = None  # bytes of samples still to come
+
+    @property
+    def rate(self) -> int:
+        """See `Decoder`."""
+        return self._inner.rate if self._inner else 0
+
+    @property
+    def channels(self) -> int:
+        """See `Decoder`."""
+        return self._inner.channels if self._inner else 0
+
+    def push(self, data: bytes) -> Iterator[Array]:
+        """See `Decoder`."""
+        if self._inner is None:
+            self._head += data
+            data = self._open(last=False)
+        if self._inner is not None:
+            if self._left is not None:
+                data = data[: self._left]
+                self._left -= len(data)
+            yield from self._inner.push(data)
+
+    def end(self) -> Iterator[Array]:
+        """See `Decoder`."""
+        data = self._open(last=True) if self._inner is None else b""
+        if self._inner is not None:
+            yield from self._inner.push(data)
+            if not isinstance(self._inner, PcmDecoder):  # a cut off sample of a WAV is left out
+                yield from self._inner.end()
+
+    def close(self) -> None:
+        """See `Decoder`."""
+        if self._inner is not None:
+            self._inner.close()
+
+    def _open(self, *, last: bool) -> bytes:
+        """Choose a decoder as soon as the first bytes tell which; the bytes that it gets."""
+        head = self._head
+        layout = wav_layout(head)
+        if layout is not None and MIN_RATE <= layout.rate <= MAX_RATE and layout.channels in (1, 2):
+            self._inner = PcmDecoder(layout.dtype, layout.rate, layout.channels)
+            self._left = layout.size
+            head = head[layout.begin :]
+        elif layout is None and head[:4] == b"RIFF" and len(head) < MAX_HEADER and not last:
+            return b""
+        elif head:
+            self._inner = FileDecoder(MIN_RATE, MAX_RATE, MAX_SECONDS, _BLOCK_SECONDS)
+        self._head = b""
+        return head
+
+
 def _decoder(audio_format: media.AudioFormat) -> Decoder:
     """:raises ServiceError: FIELD_INVALID, with the field."""
     encoding, rate = audio_format.encoding, audio_format.sample_rate
@@ -133,7 +197,7 @@ def _decoder(audio_format: media.AudioFormat) -> Decoder:
     if encoding == media.AUDIO_ENCODING_FILE:
         require(rate == 0, "sample_rate", "must be 0 for a file: the file tells it")
         require(audio_format.channels == 0, "channels", "must be 0 for a file: the file tells it")
-        return FileDecoder(MIN_RATE, MAX_RATE, MAX_SECONDS, _BLOCK_SECONDS)
+        return AnyFileDecoder()
     dtypes = {media.AUDIO_ENCODING_PCM_S16LE: "<i2", media.AUDIO_ENCODING_PCM_F32LE: "<f4"}
     require(encoding in dtypes, "encoding", "must be stated: PCM_S16LE, PCM_F32LE or FILE")
     require(MIN_RATE <= rate <= MAX_RATE, "sample_rate", f"{rate} is outside 8000..48000")

@@ -36,6 +36,9 @@ SERVICE = "talkingface.v1.TalkingFaceService"
 STAGES = ("audio_features", "motion_gen", "renderer")
 MIN_FACE_PIXELS = 64
 
+# When a client goes away, its stream ends a moment before the call is cancelled.
+_CANCEL_SECONDS = 0.05
+
 
 class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
     """Owns the sessions."""
@@ -186,8 +189,11 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
         self, context: Context, *, idle: bool = True
     ) -> talking_face.AnimateRequest | None:
         """The client's next message, or None after its last; with `idle` it must not take long."""
-        message = await (self._next(context.read()) if idle else context.read())
-        return None if message is grpc.aio.EOF else message
+        message: Any = await (self._next(context.read()) if idle else context.read())
+        if message is not grpc.aio.EOF:
+            return message
+        await asyncio.sleep(_CANCEL_SECONDS)
+        return None
 
     async def _next(self, message: Awaitable[Any]) -> Any:
         """
