@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 _QUEUED_MESSAGES = 8
 _WATCH_SECONDS = 0.5
+_CANCEL_SECONDS = 0.05
 _SESSION_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -238,6 +239,8 @@ class Stage:
             while True:
                 message = await self.read(context)
                 if message is None:
+                    # A client that cancels is seen to close its side first.
+                    await asyncio.sleep(_CANCEL_SECONDS)
                     raise ServiceError("MESSAGE_ORDER", "the stream was closed without `end`")
                 await queue.put(message)
                 if message.WhichOneof("payload") == "end":
