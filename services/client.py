@@ -17,6 +17,7 @@ from typing import Any, Self
 import grpc
 
 from talkingface.common.errors import ServiceError
+from talkingface.common.rpc import CallStatus
 from talkingface.common.server import CLIENT_OPTIONS
 from talkingface.v1.controls_pb2 import (
     Controls,
@@ -129,8 +130,7 @@ _CLASSES = {
 }
 
 
-def _error(error: grpc.aio.AioRpcError) -> TalkingFaceError:
-    told = ServiceError.from_rpc(error)
+def _error(told: ServiceError) -> TalkingFaceError:
     if told.reason == "MESSAGE_TOO_LARGE":
         return InvalidInput(told)
     return _CLASSES.get(told.code, TalkingFaceError)(told)
@@ -203,13 +203,14 @@ class TalkingFace:
         elif portrait is not None:
             config.portrait_handle = portrait
         call = self._stub.Animate()
+        status = CallStatus(call)
         sender = asyncio.create_task(_send(call, config, audio))
         try:
             while (answer := await call.read()) is not grpc.aio.EOF:
                 yield getattr(answer, answer.WhichOneof("payload"))
             await sender
         except grpc.aio.AioRpcError as error:
-            raise _error(error) from None
+            raise _error(await status.error(error)) from None
         except asyncio.CancelledError:
             if sender.done() and not sender.cancelled() and (cause := sender.exception()):
                 raise cause from None  # the source of audio has failed, which ended the call
@@ -232,7 +233,7 @@ class TalkingFace:
         try:
             response = await self._stub.UploadPortrait(pieces())
         except grpc.aio.AioRpcError as error:
-            raise _error(error) from None
+            raise _error(ServiceError.from_rpc(error)) from None
         portrait: Portrait = response.portrait
         return portrait
 
@@ -243,7 +244,7 @@ class TalkingFace:
                 GetCapabilitiesRequest()
             )
         except grpc.aio.AioRpcError as error:
-            raise _error(error) from None
+            raise _error(ServiceError.from_rpc(error)) from None
         return response
 
     async def dry_run(self, portrait_handle: str | None = None) -> DryRunResponse:
@@ -253,7 +254,7 @@ class TalkingFace:
                 DryRunRequest(portrait_handle=portrait_handle)
             )
         except grpc.aio.AioRpcError as error:
-            raise _error(error) from None
+            raise _error(ServiceError.from_rpc(error)) from None
         return response
 
 

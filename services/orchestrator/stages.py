@@ -12,6 +12,7 @@ import grpc
 
 from talkingface.common.config import MAX_CHUNK_BYTES
 from talkingface.common.errors import ServiceError
+from talkingface.common.rpc import CallStatus
 from talkingface.common.server import CLIENT_OPTIONS
 from talkingface.orchestrator.config import OrchestratorConfig
 from talkingface.v1 import audio_features_pb2 as audio_features
@@ -30,14 +31,14 @@ _SLACK_SECONDS = 0.5
 _GONE = (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN, grpc.StatusCode.UNAVAILABLE)
 
 
-def stage_error(name: str, error: grpc.aio.AioRpcError) -> ServiceError:
-    """What a client is told of a stage's error: the stage's own reason where it gave one."""
-    told = ServiceError.from_rpc(error)
+def stage_error(name: str, error: grpc.aio.AioRpcError, told: ServiceError) -> ServiceError:
+    """What a client is told of a stage's error: the stage's own reason where it gave one.
+
+    :param told: what has been made out of `error`.
+    """
     typed = any(key == "grpc-status-details-bin" for key, _ in error.trailing_metadata() or ())
-    if not typed and error.code() in _GONE:
-        return ServiceError(
-            "STAGE_UNAVAILABLE", f"{name} cannot be reached", metadata={"stage": name}
-        )
+    if not typed and error.code() in _GONE:  # by gRPC, whose text holds addresses
+        told = ServiceError("STAGE_UNAVAILABLE", f"{name} cannot be reached")
     told.metadata = {**told.metadata, "stage": name}
     return told
 
@@ -65,6 +66,7 @@ class StageStream:
         self._requests = requests
         self._config = config
         self._call = method()
+        self._status = CallStatus(self._call)
         self._ended = False
         self._writing = asyncio.Lock()
 
@@ -75,8 +77,16 @@ class StageStream:
         """
         try:
             async with asyncio.timeout(self._config.stage_open_timeout):
-                await self.send(config=configuration)
-                answer = await self._guard(self._call.read())
+                # The read comes first: without one, a refusal might not be told (`common.rpc`).
+                reading = asyncio.ensure_future(self._guard(self._call.read()))
+                try:
+                    await self.send(config=configuration)
+                except ServiceError:
+                    pass  # the read tells why
+                except BaseException:
+                    reading.cancel()
+                    raise
+                answer = await reading
         except TimeoutError:
             raise self._unavailable("did not take the stream in time") from None
         if answer is grpc.aio.EOF or answer.WhichOneof("payload") != "started":
@@ -144,16 +154,16 @@ class StageStream:
         try:
             return await operation
         except grpc.aio.AioRpcError as error:
-            raise stage_error(self.name, error) from None
+            raise stage_error(self.name, error, await self._status.error(error)) from None
         except asyncio.InvalidStateError:  # the call has ended already: its status says why
             call = self._call
-            status = grpc.aio.AioRpcError(
+            ended = grpc.aio.AioRpcError(
                 await call.code(),
                 await call.initial_metadata(),
                 await call.trailing_metadata(),
                 await call.details(),
             )
-            raise stage_error(self.name, status) from None
+            raise stage_error(self.name, ended, await self._status.error(ended)) from None
 
 
 class Stages:
@@ -213,6 +223,6 @@ class Stages:
                 pieces(), timeout=self._config.portrait_timeout
             )
         except grpc.aio.AioRpcError as error:
-            raise stage_error("renderer", error) from None
+            raise stage_error("renderer", error, ServiceError.from_rpc(error)) from None
         portrait: renderer.Portrait = response.portrait
         return portrait
