@@ -97,6 +97,8 @@ class EmbeddedTriton:
             *(sys.executable, "-I", "-S", "-c", _EXEC_TIED, str(os.getpid()), str(binary)),
             f"--model-repository={self._repository}",
             f"--backend-directory={backends}",
+            # Our configurations are complete; else each model would be imported once more.
+            "--disable-auto-complete-config",
             "--allow-http=false",
             "--grpc-address=127.0.0.1",
             f"--grpc-port={port}",
