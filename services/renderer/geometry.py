@@ -14,6 +14,7 @@ portrait's own gaze.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -132,6 +133,7 @@ class Portrait:
 
     frame: Image  # (512, 512, 3) RGB
     background: Image  # (512, 512, 3)
+    near_background: Image  # the same with the photo's own pixels right up to the matte
     rear: Image  # (512, 512, 4) hair, neck, shoulders, with the matte
     rear_cleared: Image  # the same behind jaw and cheeks
     fit: FaceFit
@@ -186,10 +188,13 @@ def prepare(frame: Image, landmarks: Array, matte: Array, background: Image) -> 
     outside = smooth(_outside_person(camera.project((person + offsets)[None])[0], matte, 3), 3)
     flat = np.concatenate([outside * FLIP / camera.scale[0], np.zeros((len(person), 1))], 1)
     offsets += (flat @ camera.rotation[0]).astype(np.float32)
+    moved = _expression(_without_blinks(rest))
     upper_teeth = model.part_vertices("teeth_upper")
     edge = float((person + offsets)[upper_teeth, 1].min())
-    offsets[upper_teeth, 1] += _teeth_edge(frame, landmarks, camera, person + offsets) - edge
-    base = person + offsets - _expression(_without_blinks(rest))
+    lip = float(mean_landmarks(person + offsets)[13, 1])
+    closed_lip = float(mean_landmarks(person + offsets - moved)[13, 1])
+    offsets[upper_teeth, 1] += _teeth_edge(frame, landmarks, camera, lip, closed_lip) - edge
+    base = person + offsets - moved
     source = camera.project((person + offsets)[None])[0]
     ids, weights = _raster(source, model.triangles, FRAME, FRAME)
     part = np.where(ids >= 0, shape.triangle_part[ids], SKIN)
@@ -213,6 +218,7 @@ def prepare(frame: Image, landmarks: Array, matte: Array, background: Image) -> 
     portrait = Portrait(
         frame=frame,
         background=background,
+        near_background=_near_background(frame, matte, background),
         rear=photographed,
         rear_cleared=cleared,
         fit=fitted,
@@ -223,14 +229,14 @@ def prepare(frame: Image, landmarks: Array, matte: Array, background: Image) -> 
         lip_shift=_lip_shift(source, landmarks, camera),
         lid_shift=_lid_shift(source[:, :2], landmarks, camera),
         lash=_lash_colour(frame, landmarks),
-        inward=_outside_person(source, matte, 7),
-        mirrored=_mirrored_sides(person + offsets, source, camera),
+        inward=smooth(_outside_person(source, matte, 7), 2),
+        mirrored=_mirrored_sides(person + offsets, source, camera, frame, matte),
         shade=(_hidden(source) * (shape.lip > 0.25) * (model.part == SKIN)).astype(np.float32),
         area=_areas(source),
         eyes=eyes,
         eye_depth=np.array(depth, np.float32),
         inside=inside,
-        paint=mouth_paint(_white(frame, eyes, landmarks)),
+        paint=mouth_paint(_white(frame, eyes, landmarks), _saturation(frame, landmarks)),
         crops=(frame, frame, frame),
     )
     cut = [
@@ -305,7 +311,7 @@ def render_pose(
     moved = min(travel / 2.0, 1.0)
     worn_source = source + np.tensordot(turned, portrait.mirrored, 1) + moved * portrait.inward
     field = _rear_field(portrait, points, source, camera, torso)
-    image, mask = _compose(portrait, points, worn_source, field, moved)
+    image, mask = _compose(portrait, points, worn_source, field, min(travel / 6.0, 1.0))
     for eye in range(2):
         _draw_eye(
             portrait,
@@ -407,7 +413,9 @@ def _step(limits: tuple[float, float], value: float) -> float:
     return float(smoothstep(*limits, np.array([value], np.float32))[0])
 
 
-def _mirrored_sides(vertices: Array, source: Array, camera: Camera) -> Array:
+def _mirrored_sides(
+    vertices: Array, source: Array, camera: Camera, frame: Image, matte: Array
+) -> Array:
     """Change of the photo coordinates on the face's sides, (2, V, 2): viewer's left, right.
 
     Angles about the head's upright axis, from the camera's direction.
@@ -418,10 +426,21 @@ def _mirrored_sides(vertices: Array, source: Array, camera: Camera) -> Array:
     radius = np.hypot(vertices[:, 0], vertices[:, 2] - AXIS_DEPTH)
     # Not beside the eyes: spectacles have arms.
     share = smoothstep(0.1, -0.05, vertices[:, 1])
-    sides = [
-        _mirrored(sign * angle, vertices[:, 1], radius, SIDE_ANGLE, source) * share[:, None]
-        for sign in (-1.0, 1.0)
-    ]
+    soft = cv2.GaussianBlur(frame, (0, 0), 0.015 * float(camera.scale[0])).astype(np.float32)
+
+    def look(image: Array, places: Array) -> Array:
+        x, y = places.round().astype(int).clip(0, FRAME - 1).T
+        return image[y, x]  # type: ignore[no-any-return]
+
+    here = source[:, :2]
+    sides = []
+    for sign in (-1.0, 1.0):
+        moved = _mirrored(sign * angle, vertices[:, 1], radius, SIDE_ANGLE, source)
+        # Hair and scarf over the cheek are not to be replaced by skin; background is.
+        strange = np.linalg.norm(look(soft, here) - look(soft, here + moved), axis=1)
+        alike = np.maximum(smoothstep(75, 35, strange), look(matte, here) < 0.5)
+        alike = smooth(alike[:, None].astype(np.float32), 3)
+        sides.append(moved * share[:, None] * alike)
     return np.stack(sides).astype(np.float32)
 
 
@@ -439,7 +458,9 @@ def _mirrored(angle: Array, along: Array, radius: Array, limit: float, source: A
     scale = size / np.array([200.0, 1.8])
     flat = np.stack([(angle + 100) * scale[0], (along + 0.9) * scale[1]], 1)
     skin = shape.head[(FaceModel.load().part[shape.head] == SKIN).all(1)]
-    ids, weights = _raster(np.column_stack([flat, radius]).astype(np.float32), skin, size, size)
+    ids, weights = _raster(
+        np.column_stack([flat, radius]).astype(np.float32), skin, size, size, False
+    )
     spread = fill_outside(_carry(source[:, :2], skin, ids, weights), (ids >= 0).astype(np.float32))
     beyond = np.maximum(angle - limit, 0)
     found = cv2.remap(
@@ -467,7 +488,7 @@ def _lid_shift(source: Array, landmarks: Array, camera: Camera) -> Array:
         along = (corners[1] - corners[0]) * (1 if corners[1, 0] > corners[0, 0] else -1)
         along = along / np.linalg.norm(along)
         up = np.array([along[1], -along[0]], np.float32)
-        rim = landmarks[list(ring[8:]) + [ring[0]], :2] - corners[0]
+        rim = landmarks[[*ring[8:], ring[0]], :2] - corners[0]
         order = np.argsort(rim @ along)
         place = source - corners[0]
         position = place @ along
@@ -517,8 +538,7 @@ def _lip_shift(source: Array, landmarks: Array, camera: Camera) -> Array:
     The photo of closed lips does not show their inner sides. Where a parting lip turns out such a
     side, it takes its colour from just outside the seam, not from the other lip beyond it.
     """
-    shape = anatomy()
-    model = FaceModel.load()
+    shape, model = anatomy(), FaceModel.load()
     along = landmarks[308, :2] - landmarks[78, :2]
     width = float(np.linalg.norm(along))
     along = along / width
@@ -585,12 +605,14 @@ def _affine(matrix: Array, points: Array) -> Array:
 # --- drawing --------------------------------------------------------------------------------------
 
 
-def _raster(points: Array, triangles: Indices, height: int, width: int) -> tuple[Indices, Array]:
+def _raster(
+    points: Array, triangles: Indices, height: int, width: int, cull: bool = True
+) -> tuple[Indices, Array]:
     """Triangle ids (H, W), -1 where none, and weights (H, W, 2)."""
     ids = np.full((height, width), -1, np.int32)
     weights = np.zeros((height, width, 2), np.float32)
     depth = np.full((height, width), -np.inf, np.float32)
-    rasterize(np.ascontiguousarray(points, np.float32), triangles, False, ids, weights, depth)
+    rasterize(np.ascontiguousarray(points, np.float32), triangles, cull, ids, weights, depth)
     return ids, weights
 
 
@@ -626,14 +648,21 @@ def _blend_face(
 
 
 @njit(cache=True, fastmath=True)
-def _blend_rear(background: Image, rear: Image, out: Image) -> None:
-    """RGBA over RGB."""
+def _blend_rear(background: Image, near: Image, rear: Image, field: Array, out: Image) -> None:
+    """Rear plate (RGBA) over background; where little moves, the background is the photo's own.
+
+    `background` is invented around the person, to be clear of strands of hair that the matte
+    misses; `near` keeps the photo there, strands and all, and serves where these hardly move.
+    """
     for y in range(out.shape[0]):
         for x in range(out.shape[1]):
+            away = np.hypot(field[y, x, 0] - x, field[y, x, 1] - y)
+            keep = np.float32(max(1.0 - away / 6.0, 0.0))
             a = np.float32(rear[y, x, 3]) / np.float32(255.0)
             for k in range(3):
                 below = np.float32(background[y, x, k])
-                out[y, x, k] = np.uint8(below + a * (rear[y, x, k] - below) + 0.5)
+                below += keep * (np.float32(near[y, x, k]) - below)
+                out[y, x, k] = np.uint8(below + a * (np.float32(rear[y, x, k]) - below) + 0.5)
 
 
 def _box(points: Array, margin: float) -> tuple[int, int, int, int]:
@@ -648,8 +677,7 @@ def _rear_field(
     portrait: Portrait, points: Array, source: Array, camera: Camera, torso: Array
 ) -> Array:
     """Where the rear plate's pixels come from, (512, 512, 2)."""
-    shape, model = anatomy(), FaceModel.load()
-    start = portrait.fit.camera
+    shape, start = anatomy(), portrait.fit.camera
     step = FRAME / FIELD
     middle = (step - 1) / 2
     ys, xs = np.mgrid[:FIELD, :FIELD].astype(np.float32) * step + middle
@@ -681,24 +709,27 @@ def _rear_field(
 
 
 def _compose(
-    portrait: Portrait, points: Array, source: Array, field: Array, moved: float
+    portrait: Portrait, points: Array, source: Array, field: Array, cleared: float
 ) -> tuple[Image, Image]:
-    """Background, rear plate and face: (512, 512, 3), and the mask (512, 512, 2)."""
+    """Background, rear plate and face: (512, 512, 3), and the mask (512, 512, 2).
+
+    :param cleared: how far the rear plate has lost jaw and cheeks, 0..1.
+    """
     shape = anatomy()
-    plate = cv2.addWeighted(portrait.rear, 1 - moved, portrait.rear_cleared, moved, 0)
+    plate = cv2.addWeighted(portrait.rear, 1 - cleared, portrait.rear_cleared, cleared, 0)
     rear = cv2.remap(plate, field, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     image = np.empty_like(portrait.frame)
-    _blend_rear(portrait.background, rear, image)
+    _blend_rear(portrait.background, portrait.near_background, rear, field, image)
     mask = np.zeros((FRAME, FRAME, 2), np.uint8)
 
     facing = shape.head
-    left, top, right, bottom = _box(points[np.unique(facing)], 4)
+    left, top, right, bottom = _box(points[shape.head_vertices], 4)
     local = points - np.array([left, top, 0], np.float32)
     ids, weights = _raster(local, facing, bottom - top, right - left)
     values = np.concatenate([source, shape.front[:, None]], 1)
     carried = _carry(values, facing, ids, weights)
-    covered = (ids >= 0).astype(np.float32)
-    flow = _skirt(carried[..., :2], covered)
+    flow = np.ascontiguousarray(carried[..., :2])
+    _skirt(flow, ids, 4)
     opacity = cv2.GaussianBlur(cv2.dilate(carried[..., 2], np.ones((3, 3), np.uint8)), (0, 0), 1.0)
     colour = cv2.remap(
         portrait.frame, flow, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
@@ -714,16 +745,27 @@ def _worn(portrait: Portrait, points: Array) -> Array:
     return np.where(portrait.area <= 0, 1.0, smoothstep(1.8, 4.0, grown))[anatomy().head_index]
 
 
-def _skirt(flow: Array, covered: Array) -> Array:
-    """Continue a flow a few pixels beyond its edge, so that the edge can be soft."""
-    kernel = (7, 7)
-    share = cv2.blur(covered, kernel)
-    spread = cv2.blur(flow * covered[..., None], kernel) / np.maximum(share, 1e-6)[..., None]
-    ys, xs = np.mgrid[: flow.shape[0], : flow.shape[1]].astype(np.float32)
-    # Continue the displacement, not the coordinate.
-    centre = np.stack([xs, ys], -1)
-    where = cv2.blur(centre * covered[..., None], kernel) / np.maximum(share, 1e-6)[..., None]
-    return np.where(covered[..., None] > 0, flow, spread + (centre - where)).astype(np.float32)
+@njit(cache=True, fastmath=True)
+def _skirt(flow: Array, ids: Indices, reach: int) -> None:
+    """Continue a flow (H, W, 2) a few pixels beyond its edge in place, so that edges can be soft.
+
+    The displacement is what continues, taken from the nearest covered pixel of the row or column.
+    """
+    height, width = ids.shape
+    for y in range(height):
+        for x in range(width):
+            if ids[y, x] >= 0:
+                continue
+            best = reach + 1
+            for d in range(-reach, reach + 1):
+                if abs(d) < best and 0 <= x + d < width and ids[y, x + d] >= 0:
+                    best = abs(d)
+                    flow[y, x, 0] = flow[y, x + d, 0] - d
+                    flow[y, x, 1] = flow[y, x + d, 1]
+                if abs(d) < best and 0 <= y + d < height and ids[y + d, x] >= 0:
+                    best = abs(d)
+                    flow[y, x, 0] = flow[y + d, x, 0]
+                    flow[y, x, 1] = flow[y + d, x, 1] - d
 
 
 def _gaze_shift(portrait: Portrait, coefficients: Array, eye: int) -> tuple[Array, float]:
@@ -829,7 +871,7 @@ def _draw_mouth(
     draw_always: bool,
 ) -> None:
     """Draw the mouth's inside with the lips over it into the frame, in place."""
-    shape, model = anatomy(), FaceModel.load()
+    shape = anatomy()
     left, top, right, bottom = _box(points[shape.lip > 0.3], 5)
     width, height = right - left, bottom - top
     local = (points[:, :2] - np.array([left, top])) * 2 + 0.5
@@ -879,12 +921,14 @@ def _draw_mouth(
     )
 
 
+@lru_cache(maxsize=1)
 def _mouth_parts() -> NDArray[np.uint8]:
     """Part of each of `anatomy().mouth`'s triangles."""
     model, shape = FaceModel.load(), anatomy()
     return model.part[shape.mouth].max(1)
 
 
+@lru_cache(maxsize=1)
 def _teeth() -> Array:
     return tooth_coordinates(FaceModel.load())
 
@@ -903,16 +947,18 @@ def _upward(vertices: Array) -> Array:
 # --- measuring the photo --------------------------------------------------------------------------
 
 
-def _teeth_edge(frame: Image, landmarks: Array, camera: Camera, vertices: Array) -> float:
+def _teeth_edge(
+    frame: Image, landmarks: Array, camera: Camera, lip: float, closed_lip: float
+) -> float:
     """Height of the upper front teeth's biting edge in the head's frame.
 
-    Where the photo shows teeth, their lower end under the upper lip; else a little below the lip.
+    Where the photo shows teeth, their lower end under the upper lip (`lip` = its height); else a
+    little below the lip of the neutral face (`closed_lip`).
     """
-    marks = mean_landmarks(vertices)
     upper, lower = landmarks[13, :2], landmarks[14, :2]
     opening = float(np.linalg.norm(lower - upper)) / float(camera.scale[0])
     if opening < 0.025:
-        return float(marks[13, 1]) - TEETH_SHOW
+        return closed_lip - TEETH_SHOW
     share = np.linspace(0, 1, 24)
     across = (landmarks[308, :2] - landmarks[78, :2]) * 0.06
     columns = [
@@ -925,7 +971,7 @@ def _teeth_edge(frame: Image, landmarks: Array, camera: Camera, vertices: Array)
     first = int(np.argmax(bright))
     end = first + int(np.argmin(np.append(bright[first:], False)))
     depth = min((end / 23) * opening, 0.08)
-    return float(marks[13, 1]) - max(depth, TEETH_SHOW)
+    return lip - max(depth, TEETH_SHOW)
 
 
 def _outside_person(source: Array, matte: Array, inset: int) -> Array:
@@ -951,6 +997,11 @@ def _outside_person(source: Array, matte: Array, inset: int) -> Array:
     return moved.astype(np.float32)  # type: ignore[no-any-return]
 
 
+def _near_background(frame: Image, matte: Array, background: Image) -> Image:
+    share = cv2.dilate(smoothstep(0.02, 0.3, matte), np.ones((3, 3), np.uint8))[..., None]
+    return (frame * (1 - share) + background * share + 0.5).astype(np.uint8)  # type: ignore[no-any-return]
+
+
 def _inside_mouth(source: Array, part: NDArray[np.uint8]) -> Array:
     """Soft mask (512, 512) of the mouth's inside in the photo."""
     shape = anatomy()
@@ -971,6 +1022,13 @@ def _white(frame: Image, eyes: tuple[EyeTexture, EyeTexture], landmarks: Array) 
     tint = eye / max(float(eye @ weight), 1.0)
     tint = 0.5 * tint + 0.5  # the sclera's own tint is not all the light's
     return np.clip(luma * tint, 0, 255).astype(np.float32)
+
+
+def _saturation(frame: Image, landmarks: Array) -> float:
+    """0 in a photo without colours, 1 in an ordinary one, by the cheeks' skin."""
+    cheeks = landmarks[[50, 280, 205, 425], :2].round().astype(int).clip(0, FRAME - 1)
+    skin = frame[cheeks[:, 1], cheeks[:, 0]].astype(np.float32)
+    return float(np.clip(np.median(np.ptp(skin, 1) / np.maximum(skin.max(1), 1)) / 0.18, 0, 1))
 
 
 def _lash_colour(frame: Image, landmarks: Array) -> Array:

@@ -34,11 +34,13 @@ class MouthPaint:
     cavity: Array
 
 
-def mouth_paint(white: Array) -> MouthPaint:
-    """Colours under a light in which white looks like `white` (3,)."""
+def mouth_paint(white: Array, saturation: float) -> MouthPaint:
+    """Colours under a light in which white looks like `white` (3,); saturation 0 = grey photo."""
 
     def shade(*reflectance: float) -> Array:
-        return (white * np.array(reflectance)).astype(np.float32)
+        colour = white * np.array(reflectance)
+        grey = colour @ np.array([0.299, 0.587, 0.114])
+        return (grey + saturation * (colour - grey)).astype(np.float32)
 
     return MouthPaint(
         tooth=shade(0.97, 0.92, 0.82),
@@ -106,7 +108,7 @@ def paint_inside(
             along, above = abs(carried[y, x, 0]), carried[y, x, 1]
             light = np.exp(-max(carried[y, x, 2], 0.0) / 0.16)
             light *= 0.25 + 0.75 * openness[y, x]
-            if p == UPPER or p == LOWER:
+            if p in (UPPER, LOWER):
                 row = boundaries[0 if p == UPPER else 1]
                 gap = 100.0
                 for b in row:

@@ -33,6 +33,7 @@ class Anatomy:
     triangle_part: NDArray[np.uint8]  # (T,) index into PARTS
     head: Indices  # triangles that make up the front layer, insides included
     head_index: NDArray[np.int64]  # ... and where these stand among all triangles
+    head_vertices: NDArray[np.int64]  # ... and the vertices they use
     behind: Indices  # triangles of skull, ears and neck, which the face layer hides
     whole: Indices  # all triangles but eyes, teeth and tongue
     mouth: Indices  # triangles around and inside the mouth
@@ -105,6 +106,7 @@ def anatomy() -> Anatomy:
         triangle_part=triangle_part,
         head=triangles[head],
         head_index=np.nonzero(head)[0],
+        head_vertices=np.unique(triangles[head]),
         whole=triangles[solid & ~eyeball],
         behind=triangles[solid & ((front * hard)[triangles] < 0.5).all(1)],
         mouth=triangles[mouth],

@@ -1,0 +1,291 @@
+"""The 3D head: fitting it to landmarks, and moving a portrait by it."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from talkingface.common.motion import (
+    ARKIT_DIM,
+    ARKIT_INDEX,
+    DISTANCE,
+    PITCH,
+    ROLL,
+    TRANSLATION_X,
+    YAW,
+    neutral,
+)
+from talkingface.renderer import geometry
+from talkingface.renderer.face_model import FaceModel, rotation_matrices, rotation_matrix
+from talkingface.renderer.fit import Camera, fit, track
+from talkingface.renderer.geometry_eyes import RINGS
+from talkingface.renderer.rasterizer import rasterize
+
+
+def coefficients(**values: float) -> np.ndarray:
+    out = np.zeros(ARKIT_DIM, np.float32)
+    for name, value in values.items():
+        out[ARKIT_INDEX[name]] = value
+    return out
+
+
+def pixels(shape: np.ndarray, angles: np.ndarray, scale: float = 220.0) -> np.ndarray:
+    """Landmarks (T, 478, 3) seen by a camera, (T, 478, 2)."""
+    count = len(shape)
+    camera = Camera(
+        rotation_matrices(angles),
+        np.full(count, scale, np.float32),
+        np.full((count, 2), 256, np.float32),
+    )
+    return camera.project(shape)[..., :2]
+
+
+@pytest.fixture(scope="module")
+def portrait() -> geometry.Portrait:
+    """A painted mean face: skin, lips, eyes, hair, shoulders on a striped wall."""
+    model = FaceModel.load()
+    marks = pixels(model.landmark_mean[None], np.zeros((1, 3), np.float32))[0]
+    rows = np.arange(512, dtype=np.float32)[:, None]
+    wall = np.stack(
+        [np.broadcast_to(90 + 60 * np.sin(rows / 9 + k), (512, 512)) for k in range(3)], -1
+    )
+    frame = wall.astype(np.uint8)
+    background = frame.copy()
+    matte = np.zeros((512, 512), np.float32)
+    for picture, colours in (
+        (frame, ((60, 40, 30), (40, 60, 120), (210, 165, 140))),
+        (matte, (1, 1, 1)),
+    ):
+        cv2.ellipse(picture, (256, 210), (130, 170), 0, 0, 360, colours[0], -1)
+        cv2.rectangle(picture, (120, 400), (392, 511), colours[1], -1)
+        cv2.rectangle(picture, (205, 330), (307, 430), colours[2], -1)
+    outline = cv2.convexHull(marks.round().astype(np.int32))
+    cv2.fillPoly(frame, [outline], (205, 160, 135))
+    cv2.fillPoly(matte, [outline], 1)
+    for ring in RINGS:
+        cv2.fillPoly(frame, [marks[list(ring)].round().astype(np.int32)], (240, 240, 240))
+    for iris in (468, 473):
+        centre = tuple(int(v) for v in marks[iris].round())
+        cv2.circle(frame, centre, 8, (70, 50, 30), -1)
+    lips = marks[
+        [61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185]
+    ]
+    cv2.fillPoly(frame, [lips.round().astype(np.int32)], (180, 80, 85))
+    return geometry.prepare(frame, marks, cv2.GaussianBlur(matte, (0, 0), 1.5), background)
+
+
+def motion(**values: float) -> np.ndarray:
+    out = neutral(1)[0]
+    columns = {"pitch": PITCH, "yaw": YAW, "roll": ROLL, "x": TRANSLATION_X, "distance": DISTANCE}
+    for name, value in values.items():
+        out[columns.get(name, ARKIT_INDEX.get(name, -1))] = value
+    return out
+
+
+def changed(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Pixels (512, 512) that differ visibly."""
+    return np.abs(a.astype(int) - b).max(-1) > 12
+
+
+def test_rotation_follows_the_motion_frames_signs() -> None:
+    nose, crown = np.array([0, 0, 1.0]), np.array([0, 1.0, 0])
+    assert (rotation_matrix(0, 20, 0) @ nose)[0] > 0  # to the viewer's right
+    assert (rotation_matrix(20, 0, 0) @ nose)[1] > 0  # up
+    assert (rotation_matrix(0, 0, 20) @ crown)[0] > 0  # clockwise
+    angles = np.array([[11, -23, 7], [-8, 35, -14]], np.float32)
+    camera = Camera(rotation_matrices(angles), np.ones(2, np.float32), np.zeros((2, 2), np.float32))
+    np.testing.assert_allclose(camera.angles, angles, atol=1e-3)
+
+
+def test_the_rasterizer_keeps_the_nearer_triangle() -> None:
+    points = np.array(
+        [[0, 0, 1], [0, 9, 1], [9, 0, 1], [0, 0, 2], [0, 9, 2], [9, 0, 2]], np.float32
+    )
+    ids = np.full((10, 10), -1, np.int32)
+    weights = np.zeros((10, 10, 2), np.float32)
+    depth = np.full((10, 10), -np.inf, np.float32)
+    rasterize(points, np.array([[3, 4, 5], [0, 1, 2]], np.int32), False, ids, weights, depth)
+    assert ids[2, 2] == 0 and depth[2, 2] == 2 and ids[9, 9] == -1
+    np.testing.assert_allclose(weights[0, 0], [1, 0], atol=1e-6)
+
+
+def test_neutral_lips_touch_and_the_mean_eye_closes() -> None:
+    model = FaceModel.load()
+    person = np.zeros(len(model.identity), np.float32)
+    rest = model.landmarks(person, coefficients())
+    assert abs(rest[13, 1] - rest[14, 1]) < 0.003
+    shut = model.landmarks(person, coefficients(eyeBlinkLeft=1, eyeBlinkRight=1))
+    for upper, lower in ((159, 145), (386, 374)):
+        assert rest[upper, 1] - rest[lower, 1] > 0.04
+        assert abs(shut[upper, 1] - shut[lower, 1]) < 0.005
+
+
+def test_a_portraits_pose_and_expression_are_found_again() -> None:
+    model = FaceModel.load()
+    person = np.random.default_rng(3).normal(0, 0.3, len(model.identity)).astype(np.float32)
+    wanted = coefficients(jawOpen=0.4, mouthSmileLeft=0.5, mouthSmileRight=0.5, browInnerUp=0.5)
+    angles = np.array([[6, -17, 4]], np.float32)
+    seen = pixels(model.landmarks(person, wanted)[None], angles)
+    found = fit(seen[0])
+    assert found.error < 0.004
+    np.testing.assert_allclose(found.angles, angles[0], atol=5)  # a nod resembles a long chin
+    for name in ("jawOpen", "mouthSmileLeft", "mouthSmileRight"):
+        assert abs(found.coefficients[ARKIT_INDEX[name]] - wanted[ARKIT_INDEX[name]]) < 0.25, name
+
+
+def test_tracking_reproduces_the_lips_opening_blinks_and_gaze() -> None:
+    model = FaceModel.load()
+    person = np.random.default_rng(5).normal(0, 0.3, len(model.identity)).astype(np.float32)
+    time = np.arange(80) / 25
+    truth = np.zeros((80, ARKIT_DIM), np.float32)
+    truth[:, ARKIT_INDEX["jawOpen"]] = 0.2 + 0.2 * np.sin(2 * np.pi * 3 * time)
+    truth[:, ARKIT_INDEX["mouthClose"]] = 0.1 + 0.1 * np.sin(2 * np.pi * 1.3 * time)
+    blink = np.exp(-(((time - 1.6) / 0.06) ** 2))
+    for side in ("Left", "Right"):
+        truth[:, ARKIT_INDEX[f"eyeBlink{side}"]] = blink
+    truth[:, ARKIT_INDEX["eyeLookOutLeft"]] = truth[:, ARKIT_INDEX["eyeLookInRight"]] = 0.5
+    angles = np.stack([4 * np.sin(time), 8 * np.sin(1.7 * time), 2 * np.cos(time)], 1)
+    shape = model.landmarks(person, truth)
+    noise = np.random.default_rng(7).normal(0, 0.3, (80, 478, 2))
+    seen = pixels(shape, angles.astype(np.float32)) + noise.astype(np.float32)
+    found = track(seen)
+    again = model.landmarks(found.identity, found.coefficients)
+    opening = np.linalg.norm(shape[:, 13] - shape[:, 14], axis=1)
+    fitted = np.linalg.norm(again[:, 13] - again[:, 14], axis=1)
+    assert np.corrcoef(opening, fitted)[0, 1] > 0.97
+    assert np.abs(opening - fitted).mean() < 0.01
+    assert found.coefficients[40, ARKIT_INDEX["eyeBlinkLeft"]] > 0.75
+    assert found.coefficients[:30, ARKIT_INDEX["eyeBlinkLeft"]].max() < 0.3
+    gaze = found.coefficients[:, ARKIT_INDEX["eyeLookOutLeft"]]
+    assert abs(float(np.median(gaze)) - 0.5) < 0.15
+    turned = found.camera.angles - found.camera.angles.mean(0)
+    assert np.abs(turned - (angles - angles.mean(0))).max() < 2.5
+    assert found.motion().shape == (80, 58)
+
+
+@pytest.mark.parametrize(
+    "bad", [np.zeros((3, 477, 2)), np.zeros((0, 478, 2)), np.full((1, 478, 2), np.nan)]
+)
+def test_landmarks_that_are_none_are_refused(bad: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="landmarks"):
+        track(bad.astype(np.float32))
+
+
+def test_the_portraits_own_motion_gives_the_photo(portrait: geometry.Portrait) -> None:
+    frame = geometry.render(portrait, portrait.own_motion)
+    np.testing.assert_array_equal(frame.image, portrait.frame)
+
+
+def test_a_tiny_motion_changes_the_picture_only_a_little(portrait: geometry.Portrait) -> None:
+    """No jump between the untouched photo and the first moved frame."""
+    small = portrait.own_motion
+    small[YAW] += 0.1
+    image = geometry.render(portrait, small).image
+    near = changed(image, portrait.frame)
+    assert near.mean() < 0.02
+
+
+def test_rendering_is_deterministic(portrait: geometry.Portrait) -> None:
+    asked = motion(jawOpen=0.4, yaw=8, eyeBlinkLeft=0.5)
+    first, second = geometry.render(portrait, asked), geometry.render(portrait, asked)
+    np.testing.assert_array_equal(first.image, second.image)
+    for a, b in zip(first.crops, second.crops, strict=True):
+        np.testing.assert_array_equal(a.rgb, b.rgb)
+
+
+def test_the_jaw_opens_the_mouth_and_nothing_else(portrait: geometry.Portrait) -> None:
+    rest = geometry.render(portrait, motion())
+    opened = geometry.render(portrait, motion(jawOpen=0.5))
+    assert (opened.mask[..., 0] > 128).sum() > 300 > (rest.mask[..., 0] > 128).sum()
+    ajar = geometry.render(portrait, motion(jawOpen=0.1))
+    ys, _ = np.nonzero(changed(opened.image, ajar.image))
+    marks = pixels(FaceModel.load().landmark_mean[None], np.zeros((1, 3), np.float32))[0]
+    assert ys.min() > marks[5, 1]  # below the bridge of the nose
+
+
+def test_shut_lids_hide_the_whites(portrait: geometry.Portrait) -> None:
+    def white(image: np.ndarray) -> int:
+        marks = pixels(FaceModel.load().landmark_mean[None], np.zeros((1, 3), np.float32))[0]
+        ring = marks[list(RINGS[0])]
+        (x0, y0), (x1, y1) = ring.min(0).astype(int), ring.max(0).astype(int)
+        return int((image[y0:y1, x0:x1].min(-1) > 215).sum())
+
+    rest = white(geometry.render(portrait, motion()).image)
+    shut = white(geometry.render(portrait, motion(eyeBlinkRight=1, eyeBlinkLeft=1)).image)
+    assert rest > 60 and shut < 0.05 * rest
+
+
+def test_gaze_moves_the_iris_the_right_way(portrait: geometry.Portrait) -> None:
+    def iris(image: np.ndarray) -> float:
+        marks = pixels(FaceModel.load().landmark_mean[None], np.zeros((1, 3), np.float32))[0]
+        ring = marks[list(RINGS[1])]
+        (x0, y0), (x1, y1) = ring.min(0).astype(int) + 3, ring.max(0).astype(int) - 3
+        dark = image[y0:y1, x0:x1].max(-1) < 120
+        return float(np.nonzero(dark)[1].mean())
+
+    right = iris(geometry.render(portrait, motion(eyeLookOutLeft=0.6, eyeLookInRight=0.6)).image)
+    left = iris(geometry.render(portrait, motion(eyeLookInLeft=0.6, eyeLookOutRight=0.6)).image)
+    assert right - left > 5
+
+
+@pytest.mark.parametrize(
+    ("asked", "axis", "sign"),
+    [({"yaw": 10.0}, 0, 1), ({"pitch": 10.0}, 1, -1), ({"x": 0.1}, 0, 1)],
+)
+def test_the_face_moves_the_way_it_is_told(
+    portrait: geometry.Portrait, asked: dict[str, float], axis: int, sign: int
+) -> None:
+    def lips(image: np.ndarray) -> np.ndarray:
+        red = (image[..., 0].astype(int) - image[..., 1] > 80) & (image[..., 0] > 140)
+        return np.argwhere(red).mean(0)[::-1]
+
+    moved = lips(geometry.render(portrait, motion(**asked)).image)
+    rest = lips(geometry.render(portrait, motion()).image)
+    assert sign * (moved - rest)[axis] > 5
+
+
+def test_the_wall_stands_still(portrait: geometry.Portrait) -> None:
+    image = geometry.render(portrait, motion(yaw=15, roll=8, x=0.05)).image
+    assert not changed(image, portrait.frame)[:, :60].any()
+
+
+def test_crops_look_at_mouth_and_eyes(portrait: geometry.Portrait) -> None:
+    frame = geometry.render(portrait, motion(jawOpen=0.4, roll=10))
+    assert [c.rgb.shape[0] for c in frame.crops] == [128, 64, 64]
+    mouth, left, right = frame.crops
+    assert mouth.mask[40:90, 30:98, 0].max() > 200
+    assert left.matrix[0, 2] < right.matrix[0, 2]  # the left eye lies to the viewer's right
+    assert all(np.isfinite(c.control).all() and c.control.shape == (6,) for c in frame.crops)
+
+
+def test_paste_adds_only_inside_its_crop(portrait: geometry.Portrait) -> None:
+    frame = geometry.render(portrait, motion(jawOpen=0.4))
+    image = frame.image.copy()
+    crop = frame.crops[0]
+    geometry.paste(
+        image, crop, np.zeros((128, 128, 3), np.float32), np.ones((128, 128), np.float32)
+    )
+    np.testing.assert_array_equal(image, frame.image)
+    geometry.paste(
+        image, crop, np.full((128, 128, 3), 0.2, np.float32), np.ones((128, 128), np.float32)
+    )
+    centre = cv2.invertAffineTransform(crop.matrix) @ np.array([63.5, 63.5, 1])
+    x, y = centre.round().astype(int)
+    assert (image[y, x].astype(int) - frame.image[y, x] > 40).all()
+    np.testing.assert_array_equal(image[:150], frame.image[:150])
+
+
+def test_bad_input_is_refused(portrait: geometry.Portrait) -> None:
+    with pytest.raises(ValueError, match="motion"):
+        geometry.render(portrait, np.zeros(57, np.float32))
+    with pytest.raises(ValueError, match="motion"):
+        geometry.render(portrait, np.full(58, np.nan, np.float32))
+    marks = np.zeros((478, 2), np.float32)
+    with pytest.raises(ValueError, match="frame"):
+        geometry.prepare(
+            np.zeros((100, 100, 3), np.uint8),
+            marks,
+            np.zeros((512, 512), np.float32),
+            portrait.frame,
+        )
