@@ -296,8 +296,15 @@ class Stage:
                     take(await queue.get())
         finally:
             for task in running:
+                task.add_done_callback(_look_at)
                 task.cancel()
 
     async def _infer(self, model: str, request: Mapping[str, NDArray[Any]]) -> Arrays:
         with self.host.metrics.timed(model):
             return await self.triton.infer(model, request)
+
+
+def _look_at(task: asyncio.Task[Arrays]) -> None:
+    """Take note of an error that nobody waits for any more."""
+    if not task.cancelled():
+        task.exception()
