@@ -41,6 +41,10 @@ MOUTH_CONTROL = (
 EYE_CONTROL = ("blink", "lookDown", "lookIn - lookOut", "lookUp", "squint", "wide")
 
 
+def _activate(x: Tensor) -> Tensor:
+    return F.leaky_relu(x, 0.1)  # plain rectifiers die in so narrow a network
+
+
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut, (B, C, H, W) -> the same."""
 
@@ -50,7 +54,7 @@ class ResidualBlock(nn.Module):
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(x + self.second(F.relu(self.first(x))))
+        return _activate(x + self.second(_activate(self.first(x))))
 
 
 class CropNet(nn.Module):
@@ -70,7 +74,7 @@ class CropNet(nn.Module):
         pairs = list(pairwise(widths))
         self.downs = nn.ModuleList(nn.Conv2d(a, b, 3, 2, padding=1) for a, b in pairs)
         self.control = nn.Sequential(
-            nn.Linear(CONTROL_DIM, widths[-1]), nn.ReLU(), nn.Linear(widths[-1], widths[-1])
+            nn.Linear(CONTROL_DIM, widths[-1]), nn.LeakyReLU(0.1), nn.Linear(widths[-1], widths[-1])
         )
         self.bottleneck = nn.Sequential(
             *(ResidualBlock(widths[-1]) for _ in range(bottleneck_blocks))
@@ -84,18 +88,18 @@ class CropNet(nn.Module):
             self.head.weight.mul_(0.1)
 
     def forward(self, crop: Tensor, control: Tensor) -> Tensor:
-        x = F.relu(self.stem(F.pixel_unshuffle(crop, 2)))
+        x = _activate(self.stem(F.pixel_unshuffle(crop, 2)))
         skips = []
         for encoder, down in zip(self.encoders, self.downs, strict=True):
             x = encoder(x)
             skips.append(x)
-            x = F.relu(down(x))
+            x = _activate(down(x))
         x = self.bottleneck(x + self.control(control)[:, :, None, None])
         for i in reversed(range(len(self.ups))):
             x = F.interpolate(self.ups[i](x), scale_factor=2.0, mode="nearest")
             x = self.decoders[i](x + skips[i])
-        x = torch.cat([F.pixel_shuffle(F.relu(self.expand(x)), 2), crop], 1)
-        x = self.head(F.relu(self.refine(x)))
+        x = torch.cat([F.pixel_shuffle(_activate(self.expand(x)), 2), crop], 1)
+        x = self.head(_activate(self.refine(x)))
         return torch.cat([torch.tanh(x[:, :3]), torch.sigmoid(x[:, 3:])], 1)
 
 

@@ -9,6 +9,7 @@ import warnings
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
 from talkingface.renderer.portrait_errors import ImageError, PortraitReason
 
 MAX_BYTES = 20 * 1024 * 1024

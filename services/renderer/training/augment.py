@@ -2,8 +2,7 @@
 
 Whatever is done to the light, colour, position or grain of a picture is done to drawn crop,
 portrait and target alike. Only the guide inside the drawn mask is disturbed alone, because that
-is what the network has to correct, and the portrait's crop is moved or blinded, because on
-photographs it would give the answer away.
+is what the network has to correct, and the portrait's crop is sometimes exchanged.
 """
 
 from __future__ import annotations
@@ -13,6 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from talkingface.renderer.training.dataset import Pairs
+
+MOVED, BLIND = 0.2, 0.2  # shares of a batch
+GUIDE_LIGHT = {"mouth": 0.4, "eye": 0.12}  # largest change of the guide's light, natural logarithm
 
 
 def _uniform(count: int, low: float, high: float, device: torch.device) -> Tensor:
@@ -57,35 +59,32 @@ def _recolour(pictures: list[Tensor]) -> list[Tensor]:
     return out
 
 
-def prepare(pairs: Pairs, augment: bool, mirror: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Network inputs and target: crop (B, 8, S, S) and target (B, 3, S, S) in [0, 1], control.
-
-    :param mirror: flip half of the pairs; right for mouths, wrong for eyes (they have a nose side).
-    """
+def prepare(pairs: Pairs, kind: str, augment: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Network inputs and target: crop (B, 8, S, S) and target (B, 3, S, S) in [0, 1], control."""
     drawn, target = pairs.drawn.float() / 255, pairs.target.float() / 255
     portrait, mask = pairs.portrait.float() / 255, pairs.mask.float() / 255
     control = pairs.control
     if not augment:
-        portrait = _blind(portrait, mask[:, :1], pairs.source == 0)
         return torch.cat([drawn, mask, portrait], 1), target, control
     count, device = len(drawn), drawn.device
 
-    # The portrait's own mouth or eye, moved so that it tells what it looks like, not where it is.
-    moved = _warp(portrait, _similarity(count, 0.2, 0.25, 0.1, device))
-    blind = _blind(portrait, mask[:, :1], torch.ones_like(pairs.source, dtype=torch.bool))
-    draw = torch.rand(count, 1, 1, 1, device=device)
+    # Portraits that show teeth: the target's own, moved so that they tell what they look like but
+    # not where they are. And portraits that show nothing of use.
     photograph = (pairs.source == 0).view(-1, 1, 1, 1)
-    portrait = torch.where(photograph, torch.where(draw < 0.35, moved, blind), portrait)
+    moved = _warp(target, _similarity(count, 0.2, 0.25, 0.1, device))
+    draw = torch.rand(count, 1, 1, 1, device=device)
+    portrait = torch.where(photograph & (draw < MOVED), moved, portrait)
+    portrait = torch.where(draw > 1 - BLIND, _blind(portrait, mask[:, :1]), portrait)
 
     # The guide in another light than the face.
-    light = torch.exp(_uniform(count, -0.4, 0.4, device))
+    light = torch.exp(_uniform(count, -1, 1, device) * GUIDE_LIGHT[kind])
     tint = torch.exp(torch.randn(count, 3, 1, 1, device=device) * 0.06)
     drawn = drawn + mask[:, :1] * ((drawn * light * tint).clamp(0, 1) - drawn)
 
     drawn, target, portrait = _recolour([drawn, target, portrait])
     stack = torch.cat([drawn, target, portrait, mask], 1)
     stack = _warp(stack, _similarity(count, 0.12, 0.12, 0.05, device))
-    if mirror:
+    if kind == "mouth":  # eyes have a nose side and must not be mirrored
         flip = torch.rand(count, device=device) < 0.5
         stack = torch.where(flip.view(-1, 1, 1, 1), stack.flip(-1), stack)
         control = control.clone()
@@ -95,10 +94,9 @@ def prepare(pairs: Pairs, augment: bool, mirror: bool) -> tuple[Tensor, Tensor, 
     return torch.cat([drawn + noise, mask, portrait + noise], 1), target + noise, control
 
 
-def _blind(portrait: Tensor, drawn_mask: Tensor, rows: Tensor) -> Tensor:
+def _blind(portrait: Tensor, drawn_mask: Tensor) -> Tensor:
     """Blot out what lies under the drawn mask with its surroundings' mean colour."""
     wide = F.max_pool2d(drawn_mask, 9, 1, 4)
     around = (portrait * (1 - wide)).sum((2, 3), keepdim=True)
     around = around / (1 - wide).sum((2, 3), keepdim=True).clamp(min=1)
-    blotted = portrait * (1 - wide) + around * wide
-    return torch.where(rows.view(-1, 1, 1, 1), blotted, portrait)
+    return portrait * (1 - wide) + around * wide

@@ -23,7 +23,7 @@ from torch import Tensor
 
 KINDS = ("mouth", "eye")
 HELD_OUT = 12
-QUALITY = {"mouth": 84, "eye": 84}
+QUALITY = {"mouth": 93, "eye": 88}
 
 
 @dataclass(frozen=True)
