@@ -31,6 +31,8 @@ from talkingface.audio_features.training.validate import validate
 HELD_OUT = ("flite_rms", "italian_lp")
 SPEEDS = range(30, 57)
 GROUPS = 8
+# Share of the time over which the learning rate rises.
+WARM_UP = 0.04
 # Rows before and after the present one whose phones the embedding must know.
 CONTEXT_ROWS = (-4, -2, 0, 2)
 NASALS = [PHONE_INDEX[p] for p in ("m", "n", "ng")]
@@ -119,9 +121,10 @@ def batch(
 ) -> tuple[Tensor, Tensor, Labels]:
     """Augmented audio, clean audio and labels of one step."""
     crops, parts = [], []
-    for _ in range(GROUPS):
+    groups = min(GROUPS, size)
+    for _ in range(groups):
         steps = int(rng.choice(SPEEDS))
-        start = streams.random_crops(size // GROUPS, steps, rng)
+        start = streams.random_crops(size // groups, steps, rng)
         audio, labels = streams.crops(start, steps)
         crops.append(audio)
         parts.append(labels)
@@ -181,15 +184,15 @@ def train(arguments: argparse.Namespace) -> None:
     augmenter = Augmenter(device, arguments.seed)
     rng = np.random.default_rng(arguments.seed)
     limit = arguments.minutes * 60
-    best, step, next_check = math.inf, 0, 0.1
+    best, step, next_check = math.inf, 0, 1 / arguments.checks
     started = time.monotonic()
     while (progress := (time.monotonic() - started) / limit) < 1.0:
-        rate = arguments.rate * min(1.0, (step + 1) / 200)
+        rate = arguments.rate * min(1.0, (progress + 1e-3) / WARM_UP)
         rate *= 0.5 * (1 + math.cos(math.pi * progress))
         for group in optimizer.param_groups:
             group["lr"] = rate
         noisy, clean, labels = batch(streams, augmenter, arguments.batch, rng)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
+        with torch.autocast(device.type, dtype=torch.bfloat16):
             parts = losses(model, probe, noisy, clean, labels, augmenter.mels(len(noisy)), weights)
         loss = torch.stack(list(parts.values())).sum()
         optimizer.zero_grad(set_to_none=True)
@@ -201,7 +204,7 @@ def train(arguments: argparse.Namespace) -> None:
             figures = " ".join(f"{name} {part.item():.3f}" for name, part in parts.items())
             say(f"step {step} {100 * progress:.0f} % loss {loss.item():.3f}: {figures}")
         if progress >= next_check:
-            next_check += 0.1
+            next_check += 1 / arguments.checks
             best = check(model, unheard, device, shape, out, best, say)
     check(model, unheard, device, shape, out, best, say)
     say(f"{step} steps of {arguments.batch} crops")
@@ -237,6 +240,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=96)
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--channels", type=int, default=256)
+    parser.add_argument("--checks", type=int, default=10, help="validations on the way")
     parser.add_argument("--report", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     train(parser.parse_args())

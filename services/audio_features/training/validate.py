@@ -20,7 +20,7 @@ from talkingface.audio_features.encoder import F0_PER_OCTAVE, SpeechEncoder
 from talkingface.audio_features.training.augment import Augmenter
 from talkingface.audio_features.training.data import SPEED_STEPS, Streams
 
-CROPS = 24
+CROPS = 8
 HIGH_VOICE = 1.2
 
 
