@@ -7,6 +7,7 @@ import asyncio
 import json
 import math
 import os
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack
@@ -90,7 +91,7 @@ class Run(NamedTuple):
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; the result is the exit code."""
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 110)
     portrait, audio = options.portrait.read_bytes(), options.audio.read_bytes()
     voice = _decode(audio)
     environ = {"TALKINGFACE_SLOTS": str(max(4, options.sessions))}
@@ -313,7 +314,7 @@ def _memory(service: str, pid: int) -> Memory:
 
 def _print(console: Console, measurements: list[Measurement], memory: list[Memory]) -> None:
     table = Table(title="Speed (ms; live: lag from the end of a frame's sound to its picture)")
-    table.add_column("what")
+    table.add_column("what", no_wrap=True)
     for column in ("frames", "FPS", "first frame", "p50", "p95", "p99", "of"):
         table.add_column(column, justify="right")
     for m in measurements:
@@ -323,7 +324,7 @@ def _print(console: Console, measurements: list[Measurement], memory: list[Memor
         )
     console.print(table)
     table = Table(title="Memory (MiB), each service with its Triton")
-    table.add_column("service")
+    table.add_column("service", no_wrap=True)
     for column in ("processes", "RSS", "PSS"):
         table.add_column(column, justify="right")
     for entry in memory:
