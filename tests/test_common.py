@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import grpc
@@ -180,6 +180,19 @@ def test_a_service_with_a_bad_setting_exits_with_2() -> None:
     )
     assert ended.returncode == 2
     assert ended.stderr.strip() == "configuration: TALKINGFACE_SLOTS='-1' is outside [1, 1024]"
+
+
+def test_help_tells_every_setting() -> None:
+    told = subprocess.run(
+        [sys.executable, "-m", "talkingface.renderer.server", "--help"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    ).stdout
+    assert "| TALKINGFACE_SLOTS | 4 | 1..1024 | Streams held at a time" in told
+    for field in fields(RendererConfig):
+        assert f"| TALKINGFACE_{field.name.upper()} |" in told
 
 
 def test_ports_of_the_stages_differ() -> None:

@@ -163,12 +163,33 @@ def load(cls: type[T], environ: Mapping[str, str] | None = None) -> T:
 
 
 def load_or_exit(cls: type[T]) -> T:
-    """As `load`, but a bad setting ends the process with exit code 2 and a clear message."""
+    """As `load`, for a service's main module: a bad setting or any argument ends the process with
+    exit code 2 and a clear message, `--help` with a table of the settings."""
+    if sys.argv[1:] == ["--help"]:
+        print(describe(cls))
+        raise SystemExit(0)
+    if sys.argv[1:]:
+        print("takes no arguments but --help: it is set up by its environment", file=sys.stderr)
+        raise SystemExit(2)
     try:
         return load(cls)
     except ConfigError as error:
         print(f"configuration: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def describe(cls: type[Any]) -> str:
+    """A table of the settings, in Markdown: variable, default, range, meaning."""
+    defaults = load(cls, {})
+    lines = ["| variable | default | range | meaning |", "|---|---|---|---|"]
+    for field in dataclasses.fields(cls):
+        default = getattr(defaults, field.name)
+        low, high = field.metadata["low"], field.metadata["high"]
+        bounds = "" if low is None else f"{low}..{high}"
+        shown = "" if default is None else default
+        meaning = field.metadata["doc"]
+        lines.append(f"| {PREFIX}{field.name.upper()} | {shown} | {bounds} | {meaning} |")
+    return "\n".join(lines)
 
 
 def _plain(hint: Any) -> type:
