@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -390,7 +391,7 @@ async def test_a_silent_client_is_let_go(stub: TalkingFaceServiceStub) -> None:
     assert ServiceError.from_rpc(caught.value).reason == "IDLE_TIMEOUT"
 
 
-async def test_a_stage_that_dies_is_told(
+async def test_a_stage_that_hangs_or_dies_is_told(
     service_logs: Path, motion_gen_service: ServiceProcess, speech: bytes
 ) -> None:
     encoder = ServiceProcess(
@@ -402,28 +403,76 @@ async def test_a_stage_that_dies_is_told(
         service_logs / "doomed_orchestrator.log",
         audio_features_target=encoder.address,
         motion_gen_target=motion_gen_service.address,
+        stage_timeout="1",
     )
+
+    async def audio(number: signal.Signals) -> AsyncIterator[bytes]:
+        yield speech[:16000]
+        await asyncio.sleep(0.5)
+        encoder.process.send_signal(number)
+        await asyncio.sleep(0.2)
+        yield speech
+
     try:
         orchestrator.wait_until_serving()
-
-        async def audio() -> AsyncIterator[bytes]:
-            yield speech
-            encoder.process.kill()
-            await asyncio.sleep(0.2)
-            yield speech
-
-        async with TalkingFace(orchestrator.address) as face:
-            async with asyncio.timeout(5):
+        async with TalkingFace(orchestrator.address) as face, asyncio.timeout(30):
+            for number in (signal.SIGSTOP, signal.SIGKILL):
+                assert len(await motion_of(face, speech)) == 50
                 with pytest.raises(Unavailable) as caught:
-                    await motion_of(face, audio())
+                    await motion_of(face, audio(number))
                 assert caught.value.reason == "STAGE_UNAVAILABLE"
                 assert caught.value.metadata["stage"] == "audio_features"
-                with pytest.raises(Unavailable):
-                    await motion_of(face, speech)
-        await no_slots(orchestrator, motion_gen_service)
+                await no_slots(orchestrator, motion_gen_service)
+                encoder.process.send_signal(signal.SIGCONT)
+            with pytest.raises(Unavailable):
+                await motion_of(face, speech)
     finally:
+        encoder.process.kill()
         orchestrator.stop()
-        encoder.stop()
+        encoder.process.wait(10)
+
+
+async def test_a_server_that_leaves_lets_its_sessions_finish(
+    service_logs: Path,
+    audio_features_service: ServiceProcess,
+    motion_gen_service: ServiceProcess,
+    speech: bytes,
+) -> None:
+    orchestrator = ServiceProcess(
+        "talkingface.orchestrator.server",
+        service_logs / "leaving_orchestrator.log",
+        audio_features_target=audio_features_service.address,
+        motion_gen_target=motion_gen_service.address,
+        drain_timeout="20",
+    )
+    told = asyncio.Event()
+
+    async def audio() -> AsyncIterator[bytes]:
+        yield speech[:32000]
+        await asyncio.sleep(0.5)
+        orchestrator.process.send_signal(signal.SIGTERM)
+        await told.wait()
+        yield speech[32000:]
+
+    try:
+        orchestrator.wait_until_serving()
+        frames = 0
+        async with TalkingFace(orchestrator.address) as face, asyncio.timeout(20):
+            async for message in face.animate(
+                portrait=None, audio=audio(), audio_format=pcm(RATE), output=OUTPUT_KIND_MOTION
+            ):
+                if isinstance(message, Motion):
+                    frames += len(message.frames)
+                elif isinstance(message, Event) and message.kind == Event.KIND_DRAINING:
+                    assert message.deadline.seconds == 20
+                    with pytest.raises(Unavailable) as refused:
+                        await motion_of(face, speech)
+                    assert refused.value.reason == "DRAINING"
+                    told.set()
+        assert frames == 50
+        assert await asyncio.to_thread(orchestrator.process.wait, 10) == 0
+    finally:
+        orchestrator.process.kill()
 
 
 async def test_capabilities_and_dry_run(face: TalkingFace) -> None:
