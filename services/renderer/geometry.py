@@ -59,6 +59,7 @@ from talkingface.renderer.geometry_surface import (
     mean_landmarks,
     smooth,
     smoothstep,
+    vertex_normals,
 )
 from talkingface.renderer.rasterizer import interpolate, rasterize
 
@@ -76,7 +77,8 @@ TEETH_SHOW = 0.032  # face widths
 TORSO_SHARE = 0.35  # of the head's translation that the shoulders follow
 TORSO_ROLL = 0.12
 SIDE_ANGLE = 58.0  # degrees from the camera's direction beyond which the photo shows no good skin
-SIDE_TURN = (1.0, 9.0)  # degrees of turn over which they change to mirrored skin
+EDGE_ANGLE = 70.0  # the same where the face turns away even further
+SIDE_TURN = (3.0, 15.0)  # degrees of turn over which they change to mirrored skin
 AXIS_DEPTH = 0.2  # face widths: the head's upright axis before the turning point
 LID_SHARE = 0.85  # of smooth skin over the stretched fold on a shut lid
 LASH_BAND = 0.022  # face widths of an upper lid's rim that lashes darken
@@ -146,6 +148,7 @@ class Portrait:
     lash: Array  # (3,) RGB of the lash line
     inward: Array  # (V, 2) change of `source` that keeps the face's edge clear of the background
     mirrored: Array  # (2, V, 2) change of `source` on the sides: viewer's left, right
+    mirrored_edge: Array  # (2, V, 2) the same close to the outline only
     shade: Array  # (V,) how much darker the lips' inner sides are when they turn out
     area: Array  # (T,) signed area of the triangles in the frame
     eyes: tuple[EyeTexture, EyeTexture]
@@ -198,7 +201,9 @@ def prepare(frame: Image, landmarks: Array, matte: Array, background: Image) -> 
     source = camera.project((person + offsets)[None])[0]
     ids, weights = _raster(source, model.triangles, FRAME, FRAME)
     part = np.where(ids >= 0, shape.triangle_part[ids], SKIN)
-    hidden = _carry(shape.front * shape.hard, model.triangles, ids, weights)
+    # Beside the cheeks the layer ends on the ears, which it never uncovers.
+    edged = shape.front * shape.hard * smoothstep(0.1, 0.2, model.mean[:, 2])
+    hidden = _carry(edged, model.triangles, ids, weights)
     solid, _ = _raster(source, shape.behind, FRAME, FRAME)
     behind = cv2.GaussianBlur((solid >= 0).astype(np.float32), (0, 0), 1.5)
     # The jaw's edge and the dark line under it go with the jaw.
@@ -230,7 +235,8 @@ def prepare(frame: Image, landmarks: Array, matte: Array, background: Image) -> 
         lid_shift=_lid_shift(source[:, :2], landmarks, camera),
         lash=_lash_colour(frame, landmarks),
         inward=smooth(_outside_person(source, matte, 7), 2),
-        mirrored=_mirrored_sides(person + offsets, source, camera, frame, matte),
+        mirrored=_mirrored_sides(person + offsets, source, camera, frame, matte, SIDE_ANGLE),
+        mirrored_edge=_mirrored_sides(person + offsets, source, camera, frame, matte, EDGE_ANGLE),
         shade=(_hidden(source) * (shape.lip > 0.25) * (model.part == SKIN)).astype(np.float32),
         area=_areas(source),
         eyes=eyes,
@@ -298,6 +304,7 @@ def render_pose(
     shape = anatomy()
     start = portrait.fit.camera
     vertices, opened, lip_change = _posed_vertices(portrait, coefficients)
+    normals = vertex_normals(vertices)
     closing = _closing(portrait, coefficients)
     points = camera.project(vertices[None])[0]
     torso = _torso_map(start, camera)
@@ -310,8 +317,12 @@ def render_pose(
     turned = np.array([_step(SIDE_TURN, yaw), _step(SIDE_TURN, -yaw)], np.float32)
     moved = min(travel / 2.0, 1.0)
     worn_source = source + np.tensordot(turned, portrait.mirrored, 1) + moved * portrait.inward
+    worn_source += moved * np.tensordot(1 - turned, portrait.mirrored_edge, 1)
+    # Above the cheeks the layer has no edge of its own: it ends before it turns away.
+    turning = smoothstep(0.05, 0.35, normals @ camera.rotation[0, 2])
+    opacity = shape.front * (shape.hard + (1 - shape.hard) * turning)
     field = _rear_field(portrait, points, source, camera, torso)
-    image, mask = _compose(portrait, points, worn_source, field, min(travel / 6.0, 1.0))
+    image, mask = _compose(portrait, points, worn_source, opacity, field, min(travel / 6.0, 1.0))
     for eye in range(2):
         _draw_eye(
             portrait,
@@ -325,7 +336,7 @@ def render_pose(
             closing[eye],
             draw_always,
         )
-    _draw_mouth(portrait, image, mask, points, source, vertices, lip_change, draw_always)
+    _draw_mouth(portrait, image, mask, points, source, vertices, normals, lip_change, draw_always)
     if travel < 0.02 and _gaze_shift(portrait, coefficients, 0)[1] == 0 and not draw_always:
         image = portrait.frame.copy()
     controls = _controls(coefficients, opened, camera)
@@ -414,33 +425,38 @@ def _step(limits: tuple[float, float], value: float) -> float:
 
 
 def _mirrored_sides(
-    vertices: Array, source: Array, camera: Camera, frame: Image, matte: Array
+    vertices: Array, source: Array, camera: Camera, frame: Image, matte: Array, limit: float
 ) -> Array:
     """Change of the photo coordinates on the face's sides, (2, V, 2): viewer's left, right.
 
     Angles about the head's upright axis, from the camera's direction.
     """
+    shape = anatomy()
     facing = np.rad2deg(np.arctan2(camera.rotation[0, 2, 0], camera.rotation[0, 2, 2]))
     angle = np.rad2deg(np.arctan2(vertices[:, 0], vertices[:, 2] - AXIS_DEPTH)) - facing
     angle = (angle + 180) % 360 - 180
     radius = np.hypot(vertices[:, 0], vertices[:, 2] - AXIS_DEPTH)
-    # Not beside the eyes: spectacles have arms.
-    share = smoothstep(0.1, -0.05, vertices[:, 1])
+    # Not beside the eyes, where spectacles have arms; nor, where it reaches far, near the ears.
+    top = 0.1 if limit >= EDGE_ANGLE else -0.03
+    share = smoothstep(top, top - 0.15, vertices[:, 1])
     soft = cv2.GaussianBlur(frame, (0, 0), 0.015 * float(camera.scale[0])).astype(np.float32)
 
     def look(image: Array, places: Array) -> Array:
         x, y = places.round().astype(int).clip(0, FRAME - 1).T
         return image[y, x]  # type: ignore[no-any-return]
 
-    here = source[:, :2]
+    here, heights = source[:, :2], np.linspace(-0.7, 0.2, 19)
     sides = []
     for sign in (-1.0, 1.0):
-        moved = _mirrored(sign * angle, vertices[:, 1], radius, SIDE_ANGLE, source)
-        # Hair and scarf over the cheek are not to be replaced by skin; background is.
+        moved = _mirrored(sign * angle, vertices[:, 1], radius, limit, source)
+        # Hair or a scarf over the cheek are not to be replaced by skin; background is.
         strange = np.linalg.norm(look(soft, here) - look(soft, here + moved), axis=1)
         alike = np.maximum(smoothstep(75, 35, strange), look(matte, here) < 0.5)
-        alike = smooth(alike[:, None].astype(np.float32), 3)
-        sides.append(moved * share[:, None] * alike)
+        # One share for each height, for a share that varies along the cheek would make waves.
+        band = (sign * angle > limit) & (sign * angle < limit + 25) & (shape.front > 0.5)
+        level = np.exp(-(((heights[:, None] - vertices[band, 1]) / 0.06) ** 2)) + 1e-6
+        by_height = (level @ alike[band] + 1e-3) / (level.sum(1) + 1e-3)
+        sides.append(moved * (share * np.interp(vertices[:, 1], heights, by_height))[:, None])
     return np.stack(sides).astype(np.float32)
 
 
@@ -470,7 +486,7 @@ def _mirrored(angle: Array, along: Array, radius: Array, limit: float, source: A
         cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )[:, 0]
-    here = (beyond > 0) & (angle < 120) & (shape.front > 0)
+    here = (beyond > 0) & (angle < 130)
     return np.where(here[:, None], found - source[:, :2], 0)  # type: ignore[no-any-return]
 
 
@@ -709,10 +725,16 @@ def _rear_field(
 
 
 def _compose(
-    portrait: Portrait, points: Array, source: Array, field: Array, cleared: float
+    portrait: Portrait,
+    points: Array,
+    source: Array,
+    front: Array,
+    field: Array,
+    cleared: float,
 ) -> tuple[Image, Image]:
     """Background, rear plate and face: (512, 512, 3), and the mask (512, 512, 2).
 
+    :param front: (V,) opacity of the face.
     :param cleared: how far the rear plate has lost jaw and cheeks, 0..1.
     """
     shape = anatomy()
@@ -726,7 +748,7 @@ def _compose(
     left, top, right, bottom = _box(points[shape.head_vertices], 4)
     local = points - np.array([left, top, 0], np.float32)
     ids, weights = _raster(local, facing, bottom - top, right - left)
-    values = np.concatenate([source, shape.front[:, None]], 1)
+    values = np.concatenate([source, front[:, None]], 1)
     carried = _carry(values, facing, ids, weights)
     flow = np.ascontiguousarray(carried[..., :2])
     _skirt(flow, ids, 4)
@@ -852,7 +874,7 @@ def _draw_eye(
 
 
 def _lash_line(ring: Indices, size: tuple[int, int], face: float) -> Array:
-    """Opacity (H, W) of the lashes along an upper lid's rim; `face` = face width in these pixels."""
+    """Opacity (H, W) of the lashes on an upper lid; `face` = face width in these pixels."""
     upper = np.concatenate([ring[8:], ring[:1]])
     line = np.zeros(size, np.uint8)
     thick = max(round(0.013 * face), 1)
@@ -867,6 +889,7 @@ def _draw_mouth(
     points: Array,
     source: Array,
     vertices: Array,
+    normals: Array,
     lip_change: float,
     draw_always: bool,
 ) -> None:
@@ -884,7 +907,7 @@ def _draw_mouth(
     lips = float(np.median(vertices[shape.lip > 0.8, 2]))
     depth = lips - vertices[:, 2] - 0.05
     values = np.concatenate(
-        [source, _teeth(), depth[:, None], _upward(vertices)[:, None], portrait.shade[:, None]], 1
+        [source, _teeth(), depth[:, None], normals[:, 1:2], portrait.shade[:, None]], 1
     ).astype(np.float32)
     carried = _carry(values, shape.mouth, ids, weights)
     reach = max(int(0.05 * portrait.fit.camera.scale[0]) * 2 + 1, 3)
@@ -931,17 +954,6 @@ def _mouth_parts() -> NDArray[np.uint8]:
 @lru_cache(maxsize=1)
 def _teeth() -> Array:
     return tooth_coordinates(FaceModel.load())
-
-
-def _upward(vertices: Array) -> Array:
-    """Upward share of the surface normal at each vertex of tongue and cavity, (V,)."""
-    triangles = anatomy().mouth
-    corners = vertices[triangles]
-    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    summed = np.zeros_like(vertices)
-    for k in range(3):
-        np.add.at(summed, triangles[:, k], normals)
-    return summed[:, 1] / (np.linalg.norm(summed, axis=1) + 1e-12)
 
 
 # --- measuring the photo --------------------------------------------------------------------------

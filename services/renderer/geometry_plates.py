@@ -78,7 +78,9 @@ def rear_plate(
         2,
     )
     filled = cv2.resize(filled, frame.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-    filled[..., 3] = np.maximum(filled[..., 3], 255 * behind)
+    # Neck and skull are solid, but no wider than what is seen of them below and beside the face.
+    likely = np.clip((filled[..., 3] / 255 - 0.25) / 0.35, 0, 1)
+    filled[..., 3] = np.maximum(filled[..., 3], 255 * behind * likely)
     soft = cv2.GaussianBlur(hide, (0, 0), 1.0)[..., None]
     cleared = photo * (1 - soft) + filled * soft
 

@@ -118,13 +118,22 @@ def anatomy() -> Anatomy:
 
 def vertex_normals(vertices: Array) -> Array:
     """Unit normals (V, 3), outwards."""
-    triangles = FaceModel.load().triangles
-    corners = vertices[triangles]
-    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    summed = np.zeros_like(vertices)
-    for k in range(3):
-        np.add.at(summed, triangles[:, k], normals)
-    return summed / (np.linalg.norm(summed, axis=1, keepdims=True) + 1e-12)
+    out = np.zeros_like(vertices)
+    _sum_normals(vertices, FaceModel.load().triangles, out)
+    return out / (np.linalg.norm(out, axis=1, keepdims=True) + 1e-12)
+
+
+@njit(cache=True, fastmath=True)
+def _sum_normals(vertices: Array, triangles: Indices, out: Array) -> None:
+    for t in range(len(triangles)):
+        a, b, c = vertices[triangles[t, 0]], vertices[triangles[t, 1]], vertices[triangles[t, 2]]
+        ux, uy, uz = b[0] - a[0], b[1] - a[1], b[2] - a[2]
+        vx, vy, vz = c[0] - a[0], c[1] - a[1], c[2] - a[2]
+        x, y, z = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+        for k in range(3):
+            out[triangles[t, k], 0] += x
+            out[triangles[t, k], 1] += y
+            out[triangles[t, k], 2] += z
 
 
 def mean_landmarks(vertices: Array) -> Array:
