@@ -13,13 +13,18 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
+from conftest import ServiceProcess, StreamClient
+from google.protobuf.empty_pb2 import Empty
 
 from talkingface.common import shared_memory
 from talkingface.common.errors import ServiceError
 from talkingface.common.triton_client import TritonClient
 from talkingface.common.triton_server import EmbeddedTriton, TritonError
+from talkingface.v1 import audio_features_pb2_grpc
+from talkingface.v1.audio_features_pb2 import ExtractConfig, ExtractRequest
 
 SPEECH_ENCODER = Path(__file__).parents[1] / "services/audio_features/model_repository"
 
@@ -177,6 +182,29 @@ async def test_a_cancelled_call_gives_its_memory_back(triton: EmbeddedTriton) ->
     assert held < regions()
     await client.close()
     assert not regions()
+
+
+async def test_a_stage_uses_the_triton_it_is_told(
+    triton: EmbeddedTriton, service_logs: Path, voice: np.ndarray
+) -> None:
+    log = service_logs / "external.log"
+    service = ServiceProcess("talkingface.audio_features.server", log, triton_url=triton.url)
+    try:
+        await asyncio.to_thread(service.wait_until_serving, 20)
+        assert "triton_started" not in service.log
+        async with grpc.aio.insecure_channel(service.address) as channel:
+            stub = audio_features_pb2_grpc.AudioFeaturesServiceStub(channel)
+            answers = await StreamClient(stub.Extract).exchange(
+                [
+                    ExtractRequest(config=ExtractConfig(session_id="a")),
+                    ExtractRequest(audio=voice.astype("<f4").tobytes()),
+                    ExtractRequest(end=Empty()),
+                ]
+            )
+        assert sum(answer.features.rows for answer in answers) == 100
+    finally:
+        assert service.stop() == 0
+    assert triton.running
 
 
 @pytest.mark.parametrize(
