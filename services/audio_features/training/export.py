@@ -38,6 +38,7 @@ output [
   {{ name: "next_state" data_type: TYPE_FP32 dims: [ {state} ] }}
 ]
 dynamic_batching {{ }}
+instance_group [ {{ kind: KIND_AUTO count: 1 }} ]
 parameters [
   {{ key: "intra_op_thread_count" value {{ string_value: "1" }} }},
   {{ key: "inter_op_thread_count" value {{ string_value: "1" }} }}
