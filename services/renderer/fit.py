@@ -37,7 +37,8 @@ Array = NDArray[np.float32]
 
 # Facing pairs of upper and lower inner lip, and the two mouth corners.
 LIP_PAIRS = (
-    (13, 14), (82, 87), (312, 317), (81, 178), (311, 402), (80, 88), (310, 318), (191, 95), (415, 324),
+    (13, 14), (82, 87), (312, 317), (81, 178), (311, 402), (80, 88), (310, 318), (191, 95),
+    (415, 324),
 )  # fmt: skip
 LIP_CORNERS = (78, 308)
 LIPS = (
@@ -57,7 +58,7 @@ OUTLINE = (
     148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
 )  # fmt: skip
 # Measured, not solved for, or invisible to landmarks.
-DIRECT = tuple(n for n in ARKIT_NAMES if n.startswith(("eyeLook", "eyeBlink"))) + ("tongueOut",)
+DIRECT = tuple(n for n in ARKIT_NAMES if n.startswith(("eyeLook", "eyeBlink", "tongueOut")))
 NOISE = 0.02  # face widths: what a landmark and the model together are worth
 COEFFICIENT_SPREAD = 0.35
 SPARSITY = 0.6  # linear cost of a coefficient: what can be left out is left out
@@ -75,7 +76,7 @@ class Camera:
     translation: Array  # (T, 2) pixels, where the head's origin lands
 
     def project(self, points: Array) -> Array:
-        """Head points (T or 1, N, 3) to pixels and depth (T, N, 3); depth in pixels, near = large."""
+        """Head points (T or 1, N, 3) to pixels and depth in pixels, near = large: (T, N, 3)."""
         turned = np.einsum("tij,tnj->tni", self.rotation, points, optimize=True)
         out = turned * self.scale[:, None, None]
         out[..., 1] *= -1
@@ -229,6 +230,34 @@ def estimate_camera(points: Array, shape: Array, start: Camera | None = None) ->
     )
 
 
+# Numba hands matrix products and solvers to SciPy, which is no run-time dependency.
+@njit(cache=True)
+def _product(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    out = np.zeros((3, 3))
+    for i in range(3):
+        for j in range(3):
+            for k in range(3):
+                out[i, j] += a[i, k] * b[k, j]
+    return out
+
+
+@njit(cache=True)
+def _solve(matrix: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Solve a positive definite system by elimination, using up both arguments."""
+    size = len(right)
+    for i in range(size):
+        for j in range(i + 1, size):
+            factor = matrix[j, i] / matrix[i, i]
+            for k in range(i, size):
+                matrix[j, k] -= factor * matrix[i, k]
+            right[j] -= factor * right[i]
+    for i in range(size - 1, -1, -1):
+        for k in range(i + 1, size):
+            right[i] -= matrix[i, k] * right[k]
+        right[i] /= matrix[i, i]
+    return right
+
+
 @njit(cache=True)
 def _gauss_newton(
     points: Array,
@@ -261,13 +290,13 @@ def _gauss_newton(
                     right[i] += weight[n] * (jx[i] * gx + jy[i] * gy)
                     for j in range(6):
                         normal[i, j] += weight[n] * (jx[i] * jx[j] + jy[i] * jy[j])
-            step = np.linalg.solve(normal, right)
+            step = _solve(normal, right)
             angle = np.sqrt(step[0] ** 2 + step[1] ** 2 + step[2] ** 2) + 1e-12
             k = np.zeros((3, 3))
             k[0, 1], k[0, 2], k[1, 2] = -step[2] / angle, step[1] / angle, -step[0] / angle
             k[1, 0], k[2, 0], k[2, 1] = -k[0, 1], -k[0, 2], -k[1, 2]
-            turn = np.eye(3) + np.sin(angle) * k + (1 - np.cos(angle)) * (k @ k)
-            rotation[t] = turn @ np.ascontiguousarray(r)
+            turn = np.eye(3) + np.sin(angle) * k + (1 - np.cos(angle)) * _product(k, k)
+            rotation[t] = _product(turn, r.copy())
             translation[t, 0] += scale[t] * step[4]
             translation[t, 1] += scale[t] * step[5]
             scale[t] *= np.exp(min(max(step[3], -0.5), 0.5))
