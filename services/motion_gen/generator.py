@@ -1,11 +1,11 @@
 """The motion generator: a flow-matching transformer over windows of performance frames.
 
-Past frames (already made) and new frames (noise at first) are tokens of one transformer. Past
-tokens see only each other, so their keys and values are computed once a window; the sampler's
-steps then run on the new tokens alone. The network predicts the clean frames x1 on the straight
-path x_t = (1 - t) noise + t x1 (Lipman et al. 2023); Euler steps follow it from 0 to 1.
-Classifier-free guidance (Ho and Salimans 2022) per condition as in VASA-1 (Xu et al. 2024): the
-rows of a step's batch lack one condition each *in the new frames*.
+New frames (noise at first) are the tokens; in every layer they see each other and the frames made
+before, whose keys and values are computed once a window, so that the sampler's steps run on the
+new tokens alone. The network predicts the clean frames x1 on the straight path
+x_t = (1 - t) noise + t x1 (Lipman et al. 2023); Euler steps follow it from 0 to 1. Classifier-free
+guidance (Ho and Salimans 2022) per condition as in VASA-1 (Xu et al. 2024): the rows of a step's
+batch lack one condition each *in the new frames*.
 
 Needs torch; at run time only the ONNX export of `Sampler` is used.
 """
@@ -30,13 +30,14 @@ from talkingface.motion_gen.contract import (
     ROWS_PER_FRAME,
     SPEECH_DIM,
     STYLES,
-    WINDOW,
 )
-from talkingface.motion_gen.performance import FACE_DIM, PERFORMANCE_DIM, ROTATION
+from talkingface.motion_gen.performance import FACE_DIM, GAZE, PERFORMANCE_DIM, ROTATION
 
 HEAD = slice(ROTATION.start, PERFORMANCE_DIM)
 HEAD_DIM = PERFORMANCE_DIM - ROTATION.start
 
+# The oldest past frame only tells how the head moved into the next one.
+SEEN = PAST - 1
 ROWS_HEARD = ROWS_PER_FRAME + EXTRA_ROWS
 STEPS = 4
 
@@ -53,13 +54,19 @@ def frame_rows(rows: Tensor, frames: int) -> Tensor:
 
 
 class Layer(nn.Module):
-    """Pre-norm attention and MLP; time scales and shifts both norms (adaLN, Peebles and Xie)."""
+    """Pre-norm attention and MLP over a block of new frames that also sees its past.
+
+    Time scales and shifts both norms (adaLN, Peebles and Xie 2023). A learned bias for each
+    distance tells the order of frames.
+    """
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.width, self.heads, self.head_dim = width, heads, width // heads
         self.query = nn.Linear(width, width)
         self.key_value = nn.Linear(width, 2 * width)
+        self.past_key_value = nn.Linear(width, 2 * width)
+        self.bias = nn.Parameter(torch.zeros(heads, HOP, SEEN + HOP))
         self.out = nn.Linear(width, width)
         self.up = nn.Linear(width, 4 * width)
         self.down = nn.Linear(4 * width, width)
@@ -67,32 +74,29 @@ class Layer(nn.Module):
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
 
-    def _split(self, x: Tensor) -> Tensor:
+    def split(self, x: Tensor) -> Tensor:
+        """(N, T, width) to (N, heads, T, head_dim)."""
         return x.unflatten(-1, (self.heads, self.head_dim)).transpose(1, 2)
 
-    def forward(
-        self, x: Tensor, time: Tensor, mask: Tensor, past: tuple[Tensor, Tensor] | None
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def forward(self, x: Tensor, time: Tensor, past: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
         """
-        :param x: (B, T, width)
-        :param time: (1 or B, width) embedding of the flow's time
-        :param mask: (B, 1, T or 1, keys) added to the scores
-        :param past: keys and values (B, heads, PAST, d) that x sees besides itself
-        :return: the new x and x's own keys and values
+        :param x: (N, HOP, width)
+        :param time: (1 or N, width) embedding of the flow's time
+        :param past: keys and values (N, heads, SEEN, head_dim)
+        :param mask: (N, 1, 1, SEEN + HOP) added to the scores
         """
         scale1, shift1, scale2, shift2 = self.modulation(time).chunk(4, dim=-1)
         normed = F.layer_norm(x, (self.width,))
         normed = normed * (1 + scale1[:, None]) + shift1[:, None]
-        key, value = (self._split(part) for part in self.key_value(normed).chunk(2, dim=-1))
-        own = key, value
-        if past is not None:
-            key, value = torch.cat([past[0], key], dim=2), torch.cat([past[1], value], dim=2)
-        query = self._split(self.query(normed)) * self.head_dim**-0.5
-        weights = (query @ key.transpose(-1, -2) + mask).softmax(dim=-1)
+        own_key, own_value = self.key_value(normed).chunk(2, dim=-1)
+        key = torch.cat([past[0], self.split(own_key)], dim=2)
+        value = torch.cat([past[1], self.split(own_value)], dim=2)
+        query = self.split(self.query(normed)) * self.head_dim**-0.5
+        weights = (query @ key.transpose(-1, -2) + self.bias + mask).softmax(dim=-1)
         x = x + self.out((weights @ value).transpose(1, 2).flatten(2))
         normed = F.layer_norm(x, (self.width,))
         normed = normed * (1 + scale2[:, None]) + shift2[:, None]
-        return x + self.down(F.gelu(self.up(normed))), own
+        return x + self.down(F.gelu(self.up(normed)))
 
 
 class MotionGenerator(nn.Module):
@@ -102,7 +106,7 @@ class MotionGenerator(nn.Module):
     scale: Tensor
     place_unit: Tensor
 
-    def __init__(self, width: int = 256, layers: int = 6, heads: int = 4) -> None:
+    def __init__(self, width: int = 224, layers: int = 4, heads: int = 4) -> None:
         super().__init__()
         self.size = {"width": width, "layers": layers, "heads": heads}
         self.register_buffer("mean", torch.zeros(FACE_DIM))
@@ -110,15 +114,15 @@ class MotionGenerator(nn.Module):
         unit = torch.tensor([0.1, 0.1, 0.1, 10.0, 10.0, 10.0])  # degrees, widths, log ratio
         self.register_buffer("place_unit", unit, persistent=False)
         heard = ROWS_HEARD * (FEATURE_DIM + SPEECH_DIM)
-        self.past = nn.Linear(PERFORMANCE_DIM, width)
-        self.pose = nn.Linear(HEAD_DIM, width)
+        self.past = nn.Linear(PERFORMANCE_DIM + HEAD_DIM, width)
         self.noisy = nn.Linear(PERFORMANCE_DIM, width)
         self.audio = nn.Sequential(nn.Linear(heard, width), nn.GELU(), nn.Linear(width, width))
         self.behaviour = nn.Linear(BEHAVIOUR_DIM, width)
         self.emotion = nn.Linear(EMOTION_DIM, width)
         self.style = nn.Linear(len(STYLES), width, bias=False)
+        self.place = nn.Linear(HEAD_DIM, width)
         self.absent = nn.Parameter(0.02 * torch.randn(len(GUIDED), width))
-        self.position = nn.Parameter(0.02 * torch.randn(WINDOW, width))
+        self.position = nn.Parameter(0.02 * torch.randn(HOP, width))
         self.time = nn.Sequential(nn.Linear(64, width), nn.SiLU(), nn.Linear(width, width))
         self.layers = nn.ModuleList(Layer(width, heads) for _ in range(layers))
         self.head = nn.Linear(width, PERFORMANCE_DIM)
@@ -126,63 +130,72 @@ class MotionGenerator(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def time_embedding(self, t: Tensor) -> Tensor:
-        """(B,) times in [0, 1] to (B, width)."""
+        """(N,) times in [0, 1] to (N, width)."""
         frequency = torch.exp(torch.arange(32, device=t.device) * (-math.log(1e3) / 31)) * 30.0
         angle = t[:, None] * frequency
         embedded: Tensor = self.time(torch.cat([angle.sin(), angle.cos()], dim=-1))
         return embedded
 
     def condition_tokens(self, conditions: Conditions) -> dict[str, Tensor]:
-        """Each condition as tokens (B, WINDOW, width), by name of `GUIDED`; and, as "whole",
-        one token (B, 1, width) of what holds for the window: style and the head's last place.
+        """Each condition of T frames as tokens (B, T, width), by name of `GUIDED`.
 
-        :param conditions: `features` (B, WINDOW_ROWS, 128), `speech` (B, WINDOW_ROWS, 4),
-            `behaviour` (B, WINDOW, 3), `emotion` (B, WINDOW, 7), `style` (B, 2),
-            `past` (B, PAST, PERFORMANCE_DIM)
+        :param conditions: `features` (B, 2 T + 1, 128), `speech` (B, 2 T + 1, 4),
+            `behaviour` (B, T, 3), `emotion` (B, T, 7)
         """
         activity, energy, pitch, voicing = conditions["speech"].unbind(-1)
         speech = torch.stack(
             [activity, (energy.clamp(-90, 0) + 45) / 20, (pitch - 7.0) * (pitch > 1), voicing],
             dim=-1,
         )
-        heard = frame_rows(torch.cat([conditions["features"], speech], dim=-1), WINDOW)
+        frames = conditions["behaviour"].shape[1]
+        heard = frame_rows(torch.cat([conditions["features"], speech], dim=-1), frames)
         unit = conditions["behaviour"].new_tensor([1.0, 0.1, 0.1])
-        place = conditions["past"][:, -1, HEAD] * self.place_unit
         return {
             "audio": self.audio(heard),
             "behaviour": self.behaviour(conditions["behaviour"] * unit),
             "emotion": self.emotion(conditions["emotion"]),
-            "whole": (self.style(conditions["style"]) + self.pose(place))[:, None],
         }
 
-    def encode_past(
-        self, past: Tensor, valid: Tensor, tokens: dict[str, Tensor]
-    ) -> list[tuple[Tensor, Tensor]]:
-        """Keys and values of the past frames in every layer.
+    def past_tokens(self, frames: Tensor, gaze_plan: Tensor, tokens: dict[str, Tensor]) -> Tensor:
+        """Tokens (B, T - 1, width) of all but the first of T past frames.
 
-        :param past: (B, PAST, PERFORMANCE_DIM), normalised
-        :param valid: (B, PAST), 0 = the frame is before the stream's start or withheld
+        :param frames: (B, T, PERFORMANCE_DIM) in their units
+        :param gaze_plan: (B, T, 2) degrees
+        :param tokens: from `condition_tokens` of the same T frames
         """
-        x = self.past(past) + self.position[:PAST] + tokens["whole"]
+        head = frames[..., HEAD]
+        moved = (head[:, 1:] - head[:, :-1]) / self.scale[HEAD]
+        face = (frames[:, 1:, :FACE_DIM] - self.mean) / self.scale[:FACE_DIM]
+        gaze = (frames[:, 1:, GAZE] - gaze_plan[:, 1:]) / self.scale[GAZE]
+        seen = [face, gaze, head[:, 1:] * self.place_unit, moved.clamp(-5, 5)]
+        total: Tensor = self.past(torch.cat(seen, dim=-1))
         for name in GUIDED:
-            x = x + tokens[name][:, :PAST]
-        mask = (1e4 * (valid - 1.0))[:, None, None]
-        time = self.time_embedding(torch.ones(1, device=past.device))
-        memory = []
-        for layer in self.layers:
-            x, own = layer(x, time, mask, None)
-            memory.append(own)
-        return memory
+            total = total + tokens[name][:, 1:]
+        return total
 
-    def new_tokens(self, tokens: dict[str, Tensor], dropped: Tensor) -> Tensor:
-        """Conditions of the new frames, (B, HOP, width).
+    def memory(self, past: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values of past tokens (B, T, width) in every layer: (B, heads, T, head_dim)."""
+        pairs = (layer.past_key_value(past).chunk(2, dim=-1) for layer in self.layers)
+        return [
+            (layer.split(key), layer.split(value))
+            for layer, (key, value) in zip(self.layers, pairs, strict=True)
+        ]
 
-        :param dropped: (B, len(GUIDED)), 1 = this condition is withheld
+    def new_tokens(
+        self, tokens: dict[str, Tensor], dropped: Tensor, style: Tensor, place: Tensor
+    ) -> Tensor:
+        """Conditions of new frames, (N, HOP, width).
+
+        :param tokens: from `condition_tokens` of the new frames
+        :param dropped: (N, len(GUIDED)), 1 = this condition is withheld
+        :param style: (N, 2) weights of `STYLES`
+        :param place: (N, HEAD_DIM) the head in the last past frame
         """
-        total = self.position[PAST:] + tokens["whole"]
+        whole = self.style(style) + self.place(place * self.place_unit)
+        total = self.position + whole[:, None]
         for i, name in enumerate(GUIDED):
             gone = dropped[:, i, None, None]
-            total = total + tokens[name][:, PAST:] * (1 - gone) + self.absent[i] * gone
+            total = total + tokens[name] * (1 - gone) + self.absent[i] * gone
         return total
 
     def predict(
@@ -193,32 +206,31 @@ class MotionGenerator(nn.Module):
         memory: list[tuple[Tensor, Tensor]],
         valid: Tensor,
     ) -> Tensor:
-        """Clean new frames (B, HOP, PERFORMANCE_DIM), normalised.
+        """Clean new frames (N, HOP, PERFORMANCE_DIM), normalised.
 
         :param noisy: the same shape, x_t
-        :param time: (1 or B, width) from `time_embedding`
+        :param time: (1 or N, width) from `time_embedding`
         :param condition: from `new_tokens`
-        :param memory, valid: from `encode_past` (the batch of `noisy`)
+        :param memory: keys and values of each layer for the N blocks
+        :param valid: (N, SEEN), 0 = the frame is before the stream's start or withheld
         """
         x = self.noisy(noisy) + condition
         seen = torch.cat([valid, torch.ones_like(valid[:, :HOP])], dim=1)
         mask = (1e4 * (seen - 1.0))[:, None, None]
         for layer, past in zip(self.layers, memory, strict=True):
-            x, _ = layer(x, time, mask, past)
+            x = layer(x, time, past, mask)
         clean: Tensor = self.head(F.layer_norm(x, (self.size["width"],)))
         return clean
 
-    def reference(self, past: Tensor, behaviour: Tensor) -> Tensor:
-        """What frames are normalised about, (B, T, PERFORMANCE_DIM): for the face its mean, for
-        the gaze the plan, for the head its last place, so that small moves count.
+    def reference(self, place: Tensor, gaze_plan: Tensor) -> Tensor:
+        """What new frames are normalised about, (N, HOP, PERFORMANCE_DIM): for the face its mean,
+        for the gaze the plan, for the head its last place, so that small moves count.
 
-        :param past: (B, PAST, PERFORMANCE_DIM)
-        :param behaviour: (B, T, 3) of the T frames in question
+        :param place: (N, HEAD_DIM) the head in the last past frame
+        :param gaze_plan: (N, HOP, 2) degrees
         """
-        frames = behaviour.shape[1]
-        face = self.mean.expand(past.shape[0], frames, FACE_DIM)
-        head = past[:, -1:, HEAD].expand(-1, frames, -1)
-        return torch.cat([face, behaviour[:, :, 1:], head], dim=-1)
+        face = self.mean.expand(place.shape[0], HOP, FACE_DIM)
+        return torch.cat([face, gaze_plan, torch.stack([place] * HOP, dim=1)], dim=-1)
 
 
 class Sampler(nn.Module):
@@ -261,26 +273,24 @@ class Sampler(nn.Module):
         net = self.generator
         rows = 1 + len(GUIDED)
         tokens = net.condition_tokens(
-            {
-                "features": features,
-                "speech": speech,
-                "behaviour": behaviour,
-                "emotion": emotion,
-                "style": style,
-                "past": past,
-            }
+            {"features": features, "speech": speech, "behaviour": behaviour, "emotion": emotion}
         )
-        before = (past - net.reference(past, behaviour[:, :PAST])) / net.scale
-        memory = net.encode_past(before, past_valid, tokens)
+        old = {name: token[:, :PAST] for name, token in tokens.items()}
+        new = {name: token[:, PAST:] for name, token in tokens.items()}
+        place = past[:, -1, HEAD]
+        gaze_plan = behaviour[..., 1:]
 
         def repeat(x: Tensor) -> Tensor:
             return torch.stack([x] * rows, dim=1).flatten(0, 1)
 
+        memory = net.memory(net.past_tokens(past, gaze_plan[:, :PAST], old))
         memory = [(repeat(key), repeat(value)) for key, value in memory]
-        valid = repeat(past_valid)
+        valid = repeat(past_valid[:, 1:])
         condition = net.new_tokens(
-            {name: repeat(token) for name, token in tokens.items()},
+            {name: repeat(token) for name, token in new.items()},
             self.dropped[None].expand(past.shape[0], -1, -1).flatten(0, 1),
+            repeat(style),
+            repeat(place),
         )
         x = noise
         for step in range(self.steps):
@@ -293,7 +303,7 @@ class Sampler(nn.Module):
             for i in range(len(GUIDED)):
                 guided = guided + guidance[:, i, None, None] * (full - clean[:, i + 1])
             x = x + (guided - x) / (self.steps - step)
-        return x * net.scale + net.reference(past, behaviour[:, PAST:])
+        return x * net.scale + net.reference(place, gaze_plan[:, PAST:])
 
 
 def save(generator: MotionGenerator, path: str, **extra: object) -> None:

@@ -28,8 +28,6 @@ from talkingface.motion_gen.contract import (
     ROWS_PER_FRAME,
     SPEECH_DIM,
     STYLES,
-    WINDOW,
-    WINDOW_ROWS,
 )
 from talkingface.motion_gen.performance import (
     FACE_COLUMNS,
@@ -174,13 +172,13 @@ def join(parts: list[Streams]) -> Streams:
 
 
 @dataclass
-class Windows:
-    """A batch of training windows, named as the model's inputs; `target` (B, HOP, ...)."""
+class Chunks:
+    """A batch of B stretches of PAST + n HOP frames, whose last n HOP frames are to be made in
+    blocks of HOP."""
 
-    conditions: dict[str, Tensor]
-    past: Tensor
-    valid: Tensor
-    target: Tensor
+    conditions: dict[str, Tensor]  # of all frames, as the model names them; `style` (B, 2)
+    frames: Tensor  # (B, PAST + n HOP, PERFORMANCE_DIM)
+    valid: Tensor  # (B, n, PAST) whether a past frame of the block belongs to the same motion
 
 
 class Variant:
@@ -270,15 +268,17 @@ class Variant:
     def streams(self) -> int:
         return len(self.target)
 
-    def windows(self, stream: Tensor, start: Tensor) -> Windows:
-        """Windows whose first new frame is `start` (B,) of `stream` (B,)."""
+    def chunks(self, stream: Tensor, start: Tensor, blocks: int) -> Chunks:
+        """Stretches whose first new frame is `start` (B,) of `stream` (B,)."""
         device = stream.device
-        frame = start[:, None] + torch.arange(WINDOW, device=device)
-        row = ROWS_PER_FRAME * start[:, None] + torch.arange(WINDOW_ROWS, device=device)
+        length = PAST + HOP * blocks
+        frame = start[:, None] + torch.arange(length, device=device)
+        row = ROWS_PER_FRAME * start[:, None] + torch.arange(
+            ROWS_PER_FRAME * length + EXTRA_ROWS, device=device
+        )
         index = stream[:, None]
-        frames = self.target[index, frame]
-        age = start[:, None] - torch.arange(PAST, 0, -1, device=device)
-        valid = (age >= self.begin[index, start[:, None]]).float()
+        first = start[:, None] + HOP * torch.arange(blocks, device=device)
+        age = first[:, :, None] - torch.arange(PAST, 0, -1, device=device)
         conditions = {
             "features": self.features[index, row].float(),
             "speech": self.speech[index, row],
@@ -286,11 +286,13 @@ class Variant:
             "emotion": self.emotion[index, frame],
             "style": self.style[stream],
         }
-        return Windows(conditions, frames[:, :PAST], valid, frames[:, PAST:])
+        valid = (age >= self.begin[index, first][:, :, None]).float()
+        return Chunks(conditions, self.target[index, frame], valid)
 
-    def random_windows(self, count: int, generator: torch.Generator) -> Windows:
-        """`count` windows from anywhere."""
+    def random_chunks(self, count: int, blocks: int, generator: torch.Generator) -> Chunks:
+        """`count` stretches from anywhere."""
         device = self.target.device
+        last = FRAMES - HOP * blocks + 1
         stream = torch.randint(self.streams, (count,), generator=generator, device=device)
-        start = torch.randint(FRAMES - HOP + 1, (count,), generator=generator, device=device)
-        return self.windows(stream, start)
+        start = torch.randint(last, (count,), generator=generator, device=device)
+        return self.chunks(stream, start, blocks)

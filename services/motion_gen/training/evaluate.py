@@ -55,7 +55,7 @@ from talkingface.motion_gen.training.prepare import (
 
 BAND = (2.0, 8.0)
 LAGS = (-1, 0, 1, 2)  # frames: -40..+80 ms, positive = generated lips late
-OFFSETS = range(-4, 10)  # frames by which a recording's sound may lead its picture
+OFFSETS = range(-6, 10)  # frames by which a recording's sound may lead its picture
 QUIET_BELOW_PEAK = 30.0  # dB
 
 

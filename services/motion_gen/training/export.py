@@ -91,7 +91,27 @@ def export(sampler: Sampler, path: Path) -> None:
         dynamic_axes={name: {0: "batch"} for name in (*inputs, *OUTPUTS)},
         opset_version=20,
     )
-    onnx.checker.check_model(str(path))
+    model = onnx.load(str(path))
+    store_half(model.graph)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(path))
+
+
+def store_half(graph: onnx.GraphProto) -> None:
+    """Keep large weights in half precision in the file, as checkpoints do; they are computed with
+    in single precision, since the runtime folds the casts when it loads the model."""
+    casts = []
+    for weight in graph.initializer:
+        values = onnx.numpy_helper.to_array(weight)
+        if values.dtype != np.float32 or values.size < 1024:
+            continue
+        name = f"{weight.name}.half"
+        casts.append(
+            onnx.helper.make_node("Cast", [name], [weight.name], to=onnx.TensorProto.FLOAT)
+        )
+        weight.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), name))
+    for cast in reversed(casts):
+        graph.node.insert(0, cast)
 
 
 def check(sampler: Sampler, path: Path) -> None:

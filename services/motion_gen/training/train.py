@@ -25,7 +25,14 @@ from talkingface.audio_features.training.augment import Augmenter
 from talkingface.audio_features.training.features import load_encoder
 from talkingface.common.motion import MOTION_FPS, Array
 from talkingface.motion_gen.contract import GUIDED, HOP, PAST
-from talkingface.motion_gen.generator import MotionGenerator, Sampler, save
+from talkingface.motion_gen.generator import (
+    HEAD,
+    HEAD_DIM,
+    SEEN,
+    MotionGenerator,
+    Sampler,
+    save,
+)
 from talkingface.motion_gen.performance import (
     ARTICULATION,
     FACE_DIM,
@@ -39,10 +46,10 @@ from talkingface.motion_gen.training import synthesis
 from talkingface.motion_gen.training.data import (
     FRAMES,
     PLAN_POOL,
+    Chunks,
     Clips,
     Streams,
     Variant,
-    Windows,
     join,
     lay_out,
     read_recorded,
@@ -50,12 +57,14 @@ from talkingface.motion_gen.training.data import (
 )
 
 VALIDATION_EVERY = 15  # of the recorded clips
-LEARNING_RATE = 4e-4
+LEARNING_RATE = 7e-4
 WARMUP_STEPS = 200
-AVERAGING = 0.999
+AVERAGING = 0.998
 DROP_CONDITION = 0.1
 DROP_PAST = 0.25
+BLOCKS = 16  # windows of a stretch that share its past
 PAST_NOISE = 0.15  # standard deviation in normalised units, drawn from 0 to this
+HEAD_NOISE = 0.15  # of that for the head, whose speed the noise would hide
 CLOSED_WEIGHT = 4.0  # extra weight of the lip loss where the lips are closed
 CLOSED_DECAY = 60.0  # per face width of opening
 OPENING_UNIT = 0.02  # face widths
@@ -87,42 +96,57 @@ def set_scale(model: MotionGenerator, variant: Variant) -> None:
     model.scale[ROTATION.stop :] = SHIFT_SCALE
 
 
-def window_loss(
-    model: MotionGenerator, windows: Windows, opening: Tensor, weights: Tensor
+def chunk_loss(
+    model: MotionGenerator, chunks: Chunks, opening: Tensor, weights: Tensor
 ) -> dict[str, Tensor]:
-    """Losses of one batch; their sum is minimised."""
-    count, device = len(windows.past), windows.past.device
-    behaviour = windows.conditions["behaviour"]
-    new_reference = model.reference(windows.past, behaviour[:, PAST:])
-    past = (windows.past - model.reference(windows.past, behaviour[:, :PAST])) / model.scale
-    clean = (windows.target - new_reference) / model.scale
-    past = past + torch.rand(count, 1, 1, device=device) * PAST_NOISE * torch.randn_like(past)
-    valid = windows.valid * (torch.rand(count, 1, device=device) > DROP_PAST)
-    conditions = dict(windows.conditions)
-    conditions["past"] = windows.past
-    known_style = (torch.rand(count, 1, device=device) > DROP_CONDITION).float()
-    conditions["style"] = conditions["style"] * known_style
-    dropped = (torch.rand(count, len(GUIDED), device=device) < DROP_CONDITION).float()
-    # Half of all draws at the noisy end, where the sampler decides most.
-    t = torch.rand(count, device=device) ** 1.5
-    temperature = torch.where(
-        torch.rand(count, 1, 1, device=device) < 0.5,
-        torch.from_numpy(TEMPERATURE).to(device),
-        torch.ones(PERFORMANCE_DIM, device=device),
-    )
+    """Losses of one batch, every block of which is one window; their sum is minimised."""
+    count, length = chunks.frames.shape[:2]
+    blocks, device = (length - PAST) // HOP, chunks.frames.device
+    total = count * blocks
+    plan = chunks.conditions["behaviour"][..., 1:]
+    # Block n makes the frames from PAST + n HOP on and sees the past tokens from n HOP on.
+    seen = HOP * torch.arange(blocks, device=device)[:, None] + torch.arange(SEEN, device=device)
+    target = chunks.frames[:, PAST:].reshape(total, HOP, PERFORMANCE_DIM)
+    place = chunks.frames[:, PAST - 1 : -1 : HOP, HEAD].reshape(total, HEAD_DIM)
+    reference = model.reference(place, plan[:, PAST:].reshape(total, HOP, 2))
+    clean = (target - reference) / model.scale
+
+    spoilt = torch.rand(count, 1, 1, device=device) * PAST_NOISE * model.scale
+    heads = torch.ones(PERFORMANCE_DIM, device=device)
+    heads[HEAD] = HEAD_NOISE
+    past = chunks.frames + spoilt * heads * torch.randn_like(chunks.frames)
+    valid = chunks.valid[:, :, 1:].reshape(total, SEEN)
+    valid = valid * (torch.rand(total, 1, device=device) > DROP_PAST)
+    known = (torch.rand(count, 1, device=device) > DROP_CONDITION).float()
+    style = (chunks.conditions["style"] * known).repeat_interleave(blocks, dim=0)
+    dropped = (torch.rand(total, len(GUIDED), device=device) < DROP_CONDITION).float()
+    # More draws at the noisy end, where the sampler decides most.
+    t = torch.rand(total, device=device) ** 1.5
+    calm = torch.rand(total, 1, 1, device=device) < 0.5
+    temperature = torch.where(calm, torch.from_numpy(TEMPERATURE).to(device), 1.0)
     noise = torch.randn_like(clean) * temperature
     noisy = torch.lerp(noise, clean, t[:, None, None])
-    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-        tokens = model.condition_tokens(conditions)
-        memory = model.encode_past(past, valid, tokens)
-        condition = model.new_tokens(tokens, dropped)
+    with torch.autocast(device.type, torch.bfloat16):
+        tokens = model.condition_tokens(chunks.conditions)
+        old = model.past_tokens(past, plan, tokens)
+        new = {
+            name: token[:, PAST:].reshape(total, HOP, token.shape[-1])
+            for name, token in tokens.items()
+        }
+        memory = [
+            tuple(
+                part[:, :, seen].transpose(1, 2).flatten(0, 1)  # (B, heads, blocks, SEEN, d)
+                for part in pair
+            )
+            for pair in model.memory(old)
+        ]
+        condition = model.new_tokens(new, dropped, style, place)
         predicted = model.predict(noisy, model.time_embedding(t), condition, memory, valid)
     error = predicted.float() - clean
     flow = (error.square() * weights).mean()
 
-    scale = model.scale[:FACE_DIM]
-    gap = (error[..., :FACE_DIM] * scale) @ opening
-    true = windows.target[..., :FACE_DIM] @ opening
+    gap = (error[..., :FACE_DIM] * model.scale[:FACE_DIM]) @ opening
+    true = target[..., :FACE_DIM] @ opening
     emphasis = 1 + CLOSED_WEIGHT * torch.exp(-CLOSED_DECAY * true.clamp(min=0))
     lips = (emphasis * (gap / OPENING_UNIT).square()).mean()
     speed = ((error[:, 1:] - error[:, :-1]).square() * weights).mean()
@@ -144,10 +168,10 @@ def roll_out(model: MotionGenerator, variant: Variant, seed: int, frames: int = 
     guidance = torch.tensor([[0.5, 0.0, 0.0]], device=device).expand(count, -1)
     made = []
     for first in range(0, frames, HOP):
-        windows = variant.windows(stream, torch.full_like(stream, first))
+        chunk = variant.chunks(stream, torch.full_like(stream, first), 1)
         noise = torch.randn(count, HOP, PERFORMANCE_DIM, generator=random, device=device)
         new = sampler(
-            **windows.conditions,
+            **chunk.conditions,
             past=past,
             past_valid=valid,
             noise=noise * temperature,
@@ -298,8 +322,8 @@ def train(args: argparse.Namespace) -> None:
         rate = LEARNING_RATE * warmth * 0.5 * (1 + math.cos(math.pi * progress))
         for group in optimizer.param_groups:
             group["lr"] = rate
-        batch = variants[step % len(variants)].random_windows(args.batch, random)
-        losses = window_loss(model, batch, data.opening, weights)
+        batch = variants[step % len(variants)].random_chunks(args.batch, BLOCKS, random)
+        losses = chunk_loss(model, batch, data.opening, weights)
         loss = torch.stack(list(losses.values())).sum()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -309,7 +333,7 @@ def train(args: argparse.Namespace) -> None:
         step += 1
         if step % 50 == 0:
             for name, value in losses.items():
-                sums[name] = float(value)
+                sums[name] = float(value.detach())
         if now >= next_figures:
             next_figures += (end - start) / args.reports
             mean_model = averaged.module.eval()
@@ -330,7 +354,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--init", type=Path)
-    parser.add_argument("--batch", type=int, default=1024)
+    parser.add_argument("--batch", type=int, default=32, help="stretches of 16 windows")
     parser.add_argument("--variants", type=int, default=8, help="variants held at a time")
     parser.add_argument("--renew", type=float, default=25.0, help="seconds between new variants")
     parser.add_argument("--teacher-minutes", type=float, default=20.0, help="of each voice")

@@ -1,0 +1,65 @@
+"""The rule teacher and the synthesised behaviour keep the rules they were made by."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from talkingface.audio_features.contract import PHONE_INDEX
+from talkingface.common.motion import ARKIT_INDEX, MOTION_FPS
+from talkingface.motion_gen.training import synthesis, teacher
+
+
+def spell(text: str, each: float = 0.08) -> tuple[np.ndarray, np.ndarray]:
+    phone = np.array([PHONE_INDEX[name] for name in text.split()], np.int8)
+    return phone, np.cumsum(np.full(len(phone), each))
+
+
+@pytest.mark.parametrize("each", [0.04, 0.08, 0.15])
+@pytest.mark.parametrize("bilabial", ["b", "p", "m"])
+def test_bilabials_close_the_lips_between_open_vowels(bilabial: str, each: float) -> None:
+    phone, end = spell(f"sil aa aa {bilabial} aa aa sil", each)
+    frames = int(end[-1] * MOTION_FPS) + 1
+    motion = teacher.animate(phone, end, frames)
+    jaw, close = (motion[:, ARKIT_INDEX[name]] for name in ("jawOpen", "mouthClose"))
+    open_share = np.where(jaw > 1e-3, 1 - close / np.maximum(jaw, 1e-3), 0)
+    spoken = (np.arange(frames) + 0.5) / MOTION_FPS
+    near = (spoken > end[2] - 0.06) & (spoken < end[3] + 0.06)
+    assert open_share[near].min() < 0.05
+    assert jaw[near].max() > 0.05, "the jaw need not close"
+
+
+def test_rounding_and_spreading_go_to_their_vowels() -> None:
+    phone, end = spell("sil uw uw uw uw sil iy iy iy iy sil", 0.1)
+    motion = teacher.animate(phone, end, 28)
+    pucker = motion[:, ARKIT_INDEX["mouthPucker"]]
+    stretch = motion[:, ARKIT_INDEX["mouthStretchLeft"]]
+    assert pucker.argmax() / MOTION_FPS < 0.5 < stretch.argmax() / MOTION_FPS
+    assert pucker.max() > 0.3 and stretch.max() > 0.1
+
+
+def test_silence_rests() -> None:
+    phone, end = spell("sil sil sil", 1.0)
+    assert np.abs(teacher.animate(phone, end, 75)).max() < 1e-6
+
+
+def test_head_starts_at_rest_and_nods_more_when_speaking() -> None:
+    rng = np.random.default_rng(0)
+    frames, streams = 1000, 8
+    quiet, loud = np.zeros((frames, streams)), np.ones((frames, streams))
+    accent = np.clip(synthesis.band_noise(rng, (frames, streams), 2, 5), 0, None)
+    gaze = np.zeros((frames, streams, 2), np.float32)
+    still = synthesis.head_motion(rng, quiet, quiet, gaze)
+    lively = synthesis.head_motion(rng, loud, accent, gaze)
+    steps = [np.abs(np.diff(head[..., :3], axis=0)).mean() for head in (still, lively)]
+    assert steps[1] > 2 * steps[0] > 0
+    assert np.abs(lively[0]).max() < 0.1
+
+
+def test_realised_gaze_reaches_its_plan() -> None:
+    rng = np.random.default_rng(0)
+    plan = np.zeros((50, 1, 2), np.float32)
+    plan[20:] = (10.0, -25.0)
+    gaze = synthesis.realise_gaze(rng, plan)
+    assert np.abs(gaze[24:] - plan[24:]).max() < 1.0
+    assert 2.0 < np.linalg.norm(gaze[20, 0] - plan[20, 0]), "a large saccade takes its time"
