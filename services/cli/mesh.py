@@ -32,6 +32,7 @@ STAGES = ("audio_features", "motion_gen", "renderer")
 
 START_SECONDS = 120.0
 _STOP_SECONDS = 15.0
+_REASON_CHARACTERS = 600
 _LISTENING = re.compile(r"event=listening port=(\d+) metrics_port=(\d+)")
 
 # Runs a module that gets SIGTERM when its parent dies, even by SIGKILL.
@@ -130,12 +131,15 @@ class ServiceProcess:
         """
         if self.exit_code is not None:
             self._reader.join(timeout=1)
-            raise MeshError(f"{self.name} ended with code {self.exit_code}\n{self._tail()}")
+            raise MeshError(f"{self.name} ended with code {self.exit_code}: {self._reason()}")
         if time.monotonic() > deadline:
-            raise MeshError(f"{self.name} did not start in time\n{self._tail()}")
+            raise MeshError(f"{self.name} did not start in time: {self._reason()}")
 
-    def _tail(self) -> str:
-        return "\n".join(list(self._lines)[-20:])
+    def _reason(self) -> str:
+        """The first error of its log, else the last line, not too long."""
+        lines = list(self._lines) or ["it has written nothing"]
+        errors = [line for line in lines if " ERROR " in line or "Error: " in line]
+        return (errors or lines[-1:])[0][:_REASON_CHARACTERS]
 
     def _read(self) -> None:
         assert self._process.stdout is not None
