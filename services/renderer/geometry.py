@@ -923,6 +923,8 @@ def _draw_mouth(
         paint.tongue, paint.cavity, np.stack([UPPER_TEETH, LOWER_TEETH]), drawn,
     )  # fmt: skip
     known = cv2.remap(portrait.inside, flow, None, cv2.INTER_LINEAR) * hole
+    # Lips that close put the photo's teeth in the dark.
+    photo *= 1 - (0.7 * lip_change * known * (1 - openness))[..., None]
     if draw_always:
         known = np.zeros_like(known)
     drawn = np.where(
@@ -1032,7 +1034,7 @@ def _white(frame: Image, eyes: tuple[EyeTexture, EyeTexture], landmarks: Array) 
     eye = np.max([e.white for e in eyes], 0)
     luma = float(np.clip(1.15 * eye @ weight, 1.0 * skin @ weight, 235))
     tint = eye / max(float(eye @ weight), 1.0)
-    tint = 0.5 * tint + 0.5  # the sclera's own tint is not all the light's
+    tint = 0.35 * tint + 0.65  # the sclera's own tint is not all the light's
     return np.clip(luma * tint, 0, 255).astype(np.float32)
 
 

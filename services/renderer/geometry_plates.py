@@ -78,9 +78,9 @@ def rear_plate(
         2,
     )
     filled = cv2.resize(filled, frame.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-    # Neck and skull are solid, but no wider than what is seen of them below and beside the face.
-    likely = np.clip((filled[..., 3] / 255 - 0.25) / 0.35, 0, 1)
-    filled[..., 3] = np.maximum(filled[..., 3], 255 * behind * likely)
+    # Neck and skull are solid behind the face, but the neck no wider than right below the jaw.
+    opacity = np.clip((filled[..., 3] / 255 - 0.3) / 0.4, 0, 1)
+    filled[..., 3] = 255 * np.maximum(opacity, behind * _below(matte, hide))
     soft = cv2.GaussianBlur(hide, (0, 0), 1.0)[..., None]
     cleared = photo * (1 - soft) + filled * soft
 
@@ -88,3 +88,13 @@ def rear_plate(
         return np.clip(values + 0.5, 0, 255).astype(np.uint8)
 
     return as_bytes(photo), as_bytes(cleared)
+
+
+def _below(matte: Array, hide: Array) -> Array:
+    """For each column (W,) how much of a person the matte (H, W) shows just below `hide`."""
+    height, width = hide.shape
+    covered = hide > 0.5
+    last = height - 1 - np.argmax(covered[::-1], 0)
+    rows = np.clip(last + np.arange(2, 8)[:, None], 0, height - 1)
+    seen = matte[rows, np.arange(width)].mean(0) * covered.any(0)
+    return cv2.blur(seen[None].astype(np.float32), (5, 1))[0]  # type: ignore[no-any-return]
