@@ -649,9 +649,19 @@ def _areas(points: Array) -> Array:
 
 @njit(cache=True, fastmath=True)
 def _blend_face(
-    image: Image, mask: Image, left: int, top: int, colour: Image, opacity: Array, worn: Array
+    image: Image,
+    mask: Image,
+    left: int,
+    top: int,
+    colour: Image,
+    opacity: Array,
+    ids: Indices,
+    worn: Array,
 ) -> None:
-    """Lay the face over the frame in place; `worn` (h, w) goes to the mask's second channel."""
+    """Lay the face over the frame in place; `worn` (T,) goes to the mask's second channel.
+
+    :param colour: (h, w, 3), opacity (h, w), ids (h, w) indices into `worn` or -1.
+    """
     for y in range(opacity.shape[0]):
         for x in range(opacity.shape[1]):
             a = opacity[y, x]
@@ -660,7 +670,8 @@ def _blend_face(
             for k in range(3):
                 below = np.float32(image[top + y, left + x, k])
                 image[top + y, left + x, k] = np.uint8(below + a * (colour[y, x, k] - below) + 0.5)
-            mask[top + y, left + x, 1] = np.uint8(255.0 * a * worn[y, x])
+            if ids[y, x] >= 0:
+                mask[top + y, left + x, 1] = np.uint8(255.0 * a * worn[ids[y, x]])
 
 
 @njit(cache=True, fastmath=True)
@@ -672,13 +683,40 @@ def _blend_rear(background: Image, near: Image, rear: Image, field: Array, out: 
     """
     for y in range(out.shape[0]):
         for x in range(out.shape[1]):
-            away = np.hypot(field[y, x, 0] - x, field[y, x, 1] - y)
-            keep = np.float32(max(1.0 - away / 6.0, 0.0))
-            a = np.float32(rear[y, x, 3]) / np.float32(255.0)
+            opacity = rear[y, x, 3]
+            if opacity == 255:
+                for k in range(3):
+                    out[y, x, k] = rear[y, x, k]
+                continue
+            dx, dy = field[y, x, 0] - x, field[y, x, 1] - y
+            keep = np.float32(max(1.0 - np.sqrt(dx * dx + dy * dy) / 6.0, 0.0))
+            a = np.float32(opacity) / np.float32(255.0)
             for k in range(3):
                 below = np.float32(background[y, x, k])
                 below += keep * (np.float32(near[y, x, k]) - below)
                 out[y, x, k] = np.uint8(below + a * (np.float32(rear[y, x, k]) - below) + 0.5)
+
+
+@njit(cache=True, fastmath=True)
+def _base_field(
+    hair: Array, body: Array, pivot: Array, across: Array, step: float, out: Array
+) -> None:
+    """The rear plate's motion without the mesh: as hair above, as shoulders below, (H, W, 2).
+
+    :param hair: (2, 3), body (2, 3): target pixel to photo pixel.
+    :param pivot: (2,) pixel of the turning point; across (2,): pixels to upright face widths.
+    :param step: pixels a cell of `out`.
+    """
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            x, y = j * step + (step - 1) / 2, i * step + (step - 1) / 2
+            height = (x - pivot[0]) * across[0] + (y - pivot[1]) * across[1]
+            t = min(max((height + 1.35) / 0.8, 0.0), 1.0)
+            t = t * t * (3 - 2 * t)
+            for k in range(2):
+                up = hair[k, 0] * x + hair[k, 1] * y + hair[k, 2]
+                low = body[k, 0] * x + body[k, 1] * y + body[k, 2]
+                out[i, j, k] = t * up + (1 - t) * low
 
 
 def _box(points: Array, margin: float) -> tuple[int, int, int, int]:
@@ -696,15 +734,12 @@ def _rear_field(
     shape, start = anatomy(), portrait.fit.camera
     step = FRAME / FIELD
     middle = (step - 1) / 2
-    ys, xs = np.mgrid[:FIELD, :FIELD].astype(np.float32) * step + middle
-    target = np.stack([xs, ys], -1)
     hair = cv2.invertAffineTransform(_plane_map(start, camera, HAIR_DEPTH))
     body = cv2.invertAffineTransform(torso)
-    upright = (target - camera.translation[0]) / camera.scale[0] * FLIP
     roll = np.deg2rad(camera.angles[0, 2])
-    height = upright[..., 1] * np.cos(roll) + upright[..., 0] * np.sin(roll)
-    share = smoothstep(-1.35, -0.55, height)[..., None]
-    base = share * _affine(hair, target) + (1 - share) * _affine(body, target)
+    across = np.array([np.sin(roll), -np.cos(roll)]) / camera.scale[0]
+    base = np.empty((FIELD, FIELD, 2), np.float32)
+    _base_field(hair, body, camera.translation[0], across.astype(np.float32), step, base)
     small = points.copy()
     small[:, :2] = (small[:, :2] - middle) / step
     ids, weights = _raster(small, shape.whole, FIELD, FIELD)
@@ -748,23 +783,22 @@ def _compose(
     left, top, right, bottom = _box(points[shape.head_vertices], 4)
     local = points - np.array([left, top, 0], np.float32)
     ids, weights = _raster(local, facing, bottom - top, right - left)
-    values = np.concatenate([source, front[:, None]], 1)
-    carried = _carry(values, facing, ids, weights)
-    flow = np.ascontiguousarray(carried[..., :2])
+    flow = _carry(source, facing, ids, weights)
     _skirt(flow, ids, 4)
-    opacity = cv2.GaussianBlur(cv2.dilate(carried[..., 2], np.ones((3, 3), np.uint8)), (0, 0), 1.0)
+    shown = _carry(front, facing, ids, weights)
+    opacity = cv2.GaussianBlur(cv2.dilate(shown, np.ones((3, 3), np.uint8)), (0, 0), 1.0)
     colour = cv2.remap(
         portrait.frame, flow, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
     )
-    worn = _worn(portrait, points)[ids] * (ids >= 0)
-    _blend_face(image, mask, left, top, colour, opacity, worn.astype(np.float32))
+    _blend_face(image, mask, left, top, colour, opacity, ids, _worn(portrait, points))
     return image, mask
 
 
 def _worn(portrait: Portrait, points: Array) -> Array:
     """How little the photo knows of each front triangle, 0..1: stretched, or hidden there."""
     grown = _areas(points) / np.maximum(portrait.area, 1e-3)
-    return np.where(portrait.area <= 0, 1.0, smoothstep(1.8, 4.0, grown))[anatomy().head_index]
+    worn = np.where(portrait.area <= 0, 1.0, smoothstep(1.8, 4.0, grown))
+    return worn[anatomy().head_index].astype(np.float32)
 
 
 @njit(cache=True, fastmath=True)
