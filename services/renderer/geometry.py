@@ -317,7 +317,7 @@ def render_pose(
     turned = np.array([_step(SIDE_TURN, yaw), _step(SIDE_TURN, -yaw)], np.float32)
     moved = min(travel / 2.0, 1.0)
     worn_source = source + np.tensordot(turned, portrait.mirrored, 1) + moved * portrait.inward
-    worn_source += moved * np.tensordot(1 - turned, portrait.mirrored_edge, 1)
+    worn_source += np.tensordot(turned[::-1], portrait.mirrored_edge, 1)
     # Above the cheeks the layer has no edge of its own: it ends before it turns away.
     turning = smoothstep(0.05, 0.35, normals @ camera.rotation[0, 2])
     opacity = shape.front * (shape.hard + (1 - shape.hard) * turning)
@@ -909,7 +909,7 @@ def _draw_eye(
 
 def _lash_line(ring: Indices, size: tuple[int, int], face: float) -> Array:
     """Opacity (H, W) of the lashes on an upper lid; `face` = face width in these pixels."""
-    upper = np.concatenate([ring[8:], ring[:1]])
+    upper = ring[10:]  # without the inner corner, where no lashes grow
     line = np.zeros(size, np.uint8)
     thick = max(round(0.013 * face), 1)
     cv2.polylines(line, [upper * 8], False, 255, thick, cv2.LINE_AA, shift=3)

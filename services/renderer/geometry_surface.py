@@ -35,7 +35,7 @@ class Anatomy:
     head_index: NDArray[np.int64]  # ... and where these stand among all triangles
     head_vertices: NDArray[np.int64]  # ... and the vertices they use
     behind: Indices  # triangles of skull, ears and neck, which the face layer hides
-    whole: Indices  # all triangles but eyes, teeth and tongue
+    whole: Indices  # all triangles but ears, eyes, teeth and tongue
     mouth: Indices  # triangles around and inside the mouth
     eyes: tuple[Indices, Indices]  # skin triangles around the subject's right and left eye
     neighbours: Indices  # CSR of the skin's and the cavities' edges
@@ -57,7 +57,7 @@ def anatomy() -> Anatomy:
     hard = smoothstep(EYE_LEVEL, NOSE_LEVEL, mean[:, 1])
     # Below the eyes the layer runs around the jaw to the ears, above it ends inside the hair line.
     inside = (
-        smoothstep(-0.05, 0.03, distance) * (1 - hard) + smoothstep(-0.14, -0.09, distance) * hard
+        smoothstep(-0.05, 0.03, distance) * (1 - hard) + smoothstep(-0.08, -0.03, distance) * hard
     )
     # What lies under the jaw belongs to the neck.
     under = smoothstep(-0.6, -0.85, vertex_normals(mean)[:, 1]) * smoothstep(
@@ -67,6 +67,8 @@ def anatomy() -> Anatomy:
         1 - hard
     )
     front = inside * reach * (1 - under) * smoothstep(0.75, 0.95, model.head_weight)
+    beside = (np.abs(mean[:, 0]) > 0.49) & (np.abs(mean[:, 1] - 0.1) < 0.3) & (mean[:, 2] < 0.25)
+    front[beside] = 0.0
     inner = part != PARTS.index("skin")
     front[inner] = 1.0
     jaw = model.expressions[ARKIT_INDEX["jawOpen"], :, 1]
@@ -94,6 +96,8 @@ def anatomy() -> Anatomy:
     both = np.concatenate([edges, edges[:, ::-1]])
     both = both[np.argsort(both[:, 0], kind="stable")]
     starts = np.searchsorted(both[:, 0], np.arange(len(mean) + 1)).astype(np.int32)
+    # Ears differ too much from head to head: in the rear plate they move as one piece with the skull.
+    ear = (beside[triangles]).any(1) & (centre[:, 2] > -0.3)
     eyeball = np.isin(triangle_part, [PARTS.index(p) for p in ("eye_left", "eye_right")])
     # Insides count as face only where eyes and lips open; elsewhere they would shine through.
     opens = skin | ((centre[:, 2] > 0.6) & (centre[:, 1] > -0.38))
@@ -107,7 +111,7 @@ def anatomy() -> Anatomy:
         head=triangles[head],
         head_index=np.nonzero(head)[0],
         head_vertices=np.unique(triangles[head]),
-        whole=triangles[solid & ~eyeball],
+        whole=triangles[solid & ~eyeball & ~ear],
         behind=triangles[solid & ((front * hard)[triangles] < 0.5).all(1)],
         mouth=triangles[mouth],
         eyes=(eyes[0], eyes[1]),
