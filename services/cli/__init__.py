@@ -25,7 +25,13 @@ from types import FrameType
 # when it is imported: therefore the imports within the functions.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
-OK, USAGE, BAD_INPUT, UNAVAILABLE, INTERNAL, INTERRUPTED = 0, 2, 3, 4, 5, 130
+BAD_INPUT, UNAVAILABLE, INTERNAL, INTERRUPTED = 3, 4, 5, 130
+_EXIT_CODES = {
+    "INVALID_ARGUMENT": BAD_INPUT,
+    "NOT_FOUND": BAD_INPUT,
+    "RESOURCE_EXHAUSTED": UNAVAILABLE,
+    "UNAVAILABLE": UNAVAILABLE,
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -52,20 +58,19 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command; the result is the exit code (see the package's docstring)."""
     from talkingface import client
     from talkingface.cli.mesh import MeshError
+    from talkingface.common.errors import ServiceError
 
     options = parser().parse_args(argv)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         code: int = options.run(options)
         return code
-    except (client.InvalidInput, client.NotFound) as error:
-        return _fail(BAD_INPUT, error)
+    except (client.TalkingFaceError, ServiceError) as error:
+        return _fail(_EXIT_CODES.get(error.code.name, INTERNAL), error)
+    except MeshError as error:
+        return _fail(UNAVAILABLE, error)
     except OSError as error:
         return _fail(BAD_INPUT, f"{error.filename}: {error.strerror}")
-    except (client.NoCapacity, client.Unavailable, MeshError) as error:
-        return _fail(UNAVAILABLE, error)
-    except client.TalkingFaceError as error:
-        return _fail(INTERNAL, error)
     except KeyboardInterrupt:
         return _fail(INTERRUPTED, "interrupted")
 
