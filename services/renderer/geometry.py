@@ -140,6 +140,7 @@ class Portrait:
     rear_cleared: Image  # the same behind jaw and cheeks
     fit: FaceFit
     base: Array  # (V, 3) the person without expression, exact at the landmarks
+    photographed: Array  # (V, 3) the person as in the photo, unposed
     shut: Array  # (2, V, 3) from the photographed lids to shut ones: right, left eye
     lips_shut: Array  # (V, 3) what the neutral lips lack to touch
     source: Array  # (V, 2) where in the frame each vertex is
@@ -210,7 +211,7 @@ def prepare(frame: Image, landmarks: Array, matte: Array, background: Image) -> 
     down = max(round(0.035 * float(camera.scale[0])), 1)
     hidden = cv2.dilate(hidden, np.ones((down, 5), np.uint8), anchor=(2, 0))
     hidden = cv2.dilate(hidden, np.ones((down, 5), np.uint8), anchor=(2, down - 1))
-    photographed, cleared = rear_plate(frame, matte, background, hidden, behind)
+    rear, cleared = rear_plate(frame, matte, background, hidden, behind)
     inside = _inside_mouth(source, part)
     eyes = (
         eye_texture(frame, landmarks, 0, float(camera.scale[0])),
@@ -224,10 +225,11 @@ def prepare(frame: Image, landmarks: Array, matte: Array, background: Image) -> 
         frame=frame,
         background=background,
         near_background=_near_background(frame, matte, background),
-        rear=photographed,
+        rear=rear,
         rear_cleared=cleared,
         fit=fitted,
         base=base,
+        photographed=person + offsets,
         shut=_shut_lids(person + offsets),
         lips_shut=_shut_lips(base),
         source=np.ascontiguousarray(source[:, :2]),
@@ -306,10 +308,8 @@ def render_pose(
     vertices, opened, lip_change = _posed_vertices(portrait, coefficients)
     normals = vertex_normals(vertices)
     closing = _closing(portrait, coefficients)
-    points = camera.project(vertices[None])[0]
     torso = _torso_map(start, camera)
-    follow = FaceModel.load().head_weight[:, None]
-    points[:, :2] = follow * points[:, :2] + (1 - follow) * _affine(torso, portrait.source)
+    points = _placed(portrait, vertices, camera, torso)
     source = portrait.source + lip_change * portrait.lip_shift
     source += np.tensordot(closing, portrait.lid_shift, 1)
     travel = float(np.abs(points[:, :2] - portrait.source)[shape.front > 0.5].max())
@@ -321,7 +321,9 @@ def render_pose(
     # Above the cheeks the layer has no edge of its own: it ends before it turns away.
     turning = smoothstep(0.05, 0.35, normals @ camera.rotation[0, 2])
     opacity = shape.front * (shape.hard + (1 - shape.hard) * turning)
-    field = _rear_field(portrait, points, source, camera, torso)
+    # Hair and neck turn with the head; what the face does is not theirs.
+    still = _placed(portrait, portrait.photographed, camera, torso)
+    field = _rear_field(portrait, still, camera, torso)
     image, mask = _compose(portrait, points, worn_source, opacity, field, min(travel / 6.0, 1.0))
     for eye in range(2):
         _draw_eye(
@@ -376,6 +378,14 @@ def paste(image: Image, crop: Crop, residual: Array, alpha: Array) -> None:
 
 
 # --- posing ---------------------------------------------------------------------------------------
+
+
+def _placed(portrait: Portrait, vertices: Array, camera: Camera, torso: Array) -> Array:
+    """Unposed vertices to target pixels and depth (V, 3); the neck runs over into the shoulders."""
+    points = camera.project(vertices[None])[0]
+    follow = FaceModel.load().head_weight[:, None]
+    points[:, :2] = follow * points[:, :2] + (1 - follow) * _affine(torso, portrait.source)
+    return points
 
 
 def _without_blinks(coefficients: Array) -> Array:
@@ -727,9 +737,7 @@ def _box(points: Array, margin: float) -> tuple[int, int, int, int]:
     return int(low[0]), int(low[1]), int(high[0]), int(high[1])
 
 
-def _rear_field(
-    portrait: Portrait, points: Array, source: Array, camera: Camera, torso: Array
-) -> Array:
+def _rear_field(portrait: Portrait, points: Array, camera: Camera, torso: Array) -> Array:
     """Where the rear plate's pixels come from, (512, 512, 2)."""
     shape, start = anatomy(), portrait.fit.camera
     step = FRAME / FIELD
@@ -744,7 +752,10 @@ def _rear_field(
     small[:, :2] = (small[:, :2] - middle) / step
     ids, weights = _raster(small, shape.whole, FIELD, FIELD)
     carried = _carry(
-        np.concatenate([source, (shape.front * shape.hard)[:, None]], 1), shape.whole, ids, weights
+        np.concatenate([portrait.source, (shape.front * shape.hard)[:, None]], 1),
+        shape.whole,
+        ids,
+        weights,
     )
     covered = ids >= 0
     known = (covered * (1 - carried[..., 2])).astype(np.float32)

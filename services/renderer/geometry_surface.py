@@ -96,7 +96,7 @@ def anatomy() -> Anatomy:
     both = np.concatenate([edges, edges[:, ::-1]])
     both = both[np.argsort(both[:, 0], kind="stable")]
     starts = np.searchsorted(both[:, 0], np.arange(len(mean) + 1)).astype(np.int32)
-    # Ears differ too much from head to head: in the rear plate they move as one piece with the skull.
+    # Ears differ too much from head to head: in the rear plate they move with the skull.
     ear = (beside[triangles]).any(1) & (centre[:, 2] > -0.3)
     eyeball = np.isin(triangle_part, [PARTS.index(p) for p in ("eye_left", "eye_right")])
     # Insides count as face only where eyes and lips open; elsewhere they would shine through.
