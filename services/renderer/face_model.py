@@ -108,8 +108,14 @@ class FaceModel:
                 k: data[k].astype(np.int32) for k in ("triangles", "landmark_corners", "mirror")
             }
             return cls(
-                **arrays,
-                **indices,
+                mean=arrays["mean"],
+                identity=arrays["identity"],
+                expressions=arrays["expressions"],
+                triangles=indices["triangles"],
+                head_weight=arrays["head_weight"],
+                landmark_corners=indices["landmark_corners"],
+                landmark_weights=arrays["landmark_weights"],
+                mirror=indices["mirror"],
                 part=data["part"],
                 eye_radius=float(data["eye_radius"]),
                 iris_radius=float(data["iris_radius"]),

@@ -215,11 +215,11 @@ def estimate_camera(points: Array, shape: Array, start: Camera | None = None) ->
             ),
             np.einsum("tnd,tnd,n->t", centred[..., :2], flat, weight),
         )
-        rotation = np.zeros((frames, 3, 3), np.float32)
-        rotation[:, 0, 0] = rotation[:, 1, 1] = np.cos(roll)
-        rotation[:, 0, 1], rotation[:, 1, 0] = np.sin(roll), -np.sin(roll)
-        rotation[:, 2, 2] = 1
-        start = Camera(rotation, size, middle)
+        upright = np.zeros((frames, 3, 3), np.float32)
+        upright[:, 0, 0] = upright[:, 1, 1] = np.cos(roll)
+        upright[:, 0, 1], upright[:, 1, 0] = np.sin(roll), -np.sin(roll)
+        upright[:, 2, 2] = 1
+        start = Camera(upright, size, middle)
     rotation = start.rotation.astype(np.float64)
     scale = start.scale.astype(np.float64)
     translation = start.translation.astype(np.float64)

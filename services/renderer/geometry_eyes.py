@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from talkingface.renderer.geometry_image import cv
 from talkingface.renderer.geometry_plates import fill_outside
 from talkingface.renderer.geometry_surface import smoothstep
 
@@ -53,7 +53,7 @@ def eye_texture(frame: Image, landmarks: Array, eye: int, face: float) -> EyeTex
     box = frame[low[1] : high[1], low[0] : high[0]].astype(np.float32)
     height, span = box.shape[:2]
     inside = polygon_mask(ring - low, (height, span))
-    trusted = cv2.erode((inside > 0.5).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    trusted = cv.erode((inside > 0.5).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
     centre = landmarks[IRIS[eye], :2] - low
     around = landmarks[IRIS[eye] + 1 : IRIS[eye] + 5, :2] - low
     radius = float(np.linalg.norm(around - centre, axis=1).mean()) * 1.04
@@ -74,7 +74,7 @@ def eye_texture(frame: Image, landmarks: Array, eye: int, face: float) -> EyeTex
         )
         white = box[good].mean(0) if good.any() else box.mean((0, 1))
     sclera = fill_outside(box, good.astype(np.float32))
-    sclera = cv2.GaussianBlur(sclera, (0, 0), 1.0)
+    sclera = cv.GaussianBlur(sclera, (0, 0), 1.0)
     outside_iris = free.astype(np.float32)[..., None]
     sclera = box * outside_iris + sclera * (1 - outside_iris)
 
@@ -85,7 +85,7 @@ def eye_texture(frame: Image, landmarks: Array, eye: int, face: float) -> EyeTex
     upper = np.minimum(lower + 1, len(profile) - 1)
     share = (index - lower)[..., None]
     round_iris = profile[lower] * (1 - share) + profile[upper] * share
-    keep = cv2.GaussianBlur(seen.astype(np.float32), (0, 0), 0.8) * seen
+    keep = cv.GaussianBlur(seen.astype(np.float32), (0, 0), 0.8) * seen
     iris = box * keep[..., None] + round_iris * (1 - keep[..., None])
     whole = sclera * (1 - disc[..., None]) + iris * disc[..., None]
     rest = box * inside[..., None] + whole * (1 - inside[..., None])
@@ -110,26 +110,28 @@ def _lid_skin(
 
     def grown(mask: Array, reach: float) -> Array:
         size = 2 * max(round(reach * face), 1) + 1
-        return cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size)))
+        return cv.dilate(mask, cv.getStructuringElement(cv.MORPH_ELLIPSE, (size, size)))
 
     hole = grown(inside, 0.025) > 0.1
     ring = (
-        (grown(inside, 0.09) > 0.1) & ~hole & ~(grown(polygon_mask(brow, hole.shape), 0.015) > 0.1)
+        (grown(inside, 0.09) > 0.1)
+        & ~hole
+        & ~(grown(polygon_mask(brow, inside.shape[:2]), 0.015) > 0.1)
     )
     if not ring.any():
         return box, np.zeros_like(luma)
     ring &= luma >= np.percentile(luma[ring], 35)
     lid = fill_outside(box, ring.astype(np.float32))
-    lid = cv2.GaussianBlur(lid, (0, 0), 0.02 * face)
-    share = cv2.GaussianBlur((grown(inside, 0.02) > 0.5).astype(np.float32), (0, 0), 0.01 * face)
+    lid = cv.GaussianBlur(lid, (0, 0), 0.02 * face)
+    share = cv.GaussianBlur((grown(inside, 0.02) > 0.5).astype(np.float32), (0, 0), 0.01 * face)
     return lid, share
 
 
-def polygon_mask(ring: Array, shape: tuple[int, int]) -> Array:
+def polygon_mask(ring: Array, shape: tuple[int, ...]) -> Array:
     """Soft-edged mask (H, W) of a polygon (N, 2) of pixels."""
     mask = np.zeros((shape[0] * 4, shape[1] * 4), np.uint8)
-    cv2.fillPoly(mask, [np.round((ring + 0.5) * 4 - 0.5).astype(np.int32)], 255)
-    return cv2.resize(mask, shape[::-1], interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    cv.fillPoly(mask, [np.round((ring + 0.5) * 4 - 0.5).astype(np.int32)], 255)
+    return cv.resize(mask, shape[::-1], interpolation=cv.INTER_AREA).astype(np.float32) / 255
 
 
 def _radial_profile(
@@ -163,9 +165,9 @@ def draw_eye(texture: EyeTexture, where: Array, shift: Array, moved: float) -> t
     at = where - texture.origin
 
     def look(image: Array, place: Array) -> Array:
-        return cv2.remap(
-            image, place[..., 0], place[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )  # type: ignore[return-value]
+        return cv.remap(
+            image, place[..., 0], place[..., 1], cv.INTER_LINEAR, borderMode=cv.BORDER_REPLICATE
+        )
 
     rest = look(texture.rest, at)
     invented = 1 - look(texture.inside, at)
@@ -181,6 +183,6 @@ def draw_lid(texture: EyeTexture, where: Array) -> tuple[Array, Array]:
     """Smooth skin (H, W, 3) for a shut lid and its share (H, W); `where` as in `draw_eye`."""
     at = where - texture.origin
     x, y = np.ascontiguousarray(at[..., 0]), np.ascontiguousarray(at[..., 1])
-    skin = cv2.remap(texture.lid, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    share = cv2.remap(texture.lid_share, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-    return skin, share  # type: ignore[return-value]
+    skin = cv.remap(texture.lid, x, y, cv.INTER_LINEAR, borderMode=cv.BORDER_REPLICATE)
+    share = cv.remap(texture.lid_share, x, y, cv.INTER_LINEAR, borderMode=cv.BORDER_CONSTANT)
+    return skin, share

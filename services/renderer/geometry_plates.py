@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from talkingface.renderer.geometry_image import cv
 
 Array = NDArray[np.float32]
 Image = NDArray[np.uint8]
@@ -24,11 +25,11 @@ def fill_outside(image: Array, weight: Array) -> Array:
         mean = (image * weight[..., None]).sum((0, 1)) / max(total, 1e-6)
         return image * weight[..., None] + mean * (1 - weight[..., None])
     size = ((width + 1) // 2, (height + 1) // 2)
-    half = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
-    colour = cv2.resize(image * weight[..., None], size, interpolation=cv2.INTER_AREA)
+    half = cv.resize(weight, size, interpolation=cv.INTER_AREA)
+    colour = cv.resize(image * weight[..., None], size, interpolation=cv.INTER_AREA)
     colour = colour.reshape(size[1], size[0], channels) / np.maximum(half, 1e-6)[..., None]
     coarse = fill_outside(colour, np.minimum(half * 4, 1))
-    up = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
+    up = cv.resize(coarse, (width, height), interpolation=cv.INTER_LINEAR)
     up = up.reshape(height, width, channels)
     return image * weight[..., None] + up * (1 - weight[..., None])
 
@@ -43,15 +44,13 @@ def person_colours(frame: Image, matte: Array, background: Image) -> Array:
     opacity = matte[..., None]
     person = (photo - (1 - opacity) * behind) / np.maximum(opacity, 0.25)
     person = np.clip(person, 0, 255)
-    small = cv2.resize(photo, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-    solid = cv2.resize(
-        (matte > 0.97).astype(np.float32), small.shape[1::-1], interpolation=cv2.INTER_AREA
+    small = cv.resize(photo, None, fx=0.5, fy=0.5, interpolation=cv.INTER_AREA)
+    solid = cv.resize(
+        (matte > 0.97).astype(np.float32), small.shape[1::-1], interpolation=cv.INTER_AREA
     )
-    inner = cv2.resize(
-        fill_outside(small, solid), frame.shape[1::-1], interpolation=cv2.INTER_LINEAR
-    )
+    inner = cv.resize(fill_outside(small, solid), frame.shape[1::-1], interpolation=cv.INTER_LINEAR)
     trust = np.clip((matte - 0.15) / 0.35, 0, 1)[..., None]
-    return person * trust + inner * (1 - trust)  # type: ignore[no-any-return]
+    return person * trust + inner * (1 - trust)
 
 
 def rear_plate(
@@ -64,10 +63,10 @@ def rear_plate(
     """
     colours = person_colours(frame, matte, background)
     photo = np.concatenate([colours, 255 * matte[..., None]], 2)
-    hide = cv2.dilate(face, np.ones((5, 5), np.uint8))
-    half = cv2.resize(photo, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    hide = cv.dilate(face, np.ones((5, 5), np.uint8))
+    half = cv.resize(photo, None, fx=0.5, fy=0.5, interpolation=cv.INTER_AREA)
     size = half.shape[1::-1]
-    shown = cv2.resize(1 - hide, size, interpolation=cv2.INTER_AREA) > 0.999
+    shown = cv.resize(1 - hide, size, interpolation=cv.INTER_AREA) > 0.999
     # Colours come from the person alone, the opacity from everything around.
     person = shown & (half[..., 3] > 240)
     filled = np.concatenate(
@@ -77,11 +76,11 @@ def rear_plate(
         ],
         2,
     )
-    filled = cv2.resize(filled, frame.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    filled = cv.resize(filled, frame.shape[1::-1], interpolation=cv.INTER_LINEAR)
     # Neck and skull are solid behind the face, but the neck no wider than right below the jaw.
     opacity = np.clip((filled[..., 3] / 255 - 0.3) / 0.4, 0, 1)
     filled[..., 3] = 255 * np.maximum(opacity, behind * _below(matte, hide))
-    soft = cv2.GaussianBlur(hide, (0, 0), 1.0)[..., None]
+    soft = cv.GaussianBlur(hide, (0, 0), 1.0)[..., None]
     cleared = photo * (1 - soft) + filled * soft
 
     def as_bytes(values: Array) -> Image:
@@ -97,4 +96,4 @@ def _below(matte: Array, hide: Array) -> Array:
     last = height - 1 - np.argmax(covered[::-1], 0)
     rows = np.clip(last + np.arange(2, 8)[:, None], 0, height - 1)
     seen = matte[rows, np.arange(width)].mean(0) * covered.any(0)
-    return cv2.blur(seen[None].astype(np.float32), (5, 1))[0]  # type: ignore[no-any-return]
+    return cv.blur(seen[None].astype(np.float32), (5, 1))[0]

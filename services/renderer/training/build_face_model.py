@@ -24,10 +24,11 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
+from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 
 from talkingface.common.motion import ARKIT_NAMES
 from talkingface.renderer.face_model import PARTS, rotation_matrix
+from talkingface.renderer.geometry_image import cv
 from talkingface.renderer.rasterizer import interpolate, rasterize
 
 Array = NDArray[np.float64]
@@ -131,12 +132,12 @@ def mean_and_identity(source: Source, used: NDArray[np.int64]) -> tuple[Array, A
         for s in sexes
         for w in ("min", "average", "max")
     }
-    mean_macro = sum(young.values()) / len(young)
-    mean = source.base + mean_macro + sum(build[s, "average"] for s in sexes) / 2
+    mean_macro = np.mean(list(young.values()), 0)
+    mean = source.base + mean_macro + np.mean([build[s, "average"] for s in sexes], 0)
     deltas = [0.7 * (d - mean_macro) for d in young.values()]
     for s in sexes:
-        old = sum(source.target(f"{macro}{r}-{s}-old.target.gz") for r in races) / 3
-        deltas.append(0.4 * (old - sum(young[r, s] for r in races) / 3))
+        old = [source.target(f"{macro}{r}-{s}-old.target.gz") - young[r, s] for r in races]
+        deltas.append(0.4 * np.mean(old, 0))
         deltas += [0.5 * (build[s, w] - build[s, "average"]) for w in ("min", "max")]
     shapes = [
         n
@@ -194,7 +195,7 @@ class Painter:
         self.part, self.eyes, self.iris_radius = part, eyes, iris_radius
         self.paint = np.zeros((1024, 1024, 3), np.uint8)  # front projection, 0 = plain skin
 
-    def to_paint(self, points: Array) -> Array:
+    def to_paint(self, points: NDArray[Any]) -> NDArray[Any]:
         """Model x, y to pixels of the front projection."""
         return np.stack([512 + 420 * points[..., 0], 400 - 420 * points[..., 1]], -1)
 
@@ -235,7 +236,7 @@ class Painter:
         pixel_part = np.where(ids >= 0, self.part[self.triangles[ids, 0]], 0)
         rgb = base[pixel_part]
         where = self.to_paint(carried[..., :2]).astype(np.float32)
-        paint = cv2.remap(self.paint, where, None, cv2.INTER_LINEAR).astype(float)
+        paint = cv.remap(self.paint, where, None, cv2.INTER_LINEAR).astype(float)
         painted = (paint.max(-1) > 0) & (pixel_part == PARTS.index("skin"))
         rgb = np.where(painted[..., None], paint, rgb)
         for eye, name in zip(self.eyes, ("eye_left", "eye_right"), strict=True):
@@ -287,8 +288,11 @@ def views() -> list[tuple[dict[str, float], float, float]]:
 
 def measure_landmarks(painter: Painter, task: Path) -> Array:
     """Mean place of the 478 landmarks on the neutral mesh, (478, 3) in model units."""
-    import mediapipe as mp
-    from mediapipe.tasks.python import BaseOptions, vision
+    import mediapipe as mp  # type: ignore[import-not-found]
+    from mediapipe.tasks.python import (  # type: ignore[import-not-found]
+        BaseOptions,
+        vision,
+    )
 
     detector = vision.FaceLandmarker.create_from_options(
         vision.FaceLandmarkerOptions(base_options=BaseOptions(model_asset_path=str(task)))
@@ -298,7 +302,7 @@ def measure_landmarks(painter: Painter, task: Path) -> Array:
         found = detector.detect(mp.Image(image_format=mp.ImageFormat.SRGB, data=rgb)).face_landmarks
         if not found:
             raise RuntimeError("the detector found no face in a rendering")
-        return np.array([[p.x, p.y] for p in found[0]]) * painter.SIZE
+        return np.array([[p.x, p.y] for p in found[0]], np.float64) * painter.SIZE
 
     skin = PARTS.index("skin")
 

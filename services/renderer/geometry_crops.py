@@ -1,0 +1,108 @@
+"""What the inpainting network is shown of a frame, and how its answer comes back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from talkingface.common.motion import ARKIT_INDEX
+from talkingface.renderer.fit import Camera
+from talkingface.renderer.geometry_eyes import RINGS
+from talkingface.renderer.geometry_fields import INNER_LOWER, INNER_UPPER
+from talkingface.renderer.geometry_image import FRAME, affine, cv
+from talkingface.renderer.geometry_surface import mean_landmarks
+
+Array = NDArray[np.float32]
+Image = NDArray[np.uint8]
+
+MOUTH_CROP, EYE_CROP = 128, 64  # pixels
+MOUTH_SHARE, EYE_SHARE = 0.66, 0.36  # face widths a crop spans
+
+
+@dataclass(frozen=True)
+class Crop:
+    """One of the inpainter's inputs: mouth, subject's left eye, right eye."""
+
+    matrix: Array  # (2, 3) frame pixel -> crop pixel
+    rgb: Image  # (S, S, 3)
+    mask: Image  # (S, S, 2): drawn instead of photographed; stretched or uncovered
+    control: Array  # (6,)
+
+
+def paste(image: Image, crop: Crop, residual: Array, alpha: Array) -> None:
+    """Add an inpainter's answer to a frame, in place.
+
+    :param residual: (S, S, 3) in [-1, 1], the full range of a colour; alpha (S, S) in [0, 1].
+    """
+    size = len(residual)
+    ramp = np.clip(np.minimum(np.arange(size), np.arange(size)[::-1]) / (0.12 * size), 0, 1)
+    edge = (0.5 - 0.5 * np.cos(np.pi * ramp)).astype(np.float32)
+    change = residual * (alpha * edge[:, None] * edge)[..., None] * 255
+    back = cv.invertAffineTransform(crop.matrix)
+    corners = affine(back, np.array([[0, 0], [size, 0], [0, size], [size, size]], np.float32))
+    low = np.clip(np.floor(corners.min(0)), 0, FRAME).astype(int)
+    high = np.clip(np.ceil(corners.max(0)) + 1, 0, FRAME).astype(int)
+    if (high <= low).any():
+        return
+    local = crop.matrix.copy()
+    local[:, 2] += local[:, :2] @ low
+    span = (int(high[0] - low[0]), int(high[1] - low[1]))
+    added = cv.warpAffine(change, local, span, flags=cv.INTER_LINEAR | cv.WARP_INVERSE_MAP)
+    part = image[low[1] : high[1], low[0] : high[0]]
+    part[:] = np.clip(part + added + 0.5, 0, 255).astype(np.uint8)
+
+
+def crop_matrices(points: Array) -> list[tuple[Array, int]]:
+    """Similarities frame -> crop, upright by the eyes: mouth, subject's left eye, right eye."""
+    marks = mean_landmarks(points)[:, :2]
+    across = (marks[263] + marks[362] - marks[33] - marks[133]) / 2
+    angle = float(np.arctan2(across[1], across[0]))
+    # Eye distance shrinks as the head turns, face height as it nods: take the larger.
+    width = max(
+        float(np.linalg.norm(across)) / 0.43, float(np.linalg.norm(marks[152] - marks[168])) / 0.78
+    )
+    centres = (
+        (marks[list(INNER_UPPER)].mean(0) + marks[list(INNER_LOWER)].mean(0)) / 2,
+        marks[list(RINGS[1])].mean(0),
+        marks[list(RINGS[0])].mean(0),
+    )
+    out = []
+    for centre, share, size in zip(
+        centres, (MOUTH_SHARE, EYE_SHARE, EYE_SHARE), (MOUTH_CROP, EYE_CROP, EYE_CROP), strict=True
+    ):
+        zoom = size / (share * width)
+        c, s = np.cos(angle) * zoom, np.sin(angle) * zoom
+        linear = np.array([[c, s], [-s, c]])
+        moved = (size - 1) / 2 - linear @ centre
+        out.append((np.concatenate([linear, moved[:, None]], 1).astype(np.float32), size))
+    return out
+
+
+def crop_controls(coefficients: Array, opened: float, camera: Camera) -> tuple[Array, Array, Array]:
+    """Numbers that tell the inpainter what the crops ought to show."""
+
+    def value(name: str) -> float:
+        return float(coefficients[ARKIT_INDEX[name]])
+
+    smile = (value("mouthSmileLeft") + value("mouthSmileRight")) / 2
+    rounded = value("mouthFunnel") + value("mouthPucker")
+    yaw = float(camera.angles[0, 1]) / 45
+    mouth = [opened / 0.35, value("jawOpen"), value("mouthClose"), rounded, smile, yaw]
+    eyes = [
+        [
+            value(f"eyeBlink{side}"),
+            value(f"eyeLookDown{side}"),
+            value(f"eyeLookIn{side}") - value(f"eyeLookOut{side}"),
+            value(f"eyeLookUp{side}"),
+            value(f"eyeSquint{side}"),
+            value(f"eyeWide{side}"),
+        ]
+        for side in ("Left", "Right")
+    ]
+    return (
+        np.array(mouth, np.float32),
+        np.array(eyes[0], np.float32),
+        np.array(eyes[1], np.float32),
+    )

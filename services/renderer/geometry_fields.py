@@ -1,0 +1,213 @@
+"""Fields on the mesh of one portrait: how lids and lips close, where skin takes its colour from."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from talkingface.renderer.face_model import FaceModel
+from talkingface.renderer.fit import LIP_PAIRS, Camera
+from talkingface.renderer.geometry_eyes import RINGS
+from talkingface.renderer.geometry_image import FRAME, SKIN, carry, cv, raster
+from talkingface.renderer.geometry_plates import fill_outside
+from talkingface.renderer.geometry_portrait import BLINKS
+from talkingface.renderer.geometry_surface import anatomy, mean_landmarks, smoothstep
+from talkingface.renderer.rasterizer import rasterize
+
+Array = NDArray[np.float32]
+Image = NDArray[np.uint8]
+
+EDGE_ANGLE = 70.0  # the same where the face turns away even further
+AXIS_DEPTH = 0.2  # face widths: the head's upright axis before the turning point
+LASH_BAND = 0.022  # face widths of an upper lid's rim that lashes darken
+UPPER_LIDS = ((161, 160, 159, 158, 157), (388, 387, 386, 385, 384))
+LOWER_LIDS = ((163, 144, 145, 153, 154), (390, 373, 374, 380, 381))
+INNER_UPPER = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)
+INNER_LOWER = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308)
+
+
+def shut_lids(vertices: Array) -> Array:
+    """What moves the photographed lids to shut ones, (2, V, 3)."""
+    model = FaceModel.load()
+    marks = mean_landmarks(vertices)
+    out = np.zeros((2, len(vertices), 3), np.float32)
+    for k in range(2):
+        blink = model.expressions[BLINKS[k]]
+        moved = mean_landmarks(blink)[list(UPPER_LIDS[k])]
+        upper, lower = marks[list(UPPER_LIDS[k])], marks[list(LOWER_LIDS[k])]
+        needed = (lower[:, 1] - upper[:, 1]) / np.minimum(moved[:, 1], -1e-3)
+        order = np.argsort(upper[:, 0])
+        share = np.interp(vertices[:, 0], upper[order, 0], np.clip(needed[order], 0.2, 3.0))
+        out[k] = blink * (1.06 * share[:, None])
+    return out
+
+
+def shut_lips(base: Array) -> Array:
+    """What the lips of the neutral mesh lack to just touch, (V, 3)."""
+    shape = anatomy()
+    marks = mean_landmarks(base)
+    upper, lower = marks[[a for a, _ in LIP_PAIRS]], marks[[b for _, b in LIP_PAIRS]]
+    gap = upper[:, 1] - lower[:, 1]
+    across = (upper[:, 0] + lower[:, 0]) / 2
+    order = np.argsort(across)
+    corner = marks[[78, 308], 0]
+    xs = np.concatenate([[corner[0]], across[order], [corner[1]]])
+    half = 0.5 * np.interp(base[:, 0], xs, np.concatenate([[0], gap[order], [0]]))
+    out = np.zeros_like(base)
+    out[:, 1] = np.where(shape.lower_lip, half, -half) * shape.lip
+    return out
+
+
+def lip_shift(source: Array, landmarks: Array, camera: Camera) -> Array:
+    """Change of the photo coordinates at the lips' edges, (V, 2).
+
+    The photo of closed lips does not show their inner sides. Where a parting lip turns out such a
+    side, it takes its colour from just outside the seam, not from the other lip beyond it.
+    """
+    shape, model = anatomy(), FaceModel.load()
+    along = landmarks[308, :2] - landmarks[78, :2]
+    width = float(np.linalg.norm(along))
+    along = along / width
+    up = np.array([along[1], -along[0]], np.float32)
+    place = source[:, :2] - landmarks[78, :2]
+    position, height = place @ along, place @ up
+    margin = 0.008 * float(camera.scale[0])
+
+    def rim(indices: tuple[int, ...]) -> Array:
+        at = landmarks[list(indices), :2] - landmarks[78, :2]
+        return np.interp(position, at @ along, at @ up)
+
+    raise_ = np.maximum(rim(INNER_UPPER) + margin - height, 0)
+    lower = np.minimum(rim(INNER_LOWER) - margin - height, 0)
+    moved = np.where(shape.lower_lip, lower, raise_)
+    limit = 0.06 * float(camera.scale[0])
+    lips = (shape.lip > 0.25) & (model.part == SKIN)
+    moved = np.clip(moved, -limit, limit) * lips
+    # Inner sides at the corners would otherwise show the cheek beyond.
+    inward = np.clip(position, 2 * margin, width - 2 * margin) - position
+    inward = np.where(lips & hidden_vertices(source), inward, 0)
+    return (moved[:, None] * up + inward[:, None] * along).astype(np.float32)
+
+
+def hidden_vertices(source: Array) -> NDArray[np.bool_]:
+    """Which vertices lie behind others in the photo, (V,)."""
+    depth = np.full((FRAME, FRAME), -np.inf, np.float32)
+    ids, weights = np.full((FRAME, FRAME), -1, np.int32), np.zeros((FRAME, FRAME, 2), np.float32)
+    rasterize(np.ascontiguousarray(source), FaceModel.load().triangles, False, ids, weights, depth)
+    x, y = source[:, :2].round().astype(int).clip(0, FRAME - 1).T
+    return source[:, 2] < depth[y, x] - 1.5
+
+
+def lid_shift(source: Array, landmarks: Array, camera: Camera) -> Array:
+    """Change of the photo coordinates on upper lids, (2, V, 2), that leaves out the lashes.
+
+    A closing lid stretches the strip between fold and rim over the eye. Its lower end, dark with
+    lashes, would smear: the strip's skin is taken from above them, and the lash line drawn anew.
+    """
+    model = FaceModel.load()
+    band = LASH_BAND * float(camera.scale[0])
+    out = np.zeros((2, len(source), 2), np.float32)
+    for k, ring in enumerate(RINGS):
+        corners = landmarks[[ring[0], ring[8]], :2]
+        along = (corners[1] - corners[0]) * (1 if corners[1, 0] > corners[0, 0] else -1)
+        along = along / np.linalg.norm(along)
+        up = np.array([along[1], -along[0]], np.float32)
+        rim = landmarks[[*ring[8:], ring[0]], :2] - corners[0]
+        order = np.argsort(rim @ along)
+        place = source - corners[0]
+        position = place @ along
+        height = place @ up - np.interp(position, (rim @ along)[order], (rim @ up)[order])
+        lid = -model.expressions[BLINKS[k], :, 1]
+        share = smoothstep(0.0, 0.25, lid / lid.max())
+        lifted = band * np.exp(-np.maximum(height, 0) / band) - np.minimum(height, 0)
+        out[k] = (share * np.clip(lifted, 0, 2 * band))[:, None] * up
+    return out
+
+
+def mirrored_sides(
+    vertices: Array, source: Array, camera: Camera, frame: Image, matte: Array, limit: float
+) -> Array:
+    """Change of the photo coordinates on the face's sides, (2, V, 2): viewer's left, right.
+
+    Angles about the head's upright axis, from the camera's direction.
+    """
+    shape = anatomy()
+    facing = np.rad2deg(np.arctan2(camera.rotation[0, 2, 0], camera.rotation[0, 2, 2]))
+    angle = np.rad2deg(np.arctan2(vertices[:, 0], vertices[:, 2] - AXIS_DEPTH)) - facing
+    angle = (angle + 180) % 360 - 180
+    radius = np.hypot(vertices[:, 0], vertices[:, 2] - AXIS_DEPTH)
+    # Not beside the eyes, where spectacles have arms; nor, where it reaches far, near the ears.
+    top = 0.1 if limit >= EDGE_ANGLE else -0.03
+    share = smoothstep(top, top - 0.15, vertices[:, 1])
+    soft = cv.GaussianBlur(frame, (0, 0), 0.015 * float(camera.scale[0])).astype(np.float32)
+
+    def look(image: Array, places: Array) -> Array:
+        x, y = places.round().astype(int).clip(0, FRAME - 1).T
+        return image[y, x]
+
+    here, heights = source[:, :2], np.linspace(-0.7, 0.2, 19)
+    sides = []
+    for sign in (-1.0, 1.0):
+        moved = _mirrored(sign * angle, vertices[:, 1], radius, limit, source)
+        # Hair or a scarf over the cheek are not to be replaced by skin; background is.
+        strange = np.linalg.norm(look(soft, here) - look(soft, here + moved), axis=1)
+        alike = np.maximum(smoothstep(75, 35, strange), look(matte, here) < 0.5)
+        # One share for each height, for a share that varies along the cheek would make waves.
+        band = (sign * angle > limit) & (sign * angle < limit + 25) & (shape.front > 0.5)
+        level = np.exp(-(((heights[:, None] - vertices[band, 1]) / 0.06) ** 2)) + 1e-6
+        by_height = (level @ alike[band] + 1e-3) / (level.sum(1) + 1e-3)
+        sides.append(moved * (share * np.interp(vertices[:, 1], heights, by_height))[:, None])
+    return np.stack(sides).astype(np.float32)
+
+
+def _mirrored(angle: Array, along: Array, radius: Array, limit: float, source: Array) -> Array:
+    """Change of the photo coordinates where skin turns away from the camera, (V, 2).
+
+    The photo shows it at a grazing angle: turned towards the viewer it would be a smear of the
+    outline. Beyond `limit` degrees the skin is therefore mirrored from before it.
+
+    :param angle: (V,) degrees from the camera's direction about some axis; along: (V,) places along
+        the axis; radius: (V,) distances from it.
+    """
+    shape = anatomy()
+    size = 200
+    scale = size / np.array([200.0, 1.8])
+    flat = np.stack([(angle + 100) * scale[0], (along + 0.9) * scale[1]], 1)
+    skin = shape.head[(FaceModel.load().part[shape.head] == SKIN).all(1)]
+    ids, weights = raster(
+        np.column_stack([flat, radius]).astype(np.float32), skin, size, size, False
+    )
+    spread = fill_outside(carry(source[:, :2], skin, ids, weights), (ids >= 0).astype(np.float32))
+    beyond = np.maximum(angle - limit, 0)
+    found = cv.remap(
+        spread,
+        ((limit - beyond + 100) * scale[0]).astype(np.float32)[:, None],
+        flat[:, 1].astype(np.float32)[:, None],
+        cv.INTER_LINEAR,
+        borderMode=cv.BORDER_REPLICATE,
+    )[:, 0]
+    here = (beyond > 0) & (angle < 130)
+    return np.where(here[:, None], found - source[:, :2], 0)
+
+
+def outside_person(source: Array, matte: Array, inset: int) -> Array:
+    """What brings the sides of face and jaw back inside the person's outline, (V, 2) pixels.
+
+    Landmarks stop short of the outline; where the mesh bulges over it, the face would carry a seam
+    of background along.
+    """
+    shape = anatomy()
+    person = cv.erode((matte > 0.5).astype(np.uint8), np.ones((inset, inset), np.uint8))
+    person[-1] = 1  # never empty
+    _, labels = cv.distanceTransformWithLabels(
+        1 - person, cv.DIST_L2, 5, labelType=cv.DIST_LABEL_PIXEL
+    )
+    places = np.zeros((labels.max() + 1, 2), np.float32)
+    ys, xs = np.nonzero(person)
+    places[labels[ys, xs]] = np.stack([xs, ys], 1)
+    x, y = source[:, :2].round().astype(int).clip(0, FRAME - 1).T
+    moved = places[labels[y, x]] - np.stack([x, y], 1)
+    limit = 0.08 * float(np.ptp(source[shape.front > 0.5, 0]))
+    side = (shape.front * shape.hard > 0.02) & (person[y, x] == 0)
+    moved = np.where((side & (np.linalg.norm(moved, axis=1) < limit))[:, None], moved, 0)
+    return moved.astype(np.float32)

@@ -1,0 +1,64 @@
+"""Pixels and meshes: looking up, resizing, blurring, rasterising, with OpenCV's stubs kept out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from talkingface.renderer.face_model import PARTS, FaceModel
+from talkingface.renderer.geometry_surface import smoothstep
+from talkingface.renderer.rasterizer import interpolate, rasterize
+
+Array = NDArray[np.float32]
+Indices = NDArray[np.int32]
+
+cv: Any = cv2  # OpenCV's stubs know neither float results nor lookups by one map
+
+FRAME = 512
+FLIP = np.array([1, -1], np.float32)
+SKIN = PARTS.index("skin")
+
+
+def affine(matrix: Array, points: Array) -> Array:
+    return points @ matrix[:, :2].T + matrix[:, 2]
+
+
+def raster(
+    points: Array, triangles: Indices, height: int, width: int, cull: bool = True
+) -> tuple[Indices, Array]:
+    """Triangle ids (H, W), -1 where none, and weights (H, W, 2)."""
+    ids = np.full((height, width), -1, np.int32)
+    weights = np.zeros((height, width, 2), np.float32)
+    depth = np.full((height, width), -np.inf, np.float32)
+    rasterize(np.ascontiguousarray(points, np.float32), triangles, cull, ids, weights, depth)
+    return ids, weights
+
+
+def carry(values: Array, triangles: Indices, ids: Indices, weights: Array) -> Array:
+    """Vertex values (V,) or (V, C) at the covered pixels, 0 elsewhere."""
+    flat = values.reshape(len(values), -1).astype(np.float32)
+    out = np.zeros((*ids.shape, flat.shape[1]), np.float32)
+    interpolate(np.ascontiguousarray(flat), triangles, ids, weights, out)
+    return out[..., 0] if values.ndim == 1 else out
+
+
+def triangle_areas(points: Array) -> Array:
+    """Signed areas (T,) of the mesh's triangles in the picture, positive when facing the viewer."""
+    a, b, c = (points[FaceModel.load().triangles[:, k], :2] for k in range(3))
+    u, v = b - a, c - a
+    return (u[:, 1] * v[:, 0] - u[:, 0] * v[:, 1]).astype(np.float32)
+
+
+def box(points: Array, margin: float) -> tuple[int, int, int, int]:
+    """left, top, right, bottom of points (N, 2+) with a margin, inside the frame."""
+    low = np.clip(np.floor(points[:, :2].min(0) - margin), 0, FRAME - 1).astype(int)
+    high = np.clip(np.ceil(points[:, :2].max(0) + margin) + 1, 1, FRAME).astype(int)
+    high = np.maximum(high, low + 1)
+    return int(low[0]), int(low[1]), int(high[0]), int(high[1])
+
+
+def ramp(limits: tuple[float, float], value: float) -> float:
+    return float(smoothstep(*limits, np.array([value], np.float32))[0])

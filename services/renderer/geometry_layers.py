@@ -1,0 +1,189 @@
+"""Background, rear plate and face, laid over one another."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from talkingface.renderer.fit import Camera
+from talkingface.renderer.geometry_image import FRAME, box, carry, cv, raster, triangle_areas
+from talkingface.renderer.geometry_plates import fill_outside
+from talkingface.renderer.geometry_portrait import Portrait
+from talkingface.renderer.geometry_pose import plane_map
+from talkingface.renderer.geometry_surface import anatomy, smoothstep
+
+Array = NDArray[np.float32]
+Image = NDArray[np.uint8]
+Indices = NDArray[np.int32]
+
+FIELD = 128  # resolution of the rear plate's displacement
+HAIR_DEPTH = 0.1  # face widths in front of the turning point where hair and ears lie on average
+
+
+@njit(cache=True, fastmath=True)
+def _blend_face(
+    image: Image,
+    mask: Image,
+    left: int,
+    top: int,
+    colour: Image,
+    opacity: Array,
+    ids: Indices,
+    worn: Array,
+) -> None:
+    """Lay the face over the frame in place; `worn` (T,) goes to the mask's second channel.
+
+    :param colour: (h, w, 3), opacity (h, w), ids (h, w) indices into `worn` or -1.
+    """
+    for y in range(opacity.shape[0]):
+        for x in range(opacity.shape[1]):
+            a = opacity[y, x]
+            if a <= 0.0:
+                continue
+            for k in range(3):
+                below = np.float32(image[top + y, left + x, k])
+                image[top + y, left + x, k] = np.uint8(below + a * (colour[y, x, k] - below) + 0.5)
+            if ids[y, x] >= 0:
+                mask[top + y, left + x, 1] = np.uint8(255.0 * a * worn[ids[y, x]])
+
+
+@njit(cache=True, fastmath=True)
+def _blend_rear(background: Image, near: Image, rear: Image, field: Array, out: Image) -> None:
+    """Rear plate (RGBA) over background; where little moves, the background is the photo's own.
+
+    `background` is invented around the person, to be clear of strands of hair that the matte
+    misses; `near` keeps the photo there, strands and all, and serves where these hardly move.
+    """
+    for y in range(out.shape[0]):
+        for x in range(out.shape[1]):
+            opacity = rear[y, x, 3]
+            if opacity == 255:
+                for k in range(3):
+                    out[y, x, k] = rear[y, x, k]
+                continue
+            dx, dy = field[y, x, 0] - x, field[y, x, 1] - y
+            keep = np.float32(max(1.0 - np.sqrt(dx * dx + dy * dy) / 6.0, 0.0))
+            a = np.float32(opacity) / np.float32(255.0)
+            for k in range(3):
+                below = np.float32(background[y, x, k])
+                below += keep * (np.float32(near[y, x, k]) - below)
+                out[y, x, k] = np.uint8(below + a * (np.float32(rear[y, x, k]) - below) + 0.5)
+
+
+@njit(cache=True, fastmath=True)
+def _base_field(
+    hair: Array, body: Array, pivot: Array, across: Array, step: float, out: Array
+) -> None:
+    """The rear plate's motion without the mesh: as hair above, as shoulders below, (H, W, 2).
+
+    :param hair: (2, 3), body (2, 3): target pixel to photo pixel.
+    :param pivot: (2,) pixel of the turning point; across (2,): pixels to upright face widths.
+    :param step: pixels a cell of `out`.
+    """
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            x, y = j * step + (step - 1) / 2, i * step + (step - 1) / 2
+            height = (x - pivot[0]) * across[0] + (y - pivot[1]) * across[1]
+            t = min(max((height + 1.35) / 0.8, 0.0), 1.0)
+            t = t * t * (3 - 2 * t)
+            for k in range(2):
+                up = hair[k, 0] * x + hair[k, 1] * y + hair[k, 2]
+                low = body[k, 0] * x + body[k, 1] * y + body[k, 2]
+                out[i, j, k] = t * up + (1 - t) * low
+
+
+def rear_field(portrait: Portrait, points: Array, camera: Camera, torso: Array) -> Array:
+    """Where the rear plate's pixels come from, (512, 512, 2)."""
+    shape, start = anatomy(), portrait.fit.camera
+    step = FRAME / FIELD
+    middle = (step - 1) / 2
+    hair = cv.invertAffineTransform(plane_map(start, camera, HAIR_DEPTH))
+    body = cv.invertAffineTransform(torso)
+    roll = np.deg2rad(camera.angles[0, 2])
+    across = np.array([np.sin(roll), -np.cos(roll)]) / camera.scale[0]
+    base = np.empty((FIELD, FIELD, 2), np.float32)
+    _base_field(hair, body, camera.translation[0], across.astype(np.float32), step, base)
+    small = points.copy()
+    small[:, :2] = (small[:, :2] - middle) / step
+    ids, weights = raster(small, shape.whole, FIELD, FIELD)
+    carried = carry(
+        np.concatenate([portrait.source, (shape.front * shape.hard)[:, None]], 1),
+        shape.whole,
+        ids,
+        weights,
+    )
+    covered = ids >= 0
+    known = (covered * (1 - carried[..., 2])).astype(np.float32)
+    known *= cv.erode(covered.astype(np.uint8), np.ones((3, 3), np.uint8))
+    rest = np.where(covered[..., None], carried[..., :2] - base, 0).astype(np.float32)
+    filled = fill_outside(rest, known)
+    away = cv.distanceTransform((~covered).astype(np.uint8), cv.DIST_L2, 3)
+    filled *= np.exp(-away / (0.35 * camera.scale[0] / step))[..., None]
+    filled = cv.GaussianBlur(filled, (0, 0), 1.2)
+    return cv.resize(
+        (base + filled).astype(np.float32), (FRAME, FRAME), interpolation=cv.INTER_LINEAR
+    )
+
+
+def compose(
+    portrait: Portrait,
+    points: Array,
+    source: Array,
+    front: Array,
+    field: Array,
+    cleared: float,
+) -> tuple[Image, Image]:
+    """Background, rear plate and face: (512, 512, 3), and the mask (512, 512, 2).
+
+    :param front: (V,) opacity of the face.
+    :param cleared: how far the rear plate has lost jaw and cheeks, 0..1.
+    """
+    shape = anatomy()
+    plate = cv.addWeighted(portrait.rear, 1 - cleared, portrait.rear_cleared, cleared, 0)
+    rear = cv.remap(plate, field, None, cv.INTER_LINEAR, borderMode=cv.BORDER_REFLECT_101)
+    image = np.empty_like(portrait.frame)
+    _blend_rear(portrait.background, portrait.near_background, rear, field, image)
+    mask = np.zeros((FRAME, FRAME, 2), np.uint8)
+
+    facing = shape.head
+    left, top, right, bottom = box(points[shape.head_vertices], 4)
+    local = points - np.array([left, top, 0], np.float32)
+    ids, weights = raster(local, facing, bottom - top, right - left)
+    flow = carry(source, facing, ids, weights)
+    _skirt(flow, ids, 4)
+    shown = carry(front, facing, ids, weights)
+    opacity = cv.GaussianBlur(cv.dilate(shown, np.ones((3, 3), np.uint8)), (0, 0), 1.0)
+    colour = cv.remap(portrait.frame, flow, None, cv.INTER_CUBIC, borderMode=cv.BORDER_REFLECT_101)
+    _blend_face(image, mask, left, top, colour, opacity, ids, _worn(portrait, points))
+    return image, mask
+
+
+def _worn(portrait: Portrait, points: Array) -> Array:
+    """How little the photo knows of each front triangle, 0..1: stretched, or hidden there."""
+    grown = triangle_areas(points) / np.maximum(portrait.area, 1e-3)
+    worn = np.where(portrait.area <= 0, 1.0, smoothstep(1.8, 4.0, grown))
+    return worn[anatomy().head_index].astype(np.float32)
+
+
+@njit(cache=True, fastmath=True)
+def _skirt(flow: Array, ids: Indices, reach: int) -> None:
+    """Continue a flow (H, W, 2) a few pixels beyond its edge in place, so that edges can be soft.
+
+    The displacement is what continues, taken from the nearest covered pixel of the row or column.
+    """
+    height, width = ids.shape
+    for y in range(height):
+        for x in range(width):
+            if ids[y, x] >= 0:
+                continue
+            best = reach + 1
+            for d in range(-reach, reach + 1):
+                if abs(d) < best and 0 <= x + d < width and ids[y, x + d] >= 0:
+                    best = abs(d)
+                    flow[y, x, 0] = flow[y, x + d, 0] - d
+                    flow[y, x, 1] = flow[y, x + d, 1]
+                if abs(d) < best and 0 <= y + d < height and ids[y + d, x] >= 0:
+                    best = abs(d)
+                    flow[y, x, 0] = flow[y + d, x, 0]
+                    flow[y, x, 1] = flow[y + d, x, 1] - d

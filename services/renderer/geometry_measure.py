@@ -1,0 +1,87 @@
+"""What is measured in the photo: its light, its teeth, its lashes, the inside of its mouth."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from talkingface.renderer.fit import Camera
+from talkingface.renderer.geometry_eyes import RINGS, EyeTexture
+from talkingface.renderer.geometry_image import FRAME, SKIN, box, cv
+from talkingface.renderer.geometry_surface import anatomy, smoothstep
+
+Array = NDArray[np.float32]
+Image = NDArray[np.uint8]
+
+TEETH_SHOW = 0.032  # face widths
+
+
+def teeth_edge(
+    frame: Image, landmarks: Array, camera: Camera, lip: float, closed_lip: float
+) -> float:
+    """Height of the upper front teeth's biting edge in the head's frame.
+
+    Where the photo shows teeth, their lower end under the upper lip (`lip` = its height); else a
+    little below the lip of the neutral face (`closed_lip`).
+    """
+    upper, lower = landmarks[13, :2], landmarks[14, :2]
+    opening = float(np.linalg.norm(lower - upper)) / float(camera.scale[0])
+    if opening < 0.025:
+        return closed_lip - TEETH_SHOW
+    share = np.linspace(0, 1, 24)
+    across = (landmarks[308, :2] - landmarks[78, :2]) * 0.06
+    columns = [
+        upper + share[:, None] * (lower - upper) + shift * across for shift in (-1.0, 0.0, 1.0)
+    ]
+    places = np.stack(columns, 1).astype(np.float32)
+    seen = cv.remap(frame, places[..., 0], places[..., 1], cv.INTER_LINEAR).astype(np.float32)
+    luma = np.median(seen @ np.array([0.299, 0.587, 0.114], np.float32), 1)
+    bright = luma > 0.62 * luma[:16].max()
+    first = int(np.argmax(bright))
+    end = first + int(np.argmin(np.append(bright[first:], False)))
+    depth = min((end / 23) * opening, 0.08)
+    return lip - max(depth, TEETH_SHOW)
+
+
+def near_background(frame: Image, matte: Array, background: Image) -> Image:
+    share = cv.dilate(smoothstep(0.02, 0.3, matte), np.ones((3, 3), np.uint8))[..., None]
+    return (frame * (1 - share) + background * share + 0.5).astype(np.uint8)
+
+
+def inside_mouth(source: Array, part: NDArray[np.uint8]) -> Array:
+    """Soft mask (512, 512) of the mouth's inside in the photo."""
+    shape = anatomy()
+    left, top, right, bottom = box(source[shape.lip > 0.3], 2)
+    inner = np.zeros((FRAME, FRAME), np.uint8)
+    inner[top:bottom, left:right] = part[top:bottom, left:right] != SKIN
+    inner = cv.erode(inner, np.ones((3, 3), np.uint8))
+    return cv.GaussianBlur(inner.astype(np.float32), (0, 0), 0.8) * inner
+
+
+def white_point(frame: Image, eyes: tuple[EyeTexture, EyeTexture], landmarks: Array) -> Array:
+    """What white looks like in the photo's light, RGB, from the eyes and the cheeks."""
+    cheeks = landmarks[[50, 280, 205, 425, 101, 330], :2].round().astype(int).clip(2, FRAME - 3)
+    skin = np.median([frame[y - 2 : y + 3, x - 2 : x + 3].mean((0, 1)) for x, y in cheeks], 0)
+    weight = np.array([0.299, 0.587, 0.114])
+    eye = np.max([e.white for e in eyes], 0)
+    luma = float(np.clip(1.15 * eye @ weight, 1.0 * skin @ weight, 235))
+    tint = eye / max(float(eye @ weight), 1.0)
+    tint = 0.35 * tint + 0.65  # the sclera's own tint is not all the light's
+    return np.clip(luma * tint, 0, 255).astype(np.float32)
+
+
+def saturation(frame: Image, landmarks: Array) -> float:
+    """0 in a photo without colours, 1 in an ordinary one, by the cheeks' skin."""
+    cheeks = landmarks[[50, 280, 205, 425], :2].round().astype(int).clip(0, FRAME - 1)
+    skin = frame[cheeks[:, 1], cheeks[:, 0]].astype(np.float32)
+    return float(np.clip(np.median(np.ptp(skin, 1) / np.maximum(skin.max(1), 1)) / 0.18, 0, 1))
+
+
+def lash_colour(frame: Image, landmarks: Array) -> Array:
+    """The dark of the upper lid rims, RGB."""
+    rims = landmarks[[i for ring in RINGS for i in ring[9:]], :2].round().astype(int)
+    rims = rims.clip(2, FRAME - 3)
+    around = np.stack([frame[y - 2 : y + 3, x - 1 : x + 2].reshape(-1, 3) for x, y in rims])
+    luma = around @ np.array([0.299, 0.587, 0.114])
+    darkest = np.take_along_axis(around, luma.argmin(1)[:, None, None], 1)[:, 0]
+    return np.median(darkest, 0).astype(np.float32)

@@ -1,0 +1,168 @@
+"""From a motion frame to the mesh of a portrait in its new place."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from talkingface.common.motion import (
+    ARKIT_DIM,
+    ARKIT_INDEX,
+    ARKIT_NAMES,
+    DISTANCE,
+    GAZE_PITCH_RANGE,
+    GAZE_YAW_RANGE,
+    MOTION_DIM,
+    PITCH,
+    ROLL,
+    TRANSLATION_X,
+    TRANSLATION_Y,
+)
+from talkingface.renderer.face_model import FaceModel, gaze_angles, rotation_matrix
+from talkingface.renderer.fit import LIP_PAIRS, Camera
+from talkingface.renderer.geometry_image import FLIP, affine
+from talkingface.renderer.geometry_portrait import BLINKS, GAZES, Portrait
+
+Array = NDArray[np.float32]
+
+KEPT_UPPER = 0.6
+KEPT_MOUTH = 0.15
+TORSO_SHARE = 0.35  # of the head's translation that the shoulders follow
+TORSO_ROLL = 0.12
+LIDS = np.array([i for i, n in enumerate(ARKIT_NAMES) if n.startswith(("eyeSquint", "eyeWide"))])
+# Mouth coefficients that shape the lips without parting them.
+MOUTH_SHAPE = np.array(
+    [
+        ARKIT_INDEX[n]
+        for n in ARKIT_NAMES
+        if n.startswith(
+            ("mouthSmile", "mouthFrown", "mouthDimple", "mouthStretch", "mouthPress", "mouthRoll")
+        )
+    ]
+)
+ASYMMETRY = np.array([ARKIT_INDEX[n] for n in ("mouthLeft", "mouthRight", "jawLeft", "jawRight")])
+UPPER_FACE = np.array(
+    [i for i, n in enumerate(ARKIT_NAMES) if n.startswith(("brow", "cheek", "nose", "eyeSquint"))]
+)
+
+
+def target_pose(portrait: Portrait, motion: Array) -> tuple[Array, Camera]:
+    """A motion frame (58,) as absolute coefficients (52,) and camera for this portrait."""
+    if motion.shape != (MOTION_DIM,) or not np.isfinite(motion).all():
+        raise ValueError(f"motion must be {MOTION_DIM} finite numbers")
+    own, asked = portrait.fit.coefficients, np.clip(motion[:ARKIT_DIM], 0, 1)
+    out = asked.copy()
+    # The larger of asked and kept: asking for the portrait's own expression changes nothing.
+    out[UPPER_FACE] = np.maximum(asked[UPPER_FACE], KEPT_UPPER * own[UPPER_FACE])
+    out[LIDS] = np.maximum(asked[LIDS], own[LIDS])
+    out[ASYMMETRY] = np.maximum(asked[ASYMMETRY], own[ASYMMETRY])
+    out[MOUTH_SHAPE] = np.maximum(asked[MOUTH_SHAPE], np.minimum(own[MOUTH_SHAPE], KEPT_MOUTH))
+    out[BLINKS] = own[BLINKS] + (1 - own[BLINKS]) * asked[BLINKS]
+    gaze = gaze_angles(own) + gaze_angles(asked)
+    out[GAZES] = 0
+    for k, side in enumerate(("Right", "Left")):
+        pitch, yaw = gaze[k] / np.array([GAZE_PITCH_RANGE, GAZE_YAW_RANGE])
+        outward = yaw if side == "Left" else -yaw
+        out[ARKIT_INDEX[f"eyeLookUp{side}"]] = np.clip(pitch, 0, 1)
+        out[ARKIT_INDEX[f"eyeLookDown{side}"]] = np.clip(-pitch, 0, 1)
+        out[ARKIT_INDEX[f"eyeLookOut{side}"]] = np.clip(outward, 0, 1)
+        out[ARKIT_INDEX[f"eyeLookIn{side}"]] = np.clip(-outward, 0, 1)
+    start = portrait.fit.camera
+    angles = start.angles[0] + motion[PITCH : ROLL + 1]
+    moved = motion[TRANSLATION_X : TRANSLATION_Y + 1] * start.scale[0]
+    camera = Camera(
+        rotation_matrix(*(float(a) for a in angles))[None],
+        (start.scale / max(float(motion[DISTANCE]), 0.2)).astype(np.float32),
+        (start.translation + moved).astype(np.float32),
+    )
+    return out, camera
+
+
+def placed(portrait: Portrait, vertices: Array, camera: Camera, torso: Array) -> Array:
+    """Unposed vertices to target pixels and depth (V, 3); the neck runs over into the shoulders."""
+    points = camera.project(vertices[None])[0]
+    follow = FaceModel.load().head_weight[:, None]
+    points[:, :2] = follow * points[:, :2] + (1 - follow) * affine(torso, portrait.source)
+    return points
+
+
+def without_blinks(coefficients: Array) -> Array:
+    out = coefficients.copy()
+    out[BLINKS] = 0
+    return out
+
+
+def expression_offsets(coefficients: Array) -> Array:
+    """Sum of the expressions (V, 3); eyeballs never move by it."""
+    active = np.nonzero(coefficients)[0]
+    return np.tensordot(coefficients[active], FaceModel.load().expressions[active], 1)
+
+
+def posed_vertices(portrait: Portrait, coefficients: Array) -> tuple[Array, float, float]:
+    """Unposed vertices (V, 3), the lips' opening in face widths, and how far the lips changed."""
+    own = portrait.fit.coefficients
+    moving = without_blinks(coefficients)
+    # Lids follow the gaze by its change; the photo shows them where its own gaze put them.
+    moving[GAZES] = 0
+    vertices = portrait.base + expression_offsets(moving)
+    change = coefficients[GAZES] - own[GAZES]
+    active = np.nonzero(np.abs(change) > 1e-4)[0]
+    if len(active):
+        lids = FaceModel.load().expressions[GAZES[active]]
+        vertices += np.tensordot(change[active], lids, 1)
+    closing = lid_closing(portrait, coefficients)
+    for k in np.nonzero(closing)[0]:
+        vertices += closing[k] * portrait.shut[k]
+    model = FaceModel.load()
+    pair = model.landmark_expressions[:, list(LIP_PAIRS[0]), 1]
+    parting = pair[:, 0] - pair[:, 1]
+    before, now = float(own @ parting), float(coefficients @ parting)
+    if before > 0.005:
+        vertices += np.clip(1 - now / before, 0, 1) * portrait.lips_shut
+    return vertices, max(now, 0.0), min(abs(now - before) / 0.02, 1.0)
+
+
+def lid_closing(portrait: Portrait, coefficients: Array) -> Array:
+    """How far the lids went from the photo to shut, (2,): right, left eye."""
+    own = portrait.fit.coefficients[BLINKS]
+    return np.clip((coefficients[BLINKS] - own) / np.maximum(1 - own, 1e-3), 0, 1)
+
+
+def torso_map(start: Camera, camera: Camera) -> Array:
+    """Where the shoulders go: (2, 3), portrait pixel -> target pixel."""
+    zoom = float(camera.scale[0] / start.scale[0])
+    roll = np.deg2rad(TORSO_ROLL * (camera.angles[0, 2] - start.angles[0, 2]))
+    c, s = np.cos(roll) * zoom, np.sin(roll) * zoom
+    linear = np.array([[c, -s], [s, c]])
+    moved = TORSO_SHARE * (camera.translation[0] - start.translation[0])
+    # Shoulders turn about a point well below the head.
+    centre = start.translation[0] + np.array([0, 1.2 * start.scale[0]])
+    target = start.translation[0] + zoom * (centre - start.translation[0])
+    return np.concatenate([linear, (target + moved - linear @ centre)[:, None]], 1).astype(
+        np.float32
+    )
+
+
+def plane_map(start: Camera, camera: Camera, depth: float) -> Array:
+    """Where a plane facing the portrait's camera at a depth (face widths) goes, (2, 3)."""
+    turn = camera.rotation[0] @ start.rotation[0].T
+    flip = np.diag(FLIP)
+    linear = flip @ turn[:2, :2] @ flip * (camera.scale[0] / start.scale[0])
+    moved = camera.translation[0] + camera.scale[0] * (FLIP * turn[:2, 2]) * depth
+    return np.concatenate([linear, (moved - linear @ start.translation[0])[:, None]], 1).astype(
+        np.float32
+    )
+
+
+def gaze_shift(portrait: Portrait, coefficients: Array, eye: int) -> tuple[Array, float]:
+    """How far an iris moved in the portrait's pixels (2,), and whether it did, 0..1."""
+    model, start = FaceModel.load(), portrait.fit.camera
+
+    def direction(values: Array) -> Array:
+        pitch, yaw = np.deg2rad(gaze_angles(values)[eye])
+        return np.array([np.sin(yaw) * np.cos(pitch), np.sin(pitch)], np.float32)
+
+    turned = direction(coefficients) - direction(portrait.fit.coefficients)
+    flat = start.rotation[0][:2, :2] @ turned * FLIP
+    shift = flat * model.eye_radius * 0.92 * start.scale[0]
+    return shift.astype(np.float32), min(float(np.linalg.norm(shift)) / 1.5, 1.0)

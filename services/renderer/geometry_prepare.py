@@ -1,0 +1,136 @@
+"""Fitting a portrait and taking it apart."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from talkingface.renderer.face_model import SKIN_LANDMARKS, FaceModel
+from talkingface.renderer.fit import fit
+from talkingface.renderer.geometry_crops import crop_matrices
+from talkingface.renderer.geometry_eyes import eye_texture
+from talkingface.renderer.geometry_fields import (
+    EDGE_ANGLE,
+    hidden_vertices,
+    lid_shift,
+    lip_shift,
+    mirrored_sides,
+    outside_person,
+    shut_lids,
+    shut_lips,
+)
+from talkingface.renderer.geometry_image import FLIP, FRAME, SKIN, carry, cv, raster, triangle_areas
+from talkingface.renderer.geometry_measure import (
+    inside_mouth,
+    lash_colour,
+    near_background,
+    saturation,
+    teeth_edge,
+    white_point,
+)
+from talkingface.renderer.geometry_mouth import mouth_paint
+from talkingface.renderer.geometry_plates import rear_plate
+from talkingface.renderer.geometry_portrait import GAZES, Portrait
+from talkingface.renderer.geometry_pose import expression_offsets, without_blinks
+from talkingface.renderer.geometry_surface import (
+    anatomy,
+    extend,
+    mean_landmarks,
+    smooth,
+    smoothstep,
+)
+
+Array = NDArray[np.float32]
+Image = NDArray[np.uint8]
+
+SIDE_ANGLE = 58.0  # degrees from the camera's direction beyond which the photo shows no good skin
+EYE_NAMES = (("Right", "eye_right"), ("Left", "eye_left"))
+
+
+def prepare(frame: Image, landmarks: Array, matte: Array, background: Image) -> Portrait:
+    """Fit a portrait and take it apart into layers.
+
+    :param frame: (512, 512, 3) RGB; landmarks (478, 2+) in its pixels.
+    :param matte: (512, 512) opacity of the person; background (512, 512, 3) without the person.
+    :raises ValueError: shapes that do not fit or landmarks that are not finite.
+    """
+    if frame.shape != (FRAME, FRAME, 3) or frame.dtype != np.uint8:
+        raise ValueError(f"frame must be uint8 ({FRAME}, {FRAME}, 3)")
+    if matte.shape != (FRAME, FRAME) or background.shape != frame.shape:
+        raise ValueError("matte and background must have the frame's size")
+    model, shape = FaceModel.load(), anatomy()
+    fitted = fit(landmarks)
+    camera, own = fitted.camera, fitted.coefficients
+    rest = own.copy()
+    rest[GAZES] = 0  # eyeballs are drawn, not turned; lids follow the gaze relatively
+    person = model.vertices(fitted.identity, rest)
+    seen = camera.project(mean_landmarks(person)[None])[0, :, :2]
+    gap = (landmarks[:SKIN_LANDMARKS, :2] - seen) / camera.scale[0] * FLIP
+    flat = np.concatenate([gap, np.zeros((len(gap), 1), np.float32)], 1)
+    offsets = extend((flat @ camera.rotation[0]).astype(np.float32))
+    outside = smooth(outside_person(camera.project((person + offsets)[None])[0], matte, 3), 3)
+    flat = np.concatenate([outside * FLIP / camera.scale[0], np.zeros((len(person), 1))], 1)
+    offsets += (flat @ camera.rotation[0]).astype(np.float32)
+    moved = expression_offsets(without_blinks(rest))
+    upper_teeth = model.part_vertices("teeth_upper")
+    edge = float((person + offsets)[upper_teeth, 1].min())
+    lip = float(mean_landmarks(person + offsets)[13, 1])
+    closed_lip = float(mean_landmarks(person + offsets - moved)[13, 1])
+    offsets[upper_teeth, 1] += teeth_edge(frame, landmarks, camera, lip, closed_lip) - edge
+    base = person + offsets - moved
+    source = camera.project((person + offsets)[None])[0]
+    ids, weights = raster(source, model.triangles, FRAME, FRAME)
+    part = np.where(ids >= 0, shape.triangle_part[ids], SKIN)
+    # Beside the cheeks the layer ends on the ears, which it never uncovers.
+    edged = shape.front * shape.hard * smoothstep(0.1, 0.2, model.mean[:, 2])
+    hidden = carry(edged, model.triangles, ids, weights)
+    solid, _ = raster(source, shape.behind, FRAME, FRAME)
+    behind = cv.GaussianBlur((solid >= 0).astype(np.float32), (0, 0), 1.5)
+    # The jaw's edge and the dark line under it go with the jaw.
+    down = max(round(0.035 * float(camera.scale[0])), 1)
+    hidden = cv.dilate(hidden, np.ones((down, 5), np.uint8), anchor=(2, 0))
+    hidden = cv.dilate(hidden, np.ones((down, 5), np.uint8), anchor=(2, down - 1))
+    rear, cleared = rear_plate(frame, matte, background, hidden, behind)
+    inside = inside_mouth(source, part)
+    eyes = (
+        eye_texture(frame, landmarks, 0, float(camera.scale[0])),
+        eye_texture(frame, landmarks, 1, float(camera.scale[0])),
+    )
+    depth = [
+        float((person[model.part_vertices(n)] @ camera.rotation[0].T)[:, 2].max())
+        for _, n in EYE_NAMES
+    ]
+    inner_lips = hidden_vertices(source) & (shape.lip > 0.25) & (model.part == SKIN)
+    portrait = Portrait(
+        frame=frame,
+        background=background,
+        near_background=near_background(frame, matte, background),
+        rear=rear,
+        rear_cleared=cleared,
+        fit=fitted,
+        base=base,
+        photographed=person + offsets,
+        shut=shut_lids(person + offsets),
+        lips_shut=shut_lips(base),
+        source=np.ascontiguousarray(source[:, :2]),
+        lip_shift=lip_shift(source, landmarks, camera),
+        lid_shift=lid_shift(source[:, :2], landmarks, camera),
+        lash=lash_colour(frame, landmarks),
+        inward=smooth(outside_person(source, matte, 7), 2),
+        mirrored=mirrored_sides(person + offsets, source, camera, frame, matte, SIDE_ANGLE),
+        mirrored_edge=mirrored_sides(person + offsets, source, camera, frame, matte, EDGE_ANGLE),
+        shade=inner_lips.astype(np.float32),
+        area=triangle_areas(source),
+        eyes=eyes,
+        eye_depth=np.array(depth, np.float32),
+        inside=inside,
+        paint=mouth_paint(white_point(frame, eyes, landmarks), saturation(frame, landmarks)),
+        crops=(frame, frame, frame),
+    )
+    cut = [
+        cv.warpAffine(frame, matrix, (size, size), flags=cv.INTER_AREA)
+        for matrix, size in crop_matrices(source)
+    ]
+    return replace(portrait, crops=(cut[0], cut[1], cut[2]))
