@@ -174,6 +174,7 @@ NAN[8000] = np.nan
         (b"ID3" + np.random.default_rng(0).bytes(50000), FILE, "AUDIO_BROKEN"),
         (b"#EXTM3U\n#EXT-X-VERSION:3\nfile:///etc/passwd\n", FILE, "AUDIO_BROKEN"),
         (encode(tone(1, 4000), 4000, "wav"), FILE, "AUDIO_BROKEN"),
+        (encode(tone(0.1, 2_000_000), 2_000_000, "wav"), FILE, "AUDIO_BROKEN"),
     ],
 )
 def test_bad_audio_has_its_reason(data: bytes, audio_format: dict, reason: str) -> None:

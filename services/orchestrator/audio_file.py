@@ -25,6 +25,9 @@ Array = NDArray[np.float32]
 # file can decode to minutes.
 _HEAD = 12
 _PIECE = 4096
+# Beyond these a file is broken, and bringing it down would cost seconds.
+_MAX_FILE_RATE = 192_000
+_MAX_FILE_CHANNELS = 8
 _PATIENCE = 0.1  # seconds between looks at whether the session is over
 
 
@@ -206,12 +209,15 @@ class FileDecoder:
                 self._say(np.concatenate(held))
 
     def _open(self, frame: av.AudioFrame) -> AudioResampler:
-        if frame.sample_rate < self._min_rate:
+        rate, channels = frame.sample_rate, frame.layout.nb_channels
+        if not self._min_rate <= rate <= _MAX_FILE_RATE:
             raise ServiceError(
                 "AUDIO_BROKEN",
-                f"the file has {frame.sample_rate} samples a second, fewer than {self._min_rate}",
+                f"the file has {rate} samples a second, not {self._min_rate} to {_MAX_FILE_RATE}",
             )
-        self.channels = min(2, frame.layout.nb_channels)
-        self.rate = min(frame.sample_rate, self._max_rate)
+        if not 1 <= channels <= _MAX_FILE_CHANNELS:
+            raise ServiceError("AUDIO_BROKEN", f"the file has {channels} channels")
+        self.channels = min(2, channels)
+        self.rate = min(rate, self._max_rate)
         layout = "mono" if self.channels == 1 else "stereo"
         return AudioResampler(format="flt", layout=layout, rate=self.rate)
