@@ -131,7 +131,15 @@ def place_mouth(
     lips = float(np.median(vertices[shape.lip > 0.8, 2]))
     depth = lips - vertices[:, 2] - 0.05
     values = np.concatenate(
-        [source, _teeth(), depth[:, None], normals[:, 1:2], portrait.shade[:, None]], 1
+        [
+            source,
+            _teeth(),
+            depth[:, None],
+            normals[:, 1:2],
+            portrait.shade[:, None],
+            shape.lip[:, None],
+        ],
+        1,
     ).astype(np.float32)
     carried = carry(values, shape.mouth, ids, weights)
     reach = max(int(0.05 * portrait.fit.camera.scale[0]) * 2 + 1, 3)
@@ -155,7 +163,9 @@ def place_mouth(
         hole[..., None], drawn * (1 - known[..., None]) + photo * known[..., None], photo
     )
     small = cv.resize(drawn, (width, height), interpolation=cv.INTER_AREA)
-    opening = cv.resize(hole.astype(np.float32), (width, height), interpolation=cv.INTER_AREA)
+    # Bent lips fold over: they, too, are drawn smoothly.
+    drawn_here = np.maximum(hole, lip_change * smoothstep(0.3, 0.5, carried[..., 7]))
+    opening = cv.resize(drawn_here, (width, height), interpolation=cv.INTER_AREA)
     solid = cv.resize(
         (part != 255).astype(np.float32), (width, height), interpolation=cv.INTER_AREA
     )

@@ -20,13 +20,14 @@ from talkingface.common.motion import (
 )
 from talkingface.renderer.face_model import FaceModel, gaze_angles, rotation_matrix
 from talkingface.renderer.fit import LIP_PAIRS, Camera
-from talkingface.renderer.geometry_image import FLIP, affine
+from talkingface.renderer.geometry_image import FLIP, SKIN, affine
 from talkingface.renderer.geometry_portrait import BLINKS, GAZES, Portrait
 
 Array = NDArray[np.float32]
 
 KEPT_UPPER = 0.6
 KEPT_MOUTH = 0.15
+INSIDE_SETBACK = 0.03  # face widths
 TORSO_SHARE = 0.35  # of the head's translation that the shoulders follow
 TORSO_ROLL = 0.12
 LIDS = np.array([i for i, n in enumerate(ARKIT_NAMES) if n.startswith(("eyeSquint", "eyeWide"))])
@@ -83,6 +84,8 @@ def placed(portrait: Portrait, vertices: Array, camera: Camera, torso: Array) ->
     points = camera.project(vertices[None])[0]
     follow = FaceModel.load().head_weight[:, None]
     points[:, :2] = follow * points[:, :2] + (1 - follow) * affine(torso, portrait.source)
+    # Walls of mouth and eyes, set back, do not poke through the skin around strongly bent lips.
+    points[:, 2] -= INSIDE_SETBACK * camera.scale[0] * (FaceModel.load().part != SKIN)
     return points
 
 
