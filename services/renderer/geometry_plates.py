@@ -77,9 +77,12 @@ def rear_plate(
         2,
     )
     filled = cv.resize(filled, frame.shape[1::-1], interpolation=cv.INTER_LINEAR)
-    # Neck and skull are solid behind the face, but the neck no wider than right below the jaw.
+    # Neck and skull are solid behind the face, but the neck no wider than right below the jaw,
+    # and of the colour it has there.
+    colour, seen = _below(photo, hide)
+    filled[..., :3] += seen[:, None] * (colour - filled[..., :3])
     opacity = np.clip((filled[..., 3] / 255 - 0.3) / 0.4, 0, 1)
-    filled[..., 3] = 255 * np.maximum(opacity, behind * _below(matte, hide))
+    filled[..., 3] = 255 * np.maximum(opacity, behind * seen)
     soft = cv.GaussianBlur(hide, (0, 0), 1.0)[..., None]
     cleared = photo * (1 - soft) + filled * soft
 
@@ -89,11 +92,21 @@ def rear_plate(
     return as_bytes(photo), as_bytes(cleared)
 
 
-def _below(matte: Array, hide: Array) -> Array:
-    """For each column (W,) how much of a person the matte (H, W) shows just below `hide`."""
+def _below(photo: Array, hide: Array) -> tuple[Array, Array]:
+    """For each column what is seen just below `hide`: colours (W, 3) and share of a person (W,).
+
+    :param photo: (H, W, 4) RGB and opacity 0..255; hide (H, W).
+    """
     height, width = hide.shape
     covered = hide > 0.5
     last = height - 1 - np.argmax(covered[::-1], 0)
     rows = np.clip(last + np.arange(2, 8)[:, None], 0, height - 1)
-    seen = matte[rows, np.arange(width)].mean(0) * covered.any(0)
-    return cv.blur(seen[None].astype(np.float32), (5, 1))[0]
+    below = photo[rows, np.arange(width)]
+    opacity = below[..., 3:] / 255 * covered.any(0)[:, None]
+    seen = opacity.mean(0)
+    colour = (below[..., :3] * opacity).mean(0)
+    # Neighbouring columns together: a crease or strand is not to become a stripe.
+    colour = cv.GaussianBlur(colour[None], (0, 0), 6)[0]
+    total = cv.GaussianBlur(seen.T.astype(np.float32), (0, 0), 6)[0]
+    share = cv.blur(seen.T.astype(np.float32), (5, 1))[0]
+    return colour / np.maximum(total, 1e-3)[:, None], share
