@@ -64,6 +64,8 @@ def rear_plate(
     colours = person_colours(frame, matte, background)
     photo = np.concatenate([colours, 255 * matte[..., None]], 2)
     hide = cv.dilate(face, np.ones((5, 5), np.uint8))
+    if hide.max() <= 0.5:
+        raise ValueError("the face lies outside the frame")
     half = cv.resize(photo, None, fx=0.5, fy=0.5, interpolation=cv.INTER_AREA)
     size = half.shape[1::-1]
     shown = cv.resize(1 - hide, size, interpolation=cv.INTER_AREA) > 0.999
@@ -78,9 +80,12 @@ def rear_plate(
     )
     filled = cv.resize(filled, frame.shape[1::-1], interpolation=cv.INTER_LINEAR)
     # Neck and skull are solid behind the face, but the neck no wider than right below the jaw,
-    # and of the colour it has there.
+    # and of the colour it has there, save at the sides, where hair comes down.
     colour, seen = _below(photo, hide)
-    filled[..., :3] += seen[:, None] * (colour - filled[..., :3])
+    columns = np.nonzero(hide.max(0) > 0.5)[0]
+    middle, half_width = columns.mean(), max(np.ptp(columns) / 2, 1)
+    central = np.clip((0.9 - np.abs(np.arange(len(seen)) - middle) / half_width) / 0.2, 0, 1)
+    filled[..., :3] += (central * seen)[:, None] * (colour - filled[..., :3])
     opacity = np.clip((filled[..., 3] / 255 - 0.3) / 0.4, 0, 1)
     filled[..., 3] = 255 * np.maximum(opacity, behind * seen)
     soft = cv.GaussianBlur(hide, (0, 0), 1.0)[..., None]

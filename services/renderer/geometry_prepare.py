@@ -54,7 +54,7 @@ def prepare(frame: Image, landmarks: Array, matte: Array, background: Image) -> 
 
     :param frame: (512, 512, 3) RGB; landmarks (478, 2+) in its pixels.
     :param matte: (512, 512) opacity of the person; background (512, 512, 3) without the person.
-    :raises ValueError: shapes that do not fit or landmarks that are not finite.
+    :raises ValueError: shapes that do not fit, landmarks that are not finite or lie outside.
     """
     if frame.shape != (FRAME, FRAME, 3) or frame.dtype != np.uint8:
         raise ValueError(f"frame must be uint8 ({FRAME}, {FRAME}, 3)")
