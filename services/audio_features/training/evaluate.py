@@ -1,7 +1,7 @@
 """How well a trained encoder hears: the figures of the model card.
 
     python -m talkingface.audio_features.training.evaluate --checkpoint encoder.pt --data DIR
-        [--natural FOLDER] [--tracks FOLDER]
+        [--natural FOLDER] [--tracks FOLDER --grid FOLDER]
 
 1. Held-out synthetic voices, clean and disturbed (`validate`).
 2. FOLDER with natural speech of people never heard: NAME.wav and NAME.phonemes.json, one phone a
@@ -156,17 +156,19 @@ def fix_offset(clip: Clip) -> None:
     clip.shift = max(scores, key=lambda s: scores[s])
 
 
-def lips(encoder: SpeechEncoder, tracks: Path) -> None:
+def lips(encoder: SpeechEncoder, tracks: Path, grid: Path) -> None:
     """The ridge regression and its correlations, beside loudness alone and shuffled clips."""
     paths = sorted((tracks / "grid_s1").glob("*.npz"))
-    taught = tracked([p for i, p in enumerate(paths) if i % HELD_OUT_EVERY], encoder)
+    # Held out is told by the place among all clips, tracked or not, as in `align_grid`.
+    held_out = {p.stem for p in sorted(grid.glob("*.mp4"))[::HELD_OUT_EVERY]}
+    taught = tracked([p for p in paths if p.stem not in held_out], encoder)
     x = np.concatenate([clip.inputs() for clip in taught])
     y = np.concatenate([clip.opening for clip in taught])
     mean, scale, level = x.mean(0), x.std(0) + 1e-3, y.mean()
     z = (x - mean) / scale
     weights = np.linalg.solve(z.T @ z + 300.0 * np.eye(z.shape[1]), z.T @ (y - level))
     sets = {
-        "held-out clips of the speaker": paths[::HELD_OUT_EVERY],
+        "held-out clips of the speaker": [p for p in paths if p.stem in held_out],
         "other GRID speakers": sorted((tracks / "grid_other_speakers").glob("*.npz")),
         **{p.stem: [p] for p in sorted((tracks / "public_domain_speech").glob("*.npz"))},
     }
@@ -196,6 +198,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--natural", type=Path)
     parser.add_argument("--tracks", type=Path)
+    parser.add_argument("--grid", type=Path, help="the clips that TRACKS/grid_s1 was tracked from")
     arguments = parser.parse_args()
     encoder = load_encoder(arguments.checkpoint, "cpu")
     if arguments.data:
@@ -209,7 +212,9 @@ def main() -> None:
     if arguments.natural:
         natural(encoder, arguments.natural)
     if arguments.tracks:
-        lips(encoder, arguments.tracks)
+        if arguments.grid is None:
+            parser.error("--tracks needs --grid")
+        lips(encoder, arguments.tracks, arguments.grid)
 
 
 if __name__ == "__main__":
