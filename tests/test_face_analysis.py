@@ -13,9 +13,19 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from talkingface.renderer import fetch_assets, matting, portrait_image
-from talkingface.renderer.face_analysis import FRAME, AnalysedPortrait, FaceAnalyser, cut_frame
-from talkingface.renderer.portrait_errors import FaceError, ImageError, PortraitReason
+from talkingface.renderer import fetch_assets
+from talkingface.renderer.analysis import (
+    FRAME,
+    AnalysedPortrait,
+    FaceAnalyser,
+    FaceError,
+    ImageError,
+    PortraitReason,
+    cut_frame,
+    decode,
+    matting,
+)
+from talkingface.renderer.limits import MAX_BYTES
 
 # Eye centres and mouth corners of the portrait as a person sees them, pixels of the 512x512 file.
 EYES = np.array([[203, 101], [246.5, 103]])
@@ -192,7 +202,7 @@ def test_face_too_dark(analyser: FaceAnalyser, portrait: Image.Image) -> None:
 @pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n" + bytes(60)])
 def test_not_an_image(content: bytes) -> None:
     with pytest.raises(ImageError) as caught:
-        portrait_image.decode(content)
+        decode(content)
     assert caught.value.reason == PortraitReason.NOT_AN_IMAGE
 
 
@@ -201,14 +211,14 @@ def test_truncated_image(portrait: Image.Image, form: str) -> None:
     content = encode(portrait, form)
     for share in (0.1, 0.5, 0.9):
         with pytest.raises(ImageError) as caught:
-            portrait_image.decode(content[: int(len(content) * share)])
+            decode(content[: int(len(content) * share)])
         assert caught.value.reason == PortraitReason.NOT_AN_IMAGE
 
 
 @pytest.mark.parametrize("form", ["GIF", "BMP", "TIFF"])
 def test_unsupported_format(portrait: Image.Image, form: str) -> None:
     with pytest.raises(ImageError) as caught:
-        portrait_image.decode(encode(portrait, form))
+        decode(encode(portrait, form))
     assert caught.value.reason == PortraitReason.UNSUPPORTED_FORMAT
     assert caught.value.details["format"] == form
 
@@ -217,13 +227,13 @@ def test_decompression_bomb() -> None:
     content = encode(Image.new("1", (30000, 30000)))
     assert len(content) < 200_000
     with pytest.raises(ImageError) as caught:
-        portrait_image.decode(content)
+        decode(content)
     assert caught.value.reason == PortraitReason.IMAGE_TOO_LARGE
 
 
 def test_file_too_large() -> None:
     with pytest.raises(ImageError) as caught:
-        portrait_image.decode(bytes(portrait_image.MAX_BYTES + 1))
+        decode(bytes(MAX_BYTES + 1))
     assert caught.value.reason == PortraitReason.IMAGE_TOO_LARGE
 
 

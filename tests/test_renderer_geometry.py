@@ -19,8 +19,8 @@ from talkingface.common.motion import (
 from talkingface.renderer import geometry
 from talkingface.renderer.face_model import FaceModel, rotation_matrices, rotation_matrix
 from talkingface.renderer.fit import Camera, fit, track
-from talkingface.renderer.geometry_eyes import RINGS
-from talkingface.renderer.rasterizer import rasterize
+from talkingface.renderer.geometry.eyes import RINGS
+from talkingface.renderer.geometry.rasterizer import rasterize
 
 
 def coefficients(**values: float) -> np.ndarray:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from talkingface.common.errors import ServiceError
 from talkingface.orchestrator.stages import Stages, StageStream
-from talkingface.renderer.portrait_image import MAX_BYTES
+from talkingface.renderer.limits import MAX_BYTES
 from talkingface.v1 import renderer_pb2 as renderer
 
 _PREFIX = "sha256:"

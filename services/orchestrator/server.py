@@ -24,7 +24,7 @@ from talkingface.orchestrator.packaging import PICTURE_SIZE, duration
 from talkingface.orchestrator.portraits import Portraits, PortraitStore
 from talkingface.orchestrator.session import CODECS, Answer, Session, default_controls
 from talkingface.orchestrator.stages import Stages
-from talkingface.renderer.portrait_image import MAX_BYTES, MAX_PIXELS
+from talkingface.renderer.limits import MAX_BYTES, MAX_PIXELS, MIN_FACE
 from talkingface.v1 import media_pb2 as media
 from talkingface.v1 import renderer_pb2 as renderer
 from talkingface.v1 import stage_pb2 as stage
@@ -34,7 +34,6 @@ from talkingface.v1 import talking_face_pb2_grpc as talking_face_grpc
 NAME = "orchestrator"
 SERVICE = "talkingface.v1.TalkingFaceService"
 STAGES = ("audio_features", "motion_gen", "renderer")
-MIN_FACE_PIXELS = 64
 
 # When a client goes away, its stream ends a moment before the call is cancelled.
 _CANCEL_SECONDS = 0.05
@@ -125,7 +124,7 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
                 max_message_bytes=MAX_MESSAGE_BYTES,
                 max_portrait_bytes=MAX_BYTES,
                 max_portrait_pixels=MAX_PIXELS,
-                min_face_pixels=MIN_FACE_PIXELS,
+                min_face_pixels=MIN_FACE,
                 min_audio=duration(MIN_SECONDS),
                 max_audio=duration(MAX_SECONDS),
                 max_sessions=self._config.slots,

@@ -5,9 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from talkingface.common.errors import ServiceError
-from talkingface.renderer.face_analysis import AnalysedPortrait, FaceAnalyser
+from talkingface.renderer.analysis import (
+    AnalysedPortrait,
+    FaceAnalyser,
+    PortraitError,
+    PortraitReason,
+)
 from talkingface.renderer.geometry import prepare
-from talkingface.renderer.portrait_errors import PortraitError, PortraitReason
 from talkingface.renderer.store import Arrays, handle_of, pack
 from talkingface.v1.renderer_pb2 import Box, Portrait
 

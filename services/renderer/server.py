@@ -21,7 +21,7 @@ from talkingface.common.server import Context, set_up_logging
 from talkingface.common.stage import Stage
 from talkingface.common.triton_client import Arrays
 from talkingface.renderer.encoder import make_encoder
-from talkingface.renderer.portrait_image import MAX_BYTES
+from talkingface.renderer.limits import MAX_BYTES
 from talkingface.renderer.session import FRAME_SIZE, MODEL_NAME, RenderSession
 from talkingface.renderer.store import PortraitStore, handle_of
 from talkingface.v1 import media_pb2, renderer_pb2, renderer_pb2_grpc

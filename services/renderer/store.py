@@ -38,8 +38,10 @@ def handle_of(content: bytes) -> str:
 def _fingerprint() -> str:
     """Of the code that prepares: what another release has stored is not used."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
+    root = Path(__file__).parent
+    for folder in (root, root / "analysis", root / "geometry"):
+        for path in sorted(folder.glob("*.py")):
+            digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 
 

@@ -28,8 +28,8 @@ from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 
 from talkingface.common.motion import ARKIT_NAMES
 from talkingface.renderer.face_model import PARTS, rotation_matrix
-from talkingface.renderer.geometry_image import cv
-from talkingface.renderer.rasterizer import interpolate, rasterize
+from talkingface.renderer.geometry.image import cv
+from talkingface.renderer.geometry.rasterizer import interpolate, rasterize
 
 Array = NDArray[np.float64]
 

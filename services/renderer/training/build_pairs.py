@@ -23,9 +23,8 @@ from numpy.typing import NDArray
 
 from talkingface.common.motion import ARKIT_INDEX, ARKIT_NAMES
 from talkingface.renderer import geometry
-from talkingface.renderer.face_analysis import FaceAnalyser, cut_frame, frame_square
+from talkingface.renderer.analysis import FaceAnalyser, cut_frame, decode, frame_square
 from talkingface.renderer.fit import Camera, track
-from talkingface.renderer.portrait_image import decode
 from talkingface.renderer.training.dataset import KINDS, QUALITY, Pair, write
 
 Array = NDArray[Any]

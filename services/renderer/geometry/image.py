@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from talkingface.renderer.face_model import PARTS, FaceModel
-from talkingface.renderer.geometry_surface import smoothstep
-from talkingface.renderer.rasterizer import interpolate, rasterize
+from talkingface.renderer.geometry.rasterizer import interpolate, rasterize
+from talkingface.renderer.geometry.surface import smoothstep
 
 Array = NDArray[np.float32]
 Indices = NDArray[np.int32]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.renderer.geometry_image import cv
-from talkingface.renderer.geometry_plates import fill_outside
-from talkingface.renderer.geometry_surface import smoothstep
+from talkingface.renderer.geometry.image import cv
+from talkingface.renderer.geometry.plates import fill_outside
+from talkingface.renderer.geometry.surface import smoothstep
 
 Array = NDArray[np.float32]
 Image = NDArray[np.uint8]

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from talkingface.common.motion import ARKIT_DIM, ARKIT_INDEX, ARKIT_NAMES, neutral
 from talkingface.renderer.fit import FaceFit
-from talkingface.renderer.geometry_eyes import EyeTexture
-from talkingface.renderer.geometry_mouth import MouthPaint
+from talkingface.renderer.geometry.eyes import EyeTexture
+from talkingface.renderer.geometry.mouth import MouthPaint
 
 Array = NDArray[np.float32]
 Image = NDArray[np.uint8]

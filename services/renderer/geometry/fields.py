@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 
 from talkingface.renderer.face_model import FaceModel
 from talkingface.renderer.fit import LIP_PAIRS, Camera
-from talkingface.renderer.geometry_eyes import RINGS
-from talkingface.renderer.geometry_image import FRAME, SKIN, carry, cv, raster
-from talkingface.renderer.geometry_plates import fill_outside
-from talkingface.renderer.geometry_portrait import BLINKS
-from talkingface.renderer.geometry_surface import anatomy, mean_landmarks, smoothstep
-from talkingface.renderer.rasterizer import rasterize
+from talkingface.renderer.geometry.eyes import RINGS
+from talkingface.renderer.geometry.image import FRAME, SKIN, carry, cv, raster
+from talkingface.renderer.geometry.plates import fill_outside
+from talkingface.renderer.geometry.portrait import BLINKS
+from talkingface.renderer.geometry.rasterizer import rasterize
+from talkingface.renderer.geometry.surface import anatomy, mean_landmarks, smoothstep
 
 Array = NDArray[np.float32]
 Image = NDArray[np.uint8]

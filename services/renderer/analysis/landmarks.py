@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.renderer.tflite_graph import TfliteGraph
+from talkingface.renderer.analysis.tflite_graph import TfliteGraph
 
 # OpenCV's stubs do not tell element types: float32 and uint8 are meant.
 Array = NDArray[Any]

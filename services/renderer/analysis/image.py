@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from talkingface.renderer.portrait_errors import ImageError, PortraitReason
+from talkingface.renderer.analysis.errors import ImageError, PortraitReason
+from talkingface.renderer.limits import MAX_BYTES, MAX_PIXELS
 
-MAX_BYTES = 20 * 1024 * 1024
-MAX_PIXELS = 64_000_000
 MIN_SIDE = 64
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP")  # MPO: a JPEG with a second picture, as phones write it
 _BACKDROP = (192, 192, 192)  # seen through the transparent parts of a picture

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.renderer.tflite_graph import Runner
+from talkingface.renderer.analysis.tflite_graph import Runner
 
 # OpenCV's stubs do not tell element types: float32 and uint8 are meant.
 Array = NDArray[Any]
@@ -135,12 +135,12 @@ class FaceDetector:
         return suppress(found)
 
     def fine(self, image: Image) -> list[Detection]:
-        """Faces seen in tiles of a half, a quarter and an eighth of the larger side.
+        """Faces seen in tiles of a half or, failing that, a quarter of the larger side.
 
-        Stops at the first size that shows any.
+        The smallest face found is about 2.5 % of that side.
         """
         height, width = image.shape[:2]
-        for parts in (2, 4, 8):
+        for parts in (2, 4):
             side = max(width, height) / parts
             if side < 96:
                 break

@@ -20,8 +20,8 @@ from talkingface.common.motion import (
 )
 from talkingface.renderer.face_model import FaceModel, gaze_angles, rotation_matrix
 from talkingface.renderer.fit import LIP_PAIRS, Camera
-from talkingface.renderer.geometry_image import FLIP, SKIN, affine
-from talkingface.renderer.geometry_portrait import BLINKS, GAZES, Portrait
+from talkingface.renderer.geometry.image import FLIP, SKIN, affine
+from talkingface.renderer.geometry.portrait import BLINKS, GAZES, Portrait
 
 Array = NDArray[np.float32]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.renderer.geometry_image import cv
+from talkingface.renderer.geometry.image import cv
 
 Array = NDArray[np.float32]
 Image = NDArray[np.uint8]

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from talkingface.renderer.fit import Camera
-from talkingface.renderer.geometry_eyes import RINGS, EyeTexture
-from talkingface.renderer.geometry_image import FRAME, SKIN, box, cv
-from talkingface.renderer.geometry_surface import anatomy, smoothstep
+from talkingface.renderer.geometry.eyes import RINGS, EyeTexture
+from talkingface.renderer.geometry.image import FRAME, SKIN, box, cv
+from talkingface.renderer.geometry.surface import anatomy, smoothstep
 
 Array = NDArray[np.float32]
 Image = NDArray[np.uint8]

@@ -7,11 +7,11 @@ from numba import njit
 from numpy.typing import NDArray
 
 from talkingface.renderer.fit import Camera
-from talkingface.renderer.geometry_image import FRAME, box, carry, cv, raster, triangle_areas
-from talkingface.renderer.geometry_plates import fill_outside
-from talkingface.renderer.geometry_portrait import Portrait
-from talkingface.renderer.geometry_pose import plane_map
-from talkingface.renderer.geometry_surface import anatomy, smoothstep
+from talkingface.renderer.geometry.image import FRAME, box, carry, cv, raster, triangle_areas
+from talkingface.renderer.geometry.plates import fill_outside
+from talkingface.renderer.geometry.portrait import Portrait
+from talkingface.renderer.geometry.pose import plane_map
+from talkingface.renderer.geometry.surface import anatomy, smoothstep
 
 Array = NDArray[np.float32]
 Image = NDArray[np.uint8]

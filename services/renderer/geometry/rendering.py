@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from talkingface.renderer.fit import Camera
-from talkingface.renderer.geometry_crops import Crop, crop_controls, crop_matrices, paste
-from talkingface.renderer.geometry_features import place_eye, place_mouth
-from talkingface.renderer.geometry_image import FRAME, cv, ramp
-from talkingface.renderer.geometry_layers import compose, rear_field
-from talkingface.renderer.geometry_portrait import Portrait
-from talkingface.renderer.geometry_pose import (
+from talkingface.renderer.geometry.crops import Crop, crop_controls, crop_matrices
+from talkingface.renderer.geometry.features import place_eye, place_mouth
+from talkingface.renderer.geometry.image import cv, ramp
+from talkingface.renderer.geometry.layers import compose, rear_field
+from talkingface.renderer.geometry.portrait import Portrait
+from talkingface.renderer.geometry.pose import (
     gaze_shift,
     lid_closing,
     placed,
@@ -32,23 +32,10 @@ from talkingface.renderer.geometry_pose import (
     target_pose,
     torso_map,
 )
-from talkingface.renderer.geometry_prepare import prepare
-from talkingface.renderer.geometry_surface import anatomy, smoothstep, vertex_normals
+from talkingface.renderer.geometry.surface import anatomy, smoothstep, vertex_normals
 
 Array = NDArray[np.float32]
 Image = NDArray[np.uint8]
-
-__all__ = [
-    "FRAME",
-    "Crop",
-    "Portrait",
-    "WarpedFrame",
-    "paste",
-    "prepare",
-    "render",
-    "render_pose",
-    "target_pose",
-]
 
 SIDE_TURN = (3.0, 15.0)  # degrees of yaw over which a cheek changes to mirrored skin
 

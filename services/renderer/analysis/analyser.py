@@ -13,12 +13,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.renderer import matting
-from talkingface.renderer.face_detection import Detection, FaceDetector, box_overlap
-from talkingface.renderer.face_landmarks import FaceMesher, Mesh
+from talkingface.renderer.analysis import matting
+from talkingface.renderer.analysis.detection import Detection, FaceDetector, box_overlap
+from talkingface.renderer.analysis.errors import FaceError, PortraitReason
+from talkingface.renderer.analysis.image import decode
+from talkingface.renderer.analysis.landmarks import FaceMesher, Mesh
 from talkingface.renderer.fetch_assets import MODEL_DIR, require_models
-from talkingface.renderer.portrait_errors import FaceError, PortraitReason
-from talkingface.renderer.portrait_image import decode
+from talkingface.renderer.limits import MIN_FACE
 
 # OpenCV's stubs do not tell element types: float32 and uint8 are meant.
 Array = NDArray[Any]
@@ -28,7 +29,6 @@ FRAME = 512
 FACE_SHARE = 0.5  # the face's larger side over the frame's, where the photo leaves room for it
 MAX_FACE_SHARE = 0.64  # ... and at most, to stay inside a tightly cut photo
 FACE_HEIGHT = 0.49  # height of the face's centre in the frame
-MIN_FACE = 64  # pixels, larger side of the face in the photo
 MAX_YAW = 45.0  # degrees
 MIN_BRIGHTNESS = 32  # 95th percentile of the face's luma, 0..255
 SIDE_FACE = 0.5  # a second face smaller than this share of the largest is background, not company

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from talkingface.renderer.face_model import SKIN_LANDMARKS, FaceModel
 from talkingface.renderer.fit import fit
-from talkingface.renderer.geometry_crops import crop_matrices
-from talkingface.renderer.geometry_eyes import eye_texture
-from talkingface.renderer.geometry_fields import (
+from talkingface.renderer.geometry.crops import crop_matrices
+from talkingface.renderer.geometry.eyes import eye_texture
+from talkingface.renderer.geometry.fields import (
     EDGE_ANGLE,
     hidden_vertices,
     lid_shift,
@@ -21,8 +21,8 @@ from talkingface.renderer.geometry_fields import (
     shut_lids,
     shut_lips,
 )
-from talkingface.renderer.geometry_image import FLIP, FRAME, SKIN, carry, cv, raster, triangle_areas
-from talkingface.renderer.geometry_measure import (
+from talkingface.renderer.geometry.image import FLIP, FRAME, SKIN, carry, cv, raster, triangle_areas
+from talkingface.renderer.geometry.measure import (
     inside_mouth,
     lash_colour,
     near_background,
@@ -30,11 +30,11 @@ from talkingface.renderer.geometry_measure import (
     teeth_edge,
     white_point,
 )
-from talkingface.renderer.geometry_mouth import mouth_paint
-from talkingface.renderer.geometry_plates import rear_plate
-from talkingface.renderer.geometry_portrait import GAZES, Portrait
-from talkingface.renderer.geometry_pose import expression_offsets, without_blinks
-from talkingface.renderer.geometry_surface import (
+from talkingface.renderer.geometry.mouth import mouth_paint
+from talkingface.renderer.geometry.plates import rear_plate
+from talkingface.renderer.geometry.portrait import GAZES, Portrait
+from talkingface.renderer.geometry.pose import expression_offsets, without_blinks
+from talkingface.renderer.geometry.surface import (
     anatomy,
     extend,
     mean_landmarks,

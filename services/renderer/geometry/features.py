@@ -9,17 +9,17 @@ from numpy.typing import NDArray
 
 from talkingface.renderer.face_model import FaceModel
 from talkingface.renderer.fit import Camera
-from talkingface.renderer.geometry_eyes import RINGS, draw_eye, draw_lid
-from talkingface.renderer.geometry_image import SKIN, affine, box, carry, cv, raster
-from talkingface.renderer.geometry_mouth import (
+from talkingface.renderer.geometry.eyes import RINGS, draw_eye, draw_lid
+from talkingface.renderer.geometry.image import SKIN, affine, box, carry, cv, raster
+from talkingface.renderer.geometry.mouth import (
     LOWER_TEETH,
     UPPER_TEETH,
     paint_inside,
     tooth_coordinates,
 )
-from talkingface.renderer.geometry_portrait import Portrait
-from talkingface.renderer.geometry_pose import gaze_shift, plane_map
-from talkingface.renderer.geometry_surface import anatomy, mean_landmarks, smoothstep
+from talkingface.renderer.geometry.portrait import Portrait
+from talkingface.renderer.geometry.pose import gaze_shift, plane_map
+from talkingface.renderer.geometry.surface import anatomy, mean_landmarks, smoothstep
 
 Array = NDArray[np.float32]
 Image = NDArray[np.uint8]

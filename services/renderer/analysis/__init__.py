@@ -1,0 +1,29 @@
+"""A client's portrait: decoded, checked, its face found, framed, measured and cut out."""
+
+from talkingface.renderer.analysis.analyser import (
+    FRAME,
+    AnalysedPortrait,
+    FaceAnalyser,
+    cut_frame,
+    frame_square,
+)
+from talkingface.renderer.analysis.errors import (
+    FaceError,
+    ImageError,
+    PortraitError,
+    PortraitReason,
+)
+from talkingface.renderer.analysis.image import decode
+
+__all__ = [
+    "FRAME",
+    "AnalysedPortrait",
+    "FaceAnalyser",
+    "FaceError",
+    "ImageError",
+    "PortraitError",
+    "PortraitReason",
+    "cut_frame",
+    "decode",
+    "frame_square",
+]

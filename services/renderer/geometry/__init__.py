@@ -1,0 +1,20 @@
+"""A portrait moved by geometry alone: fit once, then one dense warp a frame; see `rendering`."""
+
+from talkingface.renderer.geometry.crops import Crop, paste
+from talkingface.renderer.geometry.image import FRAME
+from talkingface.renderer.geometry.portrait import Portrait
+from talkingface.renderer.geometry.pose import target_pose
+from talkingface.renderer.geometry.preparation import prepare
+from talkingface.renderer.geometry.rendering import WarpedFrame, render, render_pose
+
+__all__ = [
+    "FRAME",
+    "Crop",
+    "Portrait",
+    "WarpedFrame",
+    "paste",
+    "prepare",
+    "render",
+    "render_pose",
+    "target_pose",
+]
