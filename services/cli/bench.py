@@ -20,12 +20,14 @@ from rich.console import Console
 from rich.table import Table
 
 import talkingface
-from talkingface.cli.mesh import STAGES, LocalMesh, log_to
+from talkingface.cli.mesh import STAGES, LocalMesh, MeshError, log_to
 from talkingface.client import OUTPUT_KIND_H264, Media, Summary, TalkingFace, pcm
+from talkingface.common.config import cache_folder
 from talkingface.common.motion import MOTION_FPS
 from talkingface.orchestrator.audio import SAMPLE_RATE, AudioIntake
 from talkingface.orchestrator.config import OrchestratorConfig
 from talkingface.orchestrator.stages import Stages, StageStream
+from talkingface.renderer import fetch_assets
 from talkingface.v1 import audio_features_pb2 as audio_features
 from talkingface.v1 import media_pb2 as media
 from talkingface.v1 import motion_gen_pb2 as motion_gen
@@ -34,6 +36,7 @@ from talkingface.v1 import renderer_pb2 as renderer
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
+_SPEECH = Path(talkingface.__file__).parents[1] / "demo" / "speech.flac"  # in a checkout
 _LIVE_SAMPLES = SAMPLE_RATE // MOTION_FPS  # a frame's sound at a time, as a live client sends it
 
 
@@ -45,8 +48,12 @@ def add_parser(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         description="Start a mesh on this machine and measure each stage alone, whole offline "
         "sessions, and a live session whose sound comes at its own pace.",
     )
-    parser.add_argument("portrait", type=Path, metavar="PORTRAIT")
-    parser.add_argument("audio", type=Path, metavar="AUDIO")
+    parser.add_argument(
+        "portrait", type=Path, nargs="?", metavar="PORTRAIT", help="default: the demo's, fetched"
+    )
+    parser.add_argument(
+        "audio", type=Path, nargs="?", default=_SPEECH, metavar="AUDIO", help="default: the demo's"
+    )
     parser.add_argument("--repeats", type=int, default=3, help="runs of each; default 3")
     parser.add_argument(
         "--sessions", type=int, default=2, help="offline sessions side by side; default 2"
@@ -92,6 +99,11 @@ class Run(NamedTuple):
 def run(options: argparse.Namespace) -> int:
     """Run the command; the result is the exit code."""
     console = Console(width=None if sys.stdout.isatty() else 110)
+    if options.portrait is None:
+        try:
+            (options.portrait,) = fetch_assets.fetch("portrait", cache_folder().with_name("demo"))
+        except fetch_assets.AssetError as error:
+            raise MeshError(str(error)) from None
     portrait, audio = options.portrait.read_bytes(), options.audio.read_bytes()
     voice = _decode(audio)
     environ = {"TALKINGFACE_SLOTS": str(max(4, options.sessions))}
