@@ -188,6 +188,11 @@ def processes_of(session: int) -> list[int]:
     return found
 
 
+def hear_ctrl_c() -> None:
+    """A shell lets what it starts in the background ignore SIGINT; a test may run there."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def gone(pids: list[int], within: float = 10) -> bool:
     deadline = time.monotonic() + within
     while any(Path(f"/proc/{pid}").exists() for pid in pids):
@@ -202,7 +207,9 @@ def test_the_mesh_serves_and_ends_with_ctrl_c(
 ) -> None:
     log = tmp_path / "up.log"
     with log.open("w") as file:
-        up = subprocess.Popen([*COMMAND, "up", "--port", "0"], stdout=file, stderr=file)
+        up = subprocess.Popen(
+            [*COMMAND, "up", "--port", "0"], stdout=file, stderr=file, preexec_fn=hear_ctrl_c
+        )
     try:
         deadline = time.monotonic() + 100
         while not (ready := re.search(r"ready at (\S+);", log.read_text())):
@@ -216,6 +223,7 @@ def test_the_mesh_serves_and_ends_with_ctrl_c(
         client = subprocess.Popen(
             [*COMMAND, "animate", portrait_file, SPEECH, "-o", out, "--server", ready[1]],
             stderr=subprocess.PIPE,
+            preexec_fn=hear_ctrl_c,
         )
         time.sleep(3)
         client.send_signal(signal.SIGINT)
