@@ -105,6 +105,20 @@ class Controls:
         return weights * np.float32(self.emotion_strength / max(1.0, float(weights.sum())))
 
 
+def spring(
+    place: np.ndarray, speed: np.ndarray, target: np.ndarray, rate: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Place and speed one frame on, drawn to `target` by a critically damped spring (exact).
+
+    :param rate: 1 / s
+    """
+    dt = 1.0 / MOTION_FPS
+    decay = math.exp(-rate * dt)
+    away = place - target
+    push = (speed + rate * away) * dt
+    return target + (away + push) * decay, (speed - rate * push) * decay
+
+
 # Columns of the eased track.
 _DISTANCE, _POSE, _HEAD_SCALE, _MOUTH_SCALE = 0, slice(1, 4), 4, 5
 _EMOTION = slice(6, 6 + len(EMOTIONS))
@@ -141,15 +155,9 @@ class ControlEasing:
 
     def step(self, controls: list[Controls]) -> EasedControls:
         """One frame for each entry of `controls`, the targets in force at that frame."""
-        dt = 1.0 / MOTION_FPS
-        decay = math.exp(-EASE_RATE * dt)
         track = []
         for entry in controls:
-            target = self._target(entry)
-            away = self.value - target
-            push = (self.speed + EASE_RATE * away) * dt
-            self.value = target + (away + push) * decay
-            self.speed = (self.speed - EASE_RATE * push) * decay
+            self.value, self.speed = spring(self.value, self.speed, self._target(entry), EASE_RATE)
             track.append(self.value)
         rows = np.array(track, np.float32)
         return EasedControls(

@@ -31,10 +31,9 @@ from talkingface.motion_gen.contract import (
     SPEECH_DIM,
     STYLES,
 )
-from talkingface.motion_gen.performance import FACE_DIM, GAZE, PERFORMANCE_DIM, ROTATION
+from talkingface.motion_gen.performance import FACE_DIM, GAZE, HEAD, PERFORMANCE_DIM
 
-HEAD = slice(ROTATION.start, PERFORMANCE_DIM)
-HEAD_DIM = PERFORMANCE_DIM - ROTATION.start
+HEAD_DIM = PERFORMANCE_DIM - HEAD.start
 
 # The oldest past frame only tells how the head moved into the next one.
 SEEN = PAST - 1

@@ -42,6 +42,7 @@ ROTATION = slice(FACE_DIM + 2, FACE_DIM + 5)
 TRANSLATION = slice(FACE_DIM + 5, FACE_DIM + 7)
 LOG_DISTANCE = FACE_DIM + 7
 PERFORMANCE_DIM = FACE_DIM + 8
+HEAD = slice(ROTATION.start, PERFORMANCE_DIM)
 
 # What speech does to the mouth; the mouth-scale control works on these.
 ARTICULATION_NAMES = (

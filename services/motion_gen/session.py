@@ -22,7 +22,7 @@ from dataclasses import asdict
 import numpy as np
 
 from talkingface.common.motion import Array
-from talkingface.motion_gen.behaviour import BehaviourPlanner
+from talkingface.motion_gen.behaviour import BehaviourPlanner, IdleHead
 from talkingface.motion_gen.contract import (
     BEHAVIOUR_DIM,
     EMOTION_DIM,
@@ -37,10 +37,13 @@ from talkingface.motion_gen.contract import (
     VOICE_ACTIVITY,
     WINDOW_ROWS,
 )
-from talkingface.motion_gen.controls import ControlEasing, Controls
+from talkingface.motion_gen.controls import ControlEasing, Controls, spring
 from talkingface.motion_gen.performance import (
     ARTICULATION,
+    HEAD,
     PERFORMANCE_DIM,
+    ROTATION,
+    TRANSLATION,
     compose,
 )
 
@@ -49,6 +52,9 @@ SEED_LIMIT = 2**63
 # Noise per channel relative to training: the mouth follows the voice, all else may vary.
 TEMPERATURE = np.ones(PERFORMANCE_DIM, np.float32)
 TEMPERATURE[ARTICULATION] = 0.3
+
+# A head has mass: what the generator asks of it arrives 0.1 s later and without jitter.
+NECK_RATE = 20.0  # 1 / s
 
 SPEAKING_THRESHOLD = 0.5
 SPEAKING_HOLD = 8  # frames of silence that still belong to speech
@@ -75,6 +81,7 @@ class MotionSession:
         self._schedule: list[tuple[int, Controls]] = [(0, controls or Controls())]
         self._easing = ControlEasing(self._schedule[0][1])
         self._planner = BehaviourPlanner(seed)
+        self._idle = IdleHead(seed)
         self._window = 0
         self._rows = 0
         self._silence = SPEAKING_HOLD
@@ -85,6 +92,8 @@ class MotionSession:
         self._past_valid = np.zeros(PAST, np.float32)
         self._behaviour = np.zeros((PAST, BEHAVIOUR_DIM), np.float32)
         self._emotion = np.zeros((PAST, EMOTION_DIM), np.float32)
+        self._neck = np.zeros(PERFORMANCE_DIM - HEAD.start)
+        self._neck_speed = np.zeros_like(self._neck)
         self._waiting = False
         self._ended = False
 
@@ -152,10 +161,12 @@ class MotionSession:
             speech = np.concatenate([speech, np.repeat(speech[-1:], lack, axis=0)])
         controls = [self._controls_at(HOP * self._window + i) for i in range(HOP)]
         self._eased = self._easing.step(controls)
+        voiced = self._speaking(speech)
         plan = [
             self._planner.step(speaking, entry.gaze, entry.blink_rate)
-            for speaking, entry in zip(self._speaking(speech), controls, strict=True)
+            for speaking, entry in zip(voiced, controls, strict=True)
         ]
+        self._drift = [self._idle.step(speaking) for speaking in voiced]
         self._behaviour = np.concatenate([self._behaviour, np.array(plan, np.float32)])
         self._emotion = np.concatenate([self._emotion, self._eased.emotion])
         self._waiting = True
@@ -187,8 +198,16 @@ class MotionSession:
         if made.shape != (HOP, PERFORMANCE_DIM) or not np.isfinite(made).all():
             raise ValueError(f"motion generator answered with shape {made.shape} or broken values")
         eased = self._eased
+        moved = made.copy()
+        for row, (turn, shift) in zip(moved, self._drift, strict=True):
+            self._neck, self._neck_speed = spring(
+                self._neck, self._neck_speed, row[HEAD], NECK_RATE
+            )
+            row[HEAD] = self._neck
+            row[ROTATION] += turn
+            row[TRANSLATION] += shift
         motion = compose(
-            made, eased.pose_offset, eased.head_scale, eased.distance, eased.mouth_scale
+            moved, eased.pose_offset, eased.head_scale, eased.distance, eased.mouth_scale
         )
         before = self.frames
         self._window += 1
@@ -215,6 +234,7 @@ class MotionSession:
             "silence": self._silence,
             "ended": self._ended,
             "planner": self._planner.state(),
+            "idle": self._idle.state(),
             "schedule": [
                 (frame, {**asdict(controls), "emotion": dict(controls.emotion)})
                 for frame, controls in self._schedule
@@ -242,6 +262,7 @@ class MotionSession:
             session._silence = scalars["silence"]
             session._ended = scalars["ended"]
             session._planner.load_state(scalars["planner"])
+            session._idle.load_state(scalars["idle"])
             session._schedule = [
                 (frame, Controls(**_tuples(fields))) for frame, fields in scalars["schedule"]
             ]
@@ -275,7 +296,8 @@ class MotionSession:
 
 
 _SNAPSHOT_ARRAYS = (
-    "style", "features", "speech", "past", "past_valid", "behaviour", "emotion",
+    "style", "features", "speech", "past", "past_valid", "behaviour", "emotion", "neck",
+    "neck_speed",
 )  # fmt: skip
 
 

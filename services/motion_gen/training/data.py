@@ -34,8 +34,8 @@ from talkingface.motion_gen.performance import (
     FACE_DIM,
     FACE_INDEX,
     GAZE,
+    HEAD,
     PERFORMANCE_DIM,
-    ROTATION,
 )
 from talkingface.motion_gen.training import synthesis, teacher
 
@@ -45,8 +45,6 @@ GAP_FRAMES = (0, 40)
 FADE = 0.75  # a frame: how a face comes to rest in a pause
 PLAN_POOL = 50_000
 BLINK = [FACE_INDEX["eyeBlinkLeft"], FACE_INDEX["eyeBlinkRight"]]
-# What stays on a recorded or rule-made face; lids and brows are made by plan.
-HEAD = slice(ROTATION.start, PERFORMANCE_DIM)
 # Voices of the speech corpus that serve the teacher; the recorded man has his own lips.
 RECORDED_VOICE = "grid"
 

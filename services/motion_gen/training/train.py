@@ -26,7 +26,6 @@ from talkingface.audio_features.training.features import load_encoder
 from talkingface.common.motion import MOTION_FPS, Array
 from talkingface.motion_gen.contract import GUIDED, HOP, PAST
 from talkingface.motion_gen.generator import (
-    HEAD,
     HEAD_DIM,
     SEEN,
     MotionGenerator,
@@ -38,6 +37,7 @@ from talkingface.motion_gen.performance import (
     FACE_DIM,
     FACE_INDEX,
     GAZE,
+    HEAD,
     PERFORMANCE_DIM,
     ROTATION,
 )
