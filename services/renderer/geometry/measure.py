@@ -63,8 +63,9 @@ def white_point(frame: Image, eyes: tuple[EyeTexture, EyeTexture], landmarks: Ar
     cheeks = landmarks[[50, 280, 205, 425, 101, 330], :2].round().astype(int).clip(2, FRAME - 3)
     skin = np.median([frame[y - 2 : y + 3, x - 2 : x + 3].mean((0, 1)) for x, y in cheeks], 0)
     weight = np.array([0.299, 0.587, 0.114])
-    eye = np.max([e.white for e in eyes], 0)
-    luma = float(np.clip(1.15 * eye @ weight, 1.0 * skin @ weight, 235))
+    eye = np.mean([e.white for e in eyes], 0)
+    bright = float(skin @ weight)
+    luma = min(float(np.clip(1.15 * eye @ weight, 0.95 * bright, 1.35 * bright)), 235.0)
     tint = eye / max(float(eye @ weight), 1.0)
     tint = 0.35 * tint + 0.65  # the sclera's own tint is not all the light's
     return np.clip(luma * tint, 0, 255).astype(np.float32)

@@ -108,13 +108,15 @@ def paint_inside(
             along, above = abs(carried[y, x, 0]), carried[y, x, 1]
             light = np.exp(-max(carried[y, x, 2], 0.0) / 0.16)
             light *= 0.25 + 0.75 * openness[y, x]
+            # What little light there is has bounced off red walls.
+            tinted = (light**0.8, light**1.15, light**1.15)
             if p in (UPPER, LOWER):
                 row = boundaries[0 if p == UPPER else 1]
                 gap = 100.0
                 for b in row:
                     gap = min(gap, abs(along - b))
                 crown = 10.0 - 0.06 * along
-                edge = 0.7 * np.exp(-((gap / 0.8) ** 2))
+                edge = 0.4 * np.exp(-((gap / 0.8) ** 2))
                 line = crown - 1.6 * np.exp(-((gap / 1.6) ** 2))
                 enamel = _smooth(edge - 0.35, edge + 0.35, above)
                 gums = _smooth(line - 0.5, line + 0.5, above)
@@ -126,9 +128,9 @@ def paint_inside(
                     colour = tooth[k] * round_ * tip * neck
                     colour = colour * (1 - gums) + gum[k] * gums
                     colour = cavity[k] * 0.8 * (1 - enamel) + colour * enamel
-                    out[y, x, k] = colour * light
+                    out[y, x, k] = colour * tinted[k]
             else:
                 up = 0.6 + 0.4 * carried[y, x, 3]
                 for k in range(3):
                     base = tongue[k] * up if p == TONGUE else cavity[k]
-                    out[y, x, k] = base * light
+                    out[y, x, k] = base * tinted[k]

@@ -45,6 +45,7 @@ from talkingface.renderer.geometry.surface import (
 Array = NDArray[np.float32]
 Image = NDArray[np.uint8]
 
+LOWER_TEETH = 0.01  # face widths from the closed lips' line down to the lower front teeth
 SIDE_ANGLE = 58.0  # degrees from the camera's direction beyond which the photo shows no good skin
 EYE_NAMES = (("Right", "eye_right"), ("Left", "eye_left"))
 
@@ -80,6 +81,12 @@ def prepare(frame: Image, landmarks: Array, matte: Array, background: Image) -> 
     closed_lip = float(mean_landmarks(person + offsets - moved)[13, 1])
     offsets[upper_teeth, 1] += teeth_edge(frame, landmarks, camera, lip, closed_lip) - edge
     base = person + offsets - moved
+    lower_teeth = model.part_vertices("teeth_lower")
+    incisors = lower_teeth[model.mean[lower_teeth, 2] > model.mean[lower_teeth, 2].max() - 0.06]
+    sunk = float(base[incisors, 1].max()) - (closed_lip - LOWER_TEETH)
+    for part_name in ("teeth_lower", "tongue"):
+        base[model.part_vertices(part_name), 1] -= sunk
+        offsets[model.part_vertices(part_name), 1] -= sunk
     source = camera.project((person + offsets)[None])[0]
     ids, weights = raster(source, model.triangles, FRAME, FRAME)
     part = np.where(ids >= 0, shape.triangle_part[ids], SKIN)
