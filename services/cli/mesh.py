@@ -136,10 +136,11 @@ class ServiceProcess:
             raise MeshError(f"{self.name} did not start in time: {self._reason()}")
 
     def _reason(self) -> str:
-        """The first error of its log, else the last line, not too long."""
+        """The first exception or else error of its log, else the last line; not too long."""
         lines = list(self._lines) or ["it has written nothing"]
-        errors = [line for line in lines if " ERROR " in line or "Error: " in line]
-        return (errors or lines[-1:])[0][:_REASON_CHARACTERS]
+        exceptions = [line for line in lines if "Error: " in line]
+        errors = [line for line in lines if " ERROR " in line]
+        return (exceptions or errors or lines[-1:])[0][:_REASON_CHARACTERS]
 
     def _read(self) -> None:
         assert self._process.stdout is not None
