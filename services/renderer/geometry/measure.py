@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from talkingface.renderer.fit import Camera
 from talkingface.renderer.geometry.eyes import RINGS, EyeTexture
 from talkingface.renderer.geometry.image import FRAME, SKIN, box, cv
-from talkingface.renderer.geometry.surface import anatomy, smoothstep
+from talkingface.renderer.geometry.surface import anatomy
 
 Array = NDArray[np.float32]
 Image = NDArray[np.uint8]
@@ -43,9 +43,12 @@ def teeth_edge(
     return lip - max(depth, TEETH_SHOW)
 
 
-def near_background(frame: Image, matte: Array, background: Image) -> Image:
-    share = cv.dilate(smoothstep(0.02, 0.3, matte), np.ones((3, 3), np.uint8))[..., None]
-    return (frame * (1 - share) + background * share + 0.5).astype(np.uint8)
+def near_background(frame: Image, rear: Image, background: Image) -> Image:
+    """What must be behind the rear plate (RGBA) for the two to make up the photo."""
+    seen = rear[..., 3:].astype(np.float32) / 255
+    behind = (frame - seen * rear[..., :3]) / np.maximum(1 - seen, 1 / 255)
+    behind = np.where(seen < 1, behind, background)
+    return np.clip(behind + 0.5, 0, 255).astype(np.uint8)
 
 
 def inside_mouth(source: Array, part: NDArray[np.uint8]) -> Array:
