@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from talkingface.renderer.fit import Camera
 from talkingface.renderer.geometry.image import FRAME, box, carry, cv, raster, triangle_areas
-from talkingface.renderer.geometry.plates import fill_outside
+from talkingface.renderer.geometry.plates import MARGIN, fill_outside
 from talkingface.renderer.geometry.portrait import Portrait
 from talkingface.renderer.geometry.pose import plane_map
 from talkingface.renderer.geometry.surface import anatomy, smoothstep
@@ -141,7 +141,7 @@ def compose(
     """
     shape = anatomy()
     plate = cv.addWeighted(portrait.rear, 1 - cleared, portrait.rear_cleared, cleared, 0)
-    rear = cv.remap(plate, field, None, cv.INTER_LINEAR, borderMode=cv.BORDER_REFLECT_101)
+    rear = cv.remap(plate, field + MARGIN, None, cv.INTER_LINEAR, borderMode=cv.BORDER_REPLICATE)
     image = np.empty_like(portrait.frame)
     _blend_rear(portrait.background, portrait.near_background, rear, field, image)
     mask = np.zeros((FRAME, FRAME, 2), np.uint8)

@@ -44,11 +44,10 @@ def teeth_edge(
 
 
 def near_background(frame: Image, rear: Image, background: Image) -> Image:
-    """What must be behind the rear plate (RGBA) for the two to make up the photo."""
+    """The background changed so that the rear plate (RGBA) before it makes up the photo."""
     seen = rear[..., 3:].astype(np.float32) / 255
-    behind = (frame - seen * rear[..., :3]) / np.maximum(1 - seen, 1 / 255)
-    behind = np.where(seen < 1, behind, background)
-    return np.clip(behind + 0.5, 0, 255).astype(np.uint8)
+    lacking = frame - seen * rear[..., :3] - (1 - seen) * background
+    return np.clip(background + lacking / np.maximum(1 - seen, 0.15) + 0.5, 0, 255).astype(np.uint8)
 
 
 def inside_mouth(source: Array, part: NDArray[np.uint8]) -> Array:

@@ -6,9 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from talkingface.renderer.geometry.image import cv
+from talkingface.renderer.geometry.surface import smoothstep
 
 Array = NDArray[np.float32]
 Image = NDArray[np.uint8]
+
+
+MARGIN = 96  # pixels by which the rear plate reaches beyond the frame
 
 
 def fill_outside(image: Array, weight: Array) -> Array:
@@ -95,6 +99,42 @@ def rear_plate(
         return np.clip(values + 0.5, 0, 255).astype(np.uint8)
 
     return as_bytes(photo), as_bytes(cleared)
+
+
+def continued(plate: Image) -> Image:
+    """A plate (H, W, 4) continued beyond the frame, for heads that move off or away from it.
+
+    Colours are mirrored right at the edge and soon become smooth, so that no mirrored button shows.
+    The outline goes straight on, but hair that the upper edge has cut is closed by a low dome.
+    """
+    height, width = plate.shape[:2]
+    around = (MARGIN,) * 4
+    out = cv.copyMakeBorder(plate, *around, cv.BORDER_REFLECT_101)
+    outline = cv.copyMakeBorder(plate[..., 3], *around, cv.BORDER_REPLICATE)
+    inside = cv.copyMakeBorder(np.ones((height, width), np.uint8), *around, cv.BORDER_CONSTANT)
+    half = cv.resize(out[..., :3], None, fx=0.5, fy=0.5, interpolation=cv.INTER_AREA)
+    seen = cv.resize(inside, half.shape[1::-1], interpolation=cv.INTER_AREA).astype(np.float32)
+    smooth = fill_outside(half.astype(np.float32), seen)
+    smooth = cv.resize(smooth, out.shape[1::-1], interpolation=cv.INTER_LINEAR)
+    away = cv.distanceTransform(1 - inside, cv.DIST_C, 3)
+    share = smoothstep(4, 56, away)[..., None]
+    out[..., :3] = out[..., :3] * (1 - share) + smooth * share + 0.5
+    up = np.arange(MARGIN, 0, -1, dtype=np.float32)[:, None]
+    dome = _dome(outline[MARGIN] > 127)
+    outline[:MARGIN] = (outline[:MARGIN] * np.clip(dome - up + 1, 0, 1)).astype(np.uint8)
+    out[..., 3] = outline
+    return out
+
+
+def _dome(touching: NDArray[np.bool_]) -> Array:
+    """Height (W,) of flat half ellipses over every run of True."""
+    ends = np.flatnonzero(np.diff(np.concatenate([[0], touching.astype(np.int8), [0]])))
+    out = np.zeros(len(touching), np.float32)
+    for first, last in ends.reshape(-1, 2):
+        radius = (last - first) / 2
+        across = (np.arange(first, last) + 0.5 - first - radius) / radius
+        out[first:last] = min(0.5 * radius, MARGIN - 8) * np.sqrt(1 - across**2)
+    return out
 
 
 def _below(photo: Array, hide: Array) -> tuple[Array, Array]:

@@ -26,7 +26,7 @@ class Portrait:
     frame: Image  # (512, 512, 3) RGB
     background: Image  # (512, 512, 3)
     near_background: Image  # the same with the photo's own pixels right up to the matte
-    rear: Image  # (512, 512, 4) hair, neck, shoulders, with the matte
+    rear: Image  # (704, 704, 4) hair, neck, shoulders, with the matte, beyond the frame
     rear_cleared: Image  # the same behind jaw and cheeks
     fit: FaceFit
     base: Array  # (V, 3) the person without expression, exact at the landmarks

@@ -30,6 +30,7 @@ KEPT_MOUTH = 0.15
 INSIDE_SETBACK = 0.03  # face widths
 TORSO_SHARE = 0.35  # of the head's translation that the shoulders follow
 TORSO_ROLL = 0.12
+TORSO_ZOOM = 0.5
 LIDS = np.array([i for i, n in enumerate(ARKIT_NAMES) if n.startswith(("eyeSquint", "eyeWide"))])
 # Mouth coefficients that shape the lips without parting them.
 MOUTH_SHAPE = np.array(
@@ -133,7 +134,8 @@ def lid_closing(portrait: Portrait, coefficients: Array) -> Array:
 
 def torso_map(start: Camera, camera: Camera) -> Array:
     """Where the shoulders go: (2, 3), portrait pixel -> target pixel."""
-    zoom = float(camera.scale[0] / start.scale[0])
+    # Whoever leans back takes the head further away than the shoulders.
+    zoom = float(camera.scale[0] / start.scale[0]) ** TORSO_ZOOM
     roll = np.deg2rad(TORSO_ROLL * (camera.angles[0, 2] - start.angles[0, 2]))
     c, s = np.cos(roll) * zoom, np.sin(roll) * zoom
     linear = np.array([[c, -s], [s, c]])

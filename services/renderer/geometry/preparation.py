@@ -31,7 +31,7 @@ from talkingface.renderer.geometry.measure import (
     white_point,
 )
 from talkingface.renderer.geometry.mouth import mouth_paint
-from talkingface.renderer.geometry.plates import rear_plate
+from talkingface.renderer.geometry.plates import continued, rear_plate
 from talkingface.renderer.geometry.portrait import GAZES, Portrait
 from talkingface.renderer.geometry.pose import expression_offsets, without_blinks
 from talkingface.renderer.geometry.surface import (
@@ -114,8 +114,8 @@ def prepare(frame: Image, landmarks: Array, matte: Array, background: Image) -> 
         frame=frame,
         background=background,
         near_background=near_background(frame, rear, background),
-        rear=rear,
-        rear_cleared=cleared,
+        rear=continued(rear),
+        rear_cleared=continued(cleared),
         fit=fitted,
         base=base,
         photographed=person + offsets,
