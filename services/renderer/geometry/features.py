@@ -26,6 +26,7 @@ Image = NDArray[np.uint8]
 Indices = NDArray[np.int32]
 
 TURNED_SHADE = 0.2  # by which the lips' inner sides are darker when they turn out
+DARKNESS = np.array([0.62, 0.76, 0.76], np.float32)  # of teeth behind closing lips, reddish
 LID_SHARE = 0.85  # of smooth skin over the stretched fold on a shut lid
 
 
@@ -80,7 +81,7 @@ def place_eye(
         opening = np.maximum(
             opening, cv.resize(new_skin, (width, height), interpolation=cv.INTER_AREA) > 0.02
         ).astype(np.float32)
-        drawn += (0.85 * closing * line)[..., None] * (portrait.lash - drawn)
+        drawn += (0.85 * min(2.5 * closing, 1) * line)[..., None] * (portrait.lash - drawn)
     small = cv.resize(drawn, (width, height), interpolation=cv.INTER_AREA)
     # Only the eye and the lids' very edge are taken from here; skin around is already in place.
     take = cv.dilate(opening, np.ones((3, 3), np.uint8))[..., None]
@@ -157,7 +158,7 @@ def place_mouth(
     )  # fmt: skip
     known = cv.remap(portrait.inside, flow, None, cv.INTER_LINEAR) * hole
     # Lips that close put the photo's teeth in the dark.
-    photo *= 1 - (0.7 * lip_change * known * (1 - openness))[..., None]
+    photo *= 1 - (lip_change * known * (1 - openness))[..., None] * DARKNESS
     if draw_always:
         known = np.zeros_like(known)
     drawn = np.where(
