@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+
 import talkingface.audio_features as package
 from talkingface.audio_features.contract import (
     BLOCK_SAMPLES,

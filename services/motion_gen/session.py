@@ -18,6 +18,7 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 
@@ -301,7 +302,7 @@ _SNAPSHOT_ARRAYS = (
 )  # fmt: skip
 
 
-def _tuples(fields: dict[str, object]) -> dict[str, object]:
+def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
     """JSON has no tuples: lists back to tuples."""
     return {
         name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()

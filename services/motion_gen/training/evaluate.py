@@ -93,7 +93,7 @@ def load(folder: Path, names: Path | None = None) -> list[Clip]:
         with np.load(path) as stored:
             landmarks = to_fps(bridge(stored["landmarks"]), float(stored["fps"]))
             audio = stored["audio"].astype(np.float32) / 32768.0
-        clips.append(Clip(path.stem, audio, measured_opening(landmarks), np.zeros(0)))
+        clips.append(Clip(path.stem, audio, measured_opening(landmarks), np.zeros(0, np.float32)))
         points.append(landmarks)
     if names is not None:
         motions = speaker_motion(points)
@@ -252,7 +252,7 @@ def evaluate_set(
     if len(clips) > 1:
         table["shuffled sound"] = [*lips[1:], lips[0]]
     table["energy alone"] = [clip.energy for clip in clips]
-    table["still"] = [np.zeros(len(clip.opening)) for clip in clips]
+    table["still"] = [np.zeros(len(clip.opening), np.float32) for clip in clips]
     if compare:
         table["style rule_teacher"] = run(style="rule_teacher")[1]
         table["audio guidance 0"] = run(controls=Controls(audio_guidance=0.0))[1]
@@ -347,7 +347,8 @@ def _plot(path: Path, clips: list[Clip], motions: list[Array], lips: list[Array]
     for axis, clip, made in zip(axes, clips, lips, strict=False):
         count = min(len(clip.opening), 250)
         seconds = np.arange(count) / MOTION_FPS
-        axis.plot(seconds, (clip.motion[:, :ARKIT_DIM] @ opening_map())[:count], label="real")
+        # Over the face's height, so that it is lower than the generated one by the face's shape.
+        axis.plot(seconds, clip.opening[:count], label="real")
         axis.plot(seconds, shifted(made, clip.offset, count), label="generated")
         energy = shifted(clip.energy, clip.offset, count)
         axis.plot(seconds, 0.08 * energy / energy.max(), lw=0.5, label="energy")

@@ -78,7 +78,7 @@ LABIODENTAL = np.array([PHONE_INDEX[name] for name in ("f", "v")])
 
 def _pulse(times: Array, start: Array, end: Array) -> Array:
     """The highest of raised-cosine pulses that are 1 from start to end: (T,)."""
-    out = np.zeros(len(times))
+    out = np.zeros(len(times), np.float32)
     for begin, finish in zip(start, end, strict=True):
         first, last = np.searchsorted(times, [begin - RISE, finish + FALL])
         t = times[first:last]

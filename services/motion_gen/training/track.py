@@ -30,7 +30,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.common.motion import ARKIT_INDEX, ARKIT_NAMES
+from talkingface.common.motion import ARKIT_INDEX, ARKIT_NAMES, Array
 
 AUDIO_RATE = 16000
 VIDEO_SUFFIXES = {".mp4", ".mpg", ".mov", ".mkv", ".webm"}
@@ -65,7 +65,9 @@ def track(path: Path, model: Path) -> dict[str, Any]:
         output_face_blendshapes=True,
         output_facial_transformation_matrixes=True,
     )
-    landmarks, scores, matrices = [], [], []
+    landmarks: list[Array] = []
+    scores: list[Array] = []
+    matrices: list[Array] = []
     video_start = 0.0
     with vision.FaceLandmarker.create_from_options(options) as tracker, av.open(str(path)) as clip:
         stream = clip.streams.video[0]

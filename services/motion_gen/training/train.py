@@ -61,10 +61,10 @@ LEARNING_RATE = 7e-4
 WARMUP_STEPS = 200
 AVERAGING = 0.998
 DROP_CONDITION = 0.1
-DROP_PAST = 0.25
+DROP_PAST = 0.4
 BLOCKS = 16  # windows of a stretch that share its past
-PAST_NOISE = 0.15  # standard deviation in normalised units, drawn from 0 to this
-HEAD_NOISE = 0.15  # of that for the head, whose speed the noise would hide
+PAST_NOISE = 0.6  # standard deviation in normalised units, drawn from 0 to this
+HEAD_NOISE = 0.04  # of that for the head, whose speed the noise would hide
 CLOSED_WEIGHT = 4.0  # extra weight of the lip loss where the lips are closed
 CLOSED_DECAY = 60.0  # per face width of opening
 OPENING_UNIT = 0.02  # face widths
@@ -188,8 +188,8 @@ def band_passed(track: Array, low: float = 2.0, high: float = 8.0) -> Array:
     frequency = np.fft.rfftfreq(track.shape[-1], 1 / MOTION_FPS)
     keep = (frequency >= low) & (frequency <= high)
     centred = track - track.mean(-1, keepdims=True)
-    passed: Array = np.fft.irfft(np.fft.rfft(centred) * keep, track.shape[-1])
-    return passed
+    passed = np.fft.irfft(np.fft.rfft(centred) * keep, track.shape[-1])
+    return passed.astype(np.float32)
 
 
 def figures(model: MotionGenerator, variant: Variant, opening: Tensor) -> dict[str, float]:
@@ -319,14 +319,14 @@ def train(args: argparse.Namespace) -> None:
             next_variant = time.monotonic() + args.renew
         progress = (now - start) / (end - start)
         warmth = min(1.0, (step + 1) / WARMUP_STEPS)
-        rate = LEARNING_RATE * warmth * 0.5 * (1 + math.cos(math.pi * progress))
+        rate = args.rate * warmth * 0.5 * (1 + math.cos(math.pi * progress))
         for group in optimizer.param_groups:
             group["lr"] = rate
         batch = variants[step % len(variants)].random_chunks(args.batch, BLOCKS, random)
         losses = chunk_loss(model, batch, data.opening, weights)
         loss = torch.stack(list(losses.values())).sum()
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         averaged.update_parameters(model)
@@ -354,6 +354,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--init", type=Path)
+    parser.add_argument("--rate", type=float, default=LEARNING_RATE)
     parser.add_argument("--batch", type=int, default=32, help="stretches of 16 windows")
     parser.add_argument("--variants", type=int, default=8, help="variants held at a time")
     parser.add_argument("--renew", type=float, default=25.0, help="seconds between new variants")

@@ -108,7 +108,8 @@ def inpaint_background(frame: Image, matte: Array, pad_mask: Array) -> Image:
     reach = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (25, 25))
     person = cv2.dilate((matte > 0.04).astype(np.float32), reach)
     person = cv2.GaussianBlur(person, (0, 0), 3)
-    known = np.clip(1 - person, 0, 1) * np.where(pad_mask > 0.5, 0.05, 1).astype(np.float32)
+    trust = np.where(pad_mask > 0.5, 0.05, 1).astype(np.float32)
+    known = (np.clip(1 - person, 0, 1) * trust).astype(np.float32)
     small = cv2.resize(frame, (_PLATE, _PLATE), interpolation=cv2.INTER_AREA).astype(np.float32)
     weight = cv2.resize(known, (_PLATE, _PLATE), interpolation=cv2.INTER_AREA)
     # A trace everywhere, so that a frame without any visible background gets its mean colour.

@@ -24,7 +24,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
+from scipy.optimize import linear_sum_assignment
 
 from talkingface.common.motion import ARKIT_NAMES
 from talkingface.renderer.face_model import PARTS, rotation_matrix
@@ -288,8 +288,8 @@ def views() -> list[tuple[dict[str, float], float, float]]:
 
 def measure_landmarks(painter: Painter, task: Path) -> Array:
     """Mean place of the 478 landmarks on the neutral mesh, (478, 3) in model units."""
-    import mediapipe as mp  # type: ignore[import-not-found]
-    from mediapipe.tasks.python import (  # type: ignore[import-not-found]
+    import mediapipe as mp
+    from mediapipe.tasks.python import (
         BaseOptions,
         vision,
     )

@@ -67,7 +67,7 @@ def pairs_of(
             drawn=crop.rgb[:, flip],
             mask=crop.mask[:, flip],
             portrait=portrait[:, flip],
-            target=truth[:, flip],
+            target=truth[:, flip].astype(np.uint8),
             control=crop.control,
             source=source,
             identity=identity,
