@@ -43,10 +43,14 @@ def teeth_edge(
     return lip - max(depth, TEETH_SHOW)
 
 
-def near_background(frame: Image, rear: Image, background: Image) -> Image:
-    """The background changed so that the rear plate (RGBA) before it makes up the photo."""
+def near_background(frame: Image, rear: Image, cleared: Image, background: Image) -> Image:
+    """The background changed so that the rear plate (RGBA) before it makes up the photo.
+
+    Not where the plate is `cleared`: there the photo's edge would stay behind the moving jaw.
+    """
     seen = rear[..., 3:].astype(np.float32) / 255
     lacking = frame - seen * rear[..., :3] - (1 - seen) * background
+    lacking *= np.abs(rear[..., 3:].astype(np.float32) - cleared[..., 3:]) < 8
     return np.clip(background + lacking / np.maximum(1 - seen, 0.15) + 0.5, 0, 255).astype(np.uint8)
 
 

@@ -68,6 +68,8 @@ def rear_plate(
     colours = person_colours(frame, matte, background)
     photo = np.concatenate([colours, 255 * matte[..., None]], 2)
     hide = cv.dilate(face, np.ones((5, 5), np.uint8))
+    # The person's outline goes with the face that makes it.
+    hide = np.maximum(hide, cv.dilate(face, np.ones((13, 13), np.uint8)) * (matte < 0.98))
     if hide.max() <= 0.5:
         raise ValueError("the face lies outside the frame")
     half = cv.resize(photo, None, fx=0.5, fy=0.5, interpolation=cv.INTER_AREA)

@@ -113,7 +113,7 @@ def prepare(frame: Image, landmarks: Array, matte: Array, background: Image) -> 
     portrait = Portrait(
         frame=frame,
         background=background,
-        near_background=near_background(frame, rear, background),
+        near_background=near_background(frame, rear, cleared, background),
         rear=continued(rear),
         rear_cleared=continued(cleared),
         fit=fitted,

@@ -87,7 +87,7 @@ def render_pose(
     # Hair and neck turn with the head; what the face does is not theirs.
     still = placed(portrait, portrait.photographed, camera, torso)
     field = rear_field(portrait, still, camera, torso)
-    image, mask = compose(portrait, points, worn_source, opacity, field, min(travel / 6.0, 1.0))
+    image, mask = compose(portrait, points, worn_source, opacity, field, min(travel / 4.0, 1.0))
     for eye in range(2):
         place_eye(
             portrait,
