@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from talkingface.common.motion import ARKIT_INDEX
 from talkingface.renderer.fit import Camera
 from talkingface.renderer.geometry.eyes import RINGS
-from talkingface.renderer.geometry.fields import INNER_LOWER, INNER_UPPER
 from talkingface.renderer.geometry.image import FRAME, affine, cv
-from talkingface.renderer.geometry.surface import mean_landmarks
+from talkingface.renderer.geometry.surface import INNER_LOWER, INNER_UPPER, mean_landmarks
 
 Array = NDArray[np.float32]
 Image = NDArray[np.uint8]

@@ -12,7 +12,13 @@ from talkingface.renderer.geometry.image import FRAME, SKIN, carry, cv, raster
 from talkingface.renderer.geometry.plates import fill_outside
 from talkingface.renderer.geometry.portrait import BLINKS
 from talkingface.renderer.geometry.rasterizer import rasterize
-from talkingface.renderer.geometry.surface import anatomy, mean_landmarks, smoothstep
+from talkingface.renderer.geometry.surface import (
+    INNER_LOWER,
+    INNER_UPPER,
+    anatomy,
+    mean_landmarks,
+    smoothstep,
+)
 
 Array = NDArray[np.float32]
 Image = NDArray[np.uint8]
@@ -22,8 +28,6 @@ AXIS_DEPTH = 0.2  # face widths: the head's upright axis before the turning poin
 LASH_BAND = 0.022  # face widths of an upper lid's rim that lashes darken
 UPPER_LIDS = ((161, 160, 159, 158, 157), (388, 387, 386, 385, 384))
 LOWER_LIDS = ((163, 144, 145, 153, 154), (390, 373, 374, 380, 381))
-INNER_UPPER = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)
-INNER_LOWER = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308)
 
 
 def shut_lids(vertices: Array) -> Array:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,13 +20,17 @@ from talkingface.common.motion import (
     TRANSLATION_X,
     TRANSLATION_Y,
 )
-from talkingface.renderer.face_model import FaceModel, gaze_angles, rotation_matrix
+from talkingface.renderer.face_model import PARTS, FaceModel, gaze_angles, rotation_matrix
 from talkingface.renderer.fit import LIP_PAIRS, Camera
 from talkingface.renderer.geometry.image import FLIP, SKIN, affine
 from talkingface.renderer.geometry.portrait import BLINKS, GAZES, Portrait
+from talkingface.renderer.geometry.surface import INNER_LOWER, INNER_UPPER, anatomy, mean_landmarks
 
 Array = NDArray[np.float32]
 
+FUNNEL = ARKIT_INDEX["mouthFunnel"]
+FUNNEL_PEAK = 0.85  # of what the model moves the middle of the lips
+LIP_REACH = 0.08  # face widths around the mouth's line that it takes along
 KEPT_UPPER = 0.6
 KEPT_MOUTH = 0.15
 INSIDE_SETBACK = 0.03  # face widths
@@ -117,6 +123,7 @@ def posed_vertices(portrait: Portrait, coefficients: Array) -> tuple[Array, floa
     closing = lid_closing(portrait, coefficients)
     for k in np.nonzero(closing)[0]:
         vertices += closing[k] * portrait.shut[k]
+    vertices[:, 1] += (coefficients[FUNNEL] - own[FUNNEL]) * funnel_rounding()
     model = FaceModel.load()
     pair = model.landmark_expressions[:, list(LIP_PAIRS[0]), 1]
     parting = pair[:, 0] - pair[:, 1]
@@ -124,6 +131,30 @@ def posed_vertices(portrait: Portrait, coefficients: Array) -> tuple[Array, floa
     if before > 0.005:
         vertices += np.clip(1 - now / before, 0, 1) * portrait.lips_shut
     return vertices, max(now, 0.0), min(abs(now - before) / 0.02, 1.0)
+
+
+@lru_cache(maxsize=1)
+def funnel_rounding() -> Array:
+    """Heights (V,) that make the funnel's opening round, which in the face model has two points.
+
+    In the model next to nothing but the middle of the lips moves; here the lips follow a parabola
+    from corner to corner.
+    """
+    model = FaceModel.load()
+    marks = mean_landmarks(model.mean)
+    moved = mean_landmarks(model.expressions[FUNNEL])[:, 1]
+    across = np.abs(model.mean[:, 0])
+    line = np.zeros(len(across), np.float32)
+    change = np.zeros((2, len(across)), np.float32)
+    for row, lip in enumerate((INNER_UPPER, INNER_LOWER)):
+        half = list(lip[5:])  # from the middle to the subject's left corner
+        x, y, height = marks[half, 0], moved[half], marks[half, 1]
+        wanted = y[-1] + (FUNNEL_PEAK * y[0] - y[-1]) * (1 - (x / x[-1]) ** 2)
+        change[row] = np.interp(across, x, wanted - y, right=0)
+        line += 0.5 * np.interp(across, x, height).astype(np.float32)
+    near = np.exp(-(((model.mean[:, 1] - line) / LIP_REACH) ** 2)) * (model.mean[:, 2] > 0.5)
+    near *= ~np.isin(model.part, [PARTS.index(p) for p in ("teeth_upper", "teeth_lower", "tongue")])
+    return (near * np.where(anatomy().lower_lip, change[1], change[0])).astype(np.float32)
 
 
 def lid_closing(portrait: Portrait, coefficients: Array) -> Array:

@@ -17,6 +17,9 @@ from talkingface.renderer.fit import LIPS, OUTLINE
 Array = NDArray[np.float32]
 Indices = NDArray[np.int32]
 
+# The lips' inner edges from the subject's right corner to the left.
+INNER_UPPER = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)
+INNER_LOWER = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308)
 EYE_LEVEL, NOSE_LEVEL = 0.24, -0.05  # heights on the mean face, in face widths
 SMOOTHNESS = 0.03
 STIFFNESS = 0.004
