@@ -20,6 +20,7 @@ from talkingface.renderer import geometry
 from talkingface.renderer.face_model import FaceModel, rotation_matrices, rotation_matrix
 from talkingface.renderer.fit import Camera, fit, track
 from talkingface.renderer.geometry.eyes import RINGS
+from talkingface.renderer.geometry.plates import MARGIN, continued
 from talkingface.renderer.geometry.rasterizer import rasterize
 
 
@@ -184,6 +185,26 @@ def test_a_tiny_motion_changes_the_picture_only_a_little(portrait: geometry.Port
     image = geometry.render(portrait, small).image
     near = changed(image, portrait.frame)
     assert near.mean() < 0.02
+
+
+def test_hair_stays_as_photographed_while_only_the_jaw_moves(portrait: geometry.Portrait) -> None:
+    asked = portrait.own_motion
+    asked[ARKIT_INDEX["jawOpen"]] += 0.3
+    image = geometry.render(portrait, asked).image.astype(int)
+    assert changed(image, portrait.frame)[250:].any()
+    assert np.abs(image - portrait.frame)[:120].max() <= 2
+
+
+def test_a_plate_goes_on_beyond_the_frame() -> None:
+    plate = np.zeros((512, 512, 4), np.uint8)
+    plate[:, 200:300] = (120, 80, 40, 255)  # a column from the upper edge to the lower
+    wide = continued(plate)
+    np.testing.assert_array_equal(wide[MARGIN:-MARGIN, MARGIN:-MARGIN], plate)
+    opacity = wide[..., 3]
+    assert (opacity[-MARGIN:, MARGIN + 250] == 255).all()  # the body goes on
+    assert opacity[MARGIN - 10, MARGIN + 250] == 255  # the hair is closed above
+    assert not opacity[:10].any()
+    assert not opacity[:, :MARGIN].any()
 
 
 def test_rendering_is_deterministic(portrait: geometry.Portrait) -> None:
