@@ -71,3 +71,35 @@ def test_eyes_are_treated_alike(network: ort.InferenceSession) -> None:
     }
     (_, plain), (_, other) = network.run(None, batch), network.run(None, mirrored)
     assert np.allclose(plain, other[:, ::-1, :, ::-1], atol=1e-5)
+
+
+def test_what_was_photographed_is_left_alone(network: ort.InferenceSession) -> None:
+    """With empty masks the answer is too small to be seen."""
+    batch = inputs(2)
+    ramp = np.linspace(60, 200, MOUTH)
+    skin = np.stack(
+        [ramp[:, None] + 0 * ramp, 0.7 * ramp[None] + 0 * ramp[:, None], ramp + 0 * ramp[:, None]],
+        -1,
+    )
+    for name, size in (("mouth", MOUTH), ("eyes", EYE)):
+        batch[name][..., :3] = batch[name][..., 5:] = skin[:size, :size].astype(np.uint8)
+        batch[name][..., 3:5] = 0
+    for answer in network.run(None, batch):
+        change = 255 * np.abs(answer[..., :3] * answer[..., 3:])
+        assert change.max() < 4
+        assert change.mean() < 0.05
+
+
+def test_drawn_mouth_is_changed(network: ort.InferenceSession) -> None:
+    """White drawn teeth in a dark face come out darker; the skin around them stays."""
+    batch = inputs(1)
+    batch["mouth"][:] = 0
+    batch["mouth"][..., :3] = batch["mouth"][..., 5:] = (60, 42, 34)
+    drawn = np.s_[0, 54:72, 40:90]
+    batch["mouth"][(*drawn, slice(0, 3))] = 235
+    batch["mouth"][(*drawn, 3)] = 255
+    batch["mouth_control"][:] = (0.3, 0.2, 0, 0, 0.3, 0)
+    mouth, _ = network.run(None, batch)
+    change = 255 * mouth[..., :3] * mouth[..., 3:]
+    assert change[drawn].mean() < -5
+    assert np.abs(change[0, :40]).max() < 4

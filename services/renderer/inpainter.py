@@ -84,6 +84,8 @@ class CropNet(nn.Module):
         self.expand = nn.Conv2d(widths[0], 24, 3, padding=1)
         self.refine = nn.Conv2d(6 + CROP_CHANNELS, 8, 3, padding=1)
         self.head = nn.Conv2d(8, RESIDUAL_CHANNELS, 3, padding=1)
+        # An untrained network changes next to nothing. (None at all, from zero, it never leaves:
+        # residual and alpha need each other to learn.)
         with torch.no_grad():
             self.head.weight.mul_(0.1)
 
@@ -113,7 +115,7 @@ class Inpainter(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.mouth = CropNet((24, 48, 80, 128))
+        self.mouth = CropNet((16, 32, 64, 96))
         self.eye = CropNet((16, 32, 48))
 
     def forward(

@@ -21,8 +21,11 @@ def _uniform(count: int, low: float, high: float, device: torch.device) -> Tenso
     return torch.rand(count, 1, 1, 1, device=device) * (high - low) + low
 
 
-def _warp(x: Tensor, theta: Tensor) -> Tensor:
-    grid = F.affine_grid(theta, list(x.shape), align_corners=False)
+def _warp(x: Tensor, theta: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+    """Resample (B, C, H, W); `size` (h, w) keeps only that window about the middle."""
+    height, width = size or x.shape[-2:]
+    share = theta.new_tensor([width / x.shape[-1], height / x.shape[-2], 1.0])
+    grid = F.affine_grid(theta * share, [*x.shape[:2], height, width], align_corners=False)
     return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
@@ -59,8 +62,13 @@ def _recolour(pictures: list[Tensor]) -> list[Tensor]:
     return out
 
 
-def prepare(pairs: Pairs, kind: str, augment: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Network inputs and target: crop (B, 8, S, S) and target (B, 3, S, S) in [0, 1], control."""
+def prepare(
+    pairs: Pairs, kind: str, augment: bool, window: tuple[int, int] | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Network inputs and target: crop (B, 8, H, W) and target (B, 3, H, W) in [0, 1], control.
+
+    :param window: keep only the middle (H, W) of the augmented pictures.
+    """
     drawn, target = pairs.drawn.float() / 255, pairs.target.float() / 255
     portrait, mask = pairs.portrait.float() / 255, pairs.mask.float() / 255
     control = pairs.control
@@ -83,7 +91,7 @@ def prepare(pairs: Pairs, kind: str, augment: bool) -> tuple[Tensor, Tensor, Ten
 
     drawn, target, portrait = _recolour([drawn, target, portrait])
     stack = torch.cat([drawn, target, portrait, mask], 1)
-    stack = _warp(stack, _similarity(count, 0.12, 0.12, 0.05, device))
+    stack = _warp(stack, _similarity(count, 0.12, 0.12, 0.05, device), window)
     if kind == "mouth":  # eyes have a nose side and must not be mirrored
         flip = torch.rand(count, device=device) < 0.5
         stack = torch.where(flip.view(-1, 1, 1, 1), stack.flip(-1), stack)

@@ -74,27 +74,3 @@ def detail(x: Tensor) -> Tensor:
     right = F.pad(x[..., :, 1:] - x[..., :, :-1], (0, 1, 0, 0))
     below = F.pad(x[..., 1:, :] - x[..., :-1, :], (0, 0, 0, 1))
     return torch.cat([right, below], 1)
-
-
-class PatchCritic(nn.Module):
-    """Tells photographed patches from refined ones (Isola et al. 2017, arXiv 1611.07004).
-
-    (B, 5, S, S): RGB in [0, 1] and both masks -> logits (B, 1, S/8, S/8).
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        norm = nn.utils.parametrizations.spectral_norm
-        self.layers = nn.Sequential(
-            norm(nn.Conv2d(5, 48, 4, 2, 1)),
-            nn.LeakyReLU(0.2),
-            norm(nn.Conv2d(48, 96, 4, 2, 1)),
-            nn.LeakyReLU(0.2),
-            norm(nn.Conv2d(96, 160, 4, 2, 1)),
-            nn.LeakyReLU(0.2),
-            norm(nn.Conv2d(160, 1, 3, 1, 1)),
-        )
-
-    def forward(self, image: Tensor, mask: Tensor) -> Tensor:
-        logits: Tensor = self.layers(torch.cat([image, mask], 1))
-        return logits
