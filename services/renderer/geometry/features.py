@@ -128,7 +128,7 @@ def place_mouth(
     ids, weights = raster(local, shape.mouth, 2 * height, 2 * width)
     part = np.where(ids >= 0, _mouth_parts()[ids], 255).astype(np.uint8)
     hole = (part != SKIN) & (part != 255)
-    if not hole.any():
+    if not hole.any() and lip_change == 0:
         return
     lips = float(np.median(vertices[shape.lip > 0.8, 2]))
     depth = lips - vertices[:, 2] - 0.05
