@@ -13,6 +13,7 @@ from talkingface.renderer.geometry.eyes import RINGS, draw_eye, draw_lid
 from talkingface.renderer.geometry.image import SKIN, affine, box, carry, cv, raster
 from talkingface.renderer.geometry.mouth import (
     LOWER_TEETH,
+    UPPER,
     UPPER_TEETH,
     paint_inside,
     tooth_coordinates,
@@ -157,6 +158,8 @@ def place_mouth(
         paint.tongue, paint.cavity, np.stack([UPPER_TEETH, LOWER_TEETH]), drawn,
     )  # fmt: skip
     known = cv.remap(portrait.inside, flow, None, cv.INTER_LINEAR) * hole
+    # Upper teeth move with the head; where they cover what moves with the jaw, they would go along.
+    known *= 1 - lip_change * (part != UPPER)
     # Lips that close put the photo's teeth in the dark.
     photo *= 1 - (lip_change * known * (1 - openness))[..., None] * DARKNESS
     if draw_always:
