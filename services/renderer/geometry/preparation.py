@@ -84,9 +84,8 @@ def prepare(frame: Image, landmarks: Array, matte: Array, background: Image) -> 
     lower_teeth = model.part_vertices("teeth_lower")
     incisors = lower_teeth[model.mean[lower_teeth, 2] > model.mean[lower_teeth, 2].max() - 0.06]
     sunk = float(base[incisors, 1].max()) - (closed_lip - LOWER_TEETH)
-    for part_name in ("teeth_lower", "tongue"):
-        base[model.part_vertices(part_name), 1] -= sunk
-        offsets[model.part_vertices(part_name), 1] -= sunk
+    base[lower_teeth, 1] -= sunk
+    offsets[lower_teeth, 1] -= sunk
     source = camera.project((person + offsets)[None])[0]
     ids, weights = raster(source, model.triangles, FRAME, FRAME)
     part = np.where(ids >= 0, shape.triangle_part[ids], SKIN)
