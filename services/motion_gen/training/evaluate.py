@@ -42,7 +42,7 @@ from talkingface.common.motion import (
 )
 from talkingface.motion_gen.contract import MODEL_NAME as GENERATOR
 from talkingface.motion_gen.controls import Controls
-from talkingface.motion_gen.session import MotionSession
+from talkingface.motion_gen.session import DEFAULT_STYLE, MotionSession
 from talkingface.motion_gen.training.prepare import (
     SAMPLES_PER_FRAME,
     bridge,
@@ -203,7 +203,7 @@ class Pipeline:
         rows: tuple[Array, Array],
         seed: int = 0,
         controls: Controls | None = None,
-        style: str = "real_speaker",
+        style: tuple[float, float] = DEFAULT_STYLE,
     ) -> Array:
         """Motion frames for the rows of a clip."""
         session = MotionSession(seed, controls, style)
@@ -254,9 +254,9 @@ def evaluate_set(
     table["energy alone"] = [clip.energy for clip in clips]
     table["still"] = [np.zeros(len(clip.opening), np.float32) for clip in clips]
     if compare:
-        table["style rule_teacher"] = run(style="rule_teacher")[1]
-        table["audio guidance 0"] = run(controls=Controls(audio_guidance=0.0))[1]
-        table["audio guidance 1"] = run(controls=Controls(audio_guidance=1.0))[1]
+        table["style of the recorded man"] = run(style=(1.0, 0.0))[1]
+        table["style of the rules"] = run(style=(0.0, 1.0))[1]
+        table["no audio guidance"] = run(controls=Controls(audio_guidance=0.0))[1]
         table["another seed"] = run(seed=1)[1]
         table["gaze 10, 20"] = run(controls=Controls(gaze=(10.0, 20.0)))[1]
         table["full anger"] = run(controls=Controls(emotion={"anger": 1.0}))[1]

@@ -1,8 +1,9 @@
 """Export a trained generator, sampler and guidance included, into the model repository.
 
-    python -m talkingface.motion_gen.training.export --checkpoint FILE.pt
+    python -m talkingface.motion_gen.training.export --checkpoint FILE.pt [FILE.pt ...]
 
-Without a checkpoint the weights are random: for building and measuring before training.
+Several checkpoints of one training are averaged, weight by weight (Wortsman et al. 2022). Without
+a checkpoint the weights are random: for building and measuring before training.
 """
 
 from __future__ import annotations
@@ -114,6 +115,16 @@ def store_half(graph: onnx.GraphProto) -> None:
         graph.node.insert(0, cast)
 
 
+def averaged(generators: list[MotionGenerator]) -> MotionGenerator:
+    """The first generator with the mean of all weights, rounded as checkpoints are."""
+    states = [generator.state_dict() for generator in generators]
+    mean = {
+        name: torch.stack([state[name] for state in states]).mean(0).half() for name in states[0]
+    }
+    generators[0].load_state_dict(mean)
+    return generators[0]
+
+
 def check(sampler: Sampler, path: Path) -> None:
     """Compare with torch, batch neighbours with each other, and print the time of a window."""
     options = onnxruntime.SessionOptions()
@@ -140,13 +151,13 @@ def check(sampler: Sampler, path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--checkpoint")
+    parser.add_argument("--checkpoint", nargs="*", default=[])
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--repository", type=Path, default=REPOSITORY)
     args = parser.parse_args()
     torch.manual_seed(0)
     if args.checkpoint:
-        generator = load(args.checkpoint)
+        generator = averaged([load(path) for path in args.checkpoint])
     else:
         generator = MotionGenerator()
         torch.nn.init.normal_(generator.head.weight, std=2e-3)

@@ -3,7 +3,8 @@
 Dominance functions after Cohen and Massaro (1993), D(tau) = alpha exp(-theta |tau|), give jaw,
 rounding and spread; on top come JALI's rules (Edwards et al. 2016): /m b p/ always close,
 /f v/ bring the lip to the teeth, tongue-only consonants leave the lips alone, lip-heavy sounds
-rule their neighbours, onset 120 ms before the apex. Mouth gestures lead the sound by `LEAD`.
+rule their neighbours, onset 120 ms before the apex. Mouth gestures lead the sound by `LEAD`, as
+little as they do on the recordings.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from talkingface.audio_features.contract import PHONE_INDEX, PHONES
 from talkingface.common.motion import ARKIT_DIM, ARKIT_INDEX, MOTION_FPS, Array
 
-LEAD = 0.03
+LEAD = 0.0
 REACH = 0.45  # seconds; beyond it a phone has no say
 RISE, FALL = 0.08, 0.06  # of a closure
 

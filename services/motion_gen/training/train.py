@@ -165,7 +165,7 @@ def roll_out(model: MotionGenerator, variant: Variant, seed: int, frames: int = 
     stream = torch.arange(count, device=device)
     past = torch.zeros(count, PAST, PERFORMANCE_DIM, device=device)
     valid = torch.zeros(count, PAST, device=device)
-    guidance = torch.tensor([[0.5, 0.0, 0.0]], device=device).expand(count, -1)
+    guidance = torch.tensor([[1.5, 0.0, 0.0]], device=device).expand(count, -1)
     made = []
     for first in range(0, frames, HOP):
         chunk = variant.chunks(stream, torch.full_like(stream, first), 1)
