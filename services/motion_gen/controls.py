@@ -65,7 +65,7 @@ class Controls:
     | mouth_scale | factor on the mouth's articulation | 1 |
     | audio_guidance | classifier-free guidance: extra weight of the voice | 1.5 |
     | behaviour_guidance | of blink and gaze targets | 0 |
-    | emotion_guidance | of the emotion | 0 |
+    | emotion_guidance | of the emotion | 0.5 |
     """
 
     gaze: tuple[float, float] | None = None
@@ -78,7 +78,7 @@ class Controls:
     mouth_scale: float = 1.0
     audio_guidance: float = 1.5
     behaviour_guidance: float = 0.0
-    emotion_guidance: float = 0.0
+    emotion_guidance: float = 0.5
 
     def __post_init__(self) -> None:
         if self.gaze is not None:

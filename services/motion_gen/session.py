@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from talkingface.common.motion import Array
+from talkingface.common.motion import MOTION_FPS, Array
 from talkingface.motion_gen.behaviour import BehaviourPlanner, IdleHead
 from talkingface.motion_gen.contract import (
     BEHAVIOUR_DIM,
@@ -55,6 +55,12 @@ TEMPERATURE[ARTICULATION] = 0.3
 
 # The recorded mouth, with some of the rules' knowledge of sounds that he never says.
 DEFAULT_STYLE = (1.0, 0.3)
+
+# The generator knows where the head is but may let it drift over minutes: it is drawn home.
+HOME_SECONDS = 5.0
+_RETURNED = (1 - np.exp(-np.arange(1, HOP + 1) / (HOME_SECONDS * MOTION_FPS)))[:, None].astype(
+    np.float32
+)
 
 # A head has mass: what the generator asks of it arrives 0.1 s later and without jitter.
 NECK_RATE = 20.0  # 1 / s
@@ -203,6 +209,8 @@ class MotionSession:
         made = np.asarray(outputs["frames"], np.float32)
         if made.shape != (HOP, PERFORMANCE_DIM) or not np.isfinite(made).all():
             raise ValueError(f"motion generator answered with shape {made.shape} or broken values")
+        made = made.copy()
+        made[:, HEAD] -= self._past[-1, HEAD] * _RETURNED
         eased = self._eased
         moved = made.copy()
         for row, (turn, shift) in zip(moved, self._drift, strict=True):
