@@ -73,7 +73,7 @@ PAST_ROWS = ROWS_PER_FRAME * PAST
 
 
 class MotionSession:
-    """The state of one stream, about 50 kB. Not for use by several threads at once."""
+    """The state of one stream, about 26 kB. Not for use by several threads at once."""
 
     def __init__(
         self,
@@ -235,7 +235,7 @@ class MotionSession:
         return motion[: self.frames - before]
 
     def snapshot(self) -> bytes:
-        """All of the state, to go on elsewhere with `restore`; about 50 kB.
+        """All of the state, to go on elsewhere with `restore`; about 26 kB.
 
         :raises RuntimeError: a request is waiting for its answer
         """

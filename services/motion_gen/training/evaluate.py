@@ -1,6 +1,7 @@
 """The ruler: how the generated motion compares with real speakers, on data never trained on.
 
     python -m talkingface.motion_gen.training.evaluate --tracking DIR --names DIR [--plots DIR]
+        [--voices DIR]
 
 `--tracking` holds what `track` wrote, one folder a set: `grid_s1`, `grid_other_speakers`,
 `public_domain_speech`. `--names` is the folder of the grid_s1 videos, whose order says which clips
@@ -24,13 +25,15 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import onnxruntime
+import soundfile
 from numpy.typing import NDArray
 from scipy.signal import butter, sosfiltfilt
 
 from talkingface import audio_features, motion_gen
 from talkingface.audio_features.contract import MODEL_NAME as ENCODER
-from talkingface.audio_features.contract import SAMPLE_RATE
+from talkingface.audio_features.contract import PHONE_INDEX, SAMPLE_RATE
 from talkingface.audio_features.session import AudioFeaturesSession
+from talkingface.audio_features.training.train import HELD_OUT as ENCODER_HELD_OUT
 from talkingface.common.motion import (
     ARKIT_DIM,
     ARKIT_INDEX,
@@ -56,6 +59,9 @@ from talkingface.motion_gen.training.prepare import (
 BAND = (2.0, 8.0)
 LAGS = (-1, 0, 1, 2)  # frames: -40..+80 ms, positive = generated lips late
 OFFSETS = range(-6, 10)  # frames by which a recording's sound may lead its picture
+CLOSURE_SECONDS = 120.0
+CLOSURE_SLACK = 0.06
+CLOSED_BELOW = 0.008  # face widths
 QUIET_BELOW_PEAK = 30.0  # dB
 
 
@@ -293,6 +299,34 @@ def _spread(tracks: list[Array]) -> float:
     return float(np.concatenate([band_passed(track) for track in tracks]).std())
 
 
+def closures(pipeline: Pipeline, folder: Path) -> None:
+    """Print how often /p b m/ close the lips in synthetic speech with exact phone times.
+
+    :param folder: the packed voices of the speech encoder's training (`labels.npz`, `*.opus`)
+    """
+    bilabial = [PHONE_INDEX[name] for name in "pbm"]
+    weights = opening_map()
+    with np.load(folder / "labels.npz") as labels:
+        for name in ENCODER_HELD_OUT:
+            audio, _ = soundfile.read(folder / f"{name}.opus", dtype="float32")
+            audio = audio[: int(CLOSURE_SECONDS * SAMPLE_RATE)]
+            lips = pipeline.motion(pipeline.rows(audio))[:, :ARKIT_DIM] @ weights
+            phone, end = labels[f"{name}/phone"], labels[f"{name}/end"] / SAMPLE_RATE
+            start = np.concatenate([[0.0], end[:-1]])
+            seconds = (np.arange(len(lips)) + 0.5) / MOTION_FPS
+            spoken = np.isin(phone, bilabial) & (end < seconds[-1] - 0.1)
+            closed = [
+                lips[(seconds > a - CLOSURE_SLACK) & (seconds < b + CLOSURE_SLACK)].min()
+                < CLOSED_BELOW
+                for a, b in zip(start[spoken], end[spoken], strict=True)
+            ]
+            by_chance = (lips < CLOSED_BELOW).mean()
+            print(
+                f"{name}: {np.mean(closed):.0%} of {len(closed)} /p b m/ closed; lips are "
+                f"closed in {by_chance:.0%} of all frames"
+            )
+
+
 def gaze_error(pipeline: Pipeline, rows: tuple[Array, Array]) -> float:
     """Mean distance in degrees between the gaze asked for and given, camera's frame."""
     errors = []
@@ -366,6 +400,7 @@ def main() -> None:
     parser.add_argument("--tracking", type=Path, required=True)
     parser.add_argument("--names", type=Path, required=True)
     parser.add_argument("--plots", type=Path)
+    parser.add_argument("--voices", type=Path, help="packed voices, for closures of /p b m/")
     parser.add_argument("--compare", action="store_true", help="other styles, guidance, controls")
     args = parser.parse_args()
     matplotlib.use("Agg")
@@ -379,6 +414,8 @@ def main() -> None:
     }
     for name, clips in sets.items():
         evaluate_set(pipeline, name, clips, args.plots, args.compare)
+    if args.voices is not None:
+        closures(pipeline, args.voices)
     idle(pipeline, 60.0, args.plots, _plot_motion)
     rows = pipeline.rows(sets["public_domain_speech"][0].audio)
     print(f"gaze control error {gaze_error(pipeline, rows):.2f} degrees")
