@@ -1,5 +1,7 @@
 """Make the picture of the README: the portrait, then frames of its animation.
 
+One frame from each seventh of the video: that whose mouth is most unlike the first frame's.
+
 python demo/make_picture.py build/demo/astronaut.png out/demo.mp4 docs/demo.jpg
 """
 
@@ -14,14 +16,17 @@ from PIL import Image
 
 COLUMNS, ROWS = 4, 2
 SIZE = 320
-FIRST_FRAME = 12
+MOUTH = (190, 250, 320, 350)  # left, top, right, bottom in the 512 x 512 frame
 
 
 def main(portrait: Path, video: Path, out: Path) -> None:
     """Write the contact sheet."""
     with av.open(str(video)) as container:
         frames = [frame.to_image() for frame in container.decode(video=0)]
-    chosen = np.linspace(FIRST_FRAME, len(frames) - FIRST_FRAME, COLUMNS * ROWS - 1).astype(int)
+    mouths = [np.asarray(frame.crop(MOUTH), np.float32) for frame in frames]
+    unlike = np.array([np.abs(mouth - mouths[0]).mean() for mouth in mouths])
+    parts = np.array_split(np.arange(len(frames)), COLUMNS * ROWS - 1)
+    chosen = [part[np.argmax(unlike[part])] for part in parts]
     pictures = [Image.open(portrait).convert("RGB"), *(frames[i] for i in chosen)]
     sheet = Image.new("RGB", (COLUMNS * SIZE, ROWS * SIZE))
     for i, picture in enumerate(pictures):
