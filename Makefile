@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 # Packages are pinned in pyproject.toml, theirs in constraints.txt: a change of these installs anew.
 PINS := pyproject.toml constraints.txt
 INSTALL := -m pip install --disable-pip-version-check --no-compile --constraint constraints.txt
+# Tests of other packages, which nobody runs here: without them the environment stays under 900 MiB.
+UNUSED = $(VENV)/lib/python3*/site-packages/numba/tests $(VENV)/lib/python3*/site-packages/gevent/tests
 RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 ASSETS := services/renderer/assets/mediapipe/face_landmark_with_attention.tflite
@@ -44,6 +46,7 @@ $(BIN)/python:
 
 $(RUNTIME): $(PINS) | $(BIN)/python
 	$(BIN)/python $(INSTALL) --editable .
+	rm -rf $(UNUSED)
 	touch $@
 
 $(DEV): $(PINS) | $(BIN)/python

@@ -54,7 +54,7 @@ TEMPERATURE = np.ones(PERFORMANCE_DIM, np.float32)
 TEMPERATURE[ARTICULATION] = 0.3
 
 # The recorded mouth, with some of the rules' knowledge of sounds that he never says.
-DEFAULT_STYLE = (1.0, 0.3)
+DEFAULT_STYLE = (1.0, 0.6)
 
 # The generator knows where the head is but may let it drift over minutes: it is drawn home.
 HOME_SECONDS = 5.0
