@@ -37,7 +37,7 @@ _EXIT_CODES = {
 def parser() -> argparse.ArgumentParser:
     """The command line's grammar."""
     import talkingface
-    from talkingface.cli import animate, bench, up
+    from talkingface.cli import animate, bench, evaluate, up
 
     root = argparse.ArgumentParser(
         prog="talkingface",
@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
         "--version", action="version", version=f"talkingface {talkingface.__version__}"
     )
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (animate, up, bench):
+    for module in (animate, up, bench, evaluate):
         module.add_parser(commands)
     return root
 

@@ -1,0 +1,8 @@
+"""The ruler of the motion: one table on data that nothing was trained on (`ruler`).
+
+    talkingface evaluate motion --tracking DIR --names DIR --voices DIR --report DIR
+
+The measures are functions of curves and know nothing of models or files: `curves`, `mouth`,
+`closures`, `blinks`, `gaze`, `head`, `seams`. The parts of the table that run the models are
+`sections`; `pipeline` runs them through the real sessions. Needs the extra `training`.
+"""

@@ -1,0 +1,84 @@
+"""What all sections of the table share: recordings, voices, models, and what they made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from talkingface.audio_features.contract import SAMPLE_RATE
+from talkingface.common.motion import Array
+from talkingface.motion_gen.controls import Controls
+from talkingface.motion_gen.evaluation import recordings
+from talkingface.motion_gen.evaluation.phones import Phones, heard, packed
+from talkingface.motion_gen.evaluation.pipeline import Pipeline, Rows
+from talkingface.motion_gen.evaluation.recordings import Recording
+from talkingface.motion_gen.training.teacher import animate
+
+# Neither encoder nor generator was ever taught by these.
+ENGLISH_VOICE, ITALIAN_VOICE = "flite_rms", "italian_lp"
+
+
+@dataclass
+class Bench:
+    """Loads what is asked for, once."""
+
+    tracking: Path
+    names: Path
+    voices: Path
+    report: Path
+    models: Sequence[Path] = ()
+    quick: bool = False
+    _sets: dict[str, list[Recording]] = field(default_factory=dict)
+
+    @cached_property
+    def cache(self) -> Path:
+        """Folder for what need not be computed again."""
+        folder = self.report / "cache"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    @cached_property
+    def pipeline(self) -> Pipeline:
+        """The models."""
+        return Pipeline(self.models, self.cache)
+
+    def clips(self, name: str) -> list[Recording]:
+        """The recordings of a set."""
+        if name not in self._sets:
+            self._sets[name] = recordings.load(
+                name, self.tracking, self.names, self.cache, self.quick
+            )
+        return self._sets[name]
+
+    def rows(self, name: str) -> list[Rows]:
+        """The encoder's rows of a set."""
+        return self.pipeline.rows([clip.audio for clip in self.clips(name)])
+
+    def motions(self, name: str, controls: Controls | None = None, seed: int = 0) -> list[Array]:
+        """What is generated from a set's sound, on the sound's clock."""
+        rows = self.rows(name)
+        return self.pipeline.motions(rows, controls, [seed] * len(rows))
+
+    def taught(self, rows: Sequence[Rows]) -> list[Array]:
+        """The rule teacher alone, fed with the phones that the encoder hears: (T, 52) a clip."""
+        return [by_rule(heard(one.features), -(-len(one.features) // 2)) for one in rows]
+
+    def voice(self, name: str, start: float, seconds: float) -> tuple[Array, Phones]:
+        """A stretch of a packed synthetic voice and its exact phones."""
+        first, last = int(start * SAMPLE_RATE), int((start + seconds) * SAMPLE_RATE)
+        audio, _ = soundfile.read(
+            self.voices / f"{name}.opus", start=first, stop=last, dtype="float32"
+        )
+        phones = packed(self.voices / "labels.npz", name)
+        return audio, phones.between(start, start + len(audio) / SAMPLE_RATE)
+
+
+def by_rule(phones: Phones, frames: int) -> Array:
+    """The rule teacher's mouth for known phones: (frames, 52)."""
+    made: Array = animate(phones.phone, phones.end.astype(np.float32), frames)
+    return made

@@ -1,0 +1,1 @@
+"""The parts of the table, each a function from the bench to rows."""
