@@ -51,7 +51,6 @@ F0_LOW, F0_BINS, F0_PER_OCTAVE = 50.0, 84, 24
 VOICE_FLAGS = 4
 INPUT_DIM = 2 * MEL_BANDS + PITCH_LINES
 FIRST_KERNEL = 6
-DROPOUT = 0.1
 # `encode` runs so many blocks at once.
 PIECE_BLOCKS = 100
 
@@ -77,12 +76,17 @@ def mel_matrix(warp: Tensor | None = None) -> Tensor:
     return torch.minimum(rise, fall).clamp(min=0.0).T.float().contiguous()
 
 
+def _hann(samples: int) -> Tensor:
+    """A centred Hann window under which a full-scale sine has power 1."""
+    window = torch.sin(math.pi * (torch.arange(samples, dtype=torch.float64) + 0.5) / samples) ** 2
+    return window * (2.0 / window.sum())
+
+
 def _windowed_waves(hz: Tensor, window: int) -> Tensor:
     """Cosines and sines under a centred Hann window: (2 * len(hz), 1, window); a full-scale
     sine of one of the frequencies has power 1."""
     t = torch.arange(window, dtype=torch.float64) - (window - 1) / 2
-    hann = torch.sin(math.pi * (torch.arange(window, dtype=torch.float64) + 0.5) / window) ** 2
-    hann = hann * (2.0 / hann.sum())
+    hann = _hann(window)
     phase = 2.0 * math.pi * hz[:, None] * t / SAMPLE_RATE
     return torch.cat([torch.cos(phase) * hann, torch.sin(phase) * hann])[:, None].float()
 
@@ -94,6 +98,7 @@ class FrontEnd(nn.Module):
     mean_size = MEL_BANDS + 1
 
     dft: Tensor
+    hann: Tensor
     mel: Tensor
     lines: Tensor
     centring: Tensor
@@ -104,6 +109,7 @@ class FrontEnd(nn.Module):
         super().__init__()
         bins = torch.arange(FFT_SIZE // 2 + 1, dtype=torch.float64) * (SAMPLE_RATE / FFT_SIZE)
         self.register_buffer("dft", _windowed_waves(bins, MEL_WINDOW_SAMPLES), persistent=False)
+        self.register_buffer("hann", _hann(MEL_WINDOW_SAMPLES).float(), persistent=False)
         self.register_buffer("mel", mel_matrix(), persistent=False)
         hz = 50.0 + PITCH_SPACING * torch.arange(PITCH_LINES, dtype=torch.float64)
         self.register_buffer("lines", _windowed_waves(hz, WINDOW_SAMPLES), persistent=False)
@@ -127,9 +133,14 @@ class FrontEnd(nn.Module):
         """
         audio = samples[:, None]
         margin = (WINDOW_SAMPLES - MEL_WINDOW_SAMPLES) // 2
-        waves = F.conv1d(audio[:, :, margin:-margin], self.dft, stride=FRAME_SAMPLES)
-        real, imaginary = waves.chunk(2, 1)
-        power = real * real + imaginary * imaginary
+        if self.training:  # the same by a fast transform, which the exported graph does without
+            frames = samples[:, margin:-margin].unfold(1, MEL_WINDOW_SAMPLES, FRAME_SAMPLES)
+            waves = torch.fft.rfft(frames * self.hann, n=FFT_SIZE)
+            power = torch.view_as_real(waves).square().sum(-1).transpose(1, 2)
+        else:
+            filtered = F.conv1d(audio[:, :, margin:-margin], self.dft, stride=FRAME_SAMPLES)
+            real, imaginary = filtered.chunk(2, 1)
+            power = real * real + imaginary * imaginary
         bands = torch.matmul(self.mel if mel is None else mel, power)
         log_mel = torch.log(bands + LOG_FLOOR).transpose(1, 2)
 
@@ -138,10 +149,10 @@ class FrontEnd(nn.Module):
         log_lines = torch.matmul(self.centring, log_lines)
 
         # Running mean as one product with a lower triangular matrix of decays.
-        frames = log_mel.shape[1]
+        count = log_mel.shape[1]
         weight = torch.exp(0.5 * torch.matmul(log_mel, self.averaging))
         weighted = torch.cat([weight * log_mel, weight[:, :, :1]], 2)
-        steps = torch.arange(frames, dtype=torch.float32, device=samples.device)
+        steps = torch.arange(count, dtype=torch.float32, device=samples.device)
         decay = -1.0 / (MEAN_SECONDS * SAMPLE_RATE / FRAME_SAMPLES)
         lag = steps[:, None] - steps[None]
         matrix = torch.exp(decay * lag.clamp(min=0.0)) * (lag >= 0.0).float()
@@ -172,11 +183,10 @@ class ResidualBlock(nn.Module):
         self.norm1: nn.Module = nn.BatchNorm1d(channels)
         self.pointwise = nn.Conv1d(channels, channels, 1, bias=False)
         self.norm2: nn.Module = nn.BatchNorm1d(channels)
-        self.dropout = nn.Dropout(DROPOUT)
 
     def forward(self, x: Tensor, history: Tensor) -> tuple[Tensor, Tensor]:
         joined = torch.cat([history, x], 2)
-        y = self.dropout(F.relu(self.norm1(self.dilated(joined))))
+        y = F.relu(self.norm1(self.dilated(joined)))
         y = F.relu(x + self.norm2(self.pointwise(y)))
         return y, joined[:, :, -self.history :]
 

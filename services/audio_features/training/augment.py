@@ -13,15 +13,16 @@ from talkingface.audio_features.encoder import MEL_BANDS, mel_matrix
 
 _TAIL = 12_800
 _KNOTS = 9
-_THROATS = 96
+_THROATS = 192
 _BEND_KNOTS = 5
+_FRESH_NOISE = 0.3
 
 
 def throats(seed: int) -> Tensor:
-    """Frequency factors of other vocal tracts: longer or shorter as a whole by up to 12 %, and bent
+    """Frequency factors of other vocal tracts: longer or shorter as a whole by up to 20 %, and bent
     by a few percent from formant to formant: (_THROATS, MEL_BANDS + 2)."""
     draw = torch.Generator().manual_seed(seed)
-    length = 0.88 + 0.24 * torch.rand(_THROATS, 1, generator=draw)
+    length = 1.2 ** (2 * torch.rand(_THROATS, 1, generator=draw) - 1)
     bend = 0.03 * torch.randn(_THROATS, 1, _BEND_KNOTS, generator=draw)
     curve = F.interpolate(bend, MEL_BANDS + 2, mode="linear", align_corners=True)[:, 0]
     return (length * (1.0 + curve.clamp(-0.06, 0.06))).double()
@@ -32,6 +33,7 @@ class Augmenter:
 
     def __init__(self, device: torch.device, seed: int) -> None:
         self.device = device
+        self._noise: Tensor | None = None
         self._random = torch.Generator(device).manual_seed(seed)
         self._mels = torch.stack([mel_matrix(warp) for warp in throats(seed)]).to(device)
 
@@ -150,7 +152,18 @@ class Augmenter:
         return total + 0.3 * self.chance(count, 0.4) * torch.sin(2 * math.pi * whistle * t)
 
     def noise(self, voices: Tensor) -> Tensor:
-        """One kind of noise for each item of the batch, of unit power: as `voices`."""
+        """One kind of noise for each item of the batch, of unit power: as `voices`. Making noise
+        costs more than the rest, so each is heard several times, from another place on."""
+        if self._noise is None or self._noise.shape != voices.shape or self._fresh():
+            self._noise = self._make_noise(voices)
+        count, samples = voices.shape
+        order = torch.randperm(count, generator=self._random, device=self.device)
+        return torch.roll(self._noise[order], int(self.uniform(1).item() * samples), 1)
+
+    def _fresh(self) -> bool:
+        return bool(self.uniform(1).item() < _FRESH_NOISE)
+
+    def _make_noise(self, voices: Tensor) -> Tensor:
         count, samples = voices.shape
         quarter = -(-count // 4)
         parts = [

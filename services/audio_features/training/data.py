@@ -19,6 +19,9 @@ LABEL_SAMPLES = SAMPLE_RATE // LABEL_RATE
 # A crop of n source samples is played back in CROP_SAMPLES; the ratio is a multiple of 1 / 40.
 CROP_SAMPLES = 96_000
 SPEED_STEPS = 40
+# Names of recorded voices begin so; synthetic ones fill the rest of the crops.
+REAL_VOICES = ("grid", "prompts", "dialogues")
+REAL_SHARE = 0.6
 
 
 @dataclass
@@ -88,9 +91,17 @@ class Streams:
         return audio, Labels(self.phone[frame].long(), self.articulation[frame].float(), pitch)
 
     def random_crops(self, count: int, speed_steps: int, rng: np.random.Generator) -> Tensor:
-        """First frames of crops: voices alike often but for the square root of their length."""
+        """First frames of crops: voices alike often but for the square root of their length, and
+        recorded people so often that they fill REAL_SHARE."""
         need = CROP_SAMPLES * speed_steps // SPEED_STEPS // LABEL_SAMPLES + 2
         weight = np.sqrt(np.maximum(np.array(self.frames) - need, 0))
+        real = np.array([name.startswith(REAL_VOICES) for name in self.names])
+        if real.any() and not real.all():
+            weight = np.where(
+                real,
+                REAL_SHARE * weight / weight[real].sum(),
+                (1 - REAL_SHARE) * weight / weight[~real].sum(),
+            )
         voice = rng.choice(len(self.names), count, p=weight / weight.sum())
         start = [self.starts[v] + int(rng.integers(self.frames[v] - need)) for v in voice]
         return torch.tensor(start, device=self.audio.device)

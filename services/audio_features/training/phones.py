@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from talkingface.audio_features.contract import PHONE_INDEX
+from talkingface.audio_features.contract import PHONE_INDEX, PHONES
 
 UNKNOWN = -1
 # Of one GRID speaker's clips in sorted order, every so many-th is never trained on.
@@ -69,6 +69,16 @@ IPA: Mapping[str, int] = _CONSONANTS | _table(
     " ð=dh ɡ=g h=hh ŋ=ng ɹ=r ʃ=sh θ=th j=y ʒ=zh ɾ=d ʔ=t"
 )
 IPA_PAIRS: Mapping[str, int] = _table("aɪ=ay aʊ=aw eɪ=ey oʊ=ow ɔɪ=oy tʃ=ch dʒ=jh")
+
+# Sounds of other languages: the neighbour in ARPAbet by which a forced aligner can follow them, and
+# the label they are given, UNKNOWN where lips or tongue do something else than the neighbour's.
+_NEAR = _table(
+    "c=t ɟ=d ɱ=m ɦ=hh χ=hh ɲ=n ʝ=y ɭ=l ɫ=l ɕ=sh ʂ=sh ʑ=zh ʐ=zh ɵ=uh ɨ=ih ɑ̃=aa ɔ̃=ow ɛ̃=ae œ̃=ae ʋ=v"
+)
+_NEAR_BUT_OTHER_LIPS = _table("ʏ=uh β=v ɣ=g x=hh r=d ʁ=hh y=iy ø=er œ=er ʎ=l ɥ=w")
+IPA_NEAREST: Mapping[str, tuple[str, int]] = {
+    symbol: (PHONES[index], index) for symbol, index in {**IPA, **IPA_PAIRS, **_NEAR}.items()
+} | {symbol: (PHONES[index], UNKNOWN) for symbol, index in _NEAR_BUT_OTHER_LIPS.items()}
 
 # What a forced aligner calls its pauses.
 SILENCES: Mapping[str, int] = dict.fromkeys(
