@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pytest
 
-from talkingface.motion_gen.behaviour import BehaviourPlanner
 from talkingface.motion_gen.controls import EMOTIONS, ControlEasing, ControlError, Controls
 
 
@@ -55,41 +54,3 @@ def test_change_arrives_within_600_ms_without_a_jump() -> None:
     turned = easing.step([before] * 30)
     speed = np.diff(np.concatenate([yaw, turned.pose_offset[:, 1]]))
     assert np.abs(np.diff(speed)).max() < 1.5, "a change in mid-motion does not jerk"
-
-
-def plan(seed: int, minutes: float, **fields: object) -> np.ndarray:
-    planner = BehaviourPlanner(seed)
-    return np.array([planner.step(True, **fields) for _ in range(int(minutes * 1500))])
-
-
-def blink_starts(closure: np.ndarray) -> np.ndarray:
-    return np.flatnonzero((closure[1:] > 0) & (closure[:-1] == 0)) / 25.0
-
-
-def test_blinks_follow_the_statistics() -> None:
-    closure = plan(1, 20)[:, 0]
-    starts = blink_starts(closure)
-    assert 15 <= len(starts) / 20 <= 30
-    logs = np.log(np.diff(starts))
-    skew = np.mean(((logs - logs.mean()) / logs.std()) ** 3)
-    assert abs(skew) < 1.0, "log-normal: the logs are about symmetric"
-    assert closure.max() == pytest.approx(1.0, abs=0.02)
-
-
-@pytest.mark.parametrize("rate", [0.0, 10.0, 40.0])
-def test_blink_rate_is_obeyed(rate: float) -> None:
-    starts = blink_starts(plan(2, 10, blink_rate=rate)[:, 0])
-    assert len(starts) / 10 == pytest.approx(rate, rel=0.2, abs=0.1)
-
-
-def test_gaze_control_holds_and_natural_gaze_wanders() -> None:
-    held = plan(3, 2, gaze=(5.0, -12.0))[:, 1:]
-    assert np.abs(held - [5.0, -12.0]).max() < 3.0
-    free = plan(3, 2)[:, 1:]
-    assert np.linalg.norm(free, axis=1).max() > 5.0
-    assert np.median(np.linalg.norm(free, axis=1)) < 3.0, "mostly at the viewer"
-
-
-def test_plan_depends_on_the_seed_alone() -> None:
-    assert (plan(4, 1) == plan(4, 1)).all()
-    assert (plan(4, 1) != plan(5, 1)).any()

@@ -106,14 +106,14 @@ class Controls:
 
 
 def spring(
-    place: np.ndarray, speed: np.ndarray, target: np.ndarray, rate: float
+    place: np.ndarray, speed: np.ndarray, target: np.ndarray, rate: float | np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Place and speed one frame on, drawn to `target` by a critically damped spring (exact).
 
-    :param rate: 1 / s
+    :param rate: 1 / s; one, or as many as there are places
     """
     dt = 1.0 / MOTION_FPS
-    decay = math.exp(-rate * dt)
+    decay = np.exp(-rate * dt)
     away = place - target
     push = (speed + rate * away) * dt
     return target + (away + push) * decay, (speed - rate * push) * decay

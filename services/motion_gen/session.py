@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from talkingface.common.motion import MOTION_FPS, Array
-from talkingface.motion_gen.behaviour import BehaviourPlanner, IdleHead
+from talkingface.motion_gen.behaviour import BehaviourPlanner
 from talkingface.motion_gen.contract import (
     BEHAVIOUR_DIM,
     EMOTION_DIM,
@@ -34,16 +34,14 @@ from talkingface.motion_gen.contract import (
     PAST,
     ROWS_PER_FRAME,
     SPEECH_DIM,
-    VOICE_ACTIVITY,
     WINDOW_ROWS,
 )
 from talkingface.motion_gen.controls import ControlEasing, Controls, spring
 from talkingface.motion_gen.performance import (
     ARTICULATION,
+    FACE_DIM,
     HEAD,
     PERFORMANCE_DIM,
-    ROTATION,
-    TRANSLATION,
     compose,
 )
 
@@ -64,9 +62,6 @@ _RETURNED = (1 - np.exp(-np.arange(1, HOP + 1) / (HOME_SECONDS * MOTION_FPS)))[:
 
 # A head has mass: what the generator asks of it arrives 0.1 s later and without jitter.
 NECK_RATE = 20.0  # 1 / s
-
-SPEAKING_THRESHOLD = 0.5
-SPEAKING_HOLD = 8  # frames of silence that still belong to speech
 
 HOP_ROWS = ROWS_PER_FRAME * HOP
 PAST_ROWS = ROWS_PER_FRAME * PAST
@@ -93,10 +88,8 @@ class MotionSession:
         self._schedule: list[tuple[int, Controls]] = [(0, controls or Controls())]
         self._easing = ControlEasing(self._schedule[0][1])
         self._planner = BehaviourPlanner(seed)
-        self._idle = IdleHead(seed)
         self._window = 0
         self._rows = 0
-        self._silence = SPEAKING_HOLD
         # Rows from the first past frame of the next window onwards.
         self._features = np.zeros((PAST_ROWS, FEATURE_DIM), np.float32)
         self._speech = np.zeros((PAST_ROWS, SPEECH_DIM), np.float32)
@@ -173,14 +166,15 @@ class MotionSession:
             speech = np.concatenate([speech, np.repeat(speech[-1:], lack, axis=0)])
         controls = [self._controls_at(HOP * self._window + i) for i in range(HOP)]
         self._eased = self._easing.step(controls)
-        voiced = self._speaking(speech)
-        plan = [
-            self._planner.step(speaking, entry.gaze, entry.blink_rate)
-            for speaking, entry in zip(voiced, controls, strict=True)
+        heard = speech[PAST_ROWS : PAST_ROWS + HOP_ROWS].reshape(HOP, ROWS_PER_FRAME, SPEECH_DIM)
+        self._plan = [
+            self._planner.step(rows, emotion, entry.gaze, entry.blink_rate)
+            for rows, emotion, entry in zip(heard, self._eased.emotion, controls, strict=True)
         ]
-        self._drift = [self._idle.step(speaking) for speaking in voiced]
-        self._behaviour = np.concatenate([self._behaviour, np.array(plan, np.float32)])
-        self._emotion = np.concatenate([self._emotion, self._eased.emotion])
+        eyes = np.array([plan.eyes for plan in self._plan], np.float32)
+        emotion = np.array([plan.emotion for plan in self._plan])
+        self._behaviour = np.concatenate([self._behaviour, eyes])
+        self._emotion = np.concatenate([self._emotion, emotion])
         self._waiting = True
         return {
             "features": features,
@@ -213,13 +207,12 @@ class MotionSession:
         made[:, HEAD] -= self._past[-1, HEAD] * _RETURNED
         eased = self._eased
         moved = made.copy()
-        for row, (turn, shift) in zip(moved, self._drift, strict=True):
+        for row, plan in zip(moved, self._plan, strict=True):
             self._neck, self._neck_speed = spring(
                 self._neck, self._neck_speed, row[HEAD], NECK_RATE
             )
-            row[HEAD] = self._neck
-            row[ROTATION] += turn
-            row[TRANSLATION] += shift
+            row[HEAD] = self._neck + np.concatenate([plan.turn, plan.shift])
+            row[:FACE_DIM] += plan.face
         motion = compose(
             moved, eased.pose_offset, eased.head_scale, eased.distance, eased.mouth_scale
         )
@@ -245,10 +238,8 @@ class MotionSession:
             "seed": self._seed,
             "window": self._window,
             "rows": self._rows,
-            "silence": self._silence,
             "ended": self._ended,
             "planner": self._planner.state(),
-            "idle": self._idle.state(),
             "schedule": [
                 (frame, {**asdict(controls), "emotion": dict(controls.emotion)})
                 for frame, controls in self._schedule
@@ -273,10 +264,8 @@ class MotionSession:
             session = cls(seed=scalars["seed"])
             session._window = scalars["window"]
             session._rows = scalars["rows"]
-            session._silence = scalars["silence"]
             session._ended = scalars["ended"]
             session._planner.load_state(scalars["planner"])
-            session._idle.load_state(scalars["idle"])
             session._schedule = [
                 (frame, Controls(**_tuples(fields))) for frame, fields in scalars["schedule"]
             ]
@@ -290,15 +279,6 @@ class MotionSession:
         while len(self._schedule) > 1 and self._schedule[1][0] <= frame:
             del self._schedule[0]
         return self._schedule[0][1]
-
-    def _speaking(self, speech: Array) -> list[bool]:
-        """For each new frame: is the voice heard, or was it a moment ago?"""
-        voice = speech[PAST_ROWS : PAST_ROWS + HOP_ROWS, VOICE_ACTIVITY]
-        speaking = []
-        for activity in voice.reshape(HOP, ROWS_PER_FRAME).mean(axis=1):
-            self._silence = 0 if activity > SPEAKING_THRESHOLD else self._silence + 1
-            speaking.append(self._silence < SPEAKING_HOLD)
-        return speaking
 
     def _noise(self) -> Array:
         # The window sits in the counter's second word: 2**64 draws apart from its neighbours.

@@ -14,52 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from talkingface.common.motion import MOTION_FPS, Array
-from talkingface.motion_gen.behaviour import BehaviourPlanner
-from talkingface.motion_gen.contract import EMOTION_DIM
+from talkingface.motion_gen.behaviour.blinks import BlinkPlanner
+from talkingface.motion_gen.behaviour.emotion import MEAN, TEMPLATES, WAVES, WAVES_HZ
+from talkingface.motion_gen.behaviour.gaze import GazePlanner
+from talkingface.motion_gen.behaviour.memory import FRAME
+from talkingface.motion_gen.behaviour.voice import VoiceTracker
+from talkingface.motion_gen.contract import (
+    EMOTION_DIM,
+    ROWS_PER_FRAME,
+    SPEECH_DIM,
+    VOICE_ACTIVITY,
+)
 from talkingface.motion_gen.performance import FACE_DIM, FACE_INDEX
 
 Generator = np.random.Generator
 
-# In the order of `controls.EMOTIONS`. Mouth-opening terms are kept small: lips belong to speech.
-EMOTION_SHAPES: tuple[dict[str, float], ...] = (
-    {},
-    {  # happiness: AU 6 + 12
-        "mouthSmileLeft": 0.6, "mouthSmileRight": 0.6, "cheekSquintLeft": 0.5,
-        "cheekSquintRight": 0.5, "eyeSquintLeft": 0.35, "eyeSquintRight": 0.35,
-        "mouthDimpleLeft": 0.1, "mouthDimpleRight": 0.1, "browOuterUpLeft": 0.1,
-        "browOuterUpRight": 0.1,
-    },
-    {  # sadness: AU 1 + 4 + 15 + 17
-        "browInnerUp": 0.75, "browDownLeft": 0.15, "browDownRight": 0.15, "mouthFrownLeft": 0.6,
-        "mouthFrownRight": 0.6, "mouthShrugLower": 0.25, "eyeBlinkLeft": 0.14,
-        "eyeBlinkRight": 0.14,
-    },
-    {  # anger: AU 4 + 5 + 7 + 23
-        "browDownLeft": 0.85, "browDownRight": 0.85, "eyeSquintLeft": 0.35, "eyeSquintRight": 0.35,
-        "eyeWideLeft": 0.15, "eyeWideRight": 0.15, "noseSneerLeft": 0.35, "noseSneerRight": 0.35,
-        "mouthPressLeft": 0.2, "mouthPressRight": 0.2, "mouthFrownLeft": 0.2,
-        "mouthFrownRight": 0.2,
-    },
-    {  # fear: AU 1 + 2 + 4 + 5 + 20
-        "browInnerUp": 0.75, "browOuterUpLeft": 0.35, "browOuterUpRight": 0.35,
-        "browDownLeft": 0.25, "browDownRight": 0.25, "eyeWideLeft": 0.7, "eyeWideRight": 0.7,
-        "mouthStretchLeft": 0.5, "mouthStretchRight": 0.5,
-    },
-    {  # disgust: AU 9 + 10 + 15
-        "noseSneerLeft": 0.8, "noseSneerRight": 0.8, "mouthUpperUpLeft": 0.35,
-        "mouthUpperUpRight": 0.35, "browDownLeft": 0.4, "browDownRight": 0.4,
-        "cheekSquintLeft": 0.3, "cheekSquintRight": 0.3, "eyeSquintLeft": 0.3,
-        "eyeSquintRight": 0.3, "mouthFrownLeft": 0.25, "mouthFrownRight": 0.25,
-    },
-    {  # surprise: AU 1 + 2 + 5 + 26
-        "browInnerUp": 0.8, "browOuterUpLeft": 0.8, "browOuterUpRight": 0.8, "eyeWideLeft": 0.65,
-        "eyeWideRight": 0.65, "jawOpen": 0.08,
-    },
-)  # fmt: skip
-EMOTION_TEMPLATES = np.zeros((EMOTION_DIM, FACE_DIM), np.float32)
-for _row, _shape in zip(EMOTION_TEMPLATES, EMOTION_SHAPES, strict=True):
-    for _name, _value in _shape.items():
-        _row[FACE_INDEX[_name]] = _value
+EMOTION_TEMPLATES = TEMPLATES
 
 SWAY = (0.04, 0.3)  # Hz
 SPEECH_BAND = (0.4, 2.2)
@@ -105,18 +75,23 @@ def plan_behaviour(rng: Generator, frames: int) -> Array:
 
     :return: (frames, 3) blink closure, gaze pitch and yaw in degrees
     """
-    planner = BehaviourPlanner(int(rng.integers(2**62)))
+    seed = int(rng.integers(2**62))
+    blinks, gazes, voices = BlinkPlanner(seed), GazePlanner(seed), VoiceTracker()
     plan = np.empty((frames, 3), np.float32)
-    gaze: tuple[float, float] | None = None
-    speaking, left = True, 0
+    held: tuple[float, float] | None = None
+    rows, left = np.zeros((ROWS_PER_FRAME, SPEECH_DIM), np.float32), 0
     for i in range(frames):
         if left == 0:
-            left = int(rng.integers(25, 150))
-            speaking = bool(rng.random() < 0.7)
-            held = rng.random() < 0.5
-            gaze = (float(rng.uniform(-20, 20)), float(rng.uniform(-30, 30))) if held else None
+            left = int(rng.integers(8, 100))
+            rows[:, VOICE_ACTIVITY] = rng.random() < 0.7
+            control = rng.random() < 0.5
+            held = (float(rng.uniform(-20, 20)), float(rng.uniform(-30, 30))) if control else None
         left -= 1
-        plan[i] = planner.step(speaking, gaze)
+        voice = voices.step(rows)
+        (pitch, yaw), shift = gazes.step(voice, held is not None)
+        base = held or (0.0, 0.0)
+        closure = blinks.step(i * FRAME, voice, shift, None)
+        plan[i] = closure, base[0] + pitch, base[1] + yaw
     return plan
 
 
@@ -202,4 +177,5 @@ def emotion_track(rng: Generator, frames: int, streams: int) -> Array:
                     weights = rng.dirichlet(np.full(EMOTION_DIM, 0.5))
                 targets[at : at + length, stream] = weights * rng.uniform(0.2, 1.0)
             at += length
-    return smooth(targets, 0.2)
+    waves = MEAN + WAVES * band_noise(rng, targets.shape, 0.05, 2 * WAVES_HZ)
+    return np.clip(smooth(targets, 0.2) * waves, 0, 1)

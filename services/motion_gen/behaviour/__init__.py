@@ -1,0 +1,74 @@
+"""What the body does beside speaking: a seeded, causal plan of eyes, brows, head and emotion.
+
+Lid closure, gaze and emotion are handed to the generator as conditions; head and brows are added
+to what it makes. All of it follows the voice as it is heard (`voice.py`), frame after frame, with
+no look-ahead of its own. The same seed and the same rows give the same plan; what draws
+random numbers has its own stream, so that one control leaves the others as they were.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from talkingface.common.motion import Array
+from talkingface.motion_gen.behaviour.blinks import BlinkPlanner
+from talkingface.motion_gen.behaviour.brows import BrowPlanner
+from talkingface.motion_gen.behaviour.emotion import EmotionPlanner
+from talkingface.motion_gen.behaviour.gaze import GazePlanner
+from talkingface.motion_gen.behaviour.head import HeadPlanner
+from talkingface.motion_gen.behaviour.memory import FRAME, Stateful
+from talkingface.motion_gen.behaviour.voice import VoiceTracker
+
+__all__ = ["Behaviour", "BehaviourPlanner"]
+
+
+class Behaviour(NamedTuple):
+    """The plan of one frame."""
+
+    eyes: tuple[float, float, float]  # lid closure 0..1, gaze pitch and yaw in degrees, camera's
+    emotion: Array  # (7,) weights as they show now
+    turn: Array  # (3,) head pitch, yaw, roll in degrees
+    shift: Array  # (3,) head x, y in face widths, log distance
+    face: Array  # (FACE_DIM,) to be added
+
+
+class BehaviourPlanner(Stateful):
+    """Plans frame after frame."""
+
+    def __init__(self, seed: int) -> None:
+        self.frame = 0
+        self.voice = VoiceTracker()
+        self.emotion = EmotionPlanner(seed)
+        self.gaze = GazePlanner(seed)
+        self.blinks = BlinkPlanner(seed)
+        self.head = HeadPlanner(seed)
+        self.brows = BrowPlanner(seed)
+
+    def step(
+        self,
+        rows: Array,
+        emotion: Array,
+        gaze: tuple[float, float] | None = None,
+        blink_rate: float | None = None,
+    ) -> Behaviour:
+        """The plan of the next frame.
+
+        :param rows: (n, 4) the frame's rows of the speech encoder: voice activity, energy dBFS,
+            log2 F0, voicing
+        :param emotion: (7,) eased weights times strength
+        :param gaze: where the caller wants the eyes, degrees; None = natural gaze
+        :param blink_rate: blinks a minute; None = natural
+        """
+        now = self.frame * FRAME
+        self.frame += 1
+        voice = self.voice.step(rows)
+        shown, asymmetry, manner = self.emotion.step(emotion, voice)
+        offset, shift = self.gaze.step(voice, gaze is not None, manner.shyness, manner.downcast)
+        base = gaze or (0.0, 0.0)
+        target = base[0] + offset[0], base[1] + offset[1]
+        closure = self.blinks.step(now, voice, shift, blink_rate, manner.blinks)
+        turn, place = self.head.step(voice, target, manner)
+        face = asymmetry + self.brows.step(voice, target[0], manner)
+        return Behaviour(
+            (closure, *target), shown, turn.astype("float32"), place.astype("float32"), face
+        )

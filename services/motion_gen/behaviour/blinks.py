@@ -1,0 +1,107 @@
+"""When and how the lids close.
+
+Intervals are log-normal, 26 a minute in conversation and 17 at rest (Bentivoglio et al. 1997;
+normal range in conversation 10.5-32.5, Doughty 2001); spontaneous blinks close 40-47 % faster
+than they open. Blinks come more often at the ends of phrases and with large gaze shifts (Evinger
+et al. 1994: most shifts above 30 degrees).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from talkingface.motion_gen.behaviour.memory import FRAME, Stateful, stream
+from talkingface.motion_gen.behaviour.voice import Voice
+
+RATE_SPEAKING = 22.0  # a minute
+RATE_SILENT = 16.0
+SIGMA = 0.55  # of the log of the interval
+MIN_INTERVAL = 0.45  # seconds
+LARGE_SHIFT = 8.0  # degrees
+WITH_SHIFT = 0.35  # chance of a blink with a large gaze shift
+AT_PAUSE = 0.6  # chance that a blink due soon comes at a pause
+DUE_SOON = 0.6  # of the mean interval
+COMPLETE = 0.8  # share of blinks that shut the eye
+
+
+class Blink(NamedTuple):
+    """One blink; times in seconds on the stream's clock."""
+
+    start: float
+    closing: float
+    closed: float
+    opening: float
+    depth: float
+
+    @property
+    def end(self) -> float:
+        return self.start + self.closing + self.closed + self.opening
+
+    def closure(self, time: float) -> float:
+        """Planned lid closure at `time`, 0..depth."""
+        since = time - self.start
+        if since <= 0.0 or time >= self.end:
+            return 0.0
+        if since < self.closing:
+            phase = since / self.closing
+        elif since < self.closing + self.closed:
+            phase = 1.0
+        else:
+            phase = (self.end - time) / self.opening
+        return self.depth * 0.5 * (1.0 - math.cos(math.pi * phase))
+
+
+def draw_blink(rng: np.random.Generator, start: float) -> Blink:
+    """A blink of 200 to 370 ms that closes faster than it opens."""
+    closing = rng.uniform(0.07, 0.11)
+    complete = rng.random() < COMPLETE
+    return Blink(
+        start=start,
+        closing=closing,
+        closed=rng.uniform(0.02, 0.06),
+        opening=closing * rng.uniform(1.6, 2.1),
+        depth=1.0 if complete else rng.uniform(0.7, 0.95),
+    )
+
+
+class BlinkPlanner(Stateful):
+    """Draws from its own stream, so that a change of the rate leaves all else as it was."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = stream(seed, 1)
+        # Intervals are in units of the mean, so that a new rate acts at once.
+        self.wait = self._draw_wait()
+        self.blink = Blink(-1.0, 0.0, 0.0, 0.0, 0.0)
+
+    def step(
+        self, now: float, voice: Voice, shift: float, rate: float | None, haste: float = 1.0
+    ) -> float:
+        """Lid closure 0..1 in the middle of the next frame.
+
+        :param now: seconds on the stream's clock
+        :param shift: size of this frame's gaze shift, degrees
+        :param rate: blinks a minute; None = natural
+        :param haste: factor on the natural rate
+        """
+        natural = rate is None
+        if rate is None:
+            rate = haste * (RATE_SPEAKING if voice.speaking else RATE_SILENT)
+        self.wait -= rate / 60.0 * FRAME
+        if now >= self.blink.end and rate > 0.0 and self._due(natural, voice, shift):
+            self.blink = draw_blink(self.rng, now)
+            self.wait = max(self._draw_wait(), MIN_INTERVAL * rate / 60.0)
+        return self.blink.closure(now + 0.5 * FRAME)
+
+    def _due(self, natural: bool, voice: Voice, shift: float) -> bool:
+        if self.wait <= 0.0 or not natural:
+            return self.wait <= 0.0
+        if shift > LARGE_SHIFT:
+            return self.rng.random() < WITH_SHIFT
+        return voice.pause and self.wait < DUE_SOON and self.rng.random() < AT_PAUSE
+
+    def _draw_wait(self) -> float:
+        """Log-normal with mean 1."""
+        return float(self.rng.lognormal(-0.5 * SIGMA**2, SIGMA))

@@ -1,0 +1,95 @@
+"""What the body can know of the voice as it is heard: speech, pauses, accents."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from talkingface.common.motion import Array
+from talkingface.motion_gen.behaviour.memory import FRAME, Stateful
+from talkingface.motion_gen.contract import VOICE_ACTIVITY
+
+ENERGY, LOG2_F0 = 1, 2  # columns of a speech row
+HEARD = 0.5  # voice activity
+HOLD = 8  # frames of silence that still belong to speech
+PAUSE = 5  # frames of silence that part two phrases
+MEMORY = 8.0  # seconds over which the speaker's usual loudness and pitch are known
+LOUD = 8.0  # dB above the usual that count as one
+HIGH = 1 / 3  # octaves above the usual that count as one
+SMOOTHING = math.exp(-FRAME / 0.06)
+ACCENTED = 0.45  # prominence that makes an accent
+ACCENT_REST = 5  # frames between two accents at least
+
+
+class Voice(NamedTuple):
+    """The voice in one frame."""
+
+    heard: bool  # now
+    speaking: bool  # now or a moment ago
+    onset: bool  # first frame of an utterance
+    phrase: bool  # first frame of a phrase: of an utterance, or after a pause within it
+    pause: bool  # a pause has just become noticeable
+    ended: bool  # the utterance has just ended
+    silence: float  # seconds since the voice was last heard
+    prominence: float  # 0 or more, about 1 on a stressed syllable
+    pitch: float  # about the usual one, in units of `HIGH`, -1.5..1.5; 0 if unvoiced
+    accent: bool  # a stressed syllable begins
+
+
+SILENCE = Voice(False, False, False, False, False, False, 10.0, 0.0, 0.0, False)
+
+
+class VoiceTracker(Stateful):
+    """Follows one speaker; loudness and pitch are measured against his own running means."""
+
+    def __init__(self) -> None:
+        self.quiet = 10 * HOLD  # frames since the voice was last heard
+        self.usual = np.zeros(2)  # dBFS, log2 Hz
+        self.known = np.zeros(2)  # frames that went into them
+        self.prominence = 0.0
+        self.since_accent = 10 * ACCENT_REST
+        self.armed = True  # prominence was low since the last accent
+
+    def step(self, rows: Array) -> Voice:
+        """The next frame.
+
+        :param rows: (n, 4) rows of the speech encoder for this frame: voice activity, energy
+            dBFS, log2 F0 (0 = unvoiced), voicing
+        """
+        heard = bool(rows[:, VOICE_ACTIVITY].mean() > HEARD)
+        before, self.quiet = self.quiet, 0 if heard else self.quiet + 1
+        loud = self._about(0, float(rows[:, ENERGY].mean()), heard) / LOUD
+        pitches = rows[rows[:, LOG2_F0] > 1, LOG2_F0]
+        voiced = heard and len(pitches) > 0
+        high = self._about(1, float(pitches.mean()) if voiced else 0.0, voiced) / HIGH
+        loud, high = min(max(loud, -1.5), 1.5), min(max(high, -1.5), 1.5)
+        now = max(0.6 * (loud + high), 0.0)
+        self.prominence = now + (self.prominence - now) * SMOOTHING
+        self.since_accent += 1
+        accent = self.armed and self.prominence > ACCENTED and self.since_accent >= ACCENT_REST
+        if accent:
+            self.since_accent = 0
+        self.armed = not accent and (self.armed or self.prominence < 0.6 * ACCENTED)
+        return Voice(
+            heard=heard,
+            speaking=self.quiet < HOLD,
+            onset=heard and before >= HOLD,
+            phrase=heard and before >= PAUSE,
+            pause=self.quiet == PAUSE,
+            ended=self.quiet == HOLD,
+            silence=self.quiet * FRAME,
+            prominence=self.prominence,
+            pitch=high,
+            accent=accent,
+        )
+
+    def _about(self, which: int, value: float, counts: bool) -> float:
+        """How far a value lies above its running mean; 0 where it does not count."""
+        if not counts:
+            return 0.0
+        self.known[which] += 1
+        share = max(1 / self.known[which], FRAME / MEMORY)
+        self.usual[which] += share * (value - self.usual[which])
+        return value - float(self.usual[which])
