@@ -20,10 +20,11 @@ from talkingface.motion_gen.behaviour.voice import Voice
 from talkingface.motion_gen.controls import spring
 
 # Pitch, yaw, roll in degrees and x, y in face widths, log distance: standard deviations.
-SWAY = np.array([1.0, 1.5, 0.9, 0.006, 0.004, 0.005])
+SWAY = np.array([1.0, 1.8, 1.1, 0.006, 0.004, 0.005])
 SWAY_HZ = np.array([0.13, 0.1, 0.11, 0.08, 0.09, 0.07])
-TALK = np.array([1.3, 1.9, 0.9])
-TALK_HZ = np.array([0.75, 0.65, 0.6])
+TALK = np.array([1.4, 2.4, 1.3, 0.8, 1.3, 0.5])  # slow and quick
+TALK_HZ = np.array([0.75, 0.65, 0.6, 1.9, 1.8, 1.7])
+VIGOUR = 0.18  # deviation of the log of how lively a seed's head is
 AT_REST = 0.2  # share of the talking motion that stays while silent
 DRIVE_RISE, DRIVE_FALL = 0.12, 0.4  # seconds
 NECK = 0.006  # face widths of shift per degree of turn: the neck is below the face
@@ -31,8 +32,9 @@ NECK = 0.006  # face widths of shift per degree of turn: the neck is below the f
 POSTURE = np.array([1.0, 2.0, 1.3])  # standard deviation of a posture, degrees
 SHIFT_CHANCE = 0.6  # of a new posture with a new phrase
 SHIFT_SECONDS = 9.0  # mean time between new postures while silent
-LIFT = (1.8, 0.8)  # degrees by which a phrase lifts the head: mean, deviation
-BEAT = np.array([2.2, 0.0, 0.0]), np.array([1.3, 1.6, 0.9])  # degrees on an accent: the same
+LIFT = (2.8, 1.0)  # degrees by which a phrase lifts the head: mean, deviation
+BOW = -1.4  # degrees from which it lifts
+BEAT = np.array([1.8, 0.0, 0.0]), np.array([1.6, 2.2, 1.1])  # degrees on an accent: the same
 FOLLOW = 0.3  # of the gaze that the head turns itself
 NOD_CHANCE = 4.0 / 60.0 * FRAME  # a frame, while listening: four a minute
 NOD_AFTER = 1.5  # seconds of silence
@@ -49,6 +51,7 @@ class HeadPlanner(Stateful):
         self.rng = stream(seed, 3)
         self.sway = Drift(self.rng, SWAY_HZ)
         self.talk = Drift(self.rng, TALK_HZ)
+        self.vigour = math.exp(VIGOUR * self.rng.standard_normal())
         self.drive = AT_REST
         self.posture = np.zeros(3)
         self.lift = 0.0
@@ -72,8 +75,9 @@ class HeadPlanner(Stateful):
             self.posture = POSTURE * rng.standard_normal(3)
         if voice.accent:
             self.beat = BEAT[0] + BEAT[1] * rng.standard_normal(3)
-        stance = self.posture + np.array([self.lift * voice.heard, 0.0, 0.0])
-        beat = manner.lively * voice.prominence * self.beat
+        stance = self.posture + np.array([BOW + self.lift * voice.heard, 0.0, 0.0])
+        lively = self.vigour * manner.lively
+        beat = lively * voice.prominence * self.beat
         follow = np.array([FOLLOW * gaze[0], FOLLOW * gaze[1], 0.0])
         targets = np.stack([stance, beat, follow, [self._nod(voice), 0.0, 0.0]])
         self.place, self.speed = spring(self.place, self.speed, targets, RATES)
@@ -82,8 +86,8 @@ class HeadPlanner(Stateful):
         seconds = DRIVE_RISE if wanted > self.drive else DRIVE_FALL
         self.drive += (wanted - self.drive) * FRAME / seconds
         sway = SWAY * self.sway.step()
-        talk = TALK * self.talk.step(manner.lively * self.drive)
-        turn = sway[:3] + talk + self.place.sum(axis=0) + manner.pose
+        talk = (TALK * self.talk.step(lively * self.drive)).reshape(2, 3)
+        turn = sway[:3] + talk.sum(axis=0) + self.place.sum(axis=0) + manner.pose
         shift = np.array([NECK * (0.5 * turn[1] + turn[2]), -NECK * turn[0], manner.log_distance])
         return turn, shift + sway[3:]
 
