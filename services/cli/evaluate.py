@@ -12,7 +12,16 @@ if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
 # The part of the table that each name stands for is in motion_gen/evaluation/sections.
-SECTIONS = ("lips", "closures")
+SECTIONS = (
+    "lips",
+    "closures",
+    "liveliness",
+    "controls",
+    "emotion",
+    "robustness",
+    "languages",
+    "cost",
+)
 NEEDED = ("scipy", "matplotlib", "soundfile", "onnx", "pocketsphinx")
 
 

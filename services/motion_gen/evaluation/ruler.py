@@ -15,7 +15,16 @@ from importlib import import_module
 from talkingface.motion_gen.evaluation.bench import Bench
 from talkingface.motion_gen.evaluation.table import Report, Row
 
-SECTIONS = ("lips", "closures")
+SECTIONS = (
+    "lips",
+    "closures",
+    "liveliness",
+    "controls",
+    "emotion",
+    "robustness",
+    "languages",
+    "cost",
+)
 
 
 def run(bench: Bench, only: Sequence[str] = SECTIONS) -> Report:
@@ -33,6 +42,6 @@ def run(bench: Bench, only: Sequence[str] = SECTIONS) -> Report:
         ).measure
         report.sections[name] = measure(bench)
         print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
-    (bench.report / "table.md").write_text(report.markdown())
-    (bench.report / "table.json").write_text(json.dumps(report.json(), indent=1) + "\n")
+        (bench.report / "table.md").write_text(report.markdown())
+        (bench.report / "table.json").write_text(json.dumps(report.json(), indent=1) + "\n")
     return report
