@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -78,6 +80,22 @@ def test_every_voice_maps_into_the_inventory() -> None:
     for table in tables:
         assert all(0 <= index < len(PHONES) for index in table.values())
     assert set(phones.IPA.values()) | set(phones.IPA_PAIRS.values()) >= set(range(1, len(PHONES)))
+
+
+def test_sounds_of_other_languages_have_a_neighbour_and_keep_their_lips() -> None:
+    for near, label in phones.IPA_NEAREST.values():
+        assert near in PHONES[1:]
+        assert label in (phones.UNKNOWN, PHONE_INDEX[near])
+    assert phones.IPA_NEAREST["tʃ"] == ("ch", PHONE_INDEX["ch"])
+    # Rounded front vowels and a bilabial that does not close are followed, but not learnt as
+    # what they are not.
+    assert {phones.IPA_NEAREST[sound][1] for sound in "yøœβ"} == {phones.UNKNOWN}
+
+
+def test_a_grid_sentence_is_spelt_for_synthesisers(tmp_path: Path) -> None:
+    path = tmp_path / "bbaz2n.align"
+    path.write_text("0 1 sil\n1 2 bin\n2 3 blue\n3 4 at\n4 5 a\n5 6 sp\n6 7 two\n7 8 z\n8 9 sil\n")
+    assert texts.grid(path) == "bin blue at eigh two zed"
 
 
 def test_texts_vary_and_repeat_with_their_seed() -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +91,7 @@ def main() -> None:
     parser.add_argument("--voices", nargs="*", help="as prompts_fr; all by default")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
+    sources: dict[str, tuple[Callable[[Path, str], Transcripts], str, str]]
     sources = {f"prompts_{key}": (prompts, key, name) for key, name in PROMPTS.items()}
     sources |= {f"dialogues_{key}": (dialogues, key, name) for key, name in DIALOGUES.items()}
     sources["reading_en"] = (reading, "en", "en-us")

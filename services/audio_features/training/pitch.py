@@ -5,6 +5,7 @@ Autocorrelation divided by the window's own, with the best path through time (Bo
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -44,6 +45,32 @@ def _strength(audio: NDArray[np.float32]) -> NDArray[np.float32]:
     return out
 
 
+@numba.njit(cache=True)
+def _best_path(gain: NDArray[np.float32], cost: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """States (0 = unvoiced) of most gain less cost of moving: (frames,)."""
+    frames, states = len(gain), len(cost)
+    score = np.full(states, np.float32(-1e3))
+    score[0] = 0
+    back = np.empty((frames, states), np.uint8)
+    for i in range(frames):
+        new = np.empty(states, np.float32)
+        for to in range(states):
+            best = 0
+            for state in range(1, states):
+                if score[state] - cost[state, to] > score[best] - cost[best, to]:
+                    best = state
+            back[i, to] = best
+            new[to] = score[best] - cost[best, to]
+            new[to] += gain[i, to - 1] if to else np.float32(_VOICING_THRESHOLD)
+        score = new - new.max()
+    path = np.empty(frames, np.uint8)
+    state = int(score.argmax())
+    for i in range(frames - 1, -1, -1):
+        path[i] = state
+        state = int(back[i, state])
+    return path
+
+
 def track(audio: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Pitch bins at 100 Hz: (frames,), 0 = unvoiced, b = F0_LOW * 2 ** ((b - 1) / PER_OCTAVE) Hz.
 
@@ -59,19 +86,4 @@ def track(audio: NDArray[np.float32]) -> NDArray[np.uint8]:
     cost = np.zeros((BINS + 1, BINS + 1), np.float32)
     cost[1:, 1:] = _JUMP_COST * step
     cost[0, 1:] = cost[1:, 0] = _SWITCH_COST
-    score = np.full(BINS + 1, -1e3, np.float32)
-    score[0] = 0
-    back = np.empty((frames, BINS + 1), np.uint8)
-    for i in range(frames):
-        total = score[:, None] - cost
-        back[i] = total.argmax(0)
-        score = total[back[i], np.arange(BINS + 1)]
-        score[0] += _VOICING_THRESHOLD
-        score[1:] += gain[i]
-        score -= score.max()
-    path = np.empty(frames, np.uint8)
-    state = int(score.argmax())
-    for i in range(frames - 1, -1, -1):
-        path[i] = state
-        state = int(back[i, state])
-    return path
+    return _best_path(gain, cost)

@@ -328,7 +328,10 @@ def write_stream(
         file.setsampwidth(2)
         file.setframerate(SAMPLE_RATE)
         file.writeframes(pcm.tobytes())
-    labels = {"phone": np.array(phone, np.int8), "end": np.array(end, np.int64)}
+    labels: dict[str, np.ndarray] = {
+        "phone": np.array(phone, np.int8),
+        "end": np.array(end, np.int64),
+    }
     if names is not None:
         labels |= {"clip": np.array(names), "begin": np.array(begin, np.int64)}
     np.savez(path.with_suffix(".npz"), **labels)

@@ -21,7 +21,8 @@ from talkingface.audio_features.training.augment import Augmenter
 from talkingface.audio_features.training.data import SPEED_STEPS, Streams
 
 CROPS = 8
-HIGH_VOICE = 1.2
+# About four semitones up and down, tempo and throat with the pitch.
+SPEEDS = {"faster and higher": 1.25, "slower and lower": 0.8}
 
 
 @dataclass
@@ -85,7 +86,8 @@ def validate(model: SpeechEncoder, streams: Streams, device: torch.device) -> Fi
         for name, condition in CONDITIONS.items():
             figures.rows.append(_row(model, streams, voice, name, condition, 1.0, device))
         clean = CONDITIONS["clean"]
-        figures.rows.append(_row(model, streams, voice, "sped up", clean, HIGH_VOICE, device))
+        for name, speed in SPEEDS.items():
+            figures.rows.append(_row(model, streams, voice, name, clean, speed, device))
     return figures
 
 
