@@ -2,50 +2,365 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import numpy as np
 import pytest
+from scipy.signal import butter, sosfiltfilt
 
+from talkingface.common.motion import DISTANCE, PITCH, ROLL, YAW, arkit_to_gaze
 from talkingface.motion_gen.behaviour import BehaviourPlanner
-from talkingface.motion_gen.controls import EMOTIONS
+from talkingface.motion_gen.behaviour.blinks import BlinkPlanner, draw_blink
+from talkingface.motion_gen.behaviour.emotion import POSE, TEMPLATES, EmotionPlanner
+from talkingface.motion_gen.behaviour.gaze import GazePlanner
+from talkingface.motion_gen.behaviour.memory import FRAME, Drift, stream
+from talkingface.motion_gen.behaviour.voice import SILENCE, VoiceTracker
+from talkingface.motion_gen.contract import FEATURE_DIM, HOP
+from talkingface.motion_gen.controls import EMOTIONS, Controls
+from talkingface.motion_gen.performance import FACE_COLUMNS, FACE_INDEX, PERFORMANCE_DIM
+from talkingface.motion_gen.session import MotionSession
+from talkingface.renderer.face_model import FaceModel
 
 CALM = np.zeros(len(EMOTIONS), np.float32)
+TALKING = SILENCE._replace(heard=True, speaking=True, silence=0.0)
+SEEDS = range(3)
 
 
-def plan(seed: int, minutes: float, **fields: object) -> np.ndarray:
+def speech(seconds: float, seed: int = 0) -> np.ndarray:
+    """Rows (n, 4) of a made-up speaker: phrases of 2 to 4 s with pauses, syllables of uneven
+    stress three to five times a second, pitch that rises with stress and falls along a phrase."""
+    rng = np.random.default_rng(seed)
+    rows = np.tile(np.float32([0.02, -70.0, 0.0, 0.0]), (int(50 * seconds), 1))
+    at = 24
+    while at < len(rows):
+        end = at + int(50 * rng.uniform(2, 4))
+        begin = at
+        while at < min(end, len(rows)):
+            length = int(50 * rng.uniform(0.18, 0.35))
+            stress = rng.choice([0.0, 0.3, 1.0], p=[0.45, 0.25, 0.3])
+            part = rows[at : at + length]
+            hump = np.sin(np.pi * (np.arange(len(part)) + 0.5) / length)
+            part[:, 0] = 0.95
+            part[:, 1] = -32 + 14 * stress * hump + 4 * hump
+            part[:, 2] = 6.9 + 0.4 * stress * hump - 0.05 * (at - begin) / 50
+            part[:, 3] = 0.9
+            at += length
+        at += int(50 * rng.uniform(0.4, 1.5))
+    return rows
+
+
+def silence(seconds: float) -> np.ndarray:
+    return np.tile(np.float32([0.02, -70.0, 0.0, 0.0]), (int(50 * seconds), 1))
+
+
+def perform(
+    rows: np.ndarray, seed: int = 0, emotion: np.ndarray = CALM, **fields: Any
+) -> dict[str, np.ndarray]:
+    """The plan as arrays: `eyes` (T, 3), `turn` (T, 3), `shift` (T, 3), `face`, `emotion`."""
     planner = BehaviourPlanner(seed)
-    rows = np.float32([[0.9, -25.0, 7.0, 0.8]] * 2)
+    plan = [planner.step(two, emotion, **fields) for two in rows.reshape(-1, 2, 4)]
+    return {name: np.array([getattr(p, name) for p in plan]) for name in plan[0]._fields}
+
+
+def band(track: np.ndarray, low: float, high: float) -> np.ndarray:
+    return sosfiltfilt(butter(2, (low, high), "bandpass", fs=25, output="sos"), track, axis=0)
+
+
+def step_size(turn: np.ndarray) -> float:
+    return float(np.abs(np.diff(turn, axis=0)).mean())
+
+
+# --- voice
+
+
+def test_accents_are_the_stressed_syllables() -> None:
+    rows = speech(60)
+    tracker = VoiceTracker()
+    voices = [tracker.step(two) for two in rows.reshape(-1, 2, 4)]
+    energy = rows[:, 1].reshape(-1, 2).mean(axis=1)
+    at = np.array([voice.accent for voice in voices])
+    near = np.array([energy[max(i - 2, 0) : i + 4].max() for i in np.flatnonzero(at)])
+    assert 30 <= at.sum() <= 120
+    assert (near > -24).mean() > 0.8
+    assert not at[energy < -60].any(), "none in silence"
+    began, ended = (np.array([getattr(v, n) for v in voices]) for n in ("onset", "ended"))
+    assert began.sum() == pytest.approx(ended.sum(), abs=1)
+
+
+def test_loudness_is_judged_by_the_speaker_himself() -> None:
+    def accents(gain: float) -> int:
+        rows = speech(40)
+        rows[:, 1] += gain
+        tracker = VoiceTracker()
+        return sum(tracker.step(two).accent for two in rows.reshape(-1, 2, 4))
+
+    assert accents(0.0) == pytest.approx(accents(-20.0), abs=2)
+
+
+# --- blinks
+
+
+def blinks(minutes: float, seed: int = 1, rate: float | None = None) -> np.ndarray:
+    planner = BlinkPlanner(seed)
     frames = range(int(minutes * 1500))
-    return np.array([planner.step(rows, CALM, **fields).eyes for _ in frames])
+    return np.array([planner.step(i * FRAME, TALKING, 0.0, rate) for i in frames])
 
 
-def blink_starts(closure: np.ndarray) -> np.ndarray:
+def starts(closure: np.ndarray) -> np.ndarray:
     return np.flatnonzero((closure[1:] > 0) & (closure[:-1] == 0)) / 25.0
 
 
 def test_blinks_follow_the_statistics() -> None:
-    closure = plan(1, 20)[:, 0]
-    starts = blink_starts(closure)
-    assert 15 <= len(starts) / 20 <= 30
-    logs = np.log(np.diff(starts))
-    skew = np.mean(((logs - logs.mean()) / logs.std()) ** 3)
-    assert abs(skew) < 1.0, "log-normal: the logs are about symmetric"
+    closure = blinks(20)
+    begun = starts(closure)
+    assert 15 <= len(begun) / 20 <= 30
+    logs = np.log(np.diff(begun))
+    assert abs(np.mean(((logs - logs.mean()) / logs.std()) ** 3)) < 1.0, "logs are about symmetric"
     assert closure.max() == pytest.approx(1.0, abs=0.02)
+
+
+def test_lids_close_faster_than_they_open() -> None:
+    rng = stream(0, 0)
+    drawn = [draw_blink(rng, 0.0) for _ in range(200)]
+    length = np.array([blink.end for blink in drawn])
+    assert (length > 0.15).all() and (length < 0.4).all()
+    assert np.mean([blink.opening / blink.closing for blink in drawn]) == pytest.approx(1.85, 0.05)
+    assert np.mean([blink.depth < 1 for blink in drawn]) < 0.3, "incomplete ones are rare"
 
 
 @pytest.mark.parametrize("rate", [0.0, 10.0, 40.0])
 def test_blink_rate_is_obeyed(rate: float) -> None:
-    starts = blink_starts(plan(2, 10, blink_rate=rate)[:, 0])
-    assert len(starts) / 10 == pytest.approx(rate, rel=0.2, abs=0.1)
+    assert len(starts(blinks(10, 2, rate))) / 10 == pytest.approx(rate, rel=0.2, abs=0.1)
 
 
-def test_gaze_control_holds_and_natural_gaze_wanders() -> None:
-    held = plan(3, 2, gaze=(5.0, -12.0))[:, 1:]
-    assert np.abs(held - [5.0, -12.0]).max() < 3.0
-    free = plan(3, 2)[:, 1:]
-    assert np.linalg.norm(free, axis=1).max() > 5.0
-    assert np.median(np.linalg.norm(free, axis=1)) < 3.0, "mostly at the viewer"
+def test_blinks_seek_the_pauses() -> None:
+    planner, at_pause, elsewhere = BlinkPlanner(5), [], []
+    for i in range(30_000):
+        voice = TALKING._replace(pause=i % 75 == 0)
+        before = planner.blink
+        planner.step(i * FRAME, voice, 0.0, None)
+        (at_pause if voice.pause else elsewhere).append(planner.blink != before)
+    assert np.mean(at_pause) > 5 * np.mean(elsewhere)
+
+
+# --- gaze
+
+
+def gaze(minutes: float, seed: int = 3, controlled: bool = False) -> np.ndarray:
+    planner = GazePlanner(seed)
+    return np.array([planner.step(TALKING, controlled)[0] for _ in range(int(minutes * 1500))])
+
+
+def test_natural_gaze_wanders_and_comes_back() -> None:
+    away = np.linalg.norm(gaze(10), axis=1)
+    assert np.median(away) < 3.0, "mostly at the viewer"
+    averted = away > 5.0
+    assert 0.1 < averted.mean() < 0.35
+    edges = np.flatnonzero(np.diff(averted.astype(int)))
+    assert np.median(np.diff(edges)[1 - int(averted[0]) :: 2]) > 15
+
+
+def test_controlled_gaze_holds() -> None:
+    assert np.linalg.norm(gaze(5, controlled=True), axis=1).mean() < 1.0
+    assert np.linalg.norm(gaze(5, controlled=True), axis=1).max() < 3.0
+
+
+def test_eyes_come_back_as_the_utterance_ends() -> None:
+    planner = GazePlanner(0)
+    planner.away, planner.left = (0.0, 12.0), 1.0
+    quiet = SILENCE._replace(silence=0.3)
+    planner.step(quiet._replace(ended=True), False)
+    for _ in range(5):
+        planner.step(quiet, False)
+    assert planner.away == (0.0, 0.0)
+
+
+# --- head
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_head_moves_with_the_voice(seed: int) -> None:
+    rows = speech(60, seed)
+    energy = band(np.maximum(rows[:, 1].reshape(-1, 2).mean(axis=1), -60.0), 1, 2)
+    pitch = band(perform(rows, seed)["turn"][:, 0], 1, 2)
+
+    def coupling(heard: np.ndarray) -> float:
+        return max(np.corrcoef(np.roll(heard, lag), pitch)[0, 1] for lag in range(8))
+
+    rng = np.random.default_rng(seed)
+    chance = [coupling(np.roll(energy, rng.integers(150, len(energy) - 150))) for _ in range(30)]
+    assert coupling(energy) > np.quantile(chance, 0.95)
+    assert coupling(energy) < 0.8, "natural, not a puppet of the loudness"
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_head_is_lively_in_speech_and_calm_in_silence(seed: int) -> None:
+    turn = perform(speech(30, seed), seed)["turn"]
+    assert 0.18 < step_size(turn) < 0.45
+    assert np.abs(turn).max() < 16
+    still = perform(silence(20), seed)["turn"][50:]
+    assert 0.02 < step_size(still) < 0.5 * step_size(turn)
+
+
+def test_head_is_smooth() -> None:
+    speed = np.diff(perform(speech(60))["turn"], axis=0)
+    spectrum = np.abs(np.fft.rfft(speed * np.hanning(len(speed))[:, None], axis=0)) ** 2
+    hz = np.fft.rfftfreq(len(speed), FRAME)
+    assert spectrum[hz > 5].sum() < 0.06 * spectrum.sum(), "even of the speed"
+
+
+def test_head_rises_with_an_utterance_and_sinks_after_it() -> None:
+    rows = np.concatenate([silence(2), speech(3.5)[24:-1], silence(2.52)])
+    heard = np.flatnonzero(rows[:, 0] > 0.5) // 2
+    pitch = np.mean([perform(rows, seed)["turn"][:, 0] for seed in range(12)], axis=0)
+    assert pitch[heard[0] + 20] - pitch[heard[0] - 1] > 1.0
+    assert pitch[-10] < pitch[heard[-1]] - 1.0
+
+
+def test_drift_has_unit_variance() -> None:
+    drift = Drift(stream(0, 0), np.array([0.3, 0.9, 2.0]))
+    track = np.array([drift.step() for _ in range(20_000)])
+    assert track.std(axis=0) == pytest.approx([1, 1, 1], rel=0.2)
+
+
+# --- brows
+
+
+def test_brows_rise_on_some_accents_and_live_in_silence() -> None:
+    rows = speech(60, 4)
+    tracker = VoiceTracker()
+    accent = np.array([tracker.step(two).accent for two in rows.reshape(-1, 2, 4)])
+    raised = perform(rows, 4)["face"][:, FACE_INDEX["browOuterUpLeft"]]
+    assert raised.min() >= 0 and raised.max() < 1
+    rises = np.flatnonzero((raised[1:] > 0.2) & (raised[:-1] <= 0.2))
+    after = [accent[max(i - 8, 0) : i + 1].any() for i in rises]
+    assert 3 < len(rises) < 0.8 * accent.sum()
+    assert np.mean(after) > 0.8
+    still = perform(silence(30), 4)["face"]
+    assert still[:, FACE_INDEX["browOuterUpLeft"]].std() > 0.005
+    mouth = [i for name, i in FACE_INDEX.items() if name.startswith(("mouth", "jaw"))]
+    assert (still[:, mouth] == 0).all(), "lips rest"
+
+
+# --- emotion
+
+
+def weights(name: str, strength: float = 1.0) -> np.ndarray:
+    return Controls(emotion={name: strength}).emotion_vector()
+
+
+@pytest.mark.parametrize("name", EMOTIONS)
+def test_emotions_leave_the_lips_closed(name: str) -> None:
+    shapes = FaceModel.load().landmark_expressions
+    opening = shapes[FACE_COLUMNS, 13, 1] - shapes[FACE_COLUMNS, 14, 1]
+    assert abs(TEMPLATES[EMOTIONS.index(name)] @ opening) < 0.005  # face widths
+
+
+@pytest.mark.parametrize("name", EMOTIONS[1:])
+def test_an_emotion_lives_but_keeps_its_kind(name: str) -> None:
+    planner = EmotionPlanner(0)
+    shown, faces = [], []
+    for _ in range(1000):
+        now, face, _ = planner.step(weights(name), TALKING)
+        shown.append(now)
+        faces.append(now @ TEMPLATES + face)
+    level = np.array(shown)[:, EMOTIONS.index(name)]
+    assert level.min() > 0.6 and level.max() <= 1.0
+    assert 0.02 < level.std() < 0.15
+    distance = np.linalg.norm(np.array(faces)[:, None] - TEMPLATES, axis=2)
+    assert (distance.argmin(axis=1) == EMOTIONS.index(name)).all()
+
+
+def test_emotions_carry_the_head() -> None:
+    rows = speech(16)
+    rest = perform(rows)["turn"][:, 0].mean()
+    for name in ("sadness", "anger", "surprise"):
+        moved = perform(rows, emotion=weights(name))["turn"][:, 0].mean() - rest
+        assert np.sign(moved) == np.sign(POSE[EMOTIONS.index(name), 0]), name
+    sad = step_size(perform(rows, emotion=weights("sadness"))["turn"])
+    happy = step_size(perform(rows, emotion=weights("happiness"))["turn"])
+    assert sad < step_size(perform(rows)["turn"]) < happy
+
+
+def test_surprise_drops_the_jaw_in_silence_only() -> None:
+    jaw = FACE_INDEX["jawOpen"]
+    emotion = weights("surprise")
+    assert perform(silence(4), emotion=emotion)["face"][-1, jaw] > 0.1
+    rows = speech(3)[24:]
+    assert perform(rows, emotion=emotion)["face"][10:, jaw].max() < 0.01
+
+
+# --- the whole plan
 
 
 def test_plan_depends_on_the_seed_alone() -> None:
-    assert (plan(4, 1) == plan(4, 1)).all()
-    assert (plan(4, 1) != plan(5, 1)).any()
+    rows = speech(6)
+    one, again, other = (perform(rows, seed) for seed in (4, 4, 5))
+    for name, track in one.items():
+        assert (track == again[name]).all()
+        assert name == "emotion" or (track != other[name]).any()
+
+
+def test_seeds_differ_as_much_as_the_head_moves() -> None:
+    rows = speech(12)
+    heads = np.array([perform(rows, seed)["turn"] for seed in range(5)])
+    assert heads.std(axis=0).mean() > 0.5 * heads.std(axis=1).mean()
+
+
+def test_state_goes_through_json_bit_for_bit() -> None:
+    rows = speech(20)
+    planner = BehaviourPlanner(7)
+    for two in rows[:500].reshape(-1, 2, 4):
+        planner.step(two, weights("fear", 0.4))
+    other = BehaviourPlanner(0)
+    other.load_state(json.loads(json.dumps(planner.state())))
+    for two in rows[500:].reshape(-1, 2, 4):
+        one, two_ = (p.step(two, weights("fear", 0.4)) for p in (planner, other))
+        assert one.eyes == two_.eyes
+        assert all((np.asarray(a) == np.asarray(b)).all() for a, b in zip(one, two_, strict=True))
+
+
+def test_gaze_control_leaves_the_blinks_as_they_are() -> None:
+    rows = silence(16)
+    free, held = perform(rows, 6)["eyes"], perform(rows, 6, gaze=(3.0, 20.0))["eyes"]
+    assert np.abs(held[:, 1:] - [3.0, 20.0]).max() < 3.0
+    faster = perform(rows, 6, blink_rate=50.0)
+    assert (faster["eyes"][:, 1:] == free[:, 1:]).all(), "and the blink rate leaves the gaze"
+
+
+def motion(seed: int, **fields: object) -> np.ndarray:
+    """Motion frames of a generator that adds nothing of its own."""
+    session = MotionSession(seed, Controls(**fields))
+    rows = speech(10)
+    session.push(np.zeros((len(rows), FEATURE_DIM), np.float32), rows)
+    session.end()
+    made = []
+    while session.next_request() is not None:
+        made.append(session.accept({"frames": np.zeros((HOP, PERFORMANCE_DIM), np.float32)}))
+    return np.concatenate(made)
+
+
+def test_motion_scale_is_exact() -> None:
+    still, once, twice = (motion(2, head_motion_scale=scale) for scale in (0.0, 1.0, 2.0))
+    assert (still[:, PITCH:DISTANCE] == 0).all() and (still[:, DISTANCE] == 1).all()
+    assert twice[:, PITCH:DISTANCE] == pytest.approx(2 * once[:, PITCH:DISTANCE], rel=1e-5)
+
+
+def test_distance_is_kept_in_every_emotion() -> None:
+    for name in EMOTIONS:
+        held = motion(3, head_distance=1.3, emotion={name: 1.0})[:, DISTANCE]
+        assert np.abs(held / 1.3 - 1).mean() < 0.03, name
+
+
+def test_windows_join_without_a_step() -> None:
+    turn = motion(4)[:, PITCH : ROLL + 1].astype(np.float64)
+    jerk = np.abs(np.diff(turn, 3, axis=0)).sum(axis=1)
+    assert jerk[0::2].mean() == pytest.approx(jerk[1::2].mean(), rel=0.1)
+
+
+def test_eyes_stay_on_the_camera_whatever_the_head_does() -> None:
+    moved = motion(5, head_motion_scale=1.5)
+    pitch, yaw = arkit_to_gaze(moved[:, :52])
+    assert np.abs(pitch + moved[:, PITCH]).max() < 1e-3
+    assert np.abs(yaw + moved[:, YAW]).max() < 1e-3

@@ -22,8 +22,8 @@ from talkingface.motion_gen.controls import spring
 # Pitch, yaw, roll in degrees and x, y in face widths, log distance: standard deviations.
 SWAY = np.array([1.0, 1.8, 1.1, 0.006, 0.004, 0.005])
 SWAY_HZ = np.array([0.13, 0.1, 0.11, 0.08, 0.09, 0.07])
-TALK = np.array([1.4, 2.4, 1.3, 0.8, 1.3, 0.5])  # slow and quick
-TALK_HZ = np.array([0.75, 0.65, 0.6, 1.9, 1.8, 1.7])
+TALK = np.array([1.4, 2.4, 1.3, 1.2, 1.9, 0.8])  # slow and quick
+TALK_HZ = np.array([0.75, 0.65, 0.6, 1.6, 1.5, 1.4])
 VIGOUR = 0.18  # deviation of the log of how lively a seed's head is
 AT_REST = 0.2  # share of the talking motion that stays while silent
 DRIVE_RISE, DRIVE_FALL = 0.12, 0.4  # seconds
@@ -34,14 +34,14 @@ SHIFT_CHANCE = 0.6  # of a new posture with a new phrase
 SHIFT_SECONDS = 9.0  # mean time between new postures while silent
 LIFT = (2.8, 1.0)  # degrees by which a phrase lifts the head: mean, deviation
 BOW = -1.4  # degrees from which it lifts
-BEAT = np.array([1.8, 0.0, 0.0]), np.array([1.6, 2.2, 1.1])  # degrees on an accent: the same
+BEAT = np.array([1.8, 0.0, 0.0]), np.array([1.8, 2.6, 1.2])  # degrees on an accent: the same
 FOLLOW = 0.3  # of the gaze that the head turns itself
 NOD_CHANCE = 4.0 / 60.0 * FRAME  # a frame, while listening: four a minute
 NOD_AFTER = 1.5  # seconds of silence
 NOD_DEGREES, NOD_SECONDS = (2.0, 4.5), (0.45, 0.7)
 
 # How fast posture and lift, beats, gaze and listening nods arrive: 1 / s.
-RATES = np.array([[5.0], [14.0], [6.0], [16.0]])
+RATES = np.array([[5.0], [11.0], [6.0], [14.0]])
 
 
 class HeadPlanner(Stateful):

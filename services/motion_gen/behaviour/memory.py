@@ -12,7 +12,7 @@ from talkingface.common.motion import MOTION_FPS
 Floats = np.ndarray
 
 FRAME = 1.0 / MOTION_FPS  # seconds
-MUSCLE = 0.12  # seconds over which a force builds up
+MUSCLE = 0.16  # seconds over which a force builds up
 DAMPING = 0.7
 
 
