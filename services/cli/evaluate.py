@@ -74,22 +74,23 @@ def run(options: argparse.Namespace) -> int:
         print_error(f"no such section: {', '.join(sorted(unknown))}")
     try:
         from talkingface.motion_gen.evaluation import bench, ruler
+
+        report = ruler.run(
+            bench.Bench(
+                tracking=options.tracking,
+                names=options.names,
+                voices=options.voices,
+                report=options.report,
+                models=options.models,
+                quick=options.quick,
+            ),
+            only,
+        )
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] not in NEEDED:
             raise
         raise MeshError(
             f"{error.name} is not installed: pip install 'talkingface[training]'"
         ) from None
-    report = ruler.run(
-        bench.Bench(
-            tracking=options.tracking,
-            names=options.names,
-            voices=options.voices,
-            report=options.report,
-            models=options.models,
-            quick=options.quick,
-        ),
-        only,
-    )
     print(report.markdown())
     return 0

@@ -52,7 +52,10 @@ def mark_phones(axis: Any, phones: Phones, late: float, height: float, end: floa
         shade = {True: "red"}.get(phone in BILABIAL) or ("orange" if phone in LABIODENTAL else None)
         if shade:
             axis.axvspan(start, stop, color=shade, alpha=0.25, lw=0)
-        axis.text((start + stop) / 2, height, PHONES[phone], fontsize=7, ha="center")
+        axis.text(
+            (start + stop) / 2, height, PHONES[phone], fontsize=7, ha="center", clip_on=True,
+            in_layout=False,
+        )  # fmt: skip
 
 
 def lips(

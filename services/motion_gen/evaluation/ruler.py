@@ -29,17 +29,17 @@ SECTIONS = (
 
 def run(bench: Bench, only: Sequence[str] = SECTIONS) -> Report:
     """Measure the sections and write `table.md`, `table.json` and the pictures."""
+    measures: dict[str, Callable[[Bench], list[Row]]] = {
+        name: import_module(f"{__package__}.sections.{name}").measure for name in only
+    }
     bench.report.mkdir(parents=True, exist_ok=True)
     report = Report()
     for model in (bench.pipeline.encoder, bench.pipeline.generator):
         report.about[model.name] = f"{model.path.name} sha256 {model.digest[:16]}"
     if bench.quick:
         report.about["quick"] = "fewer clips: figures to compare candidates, not to quote"
-    for name in only:
+    for name, measure in measures.items():
         began = time.monotonic()
-        measure: Callable[[Bench], list[Row]] = import_module(
-            f"{__package__}.sections.{name}"
-        ).measure
         report.sections[name] = measure(bench)
         print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
         (bench.report / "table.md").write_text(report.markdown())

@@ -9,6 +9,7 @@ from talkingface.motion_gen.evaluation.sections.lips import opening_score
 from talkingface.motion_gen.evaluation.table import Bar, Row
 
 FALL_BAR = Bar(high=0.1)
+BEYOND_THE_BAR = ("babble",)  # measured without one
 EVERY = 3  # of the known speaker's clips
 TALKERS = ("flite_awb", "flite_slt", "ked", "piper_joe")
 
@@ -21,7 +22,7 @@ def measure(bench: Bench) -> list[Row]:
     for name, step in ((NATURAL, 1), (KNOWN, EVERY)):
         clips = bench.clips(name)[::step]
         sounds = [clip.audio for clip in clips]
-        every = [clean for clean in sounds]
+        every = list(sounds)
         for change in kinds.values():
             every += [change(sound) for sound in sounds]
         motions = bench.pipeline.motions(bench.pipeline.rows(every))
@@ -35,7 +36,7 @@ def measure(bench: Bench) -> list[Row]:
                     f"{SETS[name]}: fall with {kind}",
                     {"generated": clean - r},
                     "r",
-                    FALL_BAR,
+                    None if kind.startswith(BEYOND_THE_BAR) else FALL_BAR,
                     digits=3,
                     note=f"r {r:.2f}",
                 )
