@@ -32,8 +32,11 @@ NECK = 0.006  # face widths of shift per degree of turn: the neck is below the f
 POSTURE = np.array([1.0, 2.0, 1.3])  # standard deviation of a posture, degrees
 SHIFT_CHANCE = 0.6  # of a new posture with a new phrase
 SHIFT_SECONDS = 9.0  # mean time between new postures while silent
-LIFT = (2.8, 1.0)  # degrees by which a phrase lifts the head: mean, deviation
+LIFT = (3.4, 1.1)  # degrees by which a phrase lifts the head: mean, deviation
 BOW = -1.4  # degrees from which it lifts
+TIRING = 0.97  # of the lift that is left a frame later, down to a share of
+LEAST_LIFT = 0.35
+TUNE = 0.9  # degrees by which a voice a third of an octave above its usual pitch lifts it
 BEAT = np.array([1.8, 0.0, 0.0]), np.array([1.8, 2.6, 1.2])  # degrees on an accent: the same
 FOLLOW = 0.3  # of the gaze that the head turns itself
 NOD_CHANCE = 4.0 / 60.0 * FRAME  # a frame, while listening: four a minute
@@ -41,7 +44,7 @@ NOD_AFTER = 1.5  # seconds of silence
 NOD_DEGREES, NOD_SECONDS = (2.0, 4.5), (0.45, 0.7)
 
 # How fast posture and lift, beats, gaze and listening nods arrive: 1 / s.
-RATES = np.array([[5.0], [11.0], [6.0], [14.0]])
+RATES = np.array([[7.0], [11.0], [6.0], [14.0]])
 
 
 class HeadPlanner(Stateful):
@@ -55,6 +58,7 @@ class HeadPlanner(Stateful):
         self.drive = AT_REST
         self.posture = np.zeros(3)
         self.lift = 0.0
+        self.fresh = 0.0  # 1 as a phrase begins, fading
         self.beat = np.zeros(3)
         self.nod_left = 0.0  # seconds
         self.nod = (0.0, 1.0)  # degrees, seconds a nod
@@ -69,13 +73,15 @@ class HeadPlanner(Stateful):
         """
         rng = self.rng
         if voice.phrase:
-            self.lift = float(rng.normal(*LIFT))
+            self.lift, self.fresh = float(rng.normal(*LIFT)), 1.0
+        self.fresh = LEAST_LIFT + TIRING * (self.fresh - LEAST_LIFT)
         still = not voice.heard and rng.random() < FRAME / SHIFT_SECONDS
         if (voice.phrase and rng.random() < SHIFT_CHANCE) or still:
             self.posture = POSTURE * rng.standard_normal(3)
         if voice.accent:
             self.beat = BEAT[0] + BEAT[1] * rng.standard_normal(3)
-        stance = self.posture + np.array([BOW + self.lift * voice.heard, 0.0, 0.0])
+        lift = self.lift * self.fresh * voice.heard + TUNE * voice.pitch
+        stance = self.posture + np.array([BOW + lift, 0.0, 0.0])
         lively = self.vigour * manner.lively
         beat = lively * voice.prominence * self.beat
         follow = np.array([FOLLOW * gaze[0], FOLLOW * gaze[1], 0.0])
