@@ -22,7 +22,7 @@ SECTIONS = (
     "languages",
     "cost",
 )
-NEEDED = ("scipy", "matplotlib", "soundfile", "onnx", "pocketsphinx")
+NEEDED = ("scipy", "matplotlib", "soundfile", "onnx", "pocketsphinx", "mediapipe")
 
 
 def add_parser(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -62,6 +62,15 @@ def add_parser(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     motion.add_argument(
         "--only", default=",".join(SECTIONS), metavar="A,B", help=f"of {','.join(SECTIONS)}"
     )
+    motion.add_argument(
+        "--portrait", type=Path, metavar="FILE", help="with --landmarker: draw emotions on it"
+    )
+    motion.add_argument(
+        "--landmarker",
+        type=Path,
+        metavar="TASK",
+        help="face landmarker that reads the drawn emotions back; needs mediapipe >= 1.2",
+    )
     motion.add_argument("--quick", action="store_true", help="fewer clips")
     motion.set_defaults(run=run)
 
@@ -69,9 +78,11 @@ def add_parser(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the command; the result is the exit code."""
     only = options.only.split(",")
+    print_error = argparse.ArgumentParser(prog="talkingface evaluate motion").error
     if unknown := set(only) - set(SECTIONS):
-        print_error = argparse.ArgumentParser(prog="talkingface evaluate motion").error
         print_error(f"no such section: {', '.join(sorted(unknown))}")
+    if (options.landmarker is None) != (options.portrait is None):
+        print_error("--landmarker and --portrait go together")
     try:
         from talkingface.motion_gen.evaluation import bench, ruler
 
@@ -83,6 +94,8 @@ def run(options: argparse.Namespace) -> int:
                 report=options.report,
                 models=options.models,
                 quick=options.quick,
+                portrait=options.portrait,
+                landmarker=options.landmarker,
             ),
             only,
         )

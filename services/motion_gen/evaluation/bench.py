@@ -33,6 +33,8 @@ class Bench:
     report: Path
     models: Sequence[Path] = ()
     quick: bool = False
+    portrait: Path | None = None
+    landmarker: Path | None = None
     _sets: dict[str, list[Recording]] = field(default_factory=dict)
 
     @cached_property

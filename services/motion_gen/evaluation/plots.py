@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from numpy.typing import NDArray
 
 from talkingface.audio_features.contract import PHONES
 from talkingface.common.motion import ARKIT_INDEX, ARKIT_NAMES, MOTION_FPS, PITCH, Array
@@ -42,12 +43,14 @@ def times(count: int) -> Curve:
     return (np.arange(count) + 0.5) / MOTION_FPS
 
 
-def mark_phones(axis: Any, phones: Phones, late: float, height: float, end: float) -> None:
+def mark_phones(
+    axis: Any, phones: Phones, late: float, height: float, begin: float, end: float
+) -> None:
     """Names of the phones along the axis; those that close the lips are shaded."""
     for phone, start, stop in zip(
         phones.phone, phones.start + late, phones.end + late, strict=True
     ):
-        if phone < 0 or phone == SILENCE or start > end:
+        if phone < 0 or phone == SILENCE or stop < begin or start > end:
             continue
         shade = {True: "red"}.get(phone in BILABIAL) or ("orange" if phone in LABIODENTAL else None)
         if shade:
@@ -74,7 +77,7 @@ def lips(
             axis.plot(seconds, rule[:count], "C1", lw=0.8, label="rules alone")
             if clip.phones is not None:
                 late = clip.offset / MOTION_FPS
-                mark_phones(axis, clip.phones, late, -0.012, float(seconds[-1]))
+                mark_phones(axis, clip.phones, late, -0.012, 0.0, float(seconds[-1]))
             axis.set_title(f"{clip.name}: opening of the inner lips, face widths")
             axis.set_xlim(0, seconds[-1])
             axis.legend(fontsize=7, loc="upper right")
@@ -166,7 +169,7 @@ def voice(path: Path, made: Curve, rule: Curve, energy: Curve, phones: Phones) -
             axis.fill_between(seconds[: len(level)], 0.1 * level, color="0.85", label="loudness")
             axis.plot(seconds, made[part], "C0", label="generated")
             axis.plot(seconds, rule[part], "C1", lw=0.8, label="rules, true phones")
-            mark_phones(axis, phones, 0.0, -0.012, float(seconds[-1]))
+            mark_phones(axis, phones, 0.0, -0.012, float(seconds[0]), float(seconds[-1]))
             axis.set_xlim(seconds[0], seconds[-1])
             axis.legend(fontsize=7, loc="upper right")
 
@@ -196,3 +199,13 @@ def emotions(path: Path, faces: Mapping[str, Array]) -> None:
         axis.set_yticks(range(len(faces)), list(faces))
         axis.set_xticks(range(len(ARKIT_NAMES)), ARKIT_NAMES, rotation=90, fontsize=7)
         axis.set_title("mean coefficients of each emotion, less neutral")
+
+
+def faces(path: Path, drawn: Mapping[str, Sequence[NDArray[np.uint8]]]) -> None:
+    """Pictures of each emotion, a column an emotion."""
+    with figure(path, max(map(len, drawn.values())), len(drawn), height=2.4) as axes:
+        for column, (name, images) in zip(axes.T, drawn.items(), strict=True):
+            for axis, image in zip(column, images, strict=False):
+                axis.imshow(image)
+                axis.set_axis_off()
+            column[0].set_title(name)

@@ -78,6 +78,8 @@ class Report:
         lines = [f"{name}: {value}" for name, value in self.about.items()]
         for name, rows in self.sections.items():
             lines += ["", f"## {name}", "", *_table(rows)]
+        lines += ["", f"## bars missed: {len(self.missed)}", ""]
+        lines += [f"- {row.what}: {row.verdict}" for row in self.missed]
         return "\n".join(lines) + "\n"
 
     def json(self) -> dict[str, Any]:

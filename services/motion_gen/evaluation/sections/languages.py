@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from talkingface.audio_features.contract import ROW_RATE, VOICE_ACTIVITY
 from talkingface.common.motion import MOTION_FPS, Array
 from talkingface.motion_gen.evaluation import mouth, plots, singing
 from talkingface.motion_gen.evaluation.bench import (
@@ -60,14 +61,23 @@ def _language(bench: Bench) -> list[Row]:
 
 def _song(bench: Bench) -> list[Row]:
     sound, notes = singing.scale()
-    motion = bench.pipeline.motions(bench.pipeline.rows([sound]))[0]
+    rows = bench.pipeline.rows([sound])
+    motion = bench.pipeline.motions(rows)[0]
     gap = mouth.opening(motion)
+    active = rows[0].speech[:, VOICE_ACTIVITY] > 0.5
+    sung = [active[round(n.start * ROW_RATE) : round(n.end * ROW_RATE)] for n in notes]
     held = [_middle(motion, note) for note in notes]
     opened = np.array([mouth.opening(part).mean() for part in held])
     wide = np.array([mouth.width(part).mean() for part in held])
     rests = gap[: MOTION_FPS // 3]
     plots.song(bench.report / "singing.png", motion, notes, frame_energy(sound))
     return [
+        Row(
+            "sung vowels: taken for a voice",
+            {"generated": 100 * float(np.concatenate(sung).mean())},
+            "% of the time",
+            digits=0,
+        ),
         Row(
             "sung vowels: opening, mean",
             {"generated": 1000 * float(opened.mean()), "still": 1000 * float(rests.mean())},
