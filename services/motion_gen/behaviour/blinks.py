@@ -55,14 +55,17 @@ class Blink(NamedTuple):
 
 
 def draw_blink(rng: np.random.Generator, start: float) -> Blink:
-    """A blink of 200 to 370 ms that closes faster than it opens."""
-    closing = rng.uniform(0.07, 0.11)
+    """A blink of 210 to 370 ms that closes faster than it opens.
+
+    It stays shut for a frame at least, so that one sees it shut.
+    """
+    closing = rng.uniform(0.065, 0.1)
     complete = rng.random() < COMPLETE
     return Blink(
         start=start,
         closing=closing,
-        closed=rng.uniform(0.02, 0.06),
-        opening=closing * rng.uniform(1.6, 2.1),
+        closed=rng.uniform(0.04, 0.07),
+        opening=closing * rng.uniform(1.6, 2.0),
         depth=1.0 if complete else rng.uniform(0.7, 0.95),
     )
 

@@ -21,6 +21,7 @@ HIGH_BONUS = 0.3  # more raises, fewer frowns per unit of pitch above the usual
 THINKING_CHANCE = 0.4  # of a slight frown in a pause
 RAISE, FROWN = (-1.1, 0.4), (-1.6, 0.4)  # log-normal heights: mean and deviation of the log
 MOST = 0.6
+OUTER = 0.7  # of the raise; the outer brow alone looks devilish
 RISE, FALL = 22.0, 8.0  # 1 / s
 HELD = 4  # frames that a brow stays up at least
 ASYMMETRY = 0.2
@@ -63,8 +64,8 @@ class BrowPlanner(Stateful):
         idle = IDLE * np.abs(self.idle.step())
         lift = self.place[0] + idle[0] + LOOK_UP * max(gaze_pitch, 0.0)
         frown = self.place[1] + idle[1]
-        face = template({"browOuterUp": lift, "eyeWide": 0.15 * self.place[0]}, self.sides)
-        face[FACE_INDEX["browInnerUp"]] = 0.8 * lift
+        face = template({"browOuterUp": OUTER * lift, "eyeWide": 0.15 * self.place[0]}, self.sides)
+        face[FACE_INDEX["browInnerUp"]] = lift
         face += template({"browDown": frown, "eyeSquint": idle[2] + 0.3 * self.place[1]})
         face[FACE_INDEX["jawOpen"]] = self.place[2]
         assert face.shape == (FACE_DIM,)
