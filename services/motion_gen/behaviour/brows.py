@@ -14,7 +14,7 @@ from talkingface.motion_gen.behaviour.emotion import Manner, template
 from talkingface.motion_gen.behaviour.memory import Drift, Stateful, stream
 from talkingface.motion_gen.behaviour.voice import Voice
 from talkingface.motion_gen.controls import spring
-from talkingface.motion_gen.performance import FACE_DIM, FACE_INDEX
+from talkingface.motion_gen.performance import FACE_INDEX
 
 RAISE_CHANCE, FROWN_CHANCE = 0.35, 0.2  # of an accent
 HIGH_BONUS = 0.3  # more raises, fewer frowns per unit of pitch above the usual
@@ -68,7 +68,6 @@ class BrowPlanner(Stateful):
         face[FACE_INDEX["browInnerUp"]] = lift
         face += template({"browDown": frown, "eyeSquint": idle[2] + 0.3 * self.place[1]})
         face[FACE_INDEX["jawOpen"]] = self.place[2]
-        assert face.shape == (FACE_DIM,)
         return face
 
     def _pull(self, which: int, height: float) -> None:
