@@ -1,7 +1,7 @@
 """Emotions at full strength: are they read back, and do the lips hold?
 
 Two readers of coefficients. One has never seen the generator: it was shown real people talking with
-FACS templates (`training/synthesis`) laid over their tracked faces at 0.6-1.0 of their strength.
+FACS templates (`behaviour.emotion`) laid over their tracked faces at 0.6-1.0 of their strength.
 The other was shown what the generator makes of another voice with other seeds; it tells whether the
 classes are distinct, not whether they are right. With a landmarker at hand a third reads pixels:
 the same real faces with templates and the generated ones are drawn on a portrait, and what the
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from talkingface.common.motion import ARKIT_DIM, Array
+from talkingface.motion_gen.behaviour.emotion import TEMPLATES
 from talkingface.motion_gen.controls import EMOTIONS, Controls
 from talkingface.motion_gen.evaluation import blinks, mouth, plots, reader
 from talkingface.motion_gen.evaluation.bench import ENGLISH_VOICE, ITALIAN_VOICE, Bench
@@ -27,7 +28,6 @@ from talkingface.motion_gen.evaluation.recordings import KNOWN, NATURAL, OTHERS
 from talkingface.motion_gen.evaluation.sections.lips import opening_score
 from talkingface.motion_gen.evaluation.table import Bar, Row
 from talkingface.motion_gen.performance import FACE_COLUMNS
-from talkingface.motion_gen.training.synthesis import EMOTION_TEMPLATES
 
 READ_BAR = Bar(80.0)
 LIPS_LOSS_BAR = Bar(high=0.05)
@@ -37,7 +37,7 @@ NOISE = 0.03
 TAUGHT_SECONDS, TAUGHT_SEEDS = 20.0, (101, 102)
 HALF_SECONDS = 30.0
 GROUPS, FRAMES = 8, 4  # of pictures a class: groups of frames that are read together
-OPEN_EYES = 0.25
+OPEN_EYES = 0.4
 STRIP = (60, 135, 260)  # frames of the first clip that are drawn to be looked at
 SETTLE = 1  # windows at the beginning that are left out
 
@@ -133,7 +133,7 @@ def _seen(
 
 def _templates() -> Array:
     templates = np.zeros((len(EMOTIONS), ARKIT_DIM), np.float32)
-    templates[:, FACE_COLUMNS] = EMOTION_TEMPLATES
+    templates[:, FACE_COLUMNS] = TEMPLATES
     return templates
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from talkingface.audio_features.contract import ARTICULATION, ARTICULATION_COLUMNS
 from talkingface.common.motion import MOTION_FPS, Array
 from talkingface.motion_gen.evaluation import mouth, plots
 from talkingface.motion_gen.evaluation.bench import Bench, by_rule
@@ -24,6 +25,7 @@ R_BARS = {KNOWN: Bar(0.80), OTHERS: Bar(0.70), NATURAL: Bar(0.55)}
 LAG_BAR = Bar(-40, 80)
 AMPLITUDE_BAR = Bar(0.8, 1.3)
 QUIET_BELOW_PEAK = 30.0  # dB
+LIP_OPENING = ARTICULATION_COLUMNS.start + ARTICULATION.index("lip_opening")
 MS_PER_FRAME = 1000 // MOTION_FPS
 
 
@@ -86,6 +88,11 @@ def _set(bench: Bench, name: str) -> list[Row]:
         ),
         Row(f"{title}: width", wide, "r"),
     ]
+    heard = [np.asarray(one.features[:, LIP_OPENING], float) for one in rows]
+    heard = [np.pad(h, (0, len(h) % 2), "edge").reshape(-1, 2).mean(axis=1) for h in heard]
+    r = score(clips, heard, lambda c: c.opening)[0]
+    note = "one column of the features, by rule from the phones it hears; no face"
+    out.append(Row(f"{title}: the encoder's own lip opening", {"rules": r}, "r", note=note))
     told = [(clip, by_rule(clip.phones, clip.frames)) for clip in clips if clip.phones]
     if told:
         r = opening_score([clip for clip, _ in told], [made for _, made in told])
