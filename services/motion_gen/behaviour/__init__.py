@@ -8,6 +8,7 @@ random numbers has its own stream, so that one control leaves the others as they
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from talkingface.common.motion import Array
@@ -37,6 +38,7 @@ class BehaviourPlanner(Stateful):
 
     def __init__(self, seed: int) -> None:
         self.frame = 0
+        self.target = (0.0, 0.0)
         self.voice = VoiceTracker()
         self.emotion = EmotionPlanner(seed)
         self.gaze = GazePlanner(seed)
@@ -63,9 +65,11 @@ class BehaviourPlanner(Stateful):
         self.frame += 1
         voice = self.voice.step(rows)
         shown, asymmetry, manner = self.emotion.step(emotion, voice)
-        offset, shift = self.gaze.step(voice, gaze is not None, manner.shyness, manner.downcast)
+        offset = self.gaze.step(voice, gaze is not None, manner.shyness, manner.downcast)
         base = gaze or (0.0, 0.0)
         target = base[0] + offset[0], base[1] + offset[1]
+        shift = math.dist(target, self.target)
+        self.target = target
         closure = self.blinks.step(now, voice, shift, blink_rate, manner.blinks)
         turn, place = self.head.step(voice, target, manner)
         face = asymmetry + self.brows.step(voice, target[0], manner)

@@ -77,7 +77,7 @@ SHY = np.log([1, 0.8, 1.5, 0.5, 1.6, 1.3, 0.5])
 DOWNCAST = np.array([0, 0, 0.8, 0, 0.2, 0.2, 0])
 RAISES = np.array([0, 0, -0.5, -1, -0.5, -0.8, -0.3])  # added to a factor of 1 on brow raises
 FROWNS = np.array([0, -1, -0.3, 1, 0, 0.5, -1])
-SILENT_JAW = np.array([0, 0, 0, 0, 0.03, 0, 0.12])
+SILENT_JAW = np.array([0, 0, 0, 0, 0.03, 0, 0.18])
 
 # How strongly an emotion shows: slow waves about MEAN, more on accents.
 WAVES_HZ = 0.25

@@ -56,20 +56,15 @@ class GazePlanner(Stateful):
 
     def step(
         self, voice: Voice, controlled: bool, shyness: float = 1.0, downcast: float = 0.0
-    ) -> tuple[Angles, float]:
-        """Gaze of the next frame about its base, and the size of this frame's shift in degrees.
+    ) -> Angles:
+        """Gaze of the next frame about its base.
 
         :param controlled: the caller says where to look: only the fixation moves
         :param shyness: factor on how often the eyes turn away
         :param downcast: 0..1, chance that they turn down rather than elsewhere
         """
-        before = self._place(controlled)
         self._step_aversion(voice, shyness, downcast)
         self._step_fixation(controlled)
-        place = self._place(controlled)
-        return place, math.hypot(place[0] - before[0], place[1] - before[1])
-
-    def _place(self, controlled: bool) -> Angles:
         away = (0.0, 0.0) if controlled else self.away
         return away[0] + self.offset[0], away[1] + self.offset[1]
 

@@ -88,10 +88,10 @@ def plan_behaviour(rng: Generator, frames: int) -> Array:
             held = (float(rng.uniform(-20, 20)), float(rng.uniform(-30, 30))) if control else None
         left -= 1
         voice = voices.step(rows)
-        (pitch, yaw), shift = gazes.step(voice, held is not None)
-        base = held or (0.0, 0.0)
-        closure = blinks.step(i * FRAME, voice, shift, None)
-        plan[i] = closure, base[0] + pitch, base[1] + yaw
+        offset, base = gazes.step(voice, held is not None), held or (0.0, 0.0)
+        plan[i, 1:] = base[0] + offset[0], base[1] + offset[1]
+        shift = float(np.linalg.norm(plan[i, 1:] - plan[max(i - 1, 0), 1:]))
+        plan[i, 0] = blinks.step(i * FRAME, voice, shift, None)
     return plan
 
 
