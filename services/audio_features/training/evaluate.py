@@ -6,9 +6,10 @@
 1. Held-out synthetic voices, clean and disturbed (`validate`).
 2. FOLDER with natural speech of people never heard: NAME.wav and NAME.phonemes.json, one phone a
    video frame at 30 frames/s (indices into NATURAL_PHONES).
-3. Lips: a ridge regression from the features to the opening of the inner lips, taught by tracked
-   clips of one GRID speaker (TRACKS/grid_s1/NAME.npz: landmarks, audio), tested on that speaker's
-   held-out clips and on everyone else. Both curves band-passed 2-8 Hz, all clips end to end.
+3. Lips: what the features tell of the opening of the inner lips in tracked clips (TRACKS/SET/
+   NAME.npz: landmarks, audio): the lip opening among the features as it is, and a ridge regression
+   from articulation and embedding, taught by one GRID speaker, tested on that speaker's held-out
+   clips and on everyone else. Both curves band-passed 2-8 Hz, all clips end to end.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ from numpy.typing import NDArray
 from scipy.signal import butter, sosfiltfilt
 
 from talkingface.audio_features.contract import (
+    ARTICULATION,
+    ARTICULATION_COLUMNS,
     ENERGY,
+    FEATURE_DIM,
     PHONE_COLUMNS,
     PHONE_INDEX,
     ROW_RATE,
@@ -45,6 +49,10 @@ NATURAL_PHONES = (
     "th", "uh", "uw", "v", "w", "y", "z", "zh",
 )  # fmt: skip
 CONTEXT_ROWS = (-10, -8, -6, -4, -2, 0)
+# Not the phone posteriors: from one speaker a regression learns to read them wrongly for others.
+LIP_COLUMNS = slice(PHONE_COLUMNS.stop, FEATURE_DIM)
+RIDGE = 3000.0
+LIP_OPENING = ARTICULATION_COLUMNS.start + ARTICULATION.index("lip_opening")
 MIN_SEEN = 0.9
 LAGS = range(-1, 3)  # frames at 25 frames/s: -40 ... +80 ms
 
@@ -94,7 +102,7 @@ class Clip:
         offset = float(stored["video_start"]) - float(stored["audio_start"])
         self.time: Array = np.arange(len(opening)) / float(stored["fps"]) + offset
         features, speech = (x.double().numpy() for x in encode_clips(encoder, [pcm])[0])
-        self.rows: Array = np.concatenate([features, speech], 1)
+        self.features: Array = features
         self.energy: Array = speech[:, ENERGY]
         self.shift = 0.0
 
@@ -106,7 +114,9 @@ class Clip:
         return np.asarray(values[low] * (1 - part) + values[low + 1] * part)
 
     def inputs(self) -> Array:
-        return np.concatenate([self.at(self.rows, row / ROW_RATE) for row in CONTEXT_ROWS], 1)
+        """Rows around each frame: (frames, len(CONTEXT_ROWS) * columns)."""
+        rows = self.features[:, LIP_COLUMNS]
+        return np.concatenate([self.at(rows, row / ROW_RATE) for row in CONTEXT_ROWS], 1)
 
     @property
     def fps(self) -> float:
@@ -157,7 +167,8 @@ def fix_offset(clip: Clip) -> None:
 
 
 def lips(encoder: SpeechEncoder, tracks: Path, grid: Path) -> None:
-    """The ridge regression and its correlations, beside loudness alone and shuffled clips."""
+    """Correlations of the regression and of the lip opening as it is, beside loudness alone and
+    the regression on turned clips."""
     paths = sorted((tracks / "grid_s1").glob("*.npz"))
     # Held out is told by the place among all clips, tracked or not, as in `align_grid`.
     held_out = {p.stem for p in sorted(grid.glob("*.mp4"))[::HELD_OUT_EVERY]}
@@ -166,7 +177,7 @@ def lips(encoder: SpeechEncoder, tracks: Path, grid: Path) -> None:
     y = np.concatenate([clip.opening for clip in taught])
     mean, scale, level = x.mean(0), x.std(0) + 1e-3, y.mean()
     z = (x - mean) / scale
-    weights = np.linalg.solve(z.T @ z + 300.0 * np.eye(z.shape[1]), z.T @ (y - level))
+    weights = np.linalg.solve(z.T @ z + RIDGE * np.eye(z.shape[1]), z.T @ (y - level))
     sets = {
         "held-out clips of the speaker": [p for p in paths if p.stem in held_out],
         "other GRID speakers": sorted((tracks / "grid_other_speakers").glob("*.npz")),
@@ -180,7 +191,8 @@ def lips(encoder: SpeechEncoder, tracks: Path, grid: Path) -> None:
         truths = [c.opening for c in clips]
         turned = [np.roll(g, len(g) // 2) for g in guesses]
         row = {
-            "features": guesses,
+            "taught": guesses,
+            "lip opening": [c.at(c.features[:, LIP_OPENING], 0) for c in clips],
             "loudness": [c.at(c.energy, 0) for c in clips],
             "shuffled": [np.resize(g, len(t)) for g, t in zip(turned, truths, strict=True)],
         }
