@@ -7,21 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from talkingface.cli.mesh import MeshError
+from talkingface.motion_gen.evaluation import SECTIONS
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
-# The part of the table that each name stands for is in motion_gen/evaluation/sections.
-SECTIONS = (
-    "lips",
-    "closures",
-    "liveliness",
-    "controls",
-    "emotion",
-    "robustness",
-    "languages",
-    "cost",
-)
+# Of the extra: what may be missing.
 NEEDED = ("scipy", "matplotlib", "soundfile", "onnx", "pocketsphinx", "mediapipe")
 
 
@@ -72,6 +63,7 @@ def add_parser(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         help="face landmarker that reads the drawn emotions back; needs mediapipe >= 1.2",
     )
     motion.add_argument("--quick", action="store_true", help="fewer clips")
+    motion.add_argument("--jobs", type=int, default=1, help="sections side by side; default 1")
     motion.set_defaults(run=run)
 
 
@@ -98,6 +90,7 @@ def run(options: argparse.Namespace) -> int:
                 landmarker=options.landmarker,
             ),
             only,
+            options.jobs,
         )
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] not in NEEDED:

@@ -6,3 +6,8 @@ The measures are functions of curves and know nothing of models or files: `curve
 `closures`, `blinks`, `gaze`, `head`, `seams`. The parts of the table that run the models are
 `sections`; `pipeline` runs them through the real sessions. Needs the extra `training`.
 """
+
+# Parts of the table: modules of `sections`.
+SECTIONS = (
+    "lips", "closures", "liveliness", "controls", "emotion", "robustness", "languages", "cost",
+)  # fmt: skip

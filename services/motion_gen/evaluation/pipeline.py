@@ -17,6 +17,7 @@ from talkingface.audio_features.session import AudioFeaturesSession
 from talkingface.common.motion import MOTION_DIM, Array
 from talkingface.motion_gen.contract import MODEL_NAME as GENERATOR
 from talkingface.motion_gen.controls import Controls
+from talkingface.motion_gen.evaluation.store import keep
 from talkingface.motion_gen.session import MotionSession
 
 BATCH = 16  # streams side by side; a row's bits do not depend on its neighbours (`cost`)
@@ -161,7 +162,7 @@ class Pipeline:
     def _store(self, sound: Array, rows: Rows | None) -> None:
         path = self._path(sound)
         if path is not None and rows is not None:
-            np.savez(path, features=rows.features, speech=rows.speech)
+            keep(path, features=rows.features, speech=rows.speech)
 
 
 def _digest(*parts: NDArray[Any] | bytes) -> str:

@@ -17,6 +17,7 @@ from talkingface.common.motion import MOTION_FPS, PITCH, Array
 from talkingface.motion_gen.evaluation import mouth
 from talkingface.motion_gen.evaluation.curves import Curve, lagged_correlation, shifted
 from talkingface.motion_gen.evaluation.phones import Phones, aligned, labelled
+from talkingface.motion_gen.evaluation.store import keep
 from talkingface.motion_gen.training.prepare import bridge, held_out, to_fps
 from talkingface.renderer import fit
 
@@ -146,9 +147,9 @@ def _fit(clips: list[Array], paths: list[Path], cache: Path) -> list[Array]:
             motion = fit.track(clip, identity, lids).motion()
             motion[:, PITCH:] = savgol_filter(motion[:, PITCH:], 7, 2, axis=0)
             motions.append(motion)
-        np.savez(stored, *motions)
+        keep(stored, **{f"clip_{i}": motion for i, motion in enumerate(motions)})
     with np.load(stored) as arrays:
-        return [arrays[f"arr_{i}"] for i in range(len(clips))]
+        return [arrays[f"clip_{i}"] for i in range(len(clips))]
 
 
 def _phones(name: str, clip: Recording, names: Path, cache: Path) -> Phones | None:
@@ -163,6 +164,6 @@ def _phones(name: str, clip: Recording, names: Path, cache: Path) -> Phones | No
         phones = aligned(names / f"{clip.name}.mp4")
         if phones is None:
             return None
-        np.savez(stored, phone=phones.phone, end=phones.end)
+        keep(stored, phone=phones.phone, end=phones.end)
     with np.load(stored) as arrays:
         return Phones(arrays["phone"], arrays["end"])

@@ -7,41 +7,49 @@ recording's own sound-to-picture offset is fixed first, by the best lag of its s
 from __future__ import annotations
 
 import json
+import multiprocessing
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from importlib import import_module
 
 from talkingface.motion_gen.evaluation.bench import Bench
+from talkingface.motion_gen.evaluation.pipeline import Pipeline
 from talkingface.motion_gen.evaluation.table import Report, Row
 
-SECTIONS = (
-    "lips",
-    "closures",
-    "liveliness",
-    "controls",
-    "emotion",
-    "robustness",
-    "languages",
-    "cost",
-)
 
+def run(bench: Bench, only: Sequence[str], jobs: int = 1) -> Report:
+    """Measure the sections and write `table.md`, `table.json` and the pictures.
 
-def run(bench: Bench, only: Sequence[str] = SECTIONS) -> Report:
-    """Measure the sections and write `table.md`, `table.json` and the pictures."""
-    measures: dict[str, Callable[[Bench], list[Row]]] = {
-        name: import_module(f"{__package__}.sections.{name}").measure for name in only
-    }
+    :param jobs: processes; one shares what it has generated between sections
+    """
     bench.report.mkdir(parents=True, exist_ok=True)
     report = Report()
-    for model in (bench.pipeline.encoder, bench.pipeline.generator):
+    pipeline = Pipeline(bench.models)
+    for model in (pipeline.encoder, pipeline.generator):
         report.about[model.name] = f"{model.path.name} sha256 {model.digest[:16]}"
     if bench.quick:
         report.about["quick"] = "fewer clips: figures to compare candidates, not to quote"
-    for name, measure in measures.items():
-        began = time.monotonic()
-        report.sections[name] = measure(bench)
-        print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    began = time.monotonic()
+    for name, rows in zip(only, _measured(bench, only, jobs), strict=True):
+        report.sections[name] = rows
+        print(f"{name} after {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
         (bench.report / "table.md").write_text(report.markdown())
         (bench.report / "table.json").write_text(json.dumps(report.json(), indent=1) + "\n")
     return report
+
+
+def measure(bench: Bench, section: str) -> list[Row]:
+    """The rows of one section."""
+    rows: list[Row] = import_module(f"{__package__}.sections.{section}").measure(bench)
+    return rows
+
+
+def _measured(bench: Bench, only: Sequence[str], jobs: int) -> Iterator[list[Row]]:
+    if jobs == 1:
+        yield from (measure(bench, name) for name in only)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        yield from pool.map(measure, [bench] * len(only), only)
