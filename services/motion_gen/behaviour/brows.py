@@ -26,7 +26,7 @@ RISE, FALL = 22.0, 8.0  # 1 / s
 HELD = 4  # frames that a brow stays up at least
 ASYMMETRY = 0.2
 LOOK_UP = 0.012  # raise per degree of upward gaze
-JAW_RATE = 8.0
+LOOK_RATE, JAW_RATE = 14.0, 8.0
 IDLE_HZ = np.array([0.15, 0.2, 0.12])  # raise, frown, squint
 IDLE = np.array([0.04, 0.03, 0.03])
 
@@ -37,8 +37,8 @@ class BrowPlanner(Stateful):
     def __init__(self, seed: int) -> None:
         self.rng = stream(seed, 5)
         self.idle = Drift(self.rng, IDLE_HZ)
-        # Raise, frown, jaw of a silent emotion.
-        self.target, self.place, self.speed = np.zeros((3, 3))
+        # Raise, frown, raise with the eyes, jaw of a silent emotion.
+        self.target, self.place, self.speed = np.zeros((3, 4))
         self.held = 0
         self.sides = (1.0, 1.0)
 
@@ -57,17 +57,18 @@ class BrowPlanner(Stateful):
             self._pull(1, float(np.exp(FROWN[0])))
         elif self.held <= 0:
             self.target[:2] = 0.0
-        self.target[2] = 0.0 if voice.speaking else manner.jaw
+        self.target[2] = LOOK_UP * max(gaze_pitch, 0.0)
+        self.target[3] = 0.0 if voice.speaking else manner.jaw
         rates = np.where(self.target > self.place, RISE, FALL)
-        rates[2] = JAW_RATE if self.target[2] > 0 else RISE
+        rates[2:] = LOOK_RATE, JAW_RATE if self.target[3] > 0 else RISE
         self.place, self.speed = spring(self.place, self.speed, self.target, rates)
-        idle = IDLE * np.abs(self.idle.step())
-        lift = self.place[0] + idle[0] + LOOK_UP * max(gaze_pitch, 0.0)
+        idle = IDLE * np.minimum(self.idle.step() ** 2, 4.0)
+        lift = self.place[0] + self.place[2] + idle[0]
         frown = self.place[1] + idle[1]
         face = template({"browOuterUp": OUTER * lift, "eyeWide": 0.15 * self.place[0]}, self.sides)
         face[FACE_INDEX["browInnerUp"]] = lift
         face += template({"browDown": frown, "eyeSquint": idle[2] + 0.3 * self.place[1]})
-        face[FACE_INDEX["jawOpen"]] = self.place[2]
+        face[FACE_INDEX["jawOpen"]] = self.place[3]
         return face
 
     def _pull(self, which: int, height: float) -> None:

@@ -33,7 +33,7 @@ POSTURE = np.array([1.0, 2.0, 1.3])  # standard deviation of a posture, degrees
 SHIFT_CHANCE = 0.6  # of a new posture with a new phrase
 SHIFT_SECONDS = 9.0  # mean time between new postures while silent
 LIFT = (3.4, 1.1)  # degrees by which a phrase lifts the head: mean, deviation
-BOW = -1.4  # degrees from which it lifts
+BOW, SETTLE = -1.4, 4.0  # degrees from which it lifts, and seconds of silence that undo them
 TIRING = 0.97  # of the lift that is left a frame later, down to a share of
 LEAST_LIFT = 0.35
 TUNE = 0.9  # degrees by which a voice a third of an octave above its usual pitch lifts it
@@ -81,7 +81,8 @@ class HeadPlanner(Stateful):
         if voice.accent:
             self.beat = BEAT[0] + BEAT[1] * rng.standard_normal(3)
         lift = self.lift * self.fresh * voice.heard + TUNE * voice.pitch
-        stance = self.posture + np.array([BOW + lift, 0.0, 0.0])
+        lift += BOW * math.exp(-voice.silence / SETTLE)
+        stance = self.posture + np.array([lift, 0.0, 0.0])
         lively = self.vigour * manner.lively
         beat = lively * voice.prominence * self.beat
         follow = np.array([FOLLOW * gaze[0], FOLLOW * gaze[1], 0.0])
