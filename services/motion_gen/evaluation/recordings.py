@@ -139,7 +139,7 @@ def _fit(clips: list[Array], paths: list[Path], cache: Path) -> list[Array]:
     digest = hashlib.sha256(Path(fit.__file__).read_bytes())
     for path in paths:
         digest.update(path.read_bytes())
-    stored = cache / f"fit-{digest.hexdigest()[:24]}.npz"
+    stored = cache / f"motion-{digest.hexdigest()[:24]}.npz"
     if not stored.exists():
         identity, lids = fit.estimate_person(np.concatenate([c[::12] for c in clips]), frames=240)
         motions = []
