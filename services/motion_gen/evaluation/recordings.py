@@ -103,8 +103,9 @@ def load(name: str, tracking: Path, names: Path, cache: Path, quick: bool) -> li
     for i, (path, (audio, landmarks)) in enumerate(zip(paths, clips, strict=True)):
         opening, width = mouth.measured(landmarks)
         found.append(Recording(path.stem, audio, opening, width, motions[i]))
-    # One recording set-up has one offset.
-    for group in [found] if name == KNOWN else [[one] for one in found]:
+    # One recording set-up has one offset. Three seconds of a clip could not tell theirs: words of
+    # even rhythm fit a syllable later as well.
+    for group in [[one] for one in found] if name == NATURAL else [found]:
         offset = sound_offset(group)
         for one in group:
             one.offset = offset
