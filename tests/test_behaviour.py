@@ -10,7 +10,7 @@ import pytest
 from scipy.signal import butter, sosfiltfilt
 
 from talkingface.common.motion import DISTANCE, PITCH, ROLL, YAW, arkit_to_gaze
-from talkingface.motion_gen.behaviour import BehaviourPlanner
+from talkingface.motion_gen.behaviour import LIDS, BehaviourPlanner
 from talkingface.motion_gen.behaviour.blinks import BlinkPlanner, draw_blink
 from talkingface.motion_gen.behaviour.emotion import POSE, TEMPLATES, EmotionPlanner
 from talkingface.motion_gen.behaviour.gaze import GazePlanner
@@ -18,7 +18,12 @@ from talkingface.motion_gen.behaviour.memory import FRAME, Drift, stream
 from talkingface.motion_gen.behaviour.voice import SILENCE, VoiceTracker
 from talkingface.motion_gen.contract import FEATURE_DIM, HOP
 from talkingface.motion_gen.controls import EMOTIONS, Controls
-from talkingface.motion_gen.performance import FACE_COLUMNS, FACE_INDEX, PERFORMANCE_DIM
+from talkingface.motion_gen.performance import (
+    ARTICULATION,
+    FACE_COLUMNS,
+    FACE_INDEX,
+    PERFORMANCE_DIM,
+)
 from talkingface.motion_gen.session import MotionSession
 from talkingface.renderer.face_model import FaceModel
 
@@ -270,6 +275,20 @@ def test_an_emotion_lives_but_keeps_its_kind(name: str) -> None:
     assert 0.02 < level.std() < 0.15
     distance = np.linalg.norm(np.array(faces)[:, None] - TEMPLATES, axis=2)
     assert (distance.argmin(axis=1) == EMOTIONS.index(name)).all()
+
+
+@pytest.mark.parametrize("name", EMOTIONS[1:])
+def test_emotion_shows_beside_the_lips_whatever_the_generator_makes(name: str) -> None:
+    planner = BehaviourPlanner(0)
+    index = EMOTIONS.index(name)
+    weak, full = 0.4 * TEMPLATES[index], TEMPLATES[index]
+    upper = [i for n, i in FACE_INDEX.items() if n.startswith(("brow", "eye", "nose", "cheek"))]
+    for two in speech(3)[24:].reshape(-1, 2, 4):
+        plan = planner.step(two, weights(name))
+        made = plan.upon(weak)
+        assert (made[ARTICULATION] == weak[ARTICULATION]).all(), "lips belong to speech"
+        assert (made[upper] >= 0.55 * full[upper]).all()
+        assert made[LIDS] == pytest.approx(max(plan.eyes[0], *full[LIDS]), abs=0.08)
 
 
 def test_emotions_carry_the_head() -> None:

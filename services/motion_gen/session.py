@@ -212,7 +212,7 @@ class MotionSession:
                 self._neck, self._neck_speed, row[HEAD], NECK_RATE
             )
             row[HEAD] = self._neck + np.concatenate([plan.turn, plan.shift])
-            row[:FACE_DIM] += plan.face
+            row[:FACE_DIM] = plan.upon(row[:FACE_DIM])
         motion = compose(
             moved, eased.pose_offset, eased.head_scale, eased.distance, eased.mouth_scale
         )

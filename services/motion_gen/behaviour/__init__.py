@@ -11,16 +11,21 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import numpy as np
+
 from talkingface.common.motion import Array
 from talkingface.motion_gen.behaviour.blinks import BlinkPlanner
 from talkingface.motion_gen.behaviour.brows import BrowPlanner
-from talkingface.motion_gen.behaviour.emotion import EmotionPlanner
+from talkingface.motion_gen.behaviour.emotion import OUTSIDE_SPEECH, EmotionPlanner
 from talkingface.motion_gen.behaviour.gaze import GazePlanner
 from talkingface.motion_gen.behaviour.head import HeadPlanner
 from talkingface.motion_gen.behaviour.memory import FRAME, Stateful
 from talkingface.motion_gen.behaviour.voice import VoiceTracker
+from talkingface.motion_gen.performance import FACE_INDEX
 
 __all__ = ["Behaviour", "BehaviourPlanner"]
+
+LIDS = [FACE_INDEX["eyeBlinkLeft"], FACE_INDEX["eyeBlinkRight"]]
 
 
 class Behaviour(NamedTuple):
@@ -30,7 +35,12 @@ class Behaviour(NamedTuple):
     emotion: Array  # (7,) weights as they show now
     turn: Array  # (3,) head pitch, yaw, roll in degrees
     shift: Array  # (3,) head x, y in face widths, log distance
+    least: Array  # (FACE_DIM,) what the face shows at least: lids, and emotion beside the lips
     face: Array  # (FACE_DIM,) to be added
+
+    def upon(self, face: Array) -> Array:
+        """The generator's face (FACE_DIM,) with the plan: more than planned may show, not less."""
+        return np.maximum(face, self.least) + self.face
 
 
 class BehaviourPlanner(Stateful):
@@ -73,6 +83,13 @@ class BehaviourPlanner(Stateful):
         closure = self.blinks.step(now, voice, shift, blink_rate, manner.blinks)
         turn, place = self.head.step(voice, target, manner)
         face = asymmetry + self.brows.step(voice, target[0], manner)
+        least = shown @ OUTSIDE_SPEECH
+        least[LIDS] = np.maximum(least[LIDS], closure)
         return Behaviour(
-            (closure, *target), shown, turn.astype("float32"), place.astype("float32"), face
+            eyes=(closure, *target),
+            emotion=shown,
+            turn=turn.astype(np.float32),
+            shift=place.astype(np.float32),
+            least=least,
+            face=face,
         )

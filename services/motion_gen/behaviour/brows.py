@@ -27,6 +27,7 @@ HELD = 4  # frames that a brow stays up at least
 ASYMMETRY = 0.2
 LOOK_UP = 0.012  # raise per degree of upward gaze
 LOOK_RATE, JAW_RATE = 14.0, 8.0
+LISTENING = 1.0  # seconds of silence after which a jaw may fall in surprise
 IDLE_HZ = np.array([0.15, 0.2, 0.12])  # raise, frown, squint
 IDLE = np.array([0.04, 0.03, 0.03])
 
@@ -58,7 +59,7 @@ class BrowPlanner(Stateful):
         elif self.held <= 0:
             self.target[:2] = 0.0
         self.target[2] = LOOK_UP * max(gaze_pitch, 0.0)
-        self.target[3] = 0.0 if voice.speaking else manner.jaw
+        self.target[3] = manner.jaw if voice.silence > LISTENING else 0.0
         rates = np.where(self.target > self.place, RISE, FALL)
         rates[2:] = LOOK_RATE, JAW_RATE if self.target[3] > 0 else RISE
         self.place, self.speed = spring(self.place, self.speed, self.target, rates)

@@ -16,7 +16,7 @@ from talkingface.common.motion import Array
 from talkingface.motion_gen.behaviour.memory import Drift, Stateful, stream
 from talkingface.motion_gen.behaviour.voice import Voice
 from talkingface.motion_gen.contract import EMOTION_DIM
-from talkingface.motion_gen.performance import FACE_DIM, FACE_INDEX
+from talkingface.motion_gen.performance import ARTICULATION, FACE_DIM, FACE_INDEX
 
 # In the order of `controls.EMOTIONS`; a name without a side stands for both. The shapes leave the
 # lips where they are (their openings add up to less than 0.005 face widths): closures stay.
@@ -61,10 +61,15 @@ def template(shape: dict[str, float], sides: tuple[float, float] = (1.0, 1.0)) -
 
 
 TEMPLATES: Array = np.stack([template(shape) for shape in SHAPES])  # (7, FACE_DIM)
+# The templates without what belongs to speech: this much is to be seen whatever the lips do.
+OUTSIDE_SPEECH: Array = TEMPLATES.copy()
+OUTSIDE_SPEECH[:, ARTICULATION] = 0
 # Half of what the left side has more than the right when a face is lopsided.
 LOPSIDED: Array = np.stack([template(shape, (1.0, -1.0)) for shape in SHAPES])
-LOPSIDED[:, [i for name, i in FACE_INDEX.items() if not name.endswith(("Left", "Right"))]] = 0
-LOPSIDED[:, [FACE_INDEX["eyeBlinkLeft"], FACE_INDEX["eyeBlinkRight"]]] = 0
+LOPSIDED[:, ARTICULATION] = 0
+for _name, _column in FACE_INDEX.items():
+    if _name.startswith("eyeBlink") or not _name.endswith(("Left", "Right")):
+        LOPSIDED[:, _column] = 0
 
 # neutral, happiness, sadness, anger, fear, disgust, surprise
 POSE = np.array(  # pitch, yaw, roll, degrees; yaw and roll to the side that the seed chose
