@@ -43,19 +43,6 @@ def test_silence_rests() -> None:
     assert np.abs(teacher.animate(phone, end, 75)).max() < 1e-6
 
 
-def test_head_starts_at_rest_and_nods_more_when_speaking() -> None:
-    rng = np.random.default_rng(0)
-    frames, streams = 1000, 8
-    quiet, loud = np.zeros((frames, streams)), np.ones((frames, streams))
-    accent = np.clip(synthesis.band_noise(rng, (frames, streams), 2, 5), 0, None)
-    gaze = np.zeros((frames, streams, 2), np.float32)
-    still = synthesis.head_motion(rng, quiet, quiet, gaze)
-    lively = synthesis.head_motion(rng, loud, accent, gaze)
-    steps = [np.abs(np.diff(head[..., :3], axis=0)).mean() for head in (still, lively)]
-    assert steps[1] > 2 * steps[0] > 0
-    assert np.abs(lively[0]).max() < 0.1
-
-
 def test_realised_gaze_reaches_its_plan() -> None:
     rng = np.random.default_rng(0)
     plan = np.zeros((50, 1, 2), np.float32)

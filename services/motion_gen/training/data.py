@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from talkingface.audio_features.contract import ENERGY, LOG2_F0, SAMPLE_RATE, VOICE_ACTIVITY
+from talkingface.audio_features.contract import SAMPLE_RATE
 from talkingface.audio_features.encoder import SpeechEncoder
 from talkingface.audio_features.training.augment import Augmenter
 from talkingface.common.motion import MOTION_FPS, Array
@@ -216,9 +216,7 @@ class Variant:
             self.speech[part, lead : lead + rows] = speech
         self.features[:, -EXTRA_ROWS:] = self.features[:, -EXTRA_ROWS - 1, None]
         self.speech[:, -EXTRA_ROWS:] = self.speech[:, -EXTRA_ROWS - 1, None]
-        said = self.speech[:, lead : lead + rows].unflatten(1, (FRAMES, -1)).mean(2)
-        voice = said.permute(1, 0, 2).cpu().numpy()
-        target, plan, emotion = self._perform(streams, voice, kept, plans, rng, behave)
+        target, plan, emotion = self._perform(streams, kept, plans, rng, behave)
 
         def put(rows_first: Array) -> Tensor:
             padded = np.concatenate(
@@ -233,7 +231,6 @@ class Variant:
     @staticmethod
     def _perform(
         streams: Streams,
-        voice: Array,
         kept: Array,
         plans: Array,
         rng: np.random.Generator,
@@ -250,10 +247,6 @@ class Variant:
             at = rng.integers(len(plans) - FRAMES, size=count)
             plan = np.stack([plans[a : a + FRAMES] for a in at], axis=1)
             emotion = synthesis.emotion_track(rng, FRAMES, count)
-            activity, pitch = voice[..., VOICE_ACTIVITY], voice[..., LOG2_F0]
-            accent = synthesis.accents(activity, voice[..., ENERGY], pitch)
-            head = head + synthesis.head_motion(rng, activity, accent, plan[..., 1:])
-            face = face + synthesis.brow_motion(rng, accent)
             face = face + emotion @ synthesis.EMOTION_TEMPLATES
             closure = plan[..., 0] * rng.uniform(0.93, 1.03, (1, count)).astype(np.float32)
             face[..., BLINK] = np.maximum(face[..., BLINK], closure[..., None])
