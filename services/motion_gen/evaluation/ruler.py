@@ -1,8 +1,8 @@
 """One command, one table: how the generated motion compares with real speakers.
 
 Lips are compared band-passed (2-8 Hz), all clips of a set end to end, with one lag for the set. A
-recording set-up's own sound-to-picture offset is fixed first, by the best lag of the sound's energy:
-one for GRID's studio, one for each natural recording.
+recording set-up's own sound-to-picture offset is fixed first, by the best lag of the sound's
+energy: one for GRID's studio, one for each natural recording.
 """
 
 from __future__ import annotations
