@@ -37,6 +37,9 @@ FACE_INDEX = {name: i for i, name in enumerate(FACE_NAMES)}
 FACE_DIM = len(FACE_NAMES)
 FACE_COLUMNS = np.array([ARKIT_INDEX[name] for name in FACE_NAMES])
 
+# Jaw and lips stand together.
+MOUTH = slice(FACE_INDEX["jawForward"], FACE_INDEX["mouthUpperUpRight"] + 1)
+
 GAZE = slice(FACE_DIM, FACE_DIM + 2)
 ROTATION = slice(FACE_DIM + 2, FACE_DIM + 5)
 TRANSLATION = slice(FACE_DIM + 5, FACE_DIM + 7)

@@ -6,7 +6,8 @@
 kept out and written to no file. Writes
 
 - `real.npz`: `coefficients` (N, 52) uint8 in units of 1/255, `pose` (N, 6) float16 (the last
-  columns of the motion frame), `frames` (clips,) how many frames each clip has,
+  columns of the motion frame), `clip` (clips,) the clips' names, `frames` (clips,) how many frames
+  each has,
   `opening` (N,) float16 measured inner-lip opening in face widths, `opening_map` (52,) float32
   inner-lip opening in face widths by coefficient;
 - `real.ogg`: the clips' audio end to end (Opus, 16 kHz), 640 samples a frame.
@@ -127,7 +128,7 @@ def main() -> None:
     every = sorted(args.names.glob("*.mp4"))
     kept = sorted(set(every) - set(held_out(every)))
     paths = [args.tracking / f"{clip.stem}.npz" for clip in kept]
-    landmarks, audio = [], []
+    names, landmarks, audio = [], [], []
     for path in paths:
         if not path.exists():
             continue
@@ -136,6 +137,7 @@ def main() -> None:
         if lost_frames(points).mean() > MAX_LOST:
             continue
         points = bridge(points)
+        names.append(path.stem)
         frames = min(len(points), len(sound) // SAMPLES_PER_FRAME)
         landmarks.append(points[:frames])
         audio.append(sound[: frames * SAMPLES_PER_FRAME])
@@ -151,6 +153,7 @@ def main() -> None:
         args.out / "real.npz",
         coefficients=np.round(joined[:, :ARKIT_DIM] * 255).astype(np.uint8),
         pose=joined[:, PITCH : DISTANCE + 1].astype(np.float16),
+        clip=np.array(names),
         frames=np.array([len(clip) for clip in motion]),
         opening=measured.astype(np.float16),
         opening_map=opening_map(),
