@@ -19,9 +19,10 @@ from talkingface.common.motion import MOTION_FPS, Array
 
 SILENCE = PHONE_INDEX["sil"]
 GAP, VOWEL_FOR_VOWEL, OTHER = 1.0, 0.5, 1.2  # costs of an alignment
-VOWELS = frozenset(
-    PHONE_INDEX[name] for name in "aa ae ah ao aw ay eh er ey ih iy ow oy uh uw".split()
-)
+VOWEL_NAMES = (
+    "aa", "ae", "ah", "ao", "aw", "ay", "eh", "er", "ey", "ih", "iy", "ow", "oy", "uh", "uw",
+)  # fmt: skip
+VOWELS = frozenset(PHONE_INDEX[name] for name in VOWEL_NAMES)
 MIN_SLOPE, MAX_SLOPE = 0.3, 3.0  # of recorded time over new time, else the clip is not used
 
 
