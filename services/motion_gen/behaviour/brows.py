@@ -19,7 +19,7 @@ from talkingface.motion_gen.performance import FACE_INDEX
 RAISE_CHANCE, FROWN_CHANCE = 0.35, 0.2  # of an accent
 HIGH_BONUS = 0.3  # more raises, fewer frowns per unit of pitch above the usual
 THINKING_CHANCE = 0.4  # of a slight frown in a pause
-RAISE, FROWN = (-1.1, 0.4), (-1.6, 0.4)  # log-normal heights: mean and deviation of the log
+RAISE, FROWN = (-1.25, 0.4), (-1.6, 0.4)  # log-normal heights: mean and deviation of the log
 MOST = 0.6
 OUTER = 0.7  # of the raise; the outer brow alone looks devilish
 RISE, FALL = 22.0, 8.0  # 1 / s
