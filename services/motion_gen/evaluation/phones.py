@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +17,6 @@ from talkingface.audio_features.contract import (
 )
 from talkingface.common.motion import Array
 from talkingface.motion_gen.evaluation.curves import Curve
-
-if TYPE_CHECKING:
-    from talkingface.audio_features.training.aligner import Aligner
 
 # Of the labels that come with the natural recordings; 24 is unused.
 LABEL_FPS = 30
@@ -87,20 +83,13 @@ def aligned(clip: Path) -> Phones | None:
     """Phones of a GRID clip by forced alignment of its known words (`NAME.align`, pocketsphinx);
     None where the aligner cannot follow."""
     from talkingface.audio_features.training import align_grid
-    from talkingface.audio_features.training.aligner import AlignmentError
+    from talkingface.audio_features.training.aligner import Aligner, AlignmentError
 
-    try:
-        found = align_grid.clip(_aligner(), clip)
+    try:  # a new aligner, because it adapts to what it has heard
+        found = align_grid.clip(Aligner(), clip)
     except AlignmentError:
         return None
     return Phones(np.array(found.phone, np.int8), np.array(found.end, float))
-
-
-@lru_cache(maxsize=1)
-def _aligner() -> Aligner:
-    from talkingface.audio_features.training.aligner import Aligner
-
-    return Aligner()
 
 
 def packed(labels: Path, voice: str) -> Phones:

@@ -63,6 +63,10 @@ class Landmarker:
             )
         )
 
+    def close(self) -> None:
+        """Give the landmarker back."""
+        self._tracker.close()
+
     def __call__(self, image: Image) -> Curve | None:
         """Scores (52,) in Apple's order, or None where no face is found."""
         picture = self._mediapipe.Image(

@@ -11,6 +11,7 @@ landmarker sees in the former tells what it sees in the latter.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -102,11 +103,11 @@ def _seen(
     bench: Bench, portrait: Path, landmarker: Path, made: Mapping[str, Sequence[Array]]
 ) -> Row:
     """The row read from pixels."""
-    paint, see = Painter(portrait), Landmarker(landmarker)
+    paint = Painter(portrait)
     real = [clip.motion for clip in bench.clips(KNOWN)]
     rng = np.random.default_rng(2)
 
-    def scores(motions: Sequence[Array], template: Array | None = None) -> Curve:
+    def scores(see: Landmarker, motions: Sequence[Array], template: Array | None = None) -> Curve:
         """Mean scores of groups of frames taken evenly from all motions."""
         frames = np.concatenate(motions)
         frames = frames[blinks.lids(frames) < OPEN_EYES]
@@ -119,8 +120,9 @@ def _seen(
         groups = [[one for one in looked[i::GROUPS] if one is not None] for i in range(GROUPS)]
         return np.stack([np.mean(group, axis=0) for group in groups if group])
 
-    taught = [scores(real, template) for template in _templates()]
-    shown = [scores(motions) for motions in made.values()]
+    with closing(Landmarker(landmarker)) as eye:
+        taught = [scores(eye, real, template) for template in _templates()]
+        shown = [scores(eye, motions) for motions in made.values()]
     plots.faces(
         bench.report / "emotion_faces.png",
         {
