@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("scipy", reason="training extra")
 pytest.importorskip("matplotlib", reason="training extra")
 pytest.importorskip("soundfile", reason="training extra")
+pytest.importorskip("onnx", reason="training extra")
 
 from talkingface.audio_features.contract import PHONE_INDEX, SAMPLE_RATE
 from talkingface.common.motion import ARKIT_INDEX, DISTANCE, MOTION_FPS, PITCH, YAW, neutral
@@ -25,11 +26,13 @@ from talkingface.motion_gen.evaluation import (
     phones,
     reader,
     recordings,
+    ruler,
     seams,
     singing,
 )
-from talkingface.motion_gen.evaluation.bench import by_rule
+from talkingface.motion_gen.evaluation.bench import ENGLISH_VOICE, Bench, by_rule
 from talkingface.motion_gen.evaluation.pipeline import Pipeline
+from talkingface.motion_gen.evaluation.sections import cost
 from talkingface.motion_gen.evaluation.sections.controls import settled
 from talkingface.motion_gen.evaluation.sections.lips import quiet_jitter
 from talkingface.renderer.face_model import FaceModel
@@ -325,3 +328,33 @@ def test_streams_side_by_side_and_kept_rows_are_the_same(tmp_path: Path) -> None
     assert np.array_equal(together.motions(both, seeds=[3, 4])[0], motion)
     assert motion.shape == (15, 58)
     assert (motion[:, DISTANCE] > 0).all()
+
+
+def test_cost_and_determinism_of_the_shipped_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import soundfile
+
+    monkeypatch.setattr(cost, "SECONDS", 2.0)
+    sound, notes = singing.scale()
+    soundfile.write(tmp_path / f"{ENGLISH_VOICE}.opus", sound, SAMPLE_RATE, format="OGG",
+                    subtype="OPUS")  # fmt: skip
+    spoken = {"phone": [PHONE_INDEX[n.vowel] for n in notes], "end": [n.end for n in notes]}
+    np.savez(
+        tmp_path / "labels.npz",
+        **{
+            f"{ENGLISH_VOICE}/phone": np.array(spoken["phone"], np.int8),
+            f"{ENGLISH_VOICE}/end": (np.array(spoken["end"]) * SAMPLE_RATE).astype(np.int64),
+        },
+    )
+    report = tmp_path / "report"
+    bench = Bench(tracking=tmp_path, names=tmp_path, voices=tmp_path, report=report)
+    found = {row.what: row for row in ruler.run(bench, ["cost"]).sections["cost"]}
+    assert found["same bits in chunks of any size"].verdict == "PASS"
+    assert found["same bits beside other streams"].verdict == "PASS"
+    assert found["state of a session, both stages"].verdict == "PASS"
+    waited = found["from a frame's beginning to the last sample it waits for"]
+    # The encoder's look-ahead and a hop: nothing else may be waited for.
+    assert waited.values["generated"] == pytest.approx(160, abs=1)
+    assert json.loads((report / "table.json").read_text())["sections"]["cost"]
+    assert "same bits" in (report / "table.md").read_text()
