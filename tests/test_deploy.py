@@ -7,6 +7,7 @@ import importlib.util
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -367,6 +368,14 @@ def test_triton_image_carries_the_model_repository(name: str) -> None:
         "talkingface" in path.read_text() for path in (ROOT / source).glob("*/1/model.py")
     )
     assert imports_project == ("COPY --from=triton-build /opt/venv" in dockerfile(name))
+
+
+def test_every_package_is_in_the_wheel() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = {file.parent.relative_to(ROOT) for file in (ROOT / "services").rglob("*.py")}
+    found = {".".join(("talkingface", *folder.parts[1:])) for folder in folders}
+    ours = {name for name in found if "model_repository" not in name and "backends" not in name}
+    assert sorted(listed) == sorted(ours)
 
 
 def test_build_context_has_what_the_images_copy() -> None:

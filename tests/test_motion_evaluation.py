@@ -8,11 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("scipy", reason="training extra")
-pytest.importorskip("matplotlib", reason="training extra")
-pytest.importorskip("soundfile", reason="training extra")
-pytest.importorskip("onnx", reason="training extra")
-
 from talkingface.audio_features.contract import PHONE_INDEX, SAMPLE_RATE
 from talkingface.common.motion import ARKIT_INDEX, DISTANCE, MOTION_FPS, PITCH, YAW, neutral
 from talkingface.motion_gen.evaluation import (

@@ -24,7 +24,7 @@ def add_parser(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         "motion",
         help="lips, closures, blinks, gaze, head, controls, emotion, robustness, cost",
         description="Print one table, generated motion beside real video, shuffled audio, rules "
-        "alone and a still face, on data never trained on. Needs the extra 'training'.",
+        "alone and a still face, on data never trained on. Needs the extra 'evaluation'.",
     )
     motion.add_argument(
         "--tracking", type=Path, required=True, metavar="DIR", help="tracked clips, a folder a set"
@@ -96,7 +96,7 @@ def run(options: argparse.Namespace) -> int:
         if error.name is None or error.name.split(".")[0] not in NEEDED:
             raise
         raise MeshError(
-            f"{error.name} is not installed: pip install 'talkingface[training]'"
+            f"{error.name} is not installed: pip install 'talkingface[evaluation]'"
         ) from None
     print(report.markdown())
     return 0
