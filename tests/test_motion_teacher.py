@@ -1,4 +1,4 @@
-"""The rule teacher and the synthesised behaviour keep the rules they were made by."""
+"""What training is made of keeps its rules: the teacher, revoiced clips, synthesised gaze."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 from talkingface.audio_features.contract import PHONE_INDEX
 from talkingface.common.motion import ARKIT_INDEX, MOTION_FPS
-from talkingface.motion_gen.training import synthesis, teacher
+from talkingface.motion_gen.training import revoice, synthesis, teacher
 
 
 def spell(text: str, each: float = 0.08) -> tuple[np.ndarray, np.ndarray]:
@@ -50,3 +50,36 @@ def test_realised_gaze_reaches_its_plan() -> None:
     gaze = synthesis.realise_gaze(rng, plan)
     assert np.abs(gaze[24:] - plan[24:]).max() < 1.0
     assert np.linalg.norm(gaze[20, 0] - plan[20, 0]) > 2.0, "a large saccade takes its time"
+
+
+def said(text: str, each: list[float]) -> revoice.Spoken:
+    phone = np.array([PHONE_INDEX[name] for name in text.split()], np.int8)
+    return revoice.Spoken("x", np.zeros(0, np.int16), phone, np.cumsum(each))
+
+
+def test_a_revoiced_face_moves_when_the_new_voice_says_so() -> None:
+    recorded = said("sil b aa d ih sil", [0.4, 0.08, 0.2, 0.08, 0.12, 0.4])
+    faster = said("sil b aa d ih sil", [0.2, 0.04, 0.1, 0.04, 0.06, 0.4])
+    knots = revoice.time_map(faster, recorded)
+    assert knots is not None
+    frames = np.arange(40, dtype=np.float32)[:, None]  # a face that counts its own frames
+    moved = revoice.revoice(frames, knots, 15)[:, 0] / MOTION_FPS
+    times = np.arange(15) / MOTION_FPS
+    for at, was in ((0.2, 0.4), (0.24, 0.48), (0.34, 0.68), (0.44, 0.88)):
+        assert np.interp(at, times, moved) == pytest.approx(was, abs=0.03)
+    assert (np.diff(moved) > 0).all()
+
+
+def test_phones_match_across_accents_and_slips() -> None:
+    first, second = (
+        np.array([PHONE_INDEX[name] for name in text.split()], np.int8)
+        for text in ("b ih n b l uw ae t", "b eh n b l uw t n aw")
+    )
+    pairs = revoice.matched(first, second)
+    assert pairs == [(0, 0), (1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (7, 6)]
+
+
+def test_another_sentence_is_not_revoiced() -> None:
+    one = said("b ih n b l uw", [0.1] * 6)
+    other = said("s eh t g r iy n w ih dh", [0.1] * 10)
+    assert revoice.time_map(one, other) is None

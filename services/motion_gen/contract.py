@@ -13,11 +13,13 @@ ROWS_PER_FRAME = 2  # features come at 50 Hz, motion goes at 25
 PAST = 16
 HOP = 2
 WINDOW = PAST + HOP
-# Frame f hears the rows 2f, 2f + 1 and 2f + 2: as much as the encoder's blocks give anyway.
+# Frame f hears the rows 2f - HISTORY_ROWS .. 2f + 2: as far ahead as the encoder's blocks give
+# anyway, and about a syllable back.
 EXTRA_ROWS = 1
-WINDOW_ROWS = ROWS_PER_FRAME * WINDOW + EXTRA_ROWS
+HISTORY_ROWS = 10
+HEARD_ROWS = HISTORY_ROWS + ROWS_PER_FRAME + EXTRA_ROWS
+WINDOW_ROWS = HISTORY_ROWS + ROWS_PER_FRAME * WINDOW + EXTRA_ROWS
 
 BEHAVIOUR_DIM = 3  # planned lid closure, gaze pitch, gaze yaw
 EMOTION_DIM = 7
-STYLES = ("real_speaker", "rule_teacher")
 GUIDED = ("audio", "behaviour", "emotion")

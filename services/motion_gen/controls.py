@@ -63,7 +63,7 @@ class Controls:
     | emotion_strength | 0..1, factor on all weights | 1 |
     | blink_rate | blinks a minute; None = natural, 0 = none | None |
     | mouth_scale | factor on the mouth's articulation | 1 |
-    | audio_guidance | classifier-free guidance: extra weight of the voice | 1.5 |
+    | audio_guidance | classifier-free guidance: extra weight of the voice | 0 |
     | behaviour_guidance | of blink and gaze targets | 0 |
     | emotion_guidance | of the emotion | 0.5 |
     """
@@ -76,7 +76,7 @@ class Controls:
     emotion_strength: float = 1.0
     blink_rate: float | None = None
     mouth_scale: float = 1.0
-    audio_guidance: float = 1.5
+    audio_guidance: float = 0.0
     behaviour_guidance: float = 0.0
     emotion_guidance: float = 0.5
 

@@ -1,5 +1,10 @@
 """The motion generator: a flow-matching transformer over windows of performance frames.
 
+The mouth is modelled about what the voice alone tells of it (`voice_lips.py`), the gaze about its
+plan, the head about its last place, so that the transformer has the difference to make: how this
+mouth moves on from what it did, expression, lids, small moves. Of the voice it sees no more than
+those lips, loudness and pitch, so that one recorded man teaches it no more than his manner.
+
 New frames (noise at first) are the tokens; in every layer they see each other and the frames made
 before, whose keys and values are computed once a window, so that the sampler's steps run on the
 new tokens alone. The network predicts the clean frames x1 on the straight path
@@ -23,33 +28,24 @@ from talkingface.motion_gen.contract import (
     BEHAVIOUR_DIM,
     EMOTION_DIM,
     EXTRA_ROWS,
-    FEATURE_DIM,
     GUIDED,
+    HISTORY_ROWS,
     HOP,
     PAST,
     ROWS_PER_FRAME,
     SPEECH_DIM,
-    STYLES,
 )
-from talkingface.motion_gen.performance import FACE_DIM, GAZE, HEAD, PERFORMANCE_DIM
+from talkingface.motion_gen.performance import FACE_DIM, GAZE, HEAD, MOUTH, PERFORMANCE_DIM
+from talkingface.motion_gen.voice_lips import MOUTH_DIM, SEALS, VoiceLips, comparable, sealed
 
 HEAD_DIM = PERFORMANCE_DIM - HEAD.start
 
 # The oldest past frame only tells how the head moved into the next one.
 SEEN = PAST - 1
-ROWS_HEARD = ROWS_PER_FRAME + EXTRA_ROWS
-STEPS = 4
+ROWS_FELT = ROWS_PER_FRAME + EXTRA_ROWS  # whose loudness and pitch a frame sees
+STEPS = 2
 
 Conditions = Mapping[str, Tensor]
-
-
-def frame_rows(rows: Tensor, frames: int) -> Tensor:
-    """Rows at 50 Hz to what each frame hears: (B, 2 frames + 1, D) -> (B, frames, 3 D)."""
-    parts = [
-        rows[:, i : i + ROWS_PER_FRAME * (frames - 1) + 1 : ROWS_PER_FRAME]
-        for i in range(ROWS_HEARD)
-    ]
-    return torch.cat(parts, dim=-1)
 
 
 class Layer(nn.Module):
@@ -105,20 +101,29 @@ class MotionGenerator(nn.Module):
     scale: Tensor
     place_unit: Tensor
 
-    def __init__(self, width: int = 224, layers: int = 4, heads: int = 4) -> None:
+    def __init__(
+        self,
+        width: int = 192,
+        layers: int = 4,
+        heads: int = 4,
+        lips: Mapping[str, int] | None = None,
+    ) -> None:
+        """
+        :param lips: sizes of `VoiceLips`; None = its own
+        """
         super().__init__()
-        self.size = {"width": width, "layers": layers, "heads": heads}
+        self.lips = VoiceLips(**(lips or {}))
+        self.size = {"width": width, "layers": layers, "heads": heads, "lips": self.lips.size}
         self.register_buffer("mean", torch.zeros(FACE_DIM))
         self.register_buffer("scale", torch.ones(PERFORMANCE_DIM))
         unit = torch.tensor([0.1, 0.1, 0.1, 10.0, 10.0, 10.0])  # degrees, widths, log ratio
         self.register_buffer("place_unit", unit, persistent=False)
-        heard = ROWS_HEARD * (FEATURE_DIM + SPEECH_DIM)
+        heard = MOUTH_DIM + len(SEALS) + ROWS_FELT * SPEECH_DIM
         self.past = nn.Linear(PERFORMANCE_DIM + HEAD_DIM, width)
         self.noisy = nn.Linear(PERFORMANCE_DIM, width)
         self.audio = nn.Sequential(nn.Linear(heard, width), nn.GELU(), nn.Linear(width, width))
         self.behaviour = nn.Linear(BEHAVIOUR_DIM, width)
         self.emotion = nn.Linear(EMOTION_DIM, width)
-        self.style = nn.Linear(len(STYLES), width, bias=False)
         self.place = nn.Linear(HEAD_DIM, width)
         self.absent = nn.Parameter(0.02 * torch.randn(len(GUIDED), width))
         self.position = nn.Parameter(0.02 * torch.randn(HOP, width))
@@ -135,36 +140,42 @@ class MotionGenerator(nn.Module):
         embedded: Tensor = self.time(torch.cat([angle.sin(), angle.cos()], dim=-1))
         return embedded
 
-    def condition_tokens(self, conditions: Conditions) -> dict[str, Tensor]:
+    def condition_tokens(
+        self, conditions: Conditions, mouth: Tensor, seal: Tensor
+    ) -> dict[str, Tensor]:
         """Each condition of T frames as tokens (B, T, width), by name of `GUIDED`.
 
-        :param conditions: `features` (B, 2 T + 1, 128), `speech` (B, 2 T + 1, 4),
-            `behaviour` (B, T, 3), `emotion` (B, T, 7)
+        :param conditions: `speech` (B, HISTORY_ROWS + 2 T + 1, 4), `behaviour` (B, T, 3),
+            `emotion` (B, T, 7)
+        :param mouth: (B, T, MOUTH_DIM) and `seal` (B, T, 2) of `VoiceLips`
         """
-        activity, energy, pitch, voicing = conditions["speech"].unbind(-1)
-        speech = torch.stack(
-            [activity, (energy.clamp(-90, 0) + 45) / 20, (pitch - 7.0) * (pitch > 1), voicing],
-            dim=-1,
-        )
-        frames = conditions["behaviour"].shape[1]
-        heard = frame_rows(torch.cat([conditions["features"], speech], dim=-1), frames)
+        speech = comparable(conditions["speech"])
+        last = ROWS_PER_FRAME * (mouth.shape[1] - 1) + 1
+        felt = [
+            speech[:, i : i + last : ROWS_PER_FRAME]
+            for i in range(HISTORY_ROWS, HISTORY_ROWS + ROWS_FELT)
+        ]
+        lips = (mouth - self.lips.mouth_mean) / self.lips.mouth_scale
         unit = conditions["behaviour"].new_tensor([1.0, 0.1, 0.1])
         return {
-            "audio": self.audio(heard),
+            "audio": self.audio(torch.cat([lips, seal, *felt], dim=-1)),
             "behaviour": self.behaviour(conditions["behaviour"] * unit),
             "emotion": self.emotion(conditions["emotion"]),
         }
 
-    def past_tokens(self, frames: Tensor, gaze_plan: Tensor, tokens: dict[str, Tensor]) -> Tensor:
+    def past_tokens(
+        self, frames: Tensor, mouth: Tensor, gaze_plan: Tensor, tokens: dict[str, Tensor]
+    ) -> Tensor:
         """Tokens (B, T - 1, width) of all but the first of T past frames.
 
         :param frames: (B, T, PERFORMANCE_DIM) in their units
+        :param mouth: (B, T, MOUTH_DIM) as the voice alone tells it
         :param gaze_plan: (B, T, 2) degrees
         :param tokens: from `condition_tokens` of the same T frames
         """
         head = frames[..., HEAD]
         moved = (head[:, 1:] - head[:, :-1]) / self.scale[HEAD]
-        face = (frames[:, 1:, :FACE_DIM] - self.mean) / self.scale[:FACE_DIM]
+        face = (frames[..., :FACE_DIM] - self.face(mouth))[:, 1:] / self.scale[:FACE_DIM]
         gaze = (frames[:, 1:, GAZE] - gaze_plan[:, 1:]) / self.scale[GAZE]
         seen = [face, gaze, head[:, 1:] * self.place_unit, moved.clamp(-5, 5)]
         total: Tensor = self.past(torch.cat(seen, dim=-1))
@@ -180,18 +191,14 @@ class MotionGenerator(nn.Module):
             for layer, (key, value) in zip(self.layers, pairs, strict=True)
         ]
 
-    def new_tokens(
-        self, tokens: dict[str, Tensor], dropped: Tensor, style: Tensor, place: Tensor
-    ) -> Tensor:
+    def new_tokens(self, tokens: dict[str, Tensor], dropped: Tensor, place: Tensor) -> Tensor:
         """Conditions of new frames, (N, HOP, width).
 
         :param tokens: from `condition_tokens` of the new frames
         :param dropped: (N, len(GUIDED)), 1 = this condition is withheld
-        :param style: (N, 2) weights of `STYLES`
         :param place: (N, HEAD_DIM) the head in the last past frame
         """
-        whole = self.style(style) + self.place(place * self.place_unit)
-        total = self.position + whole[:, None]
+        total = self.position + self.place(place * self.place_unit)[:, None]
         for i, name in enumerate(GUIDED):
             gone = dropped[:, i, None, None]
             total = total + tokens[name] * (1 - gone) + self.absent[i] * gone
@@ -221,15 +228,21 @@ class MotionGenerator(nn.Module):
         clean: Tensor = self.head(F.layer_norm(x, (self.size["width"],)))
         return clean
 
-    def reference(self, place: Tensor, gaze_plan: Tensor) -> Tensor:
-        """What new frames are normalised about, (N, HOP, PERFORMANCE_DIM): for the face its mean,
-        for the gaze the plan, for the head its last place, so that small moves count.
+    def face(self, mouth: Tensor) -> Tensor:
+        """The mean face with the mouth (.., MOUTH_DIM) that the voice tells: (.., FACE_DIM)."""
+        rest = self.mean.expand(*mouth.shape[:-1], FACE_DIM)
+        return torch.cat([rest[..., : MOUTH.start], mouth, rest[..., MOUTH.stop :]], dim=-1)
+
+    def reference(self, place: Tensor, gaze_plan: Tensor, mouth: Tensor) -> Tensor:
+        """What new frames are normalised about, (N, HOP, PERFORMANCE_DIM): for the mouth what the
+        voice tells, for the rest of the face its mean, for the gaze the plan, for the head its
+        last place, so that small moves count.
 
         :param place: (N, HEAD_DIM) the head in the last past frame
         :param gaze_plan: (N, HOP, 2) degrees
+        :param mouth: (N, HOP, MOUTH_DIM)
         """
-        face = self.mean.expand(place.shape[0], HOP, FACE_DIM)
-        return torch.cat([face, gaze_plan, torch.stack([place] * HOP, dim=1)], dim=-1)
+        return torch.cat([self.face(mouth), gaze_plan, torch.stack([place] * HOP, dim=1)], dim=-1)
 
 
 class Sampler(nn.Module):
@@ -251,18 +264,17 @@ class Sampler(nn.Module):
         speech: Tensor,
         behaviour: Tensor,
         emotion: Tensor,
-        style: Tensor,
         past: Tensor,
         past_valid: Tensor,
         noise: Tensor,
         guidance: Tensor,
     ) -> Tensor:
         """
-        :param features: (B, WINDOW_ROWS, 128) rows of the speech encoder
+        :param features: (B, WINDOW_ROWS, 128) rows of the speech encoder, `HISTORY_ROWS` of them
+            before the first past frame
         :param speech: (B, WINDOW_ROWS, 4)
         :param behaviour: (B, WINDOW, 3) lid closure 0..1, gaze pitch, yaw in degrees
         :param emotion: (B, WINDOW, 7) weights times strength
-        :param style: (B, 2) weights of `STYLES`
         :param past: (B, PAST, PERFORMANCE_DIM) frames made before, in their units
         :param past_valid: (B, PAST) 0 before the stream's start
         :param noise: (B, HOP, PERFORMANCE_DIM) standard normal, times temperature
@@ -271,8 +283,9 @@ class Sampler(nn.Module):
         """
         net = self.generator
         rows = 1 + len(GUIDED)
+        mouth, seal = net.lips(features, speech)
         tokens = net.condition_tokens(
-            {"features": features, "speech": speech, "behaviour": behaviour, "emotion": emotion}
+            {"speech": speech, "behaviour": behaviour, "emotion": emotion}, mouth, seal
         )
         old = {name: token[:, :PAST] for name, token in tokens.items()}
         new = {name: token[:, PAST:] for name, token in tokens.items()}
@@ -282,13 +295,12 @@ class Sampler(nn.Module):
         def repeat(x: Tensor) -> Tensor:
             return torch.stack([x] * rows, dim=1).flatten(0, 1)
 
-        memory = net.memory(net.past_tokens(past, gaze_plan[:, :PAST], old))
+        memory = net.memory(net.past_tokens(past, mouth[:, :PAST], gaze_plan[:, :PAST], old))
         memory = [(repeat(key), repeat(value)) for key, value in memory]
         valid = repeat(past_valid[:, 1:])
         condition = net.new_tokens(
             {name: repeat(token) for name, token in new.items()},
             self.dropped[None].expand(past.shape[0], -1, -1).flatten(0, 1),
-            repeat(style),
             repeat(place),
         )
         x = noise
@@ -302,7 +314,10 @@ class Sampler(nn.Module):
             for i in range(len(GUIDED)):
                 guided = guided + guidance[:, i, None, None] * (full - clean[:, i + 1])
             x = x + (guided - x) / (self.steps - step)
-        return x * net.scale + net.reference(place, gaze_plan[:, PAST:])
+        made = x * net.scale + net.reference(place, gaze_plan[:, PAST:], mouth[:, PAST:])
+        # Whatever else the face does, lips that a consonant holds shut are shut.
+        lips = sealed(made[..., MOUTH], seal[:, PAST:])
+        return torch.cat([made[..., : MOUTH.start], lips, made[..., MOUTH.stop :]], dim=-1)
 
 
 def save(generator: MotionGenerator, path: str, **extra: object) -> None:

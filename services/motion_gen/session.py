@@ -30,6 +30,7 @@ from talkingface.motion_gen.contract import (
     EXTRA_ROWS,
     FEATURE_DIM,
     GUIDED,
+    HISTORY_ROWS,
     HOP,
     PAST,
     ROWS_PER_FRAME,
@@ -38,9 +39,9 @@ from talkingface.motion_gen.contract import (
 )
 from talkingface.motion_gen.controls import ControlEasing, Controls, spring
 from talkingface.motion_gen.performance import (
-    ARTICULATION,
     FACE_DIM,
     HEAD,
+    MOUTH,
     PERFORMANCE_DIM,
     compose,
 )
@@ -49,10 +50,7 @@ SEED_LIMIT = 2**63
 
 # Noise per channel relative to training: the mouth follows the voice, all else may vary.
 TEMPERATURE = np.ones(PERFORMANCE_DIM, np.float32)
-TEMPERATURE[ARTICULATION] = 0.3
-
-# The recorded mouth, with some of the rules' knowledge of sounds that he never says.
-DEFAULT_STYLE = (1.0, 0.6)
+TEMPERATURE[MOUTH] = 0.1
 
 # The generator knows where the head is but may let it drift over minutes: it is drawn home.
 HOME_SECONDS = 5.0
@@ -64,7 +62,7 @@ _RETURNED = (1 - np.exp(-np.arange(1, HOP + 1) / (HOME_SECONDS * MOTION_FPS)))[:
 NECK_RATE = 20.0  # 1 / s
 
 HOP_ROWS = ROWS_PER_FRAME * HOP
-PAST_ROWS = ROWS_PER_FRAME * PAST
+LEAD_ROWS = HISTORY_ROWS + ROWS_PER_FRAME * PAST  # of a window, before its new frames
 
 
 class MotionSession:
@@ -74,25 +72,22 @@ class MotionSession:
         self,
         seed: int = 0,
         controls: Controls | None = None,
-        style: tuple[float, float] = DEFAULT_STYLE,
     ) -> None:
         """
         :param seed: 0 .. 2**63 - 1; another seed is another performance of the same words
         :param controls: in force from frame 0; None = all defaults
-        :param style: weights of `STYLES`
         """
         if not 0 <= seed < SEED_LIMIT:
             raise ValueError(f"seed {seed} is outside 0..2**63 - 1")
         self._seed = seed
-        self._style = np.array(style, np.float32)
         self._schedule: list[tuple[int, Controls]] = [(0, controls or Controls())]
         self._easing = ControlEasing(self._schedule[0][1])
         self._planner = BehaviourPlanner(seed)
         self._window = 0
         self._rows = 0
-        # Rows from the first past frame of the next window onwards.
-        self._features = np.zeros((PAST_ROWS, FEATURE_DIM), np.float32)
-        self._speech = np.zeros((PAST_ROWS, SPEECH_DIM), np.float32)
+        # Rows from the first that the next window hears.
+        self._features = np.zeros((LEAD_ROWS, FEATURE_DIM), np.float32)
+        self._speech = np.zeros((LEAD_ROWS, SPEECH_DIM), np.float32)
         self._past = np.zeros((PAST, PERFORMANCE_DIM), np.float32)
         self._past_valid = np.zeros(PAST, np.float32)
         self._behaviour = np.zeros((PAST, BEHAVIOUR_DIM), np.float32)
@@ -166,7 +161,7 @@ class MotionSession:
             speech = np.concatenate([speech, np.repeat(speech[-1:], lack, axis=0)])
         controls = [self._controls_at(HOP * self._window + i) for i in range(HOP)]
         self._eased = self._easing.step(controls)
-        heard = speech[PAST_ROWS : PAST_ROWS + HOP_ROWS].reshape(HOP, ROWS_PER_FRAME, SPEECH_DIM)
+        heard = speech[LEAD_ROWS : LEAD_ROWS + HOP_ROWS].reshape(HOP, ROWS_PER_FRAME, SPEECH_DIM)
         self._plan = [
             self._planner.step(rows, emotion, entry.gaze, entry.blink_rate)
             for rows, emotion, entry in zip(heard, self._eased.emotion, controls, strict=True)
@@ -181,7 +176,6 @@ class MotionSession:
             "speech": speech,
             "behaviour": self._behaviour,
             "emotion": self._emotion,
-            "style": self._style,
             "past": self._past,
             "past_valid": self._past_valid,
             "noise": self._noise(),
@@ -290,7 +284,7 @@ class MotionSession:
 
 
 _SNAPSHOT_ARRAYS = (
-    "style", "features", "speech", "past", "past_valid", "behaviour", "emotion", "neck",
+    "features", "speech", "past", "past_valid", "behaviour", "emotion", "neck",
     "neck_speed",
 )  # fmt: skip
 

@@ -1,8 +1,12 @@
-"""Training streams on the training device: recorded and rule-made motion with behaviour on top.
+"""Training streams on the training device: recorded, revoiced and rule-made motion.
 
-A stream is `FRAMES` frames of sound and performance. A `Batch` of streams is heard through the
-speech encoder under random conditions (noise, room, muted stretches) and gets a new behaviour plan,
-head motion and emotion each time it is built (see `synthesis`).
+A stream is `FRAMES` frames of sound and performance. A `Variant` of streams is heard through the
+speech encoder, as recorded or under random conditions (noise, room, muted stretches), and gets a
+behaviour plan and emotions of its own (see `synthesis`). Three kinds of streams:
+
+- recorded: a man's clips, his voice and his face;
+- revoiced: his face under other voices that say the same (`revoice`);
+- taught: voices that say anything, their mouths by rule (`teacher`), for the seals of the lips.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import numpy as np
 import soundfile
 import torch
 from numpy.typing import NDArray
+from scipy.special import expit
 from torch import Tensor
 
 from talkingface.audio_features.contract import SAMPLE_RATE
@@ -23,11 +28,12 @@ from talkingface.common.motion import MOTION_FPS, Array
 from talkingface.motion_gen.contract import (
     EXTRA_ROWS,
     FEATURE_DIM,
+    HEARD_ROWS,
+    HISTORY_ROWS,
     HOP,
     PAST,
     ROWS_PER_FRAME,
     SPEECH_DIM,
-    STYLES,
 )
 from talkingface.motion_gen.performance import (
     FACE_COLUMNS,
@@ -35,9 +41,12 @@ from talkingface.motion_gen.performance import (
     FACE_INDEX,
     GAZE,
     HEAD,
+    MOUTH,
     PERFORMANCE_DIM,
 )
 from talkingface.motion_gen.training import synthesis, teacher
+from talkingface.motion_gen.training.revoice import Spoken, read_spoken, revoice, time_map
+from talkingface.motion_gen.voice_lips import SEALS
 
 FRAMES = 320
 SAMPLES_PER_FRAME = SAMPLE_RATE // MOTION_FPS
@@ -45,24 +54,75 @@ GAP_FRAMES = (0, 40)
 FADE = 0.75  # a frame: how a face comes to rest in a pause
 PLAN_POOL = 50_000
 BLINK = [FACE_INDEX["eyeBlinkLeft"], FACE_INDEX["eyeBlinkRight"]]
-# Voices of the speech corpus that serve the teacher; the recorded man has his own lips.
+RECORDED, REVOICED, TAUGHT = range(3)
+KINDS = ("recorded", "revoiced", "taught")
+# The recorded man's name among the voices.
 RECORDED_VOICE = "grid"
+TAIL_FRAMES = 15  # kept after a revoiced sentence
+LEAST_FRAMES = 40  # of a clip that is cut by a stream's end
+# Lips that phone times call closed count as closed when the recorded ones nearly are.
+CLOSED_OPENING, CLOSED_SLOPE = 0.010, 0.0015  # face widths
 
 
 @dataclass
 class Clips:
-    """Recorded clips: sound (samples,) int16 and motion by clip."""
+    """Sound and motion by clip."""
 
-    audio: list[NDArray[np.int16]]
+    name: list[str]
+    audio: list[NDArray[np.int16]]  # (samples,)
     face: list[Array]  # (T, FACE_DIM)
     head: list[Array]  # (T, 6): rotation, translation, log distance
+    seal: list[Array]  # (T, 2) of `SEALS`; NaN = not known
+
+    def __len__(self) -> int:
+        return len(self.face)
+
+    def add(
+        self, name: str, audio: NDArray[np.int16], face: Array, head: Array, seal: Array
+    ) -> None:
+        for values, value in (
+            (self.name, name), (self.audio, audio), (self.face, face), (self.head, head),
+            (self.seal, seal),
+        ):  # fmt: skip
+            values.append(value)  # type: ignore[attr-defined]
+
+    def pick(self, index: list[int]) -> Clips:
+        """Some of the clips."""
+        return Clips(
+            *(
+                [values[i] for i in index]
+                for values in (self.name, self.audio, self.face, self.head, self.seal)
+            )
+        )
 
 
-def read_recorded(folder: Path) -> tuple[Clips, Array]:
-    """What `prepare` wrote, and the opening by face column (FACE_DIM,)."""
+def no_clips() -> Clips:
+    return Clips([], [], [], [], [])
+
+
+def seals(phone: NDArray[np.int8], end: NDArray[np.float64], frames: int) -> Array:
+    """When consonants hold the lips, by phone times: (frames, 2)."""
+    tracks = teacher.gestures(phone, end, frames)
+    return np.stack([tracks[name] for name in SEALS], axis=1).astype(np.float32)
+
+
+def really(seal: Array, face: Array, opening: Array) -> Array:
+    """Closures of `seal` (T, 2) that the recorded `face` (T, FACE_DIM) makes, too."""
+    shut = expit((CLOSED_OPENING - face @ opening) / CLOSED_SLOPE)
+    out = seal.copy()
+    out[:, 0] *= shut
+    return out
+
+
+def read_recorded(folder: Path, sentences: Path) -> tuple[Clips, Array, dict[str, Spoken]]:
+    """What `prepare` wrote; the opening by face column (FACE_DIM,); the clips' phone times.
+
+    :param sentences: folder with the man's phone times (`grid.npz` and `grid.wav`)
+    """
     with np.load(folder / "real.npz") as stored:
         coefficients = stored["coefficients"].astype(np.float32)[:, FACE_COLUMNS] / 255
         pose = stored["pose"].astype(np.float32)
+        names = [str(name) for name in stored["clip"]]
         ends = np.cumsum(stored["frames"])
         opening = stored["opening_map"][FACE_COLUMNS]
     pose[:, -1] = np.log(pose[:, -1])
@@ -70,38 +130,73 @@ def read_recorded(folder: Path) -> tuple[Clips, Array]:
     audio, rate = soundfile.read(folder / "real.ogg", dtype="int16")
     if rate != SAMPLE_RATE:
         raise ValueError(f"real.ogg decodes to {rate} Hz")
-    starts = [0, *ends[:-1]]
-    spans = [slice(a, b) for a, b in zip(starts, ends, strict=True)]
-    sounds = [audio[s.start * SAMPLES_PER_FRAME : s.stop * SAMPLES_PER_FRAME] for s in spans]
-    return Clips(sounds, [coefficients[s] for s in spans], [pose[s] for s in spans]), opening
+    spoken = {sentence.clip: sentence for sentence in read_spoken(sentences, RECORDED_VOICE)}
+    clips = no_clips()
+    for name, first, last in zip(names, [0, *ends[:-1]], ends, strict=True):
+        face = coefficients[first:last]
+        seal = np.full((len(face), len(SEALS)), np.nan, np.float32)
+        if name in spoken:
+            seal = really(seals(spoken[name].phone, spoken[name].end, len(face)), face, opening)
+        sound = audio[first * SAMPLES_PER_FRAME : last * SAMPLES_PER_FRAME]
+        clips.add(name, sound, face, pose[first:last], seal)
+    return clips, opening, spoken
 
 
-def read_teacher(folder: Path, seed: int, limit_minutes: float) -> Clips:
-    """Synthetic voices as clips of `FRAMES` frames, their mouths moved by rule."""
+def read_revoiced(
+    sentences: Path, voices: list[str], recorded: Clips, spoken: dict[str, Spoken], opening: Array
+) -> Clips:
+    """The recorded clips' faces under other voices."""
+    place = {name: i for i, name in enumerate(recorded.name)}
+    clips = no_clips()
+    for voice in voices:
+        for sentence in read_spoken(sentences, voice):
+            if sentence.clip not in place or sentence.clip not in spoken:
+                continue
+            knots = time_map(sentence, spoken[sentence.clip])
+            if knots is None:
+                continue
+            last = int(sentence.spans[1][-1, 1] * MOTION_FPS) + TAIL_FRAMES
+            count = min(last, len(sentence.audio) // SAMPLES_PER_FRAME)
+            source = place[sentence.clip]
+            face = revoice(recorded.face[source], knots, count)
+            clips.add(
+                voice,
+                sentence.audio[: count * SAMPLES_PER_FRAME],
+                face,
+                revoice(recorded.head[source], knots, count),
+                really(seals(sentence.phone, sentence.end, count), face, opening),
+            )
+    return clips
+
+
+def read_taught(folder: Path, without: frozenset[str], seed: int, minutes: float) -> Clips:
+    """Voices of the speech encoder's corpus as clips of `FRAMES` frames, mouths moved by rule.
+
+    :param without: voices that are not used
+    :param minutes: at most of each voice
+    """
     rng = np.random.default_rng(seed)
-    clips = Clips([], [], [])
+    clips = no_clips()
     with np.load(folder / "labels.npz") as labels:
-        names = sorted({key.split("/")[0] for key in labels.files} - {RECORDED_VOICE})
-        for name in names:
-            audio, rate = soundfile.read(folder / f"{name}.opus", dtype="int16")
+        names = {key.split("/")[0] for key in labels.files} - without - {RECORDED_VOICE}
+        for name in sorted(names):
+            audio, rate = soundfile.read(
+                folder / f"{name}.opus", int(minutes * 60 * SAMPLE_RATE), dtype="int16"
+            )
             if rate != SAMPLE_RATE:
                 raise ValueError(f"{name}.opus decodes to {rate} Hz")
             phone, end = labels[f"{name}/phone"], labels[f"{name}/end"] / SAMPLE_RATE
-            total = min(len(audio) // SAMPLES_PER_FRAME, int(limit_minutes * 60 * MOTION_FPS))
+            total = len(audio) // SAMPLES_PER_FRAME
             known = int(np.searchsorted(end, total / MOTION_FPS + 1))
-            mouth = teacher.animate(
-                phone[:known],
-                end[:known],
-                total,
-                amplitude=rng.uniform(0.85, 1.15),
-                vigour=rng.uniform(0.8, 1.1),
-            )
+            phone, end = phone[:known], end[:known]
+            amplitude, vigour = rng.uniform(0.85, 1.15), rng.uniform(0.8, 1.1)
+            mouth = teacher.animate(phone, end, total, amplitude, vigour)[:, FACE_COLUMNS]
+            held = seals(phone, end, total)
             for first in range(0, total - FRAMES + 1, FRAMES):
                 span = slice(first, first + FRAMES)
                 sound = slice(first * SAMPLES_PER_FRAME, (first + FRAMES) * SAMPLES_PER_FRAME)
-                clips.audio.append(audio[sound])
-                clips.face.append(mouth[span][:, FACE_COLUMNS])
-                clips.head.append(np.zeros((FRAMES, 6), np.float32))
+                still = np.zeros((FRAMES, 6), np.float32)
+                clips.add(name, audio[sound], mouth[span], still, held[span])
     return clips
 
 
@@ -112,34 +207,36 @@ class Streams:
     audio: NDArray[np.int16]  # (S, FRAMES * SAMPLES_PER_FRAME)
     face: Array  # (FRAMES, S, FACE_DIM)
     head: Array  # (FRAMES, S, 6)
+    seal: Array  # (FRAMES, S, 2)
     begin: NDArray[np.int64]  # (FRAMES, S) first frame of the unbroken motion that a frame is in
-    style: NDArray[np.int64]  # (S,)
+    kind: NDArray[np.int64]  # (S,)
 
 
-def lay_out(clips: Clips, style: int, rng: np.random.Generator) -> Streams:
+def lay_out(clips: Clips, kind: int, rng: np.random.Generator) -> Streams:
     """Clips in random order, with pauses between them, in streams of `FRAMES` frames."""
-    order = rng.permutation(len(clips.face))
-    rows: list[tuple[Array, Array, Array, Array]] = []
+    rows: list[tuple[Array, Array, Array, Array, Array]] = []
 
-    def empty() -> tuple[Array, Array, Array, Array]:
+    def empty() -> tuple[Array, Array, Array, Array, Array]:
         return (
             np.zeros(FRAMES * SAMPLES_PER_FRAME, np.int16),
             np.zeros((FRAMES, FACE_DIM), np.float32),
             np.zeros((FRAMES, 6), np.float32),
+            np.zeros((FRAMES, len(SEALS)), np.float32),
             np.zeros(FRAMES, np.int64),
         )
 
     at = FRAMES
-    for index in order:
-        face, head, sound = clips.face[index], clips.head[index], clips.audio[index]
+    for index in rng.permutation(len(clips)):
+        face, sound = clips.face[index], clips.audio[index]
         count = len(face)
-        if at + min(count, 75) > FRAMES:
+        if at + min(count, LEAST_FRAMES) > FRAMES:
             rows.append(empty())
             at = int(rng.integers(*GAP_FRAMES)) if count < FRAMES and rng.random() < 0.3 else 0
-        audio, faces, heads, begin = rows[-1]
+        audio, faces, heads, held, begin = rows[-1]
         count = min(count, FRAMES - at)
-        faces[at : at + count] = face[:count]
-        heads[at : at + count] = head[:count]
+        span = slice(at, at + count)
+        faces[span], heads[span] = face[:count], clips.head[index][:count]
+        held[span] = clips.seal[index][:count]
         audio[at * SAMPLES_PER_FRAME : (at + count) * SAMPLES_PER_FRAME] = sound[
             : count * SAMPLES_PER_FRAME
         ]
@@ -151,10 +248,8 @@ def lay_out(clips: Clips, style: int, rng: np.random.Generator) -> Streams:
         at += int(rng.integers(*GAP_FRAMES)) if rng.random() < 0.5 else 0
     return Streams(
         np.stack([row[0] for row in rows]),
-        np.stack([row[1] for row in rows], axis=1),
-        np.stack([row[2] for row in rows], axis=1),
-        np.stack([row[3] for row in rows], axis=1),
-        np.full(len(rows), style),
+        *(np.stack([row[i] for row in rows], axis=1) for i in range(1, 5)),
+        np.full(len(rows), kind),
     )
 
 
@@ -164,8 +259,9 @@ def join(parts: list[Streams]) -> Streams:
         np.concatenate([part.audio for part in parts]),
         np.concatenate([part.face for part in parts], axis=1),
         np.concatenate([part.head for part in parts], axis=1),
+        np.concatenate([part.seal for part in parts], axis=1),
         np.concatenate([part.begin for part in parts], axis=1),
-        np.concatenate([part.style for part in parts]),
+        np.concatenate([part.kind for part in parts]),
     )
 
 
@@ -174,13 +270,24 @@ class Chunks:
     """A batch of B stretches of PAST + n HOP frames, whose last n HOP frames are to be made in
     blocks of HOP."""
 
-    conditions: dict[str, Tensor]  # of all frames, as the model names them; `style` (B, 2)
+    conditions: dict[str, Tensor]  # of all frames, as the model names them
     frames: Tensor  # (B, PAST + n HOP, PERFORMANCE_DIM)
     valid: Tensor  # (B, n, PAST) whether a past frame of the block belongs to the same motion
 
 
+@dataclass
+class Mouths:
+    """N single frames: what each hears and what mouth it should have."""
+
+    features: Tensor  # (N, HEARD_ROWS, 128)
+    speech: Tensor  # (N, HEARD_ROWS, 4)
+    mouth: Tensor  # (N, MOUTH_DIM)
+    seal: Tensor  # (N, 2)
+    kind: Tensor  # (N,)
+
+
 class Variant:
-    """All streams heard once under random conditions, with one set of behaviour, on a device."""
+    """All streams heard once, with one set of behaviour, on a device."""
 
     def __init__(
         self,
@@ -190,22 +297,20 @@ class Variant:
         plans: Array,
         rng: np.random.Generator,
         device: torch.device,
-        behave: bool = True,
     ) -> None:
         """
         :param augmenter: None = sound as recorded
         :param plans: (P, 3) from `synthesis.plan_behaviour`, cut at random places
-        :param behave: False = only the recorded or rule-made motion
         """
         count = len(streams.audio)
         rows = ROWS_PER_FRAME * FRAMES
-        lead = ROWS_PER_FRAME * PAST
+        lead = HISTORY_ROWS + ROWS_PER_FRAME * PAST
         features = torch.zeros(count, lead + rows + EXTRA_ROWS, FEATURE_DIM, dtype=torch.float16)
         self.features = features.to(device)
         self.speech = torch.zeros(count, lead + rows + EXTRA_ROWS, SPEECH_DIM, device=device)
         kept = np.ones((FRAMES, count), np.float32)
-        for first in range(0, count, 64):
-            part = slice(first, first + 64)
+        for first in range(0, count, 32):
+            part = slice(first, first + 32)
             audio = torch.from_numpy(streams.audio[part]).to(device).float() / 32768.0
             if augmenter is not None:
                 audio, keep = augmenter(audio)
@@ -216,7 +321,9 @@ class Variant:
             self.speech[part, lead : lead + rows] = speech
         self.features[:, -EXTRA_ROWS:] = self.features[:, -EXTRA_ROWS - 1, None]
         self.speech[:, -EXTRA_ROWS:] = self.speech[:, -EXTRA_ROWS - 1, None]
-        target, plan, emotion = self._perform(streams, kept, plans, rng, behave)
+        calm = synthesis.smooth(kept, 0.06)[..., None]
+        mouth = streams.face[..., MOUTH] * calm
+        target, plan, emotion = self._perform(streams, calm, plans, rng)
 
         def put(rows_first: Array) -> Tensor:
             padded = np.concatenate(
@@ -225,34 +332,30 @@ class Variant:
             return torch.from_numpy(padded).to(device).transpose(0, 1).contiguous()
 
         self.target, self.plan, self.emotion = put(target), put(plan), put(emotion)
+        self.mouth, self.seal = put(mouth), put(streams.seal * calm)
         self.begin = torch.from_numpy(streams.begin.T.copy()).to(device)
-        self.style = torch.eye(len(STYLES), device=device)[torch.from_numpy(streams.style)]
+        self.kind = torch.from_numpy(streams.kind).to(device)
+        self._performed = torch.nonzero(self.kind != TAUGHT)[:, 0]
 
     @staticmethod
     def _perform(
-        streams: Streams,
-        kept: Array,
-        plans: Array,
-        rng: np.random.Generator,
-        behave: bool,
+        streams: Streams, calm: Array, plans: Array, rng: np.random.Generator
     ) -> tuple[Array, Array, Array]:
-        """Performance (FRAMES, S, PERFORMANCE_DIM), plan (.., 3) and emotion (.., 7)."""
+        """Performance (FRAMES, S, PERFORMANCE_DIM), plan (.., 3) and emotion (.., 7).
+
+        What the planner adds after the network, most of the head's motion and brows, is not in it.
+        """
         count = streams.face.shape[1]
-        calm = synthesis.smooth(kept, 0.06)[..., None]
-        face, head = streams.face * calm, streams.head * calm
         target = np.zeros((FRAMES, count, PERFORMANCE_DIM), np.float32)
-        plan = np.zeros((FRAMES, count, 3), np.float32)
-        emotion = np.zeros((FRAMES, count, synthesis.EMOTION_DIM), np.float32)
-        if behave:
-            at = rng.integers(len(plans) - FRAMES, size=count)
-            plan = np.stack([plans[a : a + FRAMES] for a in at], axis=1)
-            emotion = synthesis.emotion_track(rng, FRAMES, count)
-            face = face + emotion @ synthesis.EMOTION_TEMPLATES
-            closure = plan[..., 0] * rng.uniform(0.93, 1.03, (1, count)).astype(np.float32)
-            face[..., BLINK] = np.maximum(face[..., BLINK], closure[..., None])
-            target[..., GAZE] = synthesis.realise_gaze(rng, plan[..., 1:])
+        at = rng.integers(len(plans) - FRAMES, size=count)
+        plan = np.stack([plans[a : a + FRAMES] for a in at], axis=1)
+        emotion = synthesis.emotion_track(rng, FRAMES, count)
+        face = streams.face * calm + emotion @ synthesis.EMOTION_TEMPLATES
+        closure = plan[..., 0] * rng.uniform(0.93, 1.03, (1, count)).astype(np.float32)
+        face[..., BLINK] = np.maximum(face[..., BLINK], closure[..., None])
+        target[..., GAZE] = synthesis.realise_gaze(rng, plan[..., 1:])
         target[..., :FACE_DIM] = np.clip(face, 0, 1)
-        target[..., HEAD] = head
+        target[..., HEAD] = streams.head * calm
         return target, plan, emotion
 
     @property
@@ -265,7 +368,7 @@ class Variant:
         length = PAST + HOP * blocks
         frame = start[:, None] + torch.arange(length, device=device)
         row = ROWS_PER_FRAME * start[:, None] + torch.arange(
-            ROWS_PER_FRAME * length + EXTRA_ROWS, device=device
+            HISTORY_ROWS + ROWS_PER_FRAME * length + EXTRA_ROWS, device=device
         )
         index = stream[:, None]
         first = start[:, None] + HOP * torch.arange(blocks, device=device)
@@ -275,15 +378,35 @@ class Variant:
             "speech": self.speech[index, row],
             "behaviour": self.plan[index, frame],
             "emotion": self.emotion[index, frame],
-            "style": self.style[stream],
         }
         valid = (age >= self.begin[index, first][:, :, None]).float()
         return Chunks(conditions, self.target[index, frame], valid)
 
     def random_chunks(self, count: int, blocks: int, generator: torch.Generator) -> Chunks:
-        """`count` stretches from anywhere."""
+        """`count` stretches from anywhere but the taught streams."""
         device = self.target.device
         last = FRAMES - HOP * blocks + 1
-        stream = torch.randint(self.streams, (count,), generator=generator, device=device)
+        pick = torch.randint(len(self._performed), (count,), generator=generator, device=device)
         start = torch.randint(last, (count,), generator=generator, device=device)
-        return self.chunks(stream, start, blocks)
+        return self.chunks(self._performed[pick], start, blocks)
+
+    def random_mouths(self, counts: tuple[int, ...], generator: torch.Generator) -> Mouths:
+        """Single frames from anywhere, so many of each kind (`KINDS`) that there is."""
+        device = self.target.device
+        streams = []
+        for kind, count in enumerate(counts):
+            own = torch.nonzero(self.kind == kind)[:, 0]
+            if len(own):
+                pick = torch.randint(len(own), (count,), generator=generator, device=device)
+                streams.append(own[pick])
+        stream = torch.cat(streams)
+        frame = torch.randint(FRAMES, (len(stream),), generator=generator, device=device)
+        row = ROWS_PER_FRAME * (PAST + frame)[:, None] + torch.arange(HEARD_ROWS, device=device)
+        index = stream[:, None]
+        return Mouths(
+            self.features[index, row].float(),
+            self.speech[index, row],
+            self.mouth[stream, PAST + frame],
+            self.seal[stream, PAST + frame],
+            self.kind[stream],
+        )

@@ -26,7 +26,6 @@ from talkingface.motion_gen.contract import (
     MODEL_NAME,
     PAST,
     SPEECH_DIM,
-    STYLES,
     WINDOW,
     WINDOW_ROWS,
 )
@@ -39,7 +38,6 @@ INPUTS: dict[str, tuple[int, ...]] = {
     "speech": (WINDOW_ROWS, SPEECH_DIM),
     "behaviour": (WINDOW, BEHAVIOUR_DIM),
     "emotion": (WINDOW, EMOTION_DIM),
-    "style": (len(STYLES),),
     "past": (PAST, PERFORMANCE_DIM),
     "past_valid": (PAST,),
     "noise": (HOP, PERFORMANCE_DIM),

@@ -106,7 +106,7 @@ def gestures(phone: NDArray[np.int8], end: Array, frames: int) -> dict[str, Arra
             parts.append((PHONE_INDEX[DIPHTHONG_ENDS[name]], middle, finish))
         else:
             parts.append((index, begin, finish))
-    times = (np.arange(frames) + 0.5) / MOTION_FPS + LEAD
+    times = np.arange(frames) / MOTION_FPS + LEAD
     total = np.full((frames, len(GESTURES)), 1e-6)
     summed = np.zeros((frames, len(GESTURES)))
     for index, begin, finish in parts:

@@ -1,12 +1,15 @@
-"""Train the motion generator on recorded and rule-made motion.
+"""Train the motion generator on recorded, revoiced and rule-made motion.
 
-    python -m talkingface.motion_gen.training.train --data DIR --speech DIR --encoder FILE.pt
-        --out DIR --device cuda --minutes 5 [--init CHECKPOINT]
+    python -m talkingface.motion_gen.training.train --data DIR --sentences DIR --speech DIR
+        --encoder FILE.pt --out DIR --device cpu --minutes 30 [--init CHECKPOINT]
 
-`--data` is what `prepare` wrote, `--speech` the packed voices of the speech encoder's training (for
-the rule teacher), `--encoder` its checkpoint, which stays frozen. Writes generator.pt (the running
-mean of the weights) and log.txt. Validation streams are recorded clips that are not trained on;
-their lips are compared as in `evaluate`, generated window after window.
+`--data` is what `prepare` wrote; `--sentences` GRID sentences in other voices and the phone times
+of the man's own (`NAME.wav`, `NAME.npz`); `--speech` the packed voices of the speech encoder's
+training; `--encoder` its checkpoint, which stays frozen.
+
+First the lips that the voice alone tells (`VoiceLips`), then, with those fixed, the transformer.
+Writes generator.pt (of the transformer the running mean of the weights) and log.txt. Validation is
+on recorded clips and on voices that are not trained on.
 """
 
 from __future__ import annotations
@@ -15,16 +18,18 @@ import argparse
 import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from talkingface.audio_features.training.augment import Augmenter
 from talkingface.audio_features.training.features import load_encoder
 from talkingface.common.motion import MOTION_FPS, Array
-from talkingface.motion_gen.contract import GUIDED, HOP, PAST
+from talkingface.motion_gen.contract import GUIDED, HISTORY_ROWS, HOP, PAST, ROWS_PER_FRAME
 from talkingface.motion_gen.generator import (
     HEAD_DIM,
     SEEN,
@@ -33,11 +38,12 @@ from talkingface.motion_gen.generator import (
     save,
 )
 from talkingface.motion_gen.performance import (
-    ARTICULATION,
+    FACE_COLUMNS,
     FACE_DIM,
     FACE_INDEX,
     GAZE,
     HEAD,
+    MOUTH,
     PERFORMANCE_DIM,
     ROTATION,
 )
@@ -46,22 +52,40 @@ from talkingface.motion_gen.training import synthesis
 from talkingface.motion_gen.training.data import (
     FRAMES,
     PLAN_POOL,
+    RECORDED,
+    REVOICED,
+    TAUGHT,
     Chunks,
-    Clips,
+    Mouths,
     Streams,
     Variant,
     join,
     lay_out,
     read_recorded,
-    read_teacher,
+    read_revoiced,
+    read_taught,
 )
+from talkingface.motion_gen.voice_lips import VoiceLips, sealed
+from talkingface.renderer.face_model import FaceModel
 
 VALIDATION_EVERY = 15  # of the recorded clips
+# Voices that nothing here is trained on: the ruler's, and those that validation uses.
+NEVER = frozenset({"flite_rms", "italian_lp"})
+VALIDATION_VOICES = ("slt_hts", "catalan_ona")
+REVOICED_VOICES = ("espeak", "flite_awb", "flite_kal16", "flite_slt", "ked", "piper_joe")
+
+LIPS_RATE, LIPS_DECAY = 1e-3, 0.2
+LIPS_BATCH = (384, 128, 512)  # frames of each kind
+MOUTH_WEIGHT = (1.0, 0.3, 0.1)  # of each kind in the loss of the mouth
+SEAL_WEIGHT = 0.5
+CORNERS = (78, 308)
+WIDTH_UNIT, WIDTH_WEIGHT = 0.004, 0.3  # face widths
+
 LEARNING_RATE = 7e-4
 WARMUP_STEPS = 200
 AVERAGING = 0.998
 DROP_CONDITION = 0.1
-DROP_PAST = 0.4
+DROP_PAST = 0.3
 BLOCKS = 16  # windows of a stretch that share its past
 PAST_NOISE = 0.6  # standard deviation in normalised units, drawn from 0 to this
 HEAD_NOISE = 0.04  # of that for the head, whose speed the noise would hide
@@ -69,28 +93,125 @@ CLOSED_WEIGHT = 4.0  # extra weight of the lip loss where the lips are closed
 CLOSED_DECAY = 60.0  # per face width of opening
 OPENING_UNIT = 0.02  # face widths
 FACE_FLOOR = 0.03
+SCALE_STREAMS = 300  # that normalisation is taken from
 GAZE_SCALE, TURN_SCALE, SHIFT_SCALE = 2.0, 1.0, 0.01
+
+Say = Callable[..., None]
+
+
+def emphasis(opening: Tensor) -> Tensor:
+    """How much an error of the opening counts where the lips truly open so far."""
+    return 1 + CLOSED_WEIGHT * torch.exp(-CLOSED_DECAY * opening.clamp(min=0))
+
+
+def set_lips_scale(lips: VoiceLips, variant: Variant) -> None:
+    """Normalisation of the voice's rows and of the mouth, from recorded streams."""
+    own = variant.kind == RECORDED
+    start = HISTORY_ROWS + ROWS_PER_FRAME * PAST
+    rows = lips.heard(variant.features[own, start:].float(), variant.speech[own, start:])
+    lips.mean.copy_(rows.mean((0, 1)))
+    lips.scale.copy_(rows.std((0, 1)) + 0.01)
+    mouth = variant.mouth[own, PAST:].flatten(0, 1)
+    lips.mouth_mean.copy_(mouth.mean(0))
+    lips.mouth_scale.copy_(mouth.std(0).clamp(min=FACE_FLOOR))
+
+
+def lips_loss(lips: VoiceLips, batch: Mouths, opening: Tensor, width: Tensor) -> dict[str, Tensor]:
+    """Losses of single frames.
+
+    :param opening: (MOUTH_DIM,) face widths that a coefficient adds; `width` likewise
+    """
+    votes = [
+        (mouth[:, 0], logits[:, 0]) for mouth, logits in lips.votes(batch.features, batch.speech)
+    ]
+    logits = torch.cat([logits for _, logits in votes])
+    drawn = torch.cat([sealed(mouth, lips.strength(logits)) for mouth, logits in votes])
+    truth = batch.seal.repeat(len(votes), 1)
+    known = ~truth.isnan()
+    seal = F.binary_cross_entropy_with_logits(logits[known], truth[known])
+    weight = drawn.new_tensor(MOUTH_WEIGHT)[batch.kind].repeat(len(votes))
+    weight = weight / weight.sum()
+    true = batch.mouth.repeat(len(votes), 1)
+    error = drawn - true
+    shape = (error / lips.mouth_scale).square().mean(1) @ weight
+    open_error = (error @ opening / OPENING_UNIT).square()
+    lip = (emphasis(true @ opening) * open_error) @ weight
+    wide = (error @ width / WIDTH_UNIT).square() @ weight
+    return {
+        "mouth": shape,
+        "opening": lip,
+        "width": WIDTH_WEIGHT * wide,
+        "seal": SEAL_WEIGHT * seal,
+    }
+
+
+def train_lips(
+    lips: VoiceLips, variants: list[Variant], unseen: Variant, steps: int, data: Data, say: Say
+) -> None:
+    """Teach the lips that the voice alone tells."""
+    set_lips_scale(lips, variants[0])
+    optimizer = torch.optim.AdamW(lips.parameters(), lr=LIPS_RATE, weight_decay=LIPS_DECAY)
+    random = torch.Generator(data.device).manual_seed(0)
+    opening, width = data.opening[MOUTH], data.width[MOUTH]
+    for step in range(steps):
+        rate = LIPS_RATE * min(1.0, (step + 1) / 50) * (1 - step / steps)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        lips.train()
+        batch = variants[step % len(variants)].random_mouths(LIPS_BATCH, random)
+        losses = lips_loss(lips, batch, opening, width)
+        optimizer.zero_grad(set_to_none=True)
+        torch.stack(list(losses.values())).sum().backward()
+        optimizer.step()
+        if (step + 1) % max(1, steps // 4) == 0:
+            lips.eval()
+            shown = {f"{name}_loss": float(value.detach()) for name, value in losses.items()}
+            say(lips_step=step + 1, **shown, **lips_figures(lips, unseen, data))
+    lips.eval()
+
+
+@torch.no_grad()
+def lips_figures(lips: VoiceLips, variant: Variant, data: Data) -> dict[str, float]:
+    """How the voice's lips compare with the true ones, by kind of stream."""
+    features, speech = variant.features.float(), variant.speech
+    made = lips(features, speech)[0][:, PAST:]
+    true, held = variant.mouth[:, PAST:], variant.seal[:, PAST:].nan_to_num()
+    kind, out = variant.kind, {}
+    for name, map_ in (("opening", data.opening[MOUTH]), ("width", data.width[MOUTH])):
+        for label, number in (("", RECORDED), ("_voice", REVOICED)):
+            own = kind == number
+            first, second = (band_passed((x[own] @ map_).cpu().numpy()) for x in (made, true))
+            r = float(np.corrcoef(first.ravel(), second.ravel())[0, 1])
+            out[f"{name}{label}"] = r
+            out[f"{name}{label}_spread"] = float(first.std() / second.std())
+    lip = (made @ data.opening[MOUTH]).cpu()
+    for label, number in (("", RECORDED), ("_taught", TAUGHT)):
+        own = kind == number
+        closed = lip[own] < 0.008
+        near = F.max_pool1d(closed[:, None].float(), 3, 1, 1)[:, 0] > 0
+        wanted = (held[own, :, 0] > 0.9).cpu()
+        out[f"closed{label}"] = float(near[wanted].float().mean())
+        out[f"shut{label}"] = float(closed.float().mean())
+        out[f"wanted{label}"] = float(wanted.float().mean())
+    return out
 
 
 def channel_weights() -> Tensor:
     """(PERFORMANCE_DIM,) weights of the squared error."""
     weights = torch.ones(PERFORMANCE_DIM)
-    weights[torch.from_numpy(ARTICULATION)] = 1.5
-    for name in ("jawOpen", "mouthClose", "mouthPucker", "mouthFunnel"):
-        weights[FACE_INDEX[name]] = 3.0
-    for name in ("eyeBlinkLeft", "eyeBlinkRight"):
-        weights[FACE_INDEX[name]] = 3.0
-    weights[GAZE] = 2.0
-    weights[ROTATION] = 4.0
     weights[ROTATION.stop :] = 2.0
     return weights
 
 
+@torch.no_grad()
 def set_scale(model: MotionGenerator, variant: Variant) -> None:
-    """Normalisation from one variant's frames."""
-    face = variant.target[:, PAST:, :FACE_DIM].reshape(-1, FACE_DIM)
-    model.mean.copy_(face.mean(0))
-    model.scale[:FACE_DIM] = face.std(0).clamp(min=FACE_FLOOR)
+    """Normalisation of the differences that the transformer makes, from one variant's frames."""
+    some = torch.nonzero(variant.kind != TAUGHT)[:SCALE_STREAMS, 0]
+    lips, _ = model.lips(variant.features[some].float(), variant.speech[some])
+    face = variant.target[some, :, :FACE_DIM]
+    model.mean.copy_(face[:, PAST:].mean((0, 1)))
+    left = (face - model.face(lips))[:, PAST:]
+    model.scale[:FACE_DIM] = left.std((0, 1)).clamp(min=FACE_FLOOR)
     model.scale[GAZE] = GAZE_SCALE
     model.scale[ROTATION] = TURN_SCALE
     model.scale[ROTATION.stop :] = SHIFT_SCALE
@@ -104,11 +225,17 @@ def chunk_loss(
     blocks, device = (length - PAST) // HOP, chunks.frames.device
     total = count * blocks
     plan = chunks.conditions["behaviour"][..., 1:]
+    with torch.no_grad():
+        mouth, seal = model.lips(chunks.conditions["features"], chunks.conditions["speech"])
     # Block n makes the frames from PAST + n HOP on and sees the past tokens from n HOP on.
     seen = HOP * torch.arange(blocks, device=device)[:, None] + torch.arange(SEEN, device=device)
     target = chunks.frames[:, PAST:].reshape(total, HOP, PERFORMANCE_DIM)
     place = chunks.frames[:, PAST - 1 : -1 : HOP, HEAD].reshape(total, HEAD_DIM)
-    reference = model.reference(place, plan[:, PAST:].reshape(total, HOP, 2))
+    reference = model.reference(
+        place,
+        plan[:, PAST:].reshape(total, HOP, 2),
+        mouth[:, PAST:].reshape(total, HOP, mouth.shape[-1]),
+    )
     clean = (target - reference) / model.scale
 
     spoilt = torch.rand(count, 1, 1, device=device) * PAST_NOISE * model.scale
@@ -117,8 +244,6 @@ def chunk_loss(
     past = chunks.frames + spoilt * heads * torch.randn_like(chunks.frames)
     valid = chunks.valid[:, :, 1:].reshape(total, SEEN)
     valid = valid * (torch.rand(total, 1, device=device) > DROP_PAST)
-    known = (torch.rand(count, 1, device=device) > DROP_CONDITION).float()
-    style = (chunks.conditions["style"] * known).repeat_interleave(blocks, dim=0)
     dropped = (torch.rand(total, len(GUIDED), device=device) < DROP_CONDITION).float()
     # More draws at the noisy end, where the sampler decides most.
     t = torch.rand(total, device=device) ** 1.5
@@ -127,8 +252,8 @@ def chunk_loss(
     noise = torch.randn_like(clean) * temperature
     noisy = torch.lerp(noise, clean, t[:, None, None])
     with torch.autocast(device.type, torch.bfloat16):
-        tokens = model.condition_tokens(chunks.conditions)
-        old = model.past_tokens(past, plan, tokens)
+        tokens = model.condition_tokens(chunks.conditions, mouth, seal)
+        old = model.past_tokens(past, mouth, plan, tokens)
         new = {
             name: token[:, PAST:].reshape(total, HOP, token.shape[-1])
             for name, token in tokens.items()
@@ -140,15 +265,14 @@ def chunk_loss(
             )
             for pair in model.memory(old)
         ]
-        condition = model.new_tokens(new, dropped, style, place)
+        condition = model.new_tokens(new, dropped, place)
         predicted = model.predict(noisy, model.time_embedding(t), condition, memory, valid)
     error = predicted.float() - clean
     flow = (error.square() * weights).mean()
 
     gap = (error[..., :FACE_DIM] * model.scale[:FACE_DIM]) @ opening
     true = target[..., :FACE_DIM] @ opening
-    emphasis = 1 + CLOSED_WEIGHT * torch.exp(-CLOSED_DECAY * true.clamp(min=0))
-    lips = (emphasis * (gap / OPENING_UNIT).square()).mean()
+    lips = (emphasis(true) * (gap / OPENING_UNIT).square()).mean()
     speed = ((error[:, 1:] - error[:, :-1]).square() * weights).mean()
     return {"flow": flow, "lips": lips, "speed": 0.5 * speed}
 
@@ -165,7 +289,7 @@ def roll_out(model: MotionGenerator, variant: Variant, seed: int, frames: int = 
     stream = torch.arange(count, device=device)
     past = torch.zeros(count, PAST, PERFORMANCE_DIM, device=device)
     valid = torch.zeros(count, PAST, device=device)
-    guidance = torch.tensor([[1.5, 0.0, 0.0]], device=device).expand(count, -1)
+    guidance = torch.zeros(count, len(GUIDED), device=device)
     made = []
     for first in range(0, frames, HOP):
         chunk = variant.chunks(stream, torch.full_like(stream, first), 1)
@@ -193,83 +317,106 @@ def band_passed(track: Array, low: float = 2.0, high: float = 8.0) -> Array:
 
 
 def figures(model: MotionGenerator, variant: Variant, opening: Tensor) -> dict[str, float]:
-    """How the generated streams compare with the recorded ones."""
+    """How the generated streams compare with the true ones."""
     made = roll_out(model, variant, seed=0)
     true = variant.target[:, PAST:]
-    lips = [(x[..., :FACE_DIM] @ opening).cpu().numpy() for x in (made, true)]
-    first, second = (band_passed(x) for x in lips)
-    best = max(
-        (float(np.corrcoef(np.roll(first, -lag, 1).ravel(), second.ravel())[0, 1]), lag)
-        for lag in (-1, 0, 1, 2)
-    )
+    out = {}
+    for label, number in (("", RECORDED), ("_voice", REVOICED)):
+        own = variant.kind == number
+        first, second = (
+            band_passed((x[own, :, :FACE_DIM] @ opening).cpu().numpy()) for x in (made, true)
+        )
+        out[f"r{label}"] = float(np.corrcoef(first.ravel(), second.ravel())[0, 1])
+        out[f"spread{label}"] = float(first.std() / second.std())
     step = [float(x[..., ROTATION].diff(dim=1).abs().mean()) for x in (made, true)]
     gaze = made[..., GAZE] - variant.plan[:, PAST:, 1:]
-    brows = float((made - true)[..., FACE_INDEX["browInnerUp"]].abs().mean())
-    blink = float((made - true)[..., FACE_INDEX["eyeBlinkLeft"]].abs().mean())
+
+    def error(name: str) -> float:
+        return float((made - true)[..., FACE_INDEX[name]].abs().mean())
+
     return {
-        "r": best[0],
-        "lag": float(best[1]),
-        "amplitude": float(first.std() / second.std()),
+        **out,
         "head_step": step[0],
         "head_step_true": step[1],
         "head_spread": float(made[..., ROTATION].std()),
         "gaze_error": float(gaze.abs().median()),
-        "brow_error": brows,
-        "blink_error": blink,
+        "brow_error": error("browInnerUp"),
+        "blink_error": error("eyeBlinkLeft"),
+        "smile_error": error("mouthSmileLeft"),
     }
 
 
 class Data:
-    """Streams of both kinds, and variants of them that are renewed as training goes on."""
+    """Streams of all kinds, and variants of them."""
 
     def __init__(self, args: argparse.Namespace, device: torch.device) -> None:
         self.device = device
         self.rng = np.random.default_rng(args.seed)
-        recorded, opening = read_recorded(args.data)
+        recorded, opening, spoken = read_recorded(args.data, args.sentences)
         self.opening = torch.from_numpy(opening).to(device)
-        held = range(0, len(recorded.face), VALIDATION_EVERY)
-        chosen = [i for i in range(len(recorded.face)) if i not in held]
-        self.recorded, self.unseen = _pick(recorded, chosen), _pick(recorded, list(held))
-        self.taught = read_teacher(args.speech, args.seed, args.teacher_minutes)
+        self.width = torch.from_numpy(width_map()).to(device)
+        held = range(0, len(recorded), VALIDATION_EVERY)
+        self.recorded = recorded.pick([i for i in range(len(recorded)) if i not in held])
+        self.unseen = recorded.pick(list(held))
+        self.revoiced = read_revoiced(
+            args.sentences, list(REVOICED_VOICES), self.recorded, spoken, opening
+        )
+        without = NEVER | set(VALIDATION_VOICES)
+        self.taught = read_taught(args.speech, without, args.seed, args.teacher_minutes)
+        # Validation: unseen clips of the man, and all that unknown voices say.
+        known = {clip.split("/")[0] for clip in self.taught.name} | NEVER
+        self.unknown = (
+            read_revoiced(args.sentences, [VALIDATION_VOICES[0]], recorded, spoken, opening),
+            read_taught(args.speech, frozenset(known), args.seed, 2.0),
+        )
         print(
-            f"{len(self.recorded.face)} recorded clips, {len(self.unseen.face)} for validation, "
-            f"{len(self.taught.face)} taught streams",
+            f"recorded {len(self.recorded)} clips, revoiced {len(self.revoiced)}, taught "
+            f"{len(self.taught)}; validation {len(self.unseen)}, "
+            f"{len(self.unknown[0])}, {len(self.unknown[1])}",
             flush=True,
         )
         self.plans = synthesis.plan_behaviour(self.rng, PLAN_POOL)
         self.encoder = load_encoder(args.encoder, args.device)
         self.augmenter = Augmenter(device, args.seed)
 
-    def variant(self) -> Variant:
-        """All training streams in a new arrangement."""
-        recorded = lay_out(self.recorded, 0, self.rng)
-        taught = lay_out(_pick(self.taught, self._some(len(recorded.audio))), 1, self.rng)
-        return self._hear(join([recorded, taught]), self.augmenter, behave=True)
+    def variant(self, disturbed: bool, revoiced: int, taught: int) -> Variant:
+        """All recorded clips and so many of the others, chosen anew."""
+        some = [int(i) for i in self.rng.permutation(len(self.revoiced))[:revoiced]]
+        parts = [
+            lay_out(self.recorded, RECORDED, self.rng),
+            lay_out(self.revoiced.pick(some), REVOICED, self.rng),
+        ]
+        if taught:
+            some = [int(i) for i in self.rng.permutation(len(self.taught))[:taught]]
+            parts.append(lay_out(self.taught.pick(some), TAUGHT, self.rng))
+        return self._hear(join(parts), self.augmenter if disturbed else None)
 
     def validation(self) -> Variant:
-        """Unseen recorded clips as they are, with behaviour."""
-        return self._hear(lay_out(self.unseen, 0, np.random.default_rng(0)), None, behave=True)
+        """Unseen clips and unknown voices as they are."""
+        rng = np.random.default_rng(0)
+        voices, taught = self.unknown
+        parts = [
+            lay_out(self.unseen, RECORDED, rng),
+            lay_out(voices.pick(list(range(0, len(voices), 4))), REVOICED, rng),
+            lay_out(taught, TAUGHT, rng),
+        ]
+        return self._hear(join(parts), None)
 
-    def _some(self, count: int) -> list[int]:
-        count = min(count, len(self.taught.face))
-        return [int(i) for i in self.rng.choice(len(self.taught.face), count, replace=False)]
-
-    def _hear(self, streams: Streams, augmenter: Augmenter | None, behave: bool) -> Variant:
-        return Variant(streams, self.encoder, augmenter, self.plans, self.rng, self.device, behave)
+    def _hear(self, streams: Streams, augmenter: Augmenter | None) -> Variant:
+        return Variant(streams, self.encoder, augmenter, self.plans, self.rng, self.device)
 
 
-def _pick(clips: Clips, index: list[int]) -> Clips:
-    return Clips(
-        [clips.audio[i] for i in index],
-        [clips.face[i] for i in index],
-        [clips.head[i] for i in index],
-    )
+def width_map() -> Array:
+    """Distance of the mouth's inner corners in face widths by face column: (FACE_DIM,)."""
+    shapes = FaceModel.load().landmark_expressions[FACE_COLUMNS]
+    right, left = CORNERS
+    wide: Array = (shapes[:, left, 0] - shapes[:, right, 0]).astype(np.float32)
+    return wide
 
 
 def train(args: argparse.Namespace) -> None:
     began = time.monotonic()
     torch.manual_seed(args.seed)
-    torch.set_float32_matmul_precision("high")
     device = torch.device(args.device)
     args.out.mkdir(parents=True, exist_ok=True)
     log = (args.out / "log.txt").open("a")
@@ -283,40 +430,35 @@ def train(args: argparse.Namespace) -> None:
 
     data = Data(args, device)
     unseen = data.validation()
-    variants = [data.variant()]
-    say(first_variant=1, streams=variants[0].streams)
+    say(validation_streams=unseen.streams)
+    variants = []
+    for i in range(args.variants):
+        variants.append(data.variant(i % 2 == 1, args.revoiced, args.taught))
+        say(variant=i, streams=variants[-1].streams)
     model = MotionGenerator()
     if args.init:
         checkpoint = torch.load(args.init, map_location="cpu", weights_only=True)
         model.load_state_dict(checkpoint["weights"])
-        model.to(device)
-    else:
-        model.to(device)
+    model.to(device)
+    if args.lips_steps:
+        train_lips(model.lips, variants, unseen, args.lips_steps, data, say)
+        save(model, str(args.out / "lips.pt"))
+    model.lips.requires_grad_(False)
+    if not args.init:
         set_scale(model, variants[0])
+    learnt = [parameter for parameter in model.parameters() if parameter.requires_grad]
     averaged = torch.optim.swa_utils.AveragedModel(
         model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(AVERAGING)
     )
     weights = channel_weights().to(device)
-    optimizer = torch.optim.AdamW(
-        model.parameters(),
-        lr=0.0,
-        betas=(0.9, 0.98),
-        weight_decay=0.01,
-        fused=device.type == "cuda",
-    )
+    optimizer = torch.optim.AdamW(learnt, lr=0.0, betas=(0.9, 0.98), weight_decay=0.01)
     random = torch.Generator(device).manual_seed(args.seed)
     sums: dict[str, float] = {}
     step = 0
     end = began + 60 * args.minutes
     start = time.monotonic()
     next_figures = start + (end - start) / args.reports
-    next_variant = start
     while (now := time.monotonic()) < end:
-        if now >= next_variant and step:
-            if len(variants) == args.variants:
-                variants.pop(0)
-            variants.append(data.variant())
-            next_variant = time.monotonic() + args.renew
         progress = (now - start) / (end - start)
         warmth = min(1.0, (step + 1) / WARMUP_STEPS)
         rate = args.rate * warmth * 0.5 * (1 + math.cos(math.pi * progress))
@@ -327,7 +469,7 @@ def train(args: argparse.Namespace) -> None:
         loss = torch.stack(list(losses.values())).sum()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(learnt, 1.0)
         optimizer.step()
         averaged.update_parameters(model)
         step += 1
@@ -348,17 +490,20 @@ def train(args: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--sentences", type=Path, required=True)
     parser.add_argument("--speech", type=Path, required=True)
     parser.add_argument("--encoder", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--init", type=Path)
     parser.add_argument("--rate", type=float, default=LEARNING_RATE)
     parser.add_argument("--batch", type=int, default=32, help="stretches of 16 windows")
-    parser.add_argument("--variants", type=int, default=8, help="variants held at a time")
-    parser.add_argument("--renew", type=float, default=25.0, help="seconds between new variants")
-    parser.add_argument("--teacher-minutes", type=float, default=20.0, help="of each voice")
+    parser.add_argument("--lips-steps", type=int, default=4000, help="0 = keep those of --init")
+    parser.add_argument("--variants", type=int, default=2, help="every second one is disturbed")
+    parser.add_argument("--revoiced", type=int, default=500, help="clips in a variant")
+    parser.add_argument("--taught", type=int, default=400, help="streams in a variant")
+    parser.add_argument("--teacher-minutes", type=float, default=10.0, help="of each voice")
     parser.add_argument("--reports", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     train(parser.parse_args())

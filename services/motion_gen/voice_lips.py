@@ -1,0 +1,169 @@
+"""The mouth as the voice alone tells it: a small regressor that knows no past.
+
+What generalises from one recorded man to any voice is little: a narrow network on a quarter of
+a second of speech features, with dropout. It gives the *expected* mouth and two *seals*, how surely
+the lips are held shut (/p b m/) or the lower lip is held at the teeth (/f v/). A mean of
+possible mouths is never quite shut, so the seals, taught by phone times in many voices, close it.
+The motion generator then models the mouth about this one (`generator.py`).
+
+Needs torch; at run time it is part of the generator's ONNX graph.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from talkingface.audio_features.contract import ARTICULATION_COLUMNS, EMBEDDING_COLUMNS
+from talkingface.motion_gen.contract import (
+    EXTRA_ROWS,
+    FEATURE_DIM,
+    HEARD_ROWS,
+    HISTORY_ROWS,
+    ROWS_PER_FRAME,
+)
+from talkingface.motion_gen.performance import FACE_INDEX, FACE_NAMES, MOUTH
+
+MOUTH_NAMES = FACE_NAMES[MOUTH]
+MOUTH_DIM = len(MOUTH_NAMES)
+SEALS = ("closure", "labiodental")
+# Voice activity, energy and voicing; pitch says more of who speaks than of what.
+VOICE_DIM = FEATURE_DIM + 3
+# Phone posteriors say what the articulation says, but fit one man's lips to one man's voice.
+MOUTH_COLUMNS = slice(ARTICULATION_COLUMNS.start, VOICE_DIM)
+VOTES = 2  # networks whose mean counts: what only one of them has learnt weighs less
+# A mean of possible mouths moves less than each of them does.
+GAIN = 1.1
+DROPOUT = 0.3
+EMBEDDING_NOISE = 0.3  # standard deviation in training, half as much again from row to row
+
+_JAW, _CLOSE, _ROLL, _UPPER_LEFT, _UPPER_RIGHT = (
+    FACE_INDEX[name] - MOUTH.start
+    for name in ("jawOpen", "mouthClose", "mouthRollLower", "mouthUpperUpLeft", "mouthUpperUpRight")
+)
+# What parts the lips beside the jaw; the upper lip may stay up while the lower one bites.
+_OPENERS = torch.tensor(
+    [
+        name.startswith(("mouthFunnel", "mouthShrugUpper", "mouthUpperUp", "mouthLowerDown"))
+        for name in MOUTH_NAMES
+    ]
+).float()
+SHUT_JAW, BITE_JAW, BITE_CLOSE, BITE_ROLL, BITE_UPPER = 0.6, 0.5, 0.6, 0.45, 0.12
+
+
+def frame_rows(rows: Tensor, frames: int) -> Tensor:
+    """Rows at 50 Hz to what each frame hears: (B, R, D) -> (B, frames, HEARD_ROWS D), where
+    R = HISTORY_ROWS + 2 frames + EXTRA_ROWS."""
+    last = ROWS_PER_FRAME * (frames - 1) + 1
+    return torch.cat([rows[:, i : i + last : ROWS_PER_FRAME] for i in range(HEARD_ROWS)], dim=-1)
+
+
+def rows_to_frames(rows: int) -> int:
+    """How many frames so many rows make, the history before the first included."""
+    return (rows - HISTORY_ROWS - EXTRA_ROWS) // ROWS_PER_FRAME
+
+
+def comparable(speech: Tensor) -> Tensor:
+    """Speech rows (.., 4) with each column of about unit size."""
+    activity, energy, pitch, voicing = speech.unbind(-1)
+    return torch.stack(
+        [activity, (energy.clamp(-90, 0) + 45) / 20, (pitch - 7.0) * (pitch > 1), voicing], dim=-1
+    )
+
+
+def sealed(mouth: Tensor, seal: Tensor) -> Tensor:
+    """A mouth drawn towards closed lips, or the lower lip at the upper teeth.
+
+    :param mouth: (.., MOUTH_DIM) coefficients
+    :param seal: (.., 2) how far, 0..1, by `SEALS`
+    """
+    openers = _OPENERS.to(mouth.device)
+    jaw = mouth[..., _JAW].clamp(min=0)
+    shut, bite = mouth * (1 - openers), mouth * (1 - openers)
+    columns = torch.arange(MOUTH_DIM, device=mouth.device)
+
+    def put(shape: Tensor, column: int, value: Tensor) -> Tensor:
+        return torch.where(columns == column, value[..., None], shape)
+
+    shut = put(put(shut, _JAW, SHUT_JAW * jaw), _CLOSE, SHUT_JAW * jaw)
+    bite = put(put(bite, _JAW, BITE_JAW * jaw), _CLOSE, BITE_CLOSE * BITE_JAW * jaw)
+    bite = put(bite, _ROLL, torch.full_like(jaw, BITE_ROLL))
+    for column in (_UPPER_LEFT, _UPPER_RIGHT):
+        bite = put(bite, column, torch.full_like(jaw, BITE_UPPER))
+    closure, teeth = seal[..., :1], seal[..., 1:]
+    bitten = mouth + teeth * (bite - mouth)
+    return bitten + closure * (shut - bitten)
+
+
+class VoiceLips(nn.Module):
+    """Speech rows to the expected mouth and its seals, each frame by itself."""
+
+    mean: Tensor
+    scale: Tensor
+    mouth_mean: Tensor
+    mouth_scale: Tensor
+    firmness: Tensor
+
+    def __init__(self, width: int = 160, narrow: int = 80) -> None:
+        super().__init__()
+        self.size = {"width": width, "narrow": narrow}
+        self.register_buffer("mean", torch.zeros(VOICE_DIM))
+        self.register_buffer("scale", torch.ones(VOICE_DIM))
+        self.register_buffer("mouth_mean", torch.zeros(MOUTH_DIM))
+        self.register_buffer("mouth_scale", torch.ones(MOUTH_DIM))
+        # Slope and middle of the ramp from a seal's logit to how far it draws.
+        self.register_buffer("firmness", torch.tensor([[0.5, 0.5], [0.5, 0.5]]))
+
+        def network(columns: int, out: int) -> nn.Sequential:
+            return nn.Sequential(
+                nn.Dropout(DROPOUT),
+                nn.Linear(HEARD_ROWS * columns, width),
+                nn.GELU(),
+                nn.Dropout(DROPOUT),
+                nn.Linear(width, narrow),
+                nn.GELU(),
+                nn.Linear(narrow, out),
+            )
+
+        columns = MOUTH_COLUMNS.stop - MOUTH_COLUMNS.start
+        self.mouths = nn.ModuleList(network(columns, MOUTH_DIM) for _ in range(VOTES))
+        self.seals = nn.ModuleList(network(VOICE_DIM, len(SEALS)) for _ in range(VOTES))
+
+    def heard(self, features: Tensor, speech: Tensor) -> Tensor:
+        """Normalised rows (B, R, VOICE_DIM) of features (B, R, 128) and speech (B, R, 4)."""
+        activity, energy, _, voicing = comparable(speech).unbind(-1)
+        rows = torch.cat([features, torch.stack([activity, energy, voicing], -1)], -1)
+        return (rows - self.mean) / self.scale
+
+    def votes(self, features: Tensor, speech: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Each vote's mouth without its seals, and their logits: as `forward`."""
+        frames = rows_to_frames(features.shape[1])
+        rows = self.heard(features, speech)
+        out = []
+        for mouth, seal in zip(self.mouths, self.seals, strict=True):
+            told = self.spoilt(rows) if self.training else rows
+            shape = mouth(frame_rows(told[..., MOUTH_COLUMNS], frames))
+            out.append((shape * self.mouth_scale + self.mouth_mean, seal(frame_rows(rows, frames))))
+        return out
+
+    @staticmethod
+    def spoilt(rows: Tensor) -> Tensor:
+        """Rows whose embedding cannot be trusted too much."""
+        where = torch.zeros(VOICE_DIM, device=rows.device)
+        where[EMBEDDING_COLUMNS] = EMBEDDING_NOISE
+        voice = torch.randn(len(rows), 1, VOICE_DIM, device=rows.device)
+        return rows + where * (voice + 0.5 * torch.randn_like(rows))
+
+    def strength(self, logits: Tensor) -> Tensor:
+        """How far the seals draw, 0..1: a ramp, whose rounding no batch neighbour changes."""
+        return (self.firmness[0] * logits + self.firmness[1]).clamp(0, 1)
+
+    def forward(self, features: Tensor, speech: Tensor) -> tuple[Tensor, Tensor]:
+        """
+        :param features: (B, HISTORY_ROWS + 2 T + EXTRA_ROWS, 128)
+        :param speech: as many rows (.., 4)
+        :return: mouth (B, T, MOUTH_DIM) as sealed, seals (B, T, 2)
+        """
+        mouths, logits = zip(*self.votes(features, speech), strict=True)
+        seal = self.strength(torch.stack(logits).mean(0))
+        return sealed(GAIN * torch.stack(mouths).mean(0), seal), seal

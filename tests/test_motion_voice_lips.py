@@ -1,0 +1,70 @@
+"""Lips that the voice alone tells: sealed means shut, whatever else the face does."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from talkingface.common.motion import ARKIT_DIM
+from talkingface.motion_gen.contract import EXTRA_ROWS, HISTORY_ROWS, ROWS_PER_FRAME
+from talkingface.motion_gen.evaluation import mouth
+from talkingface.motion_gen.performance import FACE_COLUMNS, MOUTH
+
+torch = pytest.importorskip("torch", reason="training extra")
+
+from talkingface.motion_gen.voice_lips import (  # noqa: E402
+    MOUTH_DIM,
+    VoiceLips,
+    frame_rows,
+    sealed,
+)
+
+
+def arkit(mouth_columns: torch.Tensor) -> np.ndarray:
+    out = np.zeros((len(mouth_columns), ARKIT_DIM), np.float32)
+    out[:, FACE_COLUMNS[MOUTH]] = mouth_columns.numpy()
+    return out
+
+
+@pytest.fixture
+def mouths() -> torch.Tensor:
+    """Open ones of all kinds."""
+    return torch.rand(200, MOUTH_DIM, generator=torch.Generator().manual_seed(0))
+
+
+def test_a_full_closure_shuts_any_mouth(mouths: torch.Tensor) -> None:
+    assert mouth.opening(arkit(mouths)).max() > 0.1
+    shut = sealed(mouths, torch.tensor([[1.0, 0.0]]).expand(200, 2))
+    assert mouth.opening(arkit(shut)).max() < mouth.CLOSED_BELOW
+    assert shut.min() >= 0 and shut.max() <= 1
+
+
+def test_the_lower_lip_comes_to_the_teeth(mouths: torch.Tensor) -> None:
+    speaking = mouths * 0.5
+    bitten = sealed(speaking, torch.tensor([[0.0, 1.0]]).expand(200, 2))
+    assert mouth.lip_below_teeth(arkit(bitten)).max() < mouth.TEETH_WITHIN
+    assert mouth.lip_below_teeth(arkit(speaking)).max() > mouth.TEETH_WITHIN
+
+
+def test_without_seals_nothing_changes(mouths: torch.Tensor) -> None:
+    assert (sealed(mouths, torch.zeros(200, 2)) == mouths).all()
+
+
+def test_a_frame_hears_its_rows_and_no_more() -> None:
+    rows = torch.arange(HISTORY_ROWS + ROWS_PER_FRAME * 5 + EXTRA_ROWS).float()
+    heard = frame_rows(rows[None, :, None], 5)[0]
+    assert heard[0].tolist() == list(range(HISTORY_ROWS + ROWS_PER_FRAME + EXTRA_ROWS))
+    assert (heard[3] - heard[0] == 3 * ROWS_PER_FRAME).all()
+
+
+def test_frames_are_told_one_by_one() -> None:
+    torch.manual_seed(0)
+    lips = VoiceLips().eval()
+    count = HISTORY_ROWS + ROWS_PER_FRAME * 6 + EXTRA_ROWS
+    features, speech = torch.randn(1, count, 128), torch.randn(1, count, 4)
+    with torch.inference_mode():
+        whole, seals = lips(features, speech)
+        last, last_seals = lips(features[:, 2:], speech[:, 2:])
+    assert whole.shape == (1, 6, MOUTH_DIM) and seals.shape == (1, 6, 2)
+    assert torch.allclose(whole[:, 1:], last, atol=1e-5)
+    assert torch.allclose(seals[:, 1:], last_seals, atol=1e-5)
