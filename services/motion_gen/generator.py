@@ -113,6 +113,7 @@ class MotionGenerator(nn.Module):
         """
         super().__init__()
         self.lips = VoiceLips(**(lips or {}))
+        self.width = width
         self.size = {"width": width, "layers": layers, "heads": heads, "lips": self.lips.size}
         self.register_buffer("mean", torch.zeros(FACE_DIM))
         self.register_buffer("scale", torch.ones(PERFORMANCE_DIM))
@@ -225,7 +226,7 @@ class MotionGenerator(nn.Module):
         mask = (1e4 * (seen - 1.0))[:, None, None]
         for layer, past in zip(self.layers, memory, strict=True):
             x = layer(x, time, past, mask)
-        clean: Tensor = self.head(F.layer_norm(x, (self.size["width"],)))
+        clean: Tensor = self.head(F.layer_norm(x, (self.width,)))
         return clean
 
     def face(self, mouth: Tensor) -> Tensor:

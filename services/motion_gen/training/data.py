@@ -80,19 +80,20 @@ class Clips:
     def add(
         self, name: str, audio: NDArray[np.int16], face: Array, head: Array, seal: Array
     ) -> None:
-        for values, value in (
-            (self.name, name), (self.audio, audio), (self.face, face), (self.head, head),
-            (self.seal, seal),
-        ):  # fmt: skip
-            values.append(value)  # type: ignore[attr-defined]
+        self.name.append(name)
+        self.audio.append(audio)
+        self.face.append(face)
+        self.head.append(head)
+        self.seal.append(seal)
 
     def pick(self, index: list[int]) -> Clips:
         """Some of the clips."""
         return Clips(
-            *(
-                [values[i] for i in index]
-                for values in (self.name, self.audio, self.face, self.head, self.seal)
-            )
+            [self.name[i] for i in index],
+            [self.audio[i] for i in index],
+            [self.face[i] for i in index],
+            [self.head[i] for i in index],
+            [self.seal[i] for i in index],
         )
 
 
@@ -100,7 +101,7 @@ def no_clips() -> Clips:
     return Clips([], [], [], [], [])
 
 
-def seals(phone: NDArray[np.int8], end: NDArray[np.float64], frames: int) -> Array:
+def seals(phone: NDArray[np.int8], end: NDArray[np.floating], frames: int) -> Array:
     """When consonants hold the lips, by phone times: (frames, 2)."""
     tracks = teacher.gestures(phone, end, frames)
     return np.stack([tracks[name] for name in SEALS], axis=1).astype(np.float32)
@@ -247,9 +248,12 @@ def lay_out(clips: Clips, kind: int, rng: np.random.Generator) -> Streams:
         heads[at:] = heads[at - 1] * rest
         at += int(rng.integers(*GAP_FRAMES)) if rng.random() < 0.5 else 0
     return Streams(
-        np.stack([row[0] for row in rows]),
-        *(np.stack([row[i] for row in rows], axis=1) for i in range(1, 5)),
-        np.full(len(rows), kind),
+        audio=np.stack([row[0] for row in rows]),
+        face=np.stack([row[1] for row in rows], axis=1),
+        head=np.stack([row[2] for row in rows], axis=1),
+        seal=np.stack([row[3] for row in rows], axis=1),
+        begin=np.stack([row[4] for row in rows], axis=1),
+        kind=np.full(len(rows), kind),
     )
 
 

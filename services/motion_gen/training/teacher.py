@@ -77,7 +77,7 @@ BILABIAL = np.array([PHONE_INDEX[name] for name in ("b", "p", "m")])
 LABIODENTAL = np.array([PHONE_INDEX[name] for name in ("f", "v")])
 
 
-def _pulse(times: Array, start: Array, end: Array) -> Array:
+def _pulse(times: Array, start: Array, end: NDArray[np.floating]) -> Array:
     """The highest of raised-cosine pulses that are 1 from start to end: (T,)."""
     out = np.zeros(len(times), np.float32)
     for begin, finish in zip(start, end, strict=True):
@@ -88,7 +88,7 @@ def _pulse(times: Array, start: Array, end: Array) -> Array:
     return out
 
 
-def gestures(phone: NDArray[np.int8], end: Array, frames: int) -> dict[str, Array]:
+def gestures(phone: NDArray[np.int8], end: NDArray[np.floating], frames: int) -> dict[str, Array]:
     """Gesture tracks in [0, 1] by name (`GESTURES`, "closure", "labiodental"), each (frames,).
 
     :param phone: (n,) indices into `PHONES`; -1 = unknown, which has no say
@@ -134,7 +134,11 @@ def gestures(phone: NDArray[np.int8], end: Array, frames: int) -> dict[str, Arra
 
 
 def animate(
-    phone: NDArray[np.int8], end: Array, frames: int, amplitude: float = 1.0, vigour: float = 1.0
+    phone: NDArray[np.int8],
+    end: NDArray[np.floating],
+    frames: int,
+    amplitude: float = 1.0,
+    vigour: float = 1.0,
 ) -> Array:
     """ARKit coefficients of the mouth for a phone sequence.
 
