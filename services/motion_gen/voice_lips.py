@@ -112,7 +112,7 @@ class VoiceLips(nn.Module):
         self.register_buffer("mouth_mean", torch.zeros(MOUTH_DIM))
         self.register_buffer("mouth_scale", torch.ones(MOUTH_DIM))
         # Slope and middle of the ramp from a seal's logit to how far it draws.
-        self.register_buffer("firmness", torch.tensor([[0.5, 0.5], [0.5, 0.5]]))
+        self.register_buffer("firmness", torch.full((2, len(SEALS)), 0.6))
 
         def network(columns: int, out: int) -> nn.Sequential:
             return nn.Sequential(
