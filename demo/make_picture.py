@@ -1,6 +1,6 @@
 """Make the picture of the README: the portrait, then frames of its animation.
 
-One frame from each seventh of the video: that whose mouth is most unlike the first frame's.
+One frame from each seventh of the video: that with the most contrast about the mouth, as of teeth.
 
 python demo/make_picture.py build/demo/astronaut.png out/demo.mp4 docs/demo.jpg
 """
@@ -23,10 +23,9 @@ def main(portrait: Path, video: Path, out: Path) -> None:
     """Write the contact sheet."""
     with av.open(str(video)) as container:
         frames = [frame.to_image() for frame in container.decode(video=0)]
-    mouths = [np.asarray(frame.crop(MOUTH), np.float32) for frame in frames]
-    unlike = np.array([np.abs(mouth - mouths[0]).mean() for mouth in mouths])
+    contrast = np.array([np.asarray(frame.crop(MOUTH).convert("L")).std() for frame in frames])
     parts = np.array_split(np.arange(len(frames)), COLUMNS * ROWS - 1)
-    chosen = [part[np.argmax(unlike[part])] for part in parts]
+    chosen = [part[np.argmax(contrast[part])] for part in parts]
     pictures = [Image.open(portrait).convert("RGB"), *(frames[i] for i in chosen)]
     sheet = Image.new("RGB", (COLUMNS * SIZE, ROWS * SIZE))
     for i, picture in enumerate(pictures):
