@@ -59,12 +59,6 @@ class Recording:
         """(T,) the same on the picture's clock."""
         return shifted(self.energy, self.offset, self.frames)
 
-    def on_picture(self, track: Array) -> Array:
-        """A track (n, ...) on the sound's clock moved to the picture's: (T, ...)."""
-        index = np.clip(np.arange(self.frames) - self.offset, 0, len(track) - 1)
-        moved: Array = track[index]
-        return moved
-
 
 def frame_energy(audio: Array, samples: int = SAMPLES_PER_FRAME) -> Curve:
     """Root mean square of each stretch of sound: (n // samples,)."""
