@@ -123,8 +123,8 @@ def test_the_rules_close_every_bilabial() -> None:
 
 
 def test_labels_move_to_where_the_silences_are(tmp_path: Path) -> None:
-    labels = [phones.LABELS.index("sil")] * 30 + [phones.LABELS.index("m")] * 30
-    labels += [phones.LABELS.index("sil")] * 30
+    labels = [phones.NATURAL_PHONES.index("sil")] * 30 + [phones.NATURAL_PHONES.index("m")] * 30
+    labels += [phones.NATURAL_PHONES.index("sil")] * 30
     path = tmp_path / "a.phonemes.json"
     path.write_text(json.dumps(labels))
     level = np.full(300, -80.0)

@@ -37,17 +37,14 @@ from talkingface.audio_features.contract import (
 )
 from talkingface.audio_features.encoder import SpeechEncoder
 from talkingface.audio_features.training.features import encode_clips, load_encoder
-from talkingface.audio_features.training.phones import HELD_OUT_EVERY
+from talkingface.audio_features.training.phones import (
+    HELD_OUT_EVERY,
+    NATURAL_FPS,
+    NATURAL_PHONES,
+)
 
 Array = NDArray[np.float64]
 
-NATURAL_FPS = 30
-# ARPAbet in alphabetical order with "sil" among them; 24 is unused.
-NATURAL_PHONES = (
-    "aa", "ae", "ah", "ao", "aw", "ay", "b", "ch", "d", "dh", "eh", "er", "ey", "f", "g", "hh",
-    "ih", "iy", "jh", "k", "l", "m", "n", "ng", "-", "ow", "oy", "p", "r", "s", "sh", "sil", "t",
-    "th", "uh", "uw", "v", "w", "y", "z", "zh",
-)  # fmt: skip
 CONTEXT_ROWS = (-10, -8, -6, -4, -2, 0)
 # Not the phone posteriors: from one speaker a regression learns to read them wrongly for others.
 LIP_COLUMNS = slice(PHONE_COLUMNS.stop, FEATURE_DIM)

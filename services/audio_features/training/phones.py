@@ -14,6 +14,15 @@ UNKNOWN = -1
 # Of one GRID speaker's clips in sorted order, every so many-th is never trained on.
 HELD_OUT_EVERY = 23
 
+# Labels that come with the natural recordings: one index a frame. ARPAbet in alphabetical order
+# with "sil" among them; 24 is unused.
+NATURAL_FPS = 30
+NATURAL_PHONES = (
+    "aa", "ae", "ah", "ao", "aw", "ay", "b", "ch", "d", "dh", "eh", "er", "ey", "f", "g", "hh",
+    "ih", "iy", "jh", "k", "l", "m", "n", "ng", "-", "ow", "oy", "p", "r", "s", "sh", "sil", "t",
+    "th", "uh", "uw", "v", "w", "y", "z", "zh",
+)  # fmt: skip
+
 
 def _table(text: str) -> dict[str, int]:
     pairs = (item.split("=") for item in text.split())

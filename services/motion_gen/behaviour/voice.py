@@ -9,9 +9,8 @@ import numpy as np
 
 from talkingface.common.motion import Array
 from talkingface.motion_gen.behaviour.memory import FRAME, Stateful
-from talkingface.motion_gen.contract import VOICE_ACTIVITY
+from talkingface.motion_gen.contract import ENERGY, LOG2_F0, VOICE_ACTIVITY
 
-ENERGY, LOG2_F0 = 1, 2  # columns of a speech row
 HEARD = 0.5  # voice activity
 HOLD = 8  # frames of silence that still belong to speech
 PAUSE = 5  # frames of silence that part two phrases

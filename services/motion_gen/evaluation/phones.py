@@ -15,16 +15,10 @@ from talkingface.audio_features.contract import (
     ROW_RATE,
     SAMPLE_RATE,
 )
+from talkingface.audio_features.training.phones import NATURAL_FPS, NATURAL_PHONES
 from talkingface.common.motion import Array
 from talkingface.motion_gen.evaluation.curves import Curve
 
-# Of the labels that come with the natural recordings; 24 is unused.
-LABEL_FPS = 30
-LABELS = (
-    "aa", "ae", "ah", "ao", "aw", "ay", "b", "ch", "d", "dh", "eh", "er", "ey", "f", "g", "hh",
-    "ih", "iy", "jh", "k", "l", "m", "n", "ng", "-", "ow", "oy", "p", "r", "s", "sh", "sil", "t",
-    "th", "uh", "uw", "v", "w", "y", "z", "zh",
-)  # fmt: skip
 LABEL_SHIFTS = np.arange(-0.16, 0.161, 0.02)  # seconds
 
 BILABIAL = tuple(PHONE_INDEX[name] for name in "pbm")
@@ -63,11 +57,12 @@ def heard(features: Array) -> Phones:
 def labelled(path: Path, level: Curve) -> Phones:
     """The labels of a natural recording, moved to where its silences fit the sound best.
 
-    :param path: `NAME.phonemes.json`, one index into `LABELS` for each 1/30 s
+    :param path: `NAME.phonemes.json`, one index into `NATURAL_PHONES` for each 1/30 s
     :param level: (frames,) sound level in dB at 100 frames a second
     """
     phones = from_frames(
-        np.array([PHONE_INDEX.get(LABELS[i], -1) for i in json.loads(path.read_text())]), LABEL_FPS
+        np.array([PHONE_INDEX.get(NATURAL_PHONES[i], -1) for i in json.loads(path.read_text())]),
+        NATURAL_FPS,
     )
     times = (np.arange(len(level)) + 0.5) / 100
 

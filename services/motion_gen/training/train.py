@@ -28,8 +28,10 @@ from torch import Tensor
 
 from talkingface.audio_features.training.augment import Augmenter
 from talkingface.audio_features.training.features import load_encoder
-from talkingface.common.motion import MOTION_FPS, Array
+from talkingface.common.motion import Array
 from talkingface.motion_gen.contract import GUIDED, HISTORY_ROWS, HOP, PAST, ROWS_PER_FRAME
+from talkingface.motion_gen.evaluation.curves import band_passed
+from talkingface.motion_gen.evaluation.mouth import CLOSED_BELOW
 from talkingface.motion_gen.generator import (
     HEAD_DIM,
     SEEN,
@@ -180,14 +182,14 @@ def lips_figures(lips: VoiceLips, variant: Variant, data: Data) -> dict[str, flo
     for name, map_ in (("opening", data.opening[MOUTH]), ("width", data.width[MOUTH])):
         for label, number in (("", RECORDED), ("_voice", REVOICED)):
             own = kind == number
-            first, second = (band_passed((x[own] @ map_).cpu().numpy()) for x in (made, true))
+            first, second = (band_passed((x[own] @ map_).T.cpu().numpy()) for x in (made, true))
             r = float(np.corrcoef(first.ravel(), second.ravel())[0, 1])
             out[f"{name}{label}"] = r
             out[f"{name}{label}_spread"] = float(first.std() / second.std())
     lip = (made @ data.opening[MOUTH]).cpu()
     for label, number in (("", RECORDED), ("_taught", TAUGHT)):
         own = kind == number
-        closed = lip[own] < 0.008
+        closed = lip[own] < CLOSED_BELOW
         near = F.max_pool1d(closed[:, None].float(), 3, 1, 1)[:, 0] > 0
         wanted = (held[own, :, 0] > 0.9).cpu()
         out[f"closed{label}"] = float(near[wanted].float().mean())
@@ -307,15 +309,6 @@ def roll_out(model: MotionGenerator, variant: Variant, seed: int, frames: int = 
     return torch.cat(made, 1)
 
 
-def band_passed(track: Array, low: float = 2.0, high: float = 8.0) -> Array:
-    """(..., T) within a band of Hz, by cutting the spectrum."""
-    frequency = np.fft.rfftfreq(track.shape[-1], 1 / MOTION_FPS)
-    keep = (frequency >= low) & (frequency <= high)
-    centred = track - track.mean(-1, keepdims=True)
-    passed = np.fft.irfft(np.fft.rfft(centred) * keep, track.shape[-1])
-    return passed.astype(np.float32)
-
-
 def figures(model: MotionGenerator, variant: Variant, opening: Tensor) -> dict[str, float]:
     """How the generated streams compare with the true ones."""
     made = roll_out(model, variant, seed=0)
@@ -324,7 +317,7 @@ def figures(model: MotionGenerator, variant: Variant, opening: Tensor) -> dict[s
     for label, number in (("", RECORDED), ("_voice", REVOICED)):
         own = variant.kind == number
         first, second = (
-            band_passed((x[own, :, :FACE_DIM] @ opening).cpu().numpy()) for x in (made, true)
+            band_passed((x[own, :, :FACE_DIM] @ opening).T.cpu().numpy()) for x in (made, true)
         )
         out[f"r{label}"] = float(np.corrcoef(first.ravel(), second.ravel())[0, 1])
         out[f"spread{label}"] = float(first.std() / second.std())
