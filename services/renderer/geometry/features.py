@@ -20,7 +20,13 @@ from talkingface.renderer.geometry.mouth import (
 )
 from talkingface.renderer.geometry.portrait import Portrait
 from talkingface.renderer.geometry.pose import gaze_shift, plane_map
-from talkingface.renderer.geometry.surface import anatomy, mean_landmarks, smoothstep
+from talkingface.renderer.geometry.surface import (
+    INNER_LOWER,
+    INNER_UPPER,
+    anatomy,
+    mean_landmarks,
+    smoothstep,
+)
 
 Array = NDArray[np.float32]
 Image = NDArray[np.uint8]
@@ -28,6 +34,7 @@ Indices = NDArray[np.int32]
 
 TURNED_SHADE = 0.2  # by which the lips' inner sides are darker when they turn out
 DARKNESS = np.array([0.62, 0.76, 0.76], np.float32)  # of teeth behind closing lips, reddish
+LIP_MARGIN = 0.012  # face widths around the inner lips where the inside may show
 LID_SHARE = 0.85  # of smooth skin over the stretched fold on a shut lid
 
 
@@ -126,8 +133,15 @@ def place_mouth(
     width, height = right - left, bottom - top
     local = (points[:, :2] - np.array([left, top])) * 2 + 0.5
     local = np.concatenate([local, points[:, 2:]], 1).astype(np.float32)
-    ids, weights = raster(local, shape.mouth, 2 * height, 2 * width)
+    ids, weights = raster(local, _mouth_triangles(), 2 * height, 2 * width)
     part = np.where(ids >= 0, _mouth_parts()[ids], 255).astype(np.uint8)
+    # Insides show between the lips; anywhere else they would shine through.
+    between = np.zeros(part.shape, np.uint8)
+    inner = mean_landmarks(local)[list(INNER_UPPER + INNER_LOWER[::-1])][:, :2]
+    cv.fillPoly(between, [np.round(inner).astype(np.int32)], 1)
+    reach = max(round(LIP_MARGIN * 2 * float(portrait.fit.camera.scale[0])), 2)
+    between = cv.dilate(between, cv.getStructuringElement(cv.MORPH_ELLIPSE, (2 * reach + 1,) * 2))
+    part[(between == 0) & (part != SKIN)] = 255
     hole = (part != SKIN) & (part != 255)
     if not hole.any() and lip_change == 0:
         return
@@ -144,7 +158,7 @@ def place_mouth(
         ],
         1,
     ).astype(np.float32)
-    carried = carry(values, shape.mouth, ids, weights)
+    carried = carry(values, _mouth_triangles(), ids, weights)
     reach = max(int(0.05 * portrait.fit.camera.scale[0]) * 2 + 1, 3)
     open_share = cv.blur(hole.astype(np.float32), (reach, reach))
     openness = smoothstep(0.15, 0.95, open_share)
@@ -187,9 +201,18 @@ def place_mouth(
 
 @lru_cache(maxsize=1)
 def _mouth_parts() -> NDArray[np.uint8]:
-    """Part of each of `anatomy().mouth`'s triangles."""
+    """Part of each of `_mouth_triangles()`."""
+    return FaceModel.load().part[_mouth_triangles()].max(1)
+
+
+@lru_cache(maxsize=1)
+def _mouth_triangles() -> Indices:
+    """Triangles around and inside the mouth, and the nose, which may hang over it."""
     model, shape = FaceModel.load(), anatomy()
-    return model.part[shape.mouth].max(1)
+    centre = model.mean[model.triangles].mean(1)
+    nose = (np.abs(centre[:, 0]) < 0.2) & (centre[:, 1] >= -0.08) & (centre[:, 1] < 0.1)
+    nose &= (shape.triangle_part == SKIN) & (centre[:, 2] > 0.5)
+    return np.concatenate([shape.mouth, model.triangles[nose]])
 
 
 @lru_cache(maxsize=1)
