@@ -17,6 +17,9 @@ Array = NDArray[np.float32]
 Image = NDArray[np.uint8]
 Indices = NDArray[np.int32]
 
+Borders = tuple[bool, bool, bool, bool]  # left, top, right, bottom
+NO_BORDERS: Borders = (False, False, False, False)
+PINNED = (10.0, 80.0)  # pixels from a pinned border over which motion sets in
 FIELD = 128  # resolution of the rear plate's displacement
 HAIR_DEPTH = 0.1  # face widths in front of the turning point where hair and ears lie on average
 
@@ -93,8 +96,21 @@ def _base_field(
                 out[i, j, k] = t * up + (1 - t) * low
 
 
-def rear_field(portrait: Portrait, points: Array, camera: Camera, torso: Array) -> Array:
-    """Where the rear plate's pixels come from, (512, 512, 2)."""
+def border_distance(size: int, borders: Borders) -> Array:
+    """Pixels of the frame from each cell (size, size) to the nearest of some borders."""
+    step = FRAME / size
+    along = (np.arange(size) + 0.5) * step
+    far = np.full(size, np.inf)
+    left, top, right, bottom = borders
+    across = np.minimum(along if left else far, along[::-1] if right else far)
+    down = np.minimum(along if top else far, along[::-1] if bottom else far)
+    return np.minimum(across[None], down[:, None]).astype(np.float32)
+
+
+def rear_field(
+    portrait: Portrait, points: Array, camera: Camera, torso: Array, pinned: Borders = NO_BORDERS
+) -> Array:
+    """Where the rear plate's pixels come from, (512, 512, 2); at `pinned` borders from there."""
     shape, start = anatomy(), portrait.fit.camera
     step = FRAME / FIELD
     middle = (step - 1) / 2
@@ -121,9 +137,13 @@ def rear_field(portrait: Portrait, points: Array, camera: Camera, torso: Array) 
     away = cv.distanceTransform((~covered).astype(np.uint8), cv.DIST_L2, 3)
     filled *= np.exp(-away / (0.35 * camera.scale[0] / step))[..., None]
     filled = cv.GaussianBlur(filled, (0, 0), 1.2)
-    return cv.resize(
-        (base + filled).astype(np.float32), (FRAME, FRAME), interpolation=cv.INTER_LINEAR
-    )
+    field = (base + filled).astype(np.float32)
+    if any(pinned):
+        along = np.arange(FIELD, dtype=np.float32) * step + middle
+        here = np.stack(np.meshgrid(along, along), -1)
+        free = smoothstep(*PINNED, border_distance(FIELD, pinned))[..., None]
+        field = (here + free * (field - here)).astype(np.float32)
+    return cv.resize(field, (FRAME, FRAME), interpolation=cv.INTER_LINEAR)
 
 
 def compose(
@@ -133,8 +153,10 @@ def compose(
     front: Array,
     field: Array,
     cleared: float,
-) -> tuple[Image, Image]:
+) -> tuple[Image, Image, Array, tuple[slice, slice], NDArray[np.bool_]]:
     """Background, rear plate and face: (512, 512, 3), and the mask (512, 512, 2).
+
+    :return: also the face's flow (h, w, 2), its place in the frame and where it is opaque (h, w).
 
     :param front: (V,) opacity of the face.
     :param cleared: how far the rear plate has lost jaw and cheeks, 0..1.
@@ -156,7 +178,8 @@ def compose(
     opacity = cv.GaussianBlur(cv.dilate(shown, np.ones((3, 3), np.uint8)), (0, 0), 1.0)
     colour = cv.remap(portrait.frame, flow, None, cv.INTER_CUBIC, borderMode=cv.BORDER_REFLECT_101)
     _blend_face(image, mask, left, top, colour, opacity, ids, _worn(portrait, points))
-    return image, mask
+    place = (slice(top, bottom), slice(left, right))
+    return image, mask, flow, place, opacity > 0.5
 
 
 def _worn(portrait: Portrait, points: Array) -> Array:

@@ -21,8 +21,14 @@ from numpy.typing import NDArray
 from talkingface.renderer.fit import Camera
 from talkingface.renderer.geometry.crops import Crop, crop_controls, crop_matrices
 from talkingface.renderer.geometry.features import place_eye, place_mouth
-from talkingface.renderer.geometry.image import cv, ramp
-from talkingface.renderer.geometry.layers import compose, rear_field
+from talkingface.renderer.geometry.image import FRAME, cv, ramp
+from talkingface.renderer.geometry.layers import (
+    PINNED,
+    Borders,
+    border_distance,
+    compose,
+    rear_field,
+)
 from talkingface.renderer.geometry.portrait import Portrait
 from talkingface.renderer.geometry.pose import (
     gaze_shift,
@@ -47,25 +53,41 @@ class WarpedFrame:
     image: Image  # (512, 512, 3) RGB
     mask: Image  # (512, 512, 2), as in `Crop`
     crops: tuple[Crop, Crop, Crop]
+    # Only when traced: where in the portrait's frame each pixel comes from, (512, 512, 2), and how
+    # much of it is that pixel, (512, 512), 0..255; 0 where drawn, filled or continued.
+    flow: Array | None = None
+    carried: Image | None = None
 
 
-def render(portrait: Portrait, motion: Array) -> WarpedFrame:
+def render(
+    portrait: Portrait, motion: Array, *, pinned: Borders | bool = False, traced: bool = False
+) -> WarpedFrame:
     """One frame for one motion frame (58,).
 
+    :param pinned: borders at which the frame stays the photo bit for bit, so that it can be pasted
+        back: left, top, right, bottom; True for all.
+    :param traced: also tell where the pixels come from.
     :raises ValueError: if motion has the wrong shape or is not finite.
     """
     coefficients, camera = target_pose(portrait, motion)
-    return render_pose(portrait, coefficients, camera)
+    return render_pose(portrait, coefficients, camera, pinned=pinned, traced=traced)
 
 
 def render_pose(
-    portrait: Portrait, coefficients: Array, camera: Camera, draw_always: bool = False
+    portrait: Portrait,
+    coefficients: Array,
+    camera: Camera,
+    draw_always: bool = False,
+    pinned: Borders | bool = False,
+    traced: bool = False,
 ) -> WarpedFrame:
     """One frame for absolute coefficients (52,) and a camera in the portrait's frame.
 
     :param draw_always: draw mouth and eyes even where the photo's own could be used; for training
         on a portrait and itself.
+    :param pinned: and `traced`, as in `render`.
     """
+    borders: Borders = pinned if isinstance(pinned, tuple) else (pinned,) * 4
     shape = anatomy()
     start = portrait.fit.camera
     vertices, opened, lip_change = posed_vertices(portrait, coefficients)
@@ -86,8 +108,10 @@ def render_pose(
     opacity = shape.front * (shape.hard + (1 - shape.hard) * turning)
     # Hair and neck turn with the head; what the face does is not theirs.
     still = placed(portrait, portrait.photographed, camera, torso)
-    field = rear_field(portrait, still, camera, torso)
-    image, mask = compose(portrait, points, worn_source, opacity, field, min(travel / 4.0, 1.0))
+    field = rear_field(portrait, still, camera, torso, borders)
+    image, mask, flow, place, solid = compose(
+        portrait, points, worn_source, opacity, field, min(travel / 4.0, 1.0)
+    )
     for eye in range(2):
         place_eye(
             portrait,
@@ -104,6 +128,10 @@ def render_pose(
     place_mouth(portrait, image, mask, points, source, vertices, normals, lip_change, draw_always)
     if travel < 0.02 and gaze_shift(portrait, coefficients, 0)[1] == 0 and not draw_always:
         image = portrait.frame.copy()
+        field = np.stack(np.meshgrid(*[np.arange(FRAME, dtype=np.float32)] * 2), -1)
+        solid = np.zeros_like(solid)
+    if any(borders):
+        _pin(image, portrait.frame, borders)
     controls = crop_controls(coefficients, opened, camera)
     crops = [
         Crop(
@@ -114,4 +142,32 @@ def render_pose(
         )
         for (matrix, size), control in zip(crop_matrices(points), controls, strict=True)
     ]
-    return WarpedFrame(image, mask, (crops[0], crops[1], crops[2]))
+    cut = (crops[0], crops[1], crops[2])
+    if not traced:
+        return WarpedFrame(image, mask, cut)
+    field[place][solid] = flow[solid]
+    return WarpedFrame(image, mask, cut, field, _carried(portrait.frame, image, field))
+
+
+def _pin(image: Image, photo: Image, borders: Borders) -> None:
+    """Let a frame run over into the photo at some borders, in place."""
+    away = border_distance(FRAME, borders)
+    rim = away < PINNED[0]
+    share = smoothstep(2.0, PINNED[0], away[rim])[:, None]
+    image[rim] = (photo[rim] + share * (image[rim].astype(np.float32) - photo[rim]) + 0.5).astype(
+        np.uint8
+    )
+
+
+def _carried(photo: Image, image: Image, flow: Array) -> Image:
+    """How much of a frame is the photo's pixels along a flow, (512, 512), by looking.
+
+    Not pixel by pixel, for interpolation changes single ones, but with their neighbours.
+    """
+    told = cv.remap(photo, flow, None, cv.INTER_LINEAR, borderMode=cv.BORDER_REFLECT_101)
+    apart = cv.blur(image.astype(np.int16) - told, (3, 3))
+    apart = cv.dilate(np.abs(apart).max(-1).astype(np.uint8), np.ones((3, 3), np.uint8))
+    share = smoothstep(18, 6, cv.blur(apart.astype(np.float32), (5, 5)))
+    beyond = (np.abs(flow - (FRAME - 1) / 2) > FRAME / 2).any(-1)
+    share[beyond] = 0
+    return (255 * share + 0.5).astype(np.uint8)
