@@ -474,11 +474,10 @@ def fit(landmarks: Array) -> FaceFit:
     :raises ValueError: if the shape is wrong or a value is not finite.
     """
     points = _checked(landmarks[None])
-    _, coefficients, camera = _fit(points, None, None, 10)
-    identity = _solve_identity(points, coefficients, camera)
+    identity, coefficients, camera = _fit(points, None, None, 10)
+    error = float(_error(points, identity, coefficients, camera)[0])
     coefficients[0] = _whole_smile(points, identity, coefficients, camera)
     identity = _solve_identity(points, coefficients, camera)
-    error = float(_error(points, identity, coefficients, camera)[0])
     return FaceFit(identity, coefficients[0], camera, error)
 
 
@@ -492,7 +491,9 @@ def _whole_smile(points: Array, identity: Array, coefficients: Array, camera: Ca
     model, own = FaceModel.load(), coefficients[0]
     shape = model.landmarks(identity, coefficients[:1])
     gap = (points - camera.project(shape)[..., :2])[0] / camera.scale[0] * np.array([1, -1])
-    rest = shape[0] + gap @ camera.rotation[0, :2] - np.tensordot(own, model.landmark_expressions, 1)
+    rest = (
+        shape[0] + gap @ camera.rotation[0, :2] - np.tensordot(own, model.landmark_expressions, 1)
+    )
     out = own.copy()
     for corner, side, sign in zip(LIP_CORNERS, ("Right", "Left"), (-1, 1), strict=True):
         used = [ARKIT_INDEX[f"mouth{name}{side}"] for name in ("Smile", "Stretch")]
