@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from talkingface.motion_gen.evaluation.table import Bar, Report, Row
+from talkingface.common.report import Bar, Report, Row
 
 BLOCKED = (
     "import sys; sys.modules[sys.argv[1]] = None; from talkingface.cli import main; "
@@ -39,12 +39,14 @@ def test_a_bar_judges_what_was_generated(bar: Bar, value: float, verdict: str) -
 
 
 def test_a_missed_bar_is_listed_and_columns_that_are_empty_are_not() -> None:
-    report = Report({"model": "abc"})
-    report.sections["lips"] = [
+    titles = {"generated": "generated", "real": "real video", "shuffled": "shuffled audio"}
+    report = Report(titles, {"model": "abc"})
+    rows = [
         Row("opening", {"generated": 0.7, "shuffled": 0.05}, "r", Bar(0.8)),
         Row("lag", {"generated": 40}, "ms", Bar(-40, 80), digits=0),
         Row("width", {"generated": math.nan}, "r"),
     ]
+    report.add("lips", rows)
     assert [row.what for row in report.missed] == ["opening"]
     text = report.markdown()
     assert "| opening, r | 0.70 | 0.05 | >= 0.80 | MISS by 0.10 |  |" in text
@@ -56,7 +58,7 @@ def test_a_missed_bar_is_listed_and_columns_that_are_empty_are_not() -> None:
 
 def test_a_column_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ValueError, match="imagined"):
-        Row("x", {"imagined": 1.0})
+        Report({"generated": "ours"}).add("lips", [Row("x", {"imagined": 1.0})])
 
 
 @pytest.mark.parametrize("package", ["scipy", "matplotlib", "soundfile"])

@@ -1,7 +1,7 @@
-"""A portrait drawn by the renderer's own code and read back by Google's face landmarker.
+"""A drawn portrait read back by Google's face landmarker.
 
 The landmarker (`mediapipe >= 1.2` and its `.task` file, as in `training/track`) shares nothing with
-the project's models. Both are for measuring only and are not shipped.
+the project's models. It is for measuring only and is not shipped.
 """
 
 from __future__ import annotations
@@ -10,41 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
-from talkingface import renderer
-from talkingface.common.motion import ARKIT_INDEX, ARKIT_NAMES, Array
+from talkingface.common.motion import ARKIT_INDEX, ARKIT_NAMES
 from talkingface.motion_gen.evaluation.curves import Curve
-from talkingface.renderer.geometry import Portrait, render
-from talkingface.renderer.preparation import PortraitPreparation
-from talkingface.renderer.store import unpack
-from talkingface.renderer.synthesis import finish, inpainter_inputs
 
 Image = NDArray[np.uint8]
-INPAINTER = Path(*renderer.__path__) / "model_repository" / "inpainter" / "1" / "model.onnx"
-
-
-class Painter:
-    """Frames of one portrait, as the services draw them."""
-
-    def __init__(self, portrait: Path) -> None:
-        _, arrays = PortraitPreparation().prepare(portrait.read_bytes())
-        self._portrait = unpack(Portrait, arrays)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        self._inpainter = onnxruntime.InferenceSession(
-            str(INPAINTER), options, providers=["CPUExecutionProvider"]
-        )
-
-    def __call__(self, motion: Array) -> Image:
-        """One motion frame (58,) as RGB (512, 512, 3)."""
-        frame = render(self._portrait, motion)
-        inputs = inpainter_inputs(self._portrait, frame)
-        mouth, eyes = self._inpainter.run(
-            ["mouth_residual", "eyes_residual"], {k: v[None] for k, v in inputs.items()}
-        )
-        return finish(frame, mouth[0], eyes[0])
 
 
 class Landmarker:

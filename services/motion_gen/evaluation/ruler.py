@@ -7,7 +7,6 @@ energy: one for GRID's studio, one for each natural recording.
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import sys
 import time
@@ -15,9 +14,18 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from importlib import import_module
 
+from talkingface.common.report import Report, Row
 from talkingface.motion_gen.evaluation.bench import Bench
 from talkingface.motion_gen.evaluation.pipeline import Pipeline
-from talkingface.motion_gen.evaluation.table import Report, Row
+
+TITLES = {
+    "generated": "generated",
+    "real": "real video",
+    "shuffled": "shuffled audio",
+    "rules": "rules alone",
+    "still": "still",
+    "loudness": "loudness alone",
+}
 
 
 def run(bench: Bench, only: Sequence[str], jobs: int = 1) -> Report:
@@ -26,7 +34,7 @@ def run(bench: Bench, only: Sequence[str], jobs: int = 1) -> Report:
     :param jobs: processes; one shares what it has generated between sections
     """
     bench.report.mkdir(parents=True, exist_ok=True)
-    report = Report()
+    report = Report(TITLES)
     pipeline = Pipeline(bench.models)
     for model in (pipeline.encoder, pipeline.generator):
         report.about[model.name] = f"{model.path.name} sha256 {model.digest[:16]}"
@@ -34,10 +42,9 @@ def run(bench: Bench, only: Sequence[str], jobs: int = 1) -> Report:
         report.about["quick"] = "fewer clips: figures to compare candidates, not to quote"
     began = time.monotonic()
     for name, rows in zip(only, _measured(bench, only, jobs), strict=True):
-        report.sections[name] = rows
+        report.add(name, rows)
         print(f"{name} after {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
-        (bench.report / "table.md").write_text(report.markdown())
-        (bench.report / "table.json").write_text(json.dumps(report.json(), indent=1) + "\n")
+        report.write(bench.report)
     return report
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from talkingface.common.motion import Array
+from talkingface.common.report import Bar, Row
 from talkingface.motion_gen.evaluation import mouth
 from talkingface.motion_gen.evaluation.bench import ENGLISH_VOICE, ITALIAN_VOICE, Bench, by_rule
 from talkingface.motion_gen.evaluation.closures import reached, share_below
 from talkingface.motion_gen.evaluation.curves import Curve
 from talkingface.motion_gen.evaluation.phones import BILABIAL, LABIODENTAL, Phones
 from talkingface.motion_gen.evaluation.recordings import KNOWN, NATURAL, SETS
-from talkingface.motion_gen.evaluation.table import Bar, Row
 
 CLOSED_BAR = Bar(95.0)
 PIECE_SECONDS = 30.0

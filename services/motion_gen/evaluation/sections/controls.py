@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from talkingface.common.motion import DISTANCE, MOTION_FPS, PITCH, ROLL, Array
+from talkingface.common.report import Bar, Row
 from talkingface.motion_gen.controls import Controls
 from talkingface.motion_gen.evaluation import blinks, gaze, head, mouth, plots
 from talkingface.motion_gen.evaluation.bench import ENGLISH_VOICE, Bench
@@ -14,7 +15,6 @@ from talkingface.motion_gen.evaluation.curves import Curve, spread
 from talkingface.motion_gen.evaluation.pipeline import Rows
 from talkingface.motion_gen.evaluation.recordings import NATURAL
 from talkingface.motion_gen.evaluation.sections.lips import opening_score
-from talkingface.motion_gen.evaluation.table import Bar, Row
 
 GAZES = ((0.0, 0.0), (10.0, 20.0), (-10.0, -20.0), (15.0, -10.0))
 DISTANCES = (1.0, 0.7, 1.5, 1.0)

@@ -11,10 +11,10 @@ import onnx
 from talkingface.audio_features.contract import LOOK_AHEAD_SECONDS, SAMPLE_RATE
 from talkingface.audio_features.session import AudioFeaturesSession
 from talkingface.common.motion import MOTION_FPS, Array
+from talkingface.common.report import Bar, Row
 from talkingface.motion_gen.contract import EXTRA_ROWS, HOP, ROWS_PER_FRAME
 from talkingface.motion_gen.evaluation.bench import ENGLISH_VOICE, Bench
 from talkingface.motion_gen.evaluation.pipeline import Model, Rows, drive
-from talkingface.motion_gen.evaluation.table import Bar, Row
 from talkingface.motion_gen.session import MotionSession
 
 SECONDS = 8.0

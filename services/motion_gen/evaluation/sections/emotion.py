@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from talkingface.common.motion import ARKIT_DIM, Array
+from talkingface.common.report import Bar, Row
 from talkingface.motion_gen.behaviour.emotion import TEMPLATES
 from talkingface.motion_gen.controls import EMOTIONS, Controls
 from talkingface.motion_gen.evaluation import blinks, mouth, plots, reader
@@ -24,11 +25,11 @@ from talkingface.motion_gen.evaluation.bench import ENGLISH_VOICE, ITALIAN_VOICE
 from talkingface.motion_gen.evaluation.closures import reached
 from talkingface.motion_gen.evaluation.curves import Curve
 from talkingface.motion_gen.evaluation.phones import BILABIAL
-from talkingface.motion_gen.evaluation.pictures import Landmarker, Painter
+from talkingface.motion_gen.evaluation.pictures import Landmarker
 from talkingface.motion_gen.evaluation.recordings import KNOWN, NATURAL, OTHERS
 from talkingface.motion_gen.evaluation.sections.lips import opening_score
-from talkingface.motion_gen.evaluation.table import Bar, Row
 from talkingface.motion_gen.performance import FACE_COLUMNS
+from talkingface.renderer.evaluation.painter import painter_of
 
 READ_BAR = Bar(80.0)
 LIPS_LOSS_BAR = Bar(high=0.05)
@@ -103,7 +104,7 @@ def _seen(
     bench: Bench, portrait: Path, landmarker: Path, made: Mapping[str, Sequence[Array]]
 ) -> Row:
     """The row read from pixels."""
-    paint = Painter(portrait)
+    paint = painter_of(portrait)
     real = [clip.motion for clip in bench.clips(KNOWN)]
     rng = np.random.default_rng(2)
 

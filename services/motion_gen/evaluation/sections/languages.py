@@ -6,6 +6,7 @@ import numpy as np
 
 from talkingface.audio_features.contract import ROW_RATE, VOICE_ACTIVITY
 from talkingface.common.motion import MOTION_FPS, Array
+from talkingface.common.report import Bar, Row
 from talkingface.motion_gen.evaluation import disturb, mouth, plots, singing
 from talkingface.motion_gen.evaluation.bench import (
     ENGLISH_VOICE,
@@ -16,7 +17,6 @@ from talkingface.motion_gen.evaluation.bench import (
 from talkingface.motion_gen.evaluation.curves import correlation, lagged_correlation, spread
 from talkingface.motion_gen.evaluation.recordings import NATURAL, frame_energy
 from talkingface.motion_gen.evaluation.sections.lips import opening_score
-from talkingface.motion_gen.evaluation.table import Bar, Row
 
 SECONDS = 40.0
 SLOWER, SUNG_HIGHER = 2.5, 3  # times, semitones

@@ -8,6 +8,7 @@ import numpy as np
 
 from talkingface.audio_features.contract import ARTICULATION, ARTICULATION_COLUMNS
 from talkingface.common.motion import MOTION_FPS, Array
+from talkingface.common.report import Bar, Row
 from talkingface.motion_gen.evaluation import mouth, plots
 from talkingface.motion_gen.evaluation.bench import Bench, by_rule
 from talkingface.motion_gen.evaluation.curves import Curve, lagged_correlation, shifted, spread
@@ -19,7 +20,6 @@ from talkingface.motion_gen.evaluation.recordings import (
     Recording,
     decibels,
 )
-from talkingface.motion_gen.evaluation.table import Bar, Row
 
 R_BARS = {KNOWN: Bar(0.80), OTHERS: Bar(0.70), NATURAL: Bar(0.55)}
 LAG_BAR = Bar(-40, 80)

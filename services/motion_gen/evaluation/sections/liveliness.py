@@ -9,6 +9,7 @@ import numpy as np
 
 from talkingface.audio_features.contract import SAMPLE_RATE
 from talkingface.common.motion import ARKIT_INDEX, ARKIT_NAMES, MOTION_FPS, PITCH, Array
+from talkingface.common.report import Bar, Row
 from talkingface.motion_gen.evaluation import blinks, gaze, head, mouth, plots, seams
 from talkingface.motion_gen.evaluation.bench import ENGLISH_VOICE, Bench
 from talkingface.motion_gen.evaluation.curves import Curve
@@ -19,7 +20,6 @@ from talkingface.motion_gen.evaluation.recordings import (
     frame_energy,
 )
 from talkingface.motion_gen.evaluation.sections.lips import quiet_jitter
-from talkingface.motion_gen.evaluation.table import Bar, Row
 
 STREAMS, STREAM_SECONDS = 4, 120.0
 QUICK_STREAMS, QUICK_SECONDS = 2, 60.0

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from talkingface.common.report import Bar, Row
 from talkingface.motion_gen.evaluation import disturb
 from talkingface.motion_gen.evaluation.bench import Bench
 from talkingface.motion_gen.evaluation.recordings import KNOWN, NATURAL, SETS
 from talkingface.motion_gen.evaluation.sections.lips import opening_score
-from talkingface.motion_gen.evaluation.table import Bar, Row
 
 FALL_BAR = Bar(high=0.1)
 BEYOND_THE_BAR = ("babble",)  # measured without one

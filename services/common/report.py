@@ -1,16 +1,15 @@
-"""Rows, bars and the table in Markdown and JSON."""
+"""What a ruler reports: rows, bars and the table in Markdown and JSON."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
-COLUMNS = ("generated", "real", "shuffled", "rules", "still", "loudness")
-TITLES = (
-    "generated", "real video", "shuffled audio", "rules alone", "still", "loudness alone",
-)  # fmt: skip
+JUDGED = "generated"  # the column that bars judge: what the product makes
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Row:
-    """One measure: a figure for some of `COLUMNS`; the bar judges `generated`."""
+    """One measure: a figure for some of the table's columns; the bar judges `JUDGED`."""
 
     what: str
     values: Mapping[str, float]
@@ -45,17 +44,12 @@ class Row:
     digits: int = 2
     note: str = ""
 
-    def __post_init__(self) -> None:
-        unknown = set(self.values) - set(COLUMNS)
-        if unknown:
-            raise ValueError(f"no such column: {', '.join(sorted(unknown))}")
-
     @property
     def verdict(self) -> str:
         """ "PASS", "MISS by how much", or nothing without a bar."""
         if self.bar is None:
             return ""
-        missed = self.bar.missed_by(self.values["generated"])
+        missed = self.bar.missed_by(self.values[JUDGED])
         if missed == 0.0:
             return "PASS"
         return "MISS" if math.isinf(missed) else f"MISS by {missed:.{self.digits}f}"
@@ -63,10 +57,26 @@ class Row:
 
 @dataclass
 class Report:
-    """All rows by section, with what was measured."""
+    """All rows by section, with what was measured; `titles` heads the columns, in their order."""
 
+    titles: Mapping[str, str]
     about: dict[str, Any] = field(default_factory=dict)
     sections: dict[str, list[Row]] = field(default_factory=dict)
+
+    def add(self, section: str, rows: Sequence[Row]) -> None:
+        """Add a section.
+
+        :raises ValueError: a row has a figure for a column that the table does not have.
+        """
+        unknown = {column for row in rows for column in row.values} - set(self.titles)
+        if unknown:
+            raise ValueError(f"no such column: {', '.join(sorted(unknown))}")
+        self.sections[section] = list(rows)
+
+    def write(self, folder: Path) -> None:
+        """Write `table.md` and `table.json`."""
+        (folder / "table.md").write_text(self.markdown())
+        (folder / "table.json").write_text(json.dumps(self.json(), indent=1) + "\n")
 
     @property
     def missed(self) -> list[Row]:
@@ -77,7 +87,7 @@ class Report:
         """The table, columns that a section does not use left out."""
         lines = [f"{name}: {value}" for name, value in self.about.items()]
         for name, rows in self.sections.items():
-            lines += ["", f"## {name}", "", *_table(rows)]
+            lines += ["", f"## {name}", "", *self._table(rows)]
         lines += ["", f"## bars missed: {len(self.missed)}", ""]
         lines += [f"- {row.what}: {row.verdict}" for row in self.missed]
         return "\n".join(lines) + "\n"
@@ -91,17 +101,16 @@ class Report:
             },
         }
 
-
-def _table(rows: Sequence[Row]) -> list[str]:
-    used = [column for column in COLUMNS if any(column in row.values for row in rows)]
-    heads = ["measure", *(TITLES[COLUMNS.index(column)] for column in used), "bar", "verdict", ""]
-    lines = [heads, ["---"] * len(heads)]
-    for row in rows:
-        what = f"{row.what}, {row.unit}" if row.unit else row.what
-        cells = [_number(row.values.get(column), row.digits) for column in used]
-        bar = row.bar.text(row.digits) if row.bar else ""
-        lines.append([what, *cells, bar, row.verdict, row.note])
-    return [f"| {' | '.join(line)} |" for line in lines]
+    def _table(self, rows: Sequence[Row]) -> list[str]:
+        used = [name for name in self.titles if any(name in row.values for row in rows)]
+        heads = ["measure", *(self.titles[name] for name in used), "bar", "verdict", ""]
+        lines = [heads, ["---"] * len(heads)]
+        for row in rows:
+            what = f"{row.what}, {row.unit}" if row.unit else row.what
+            cells = [_number(row.values.get(name), row.digits) for name in used]
+            bar = row.bar.text(row.digits) if row.bar else ""
+            lines.append([what, *cells, bar, row.verdict, row.note])
+        return [f"| {' | '.join(line)} |" for line in lines]
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -1,0 +1,1 @@
+"""Parts of the table: rows out of what was measured."""

@@ -1,0 +1,49 @@
+"""Contact sheets: pictures in a grid, each with its name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+cv: Any = cv2  # OpenCV's stubs do not tell element types
+
+TILE = 256
+
+
+def tile(image: Image, label: str, size: int = TILE) -> Image:
+    """A picture at tile size with its name in the corner."""
+    out = cv.resize(image, (size, size), interpolation=cv.INTER_AREA)
+    for colour, thick in (((0, 0, 0), 3), ((255, 255, 0), 1)):
+        cv.putText(out, label, (5, 15), cv.FONT_HERSHEY_SIMPLEX, 0.42, colour, thick, cv.LINE_AA)
+    return np.asarray(out, np.uint8)
+
+
+def grid(tiles: Sequence[Image], columns: int) -> Image:
+    """Tiles row by row, the last row filled up with grey."""
+    rows = -(-len(tiles) // columns)
+    grey = np.full_like(tiles[0], 128)
+    full = [*tiles, *[grey] * (rows * columns - len(tiles))]
+    return np.concatenate(
+        [np.concatenate(full[i : i + columns], 1) for i in range(0, len(full), columns)]
+    )
+
+
+def write(path: Path, image: Image) -> None:
+    """Write an RGB picture in the format that the name says.
+
+    :raises OSError: it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not cv.imwrite(str(path), image[..., ::-1], [cv.IMWRITE_JPEG_QUALITY, 92]):
+        raise OSError(0, "cannot write the picture", str(path))
+
+
+def read(path: Path) -> Image:
+    """An RGB picture."""
+    return np.ascontiguousarray(cv.imread(str(path), cv.IMREAD_COLOR)[..., ::-1])
