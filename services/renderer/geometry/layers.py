@@ -6,11 +6,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from talkingface.renderer.fit import Camera
 from talkingface.renderer.geometry.image import FRAME, box, carry, cv, raster, triangle_areas
-from talkingface.renderer.geometry.plates import MARGIN, fill_outside
+from talkingface.renderer.geometry.plates import MARGIN
 from talkingface.renderer.geometry.portrait import Portrait
-from talkingface.renderer.geometry.pose import plane_map
 from talkingface.renderer.geometry.surface import anatomy, smoothstep
 
 Array = NDArray[np.float32]
@@ -20,8 +18,6 @@ Indices = NDArray[np.int32]
 Borders = tuple[bool, bool, bool, bool]  # left, top, right, bottom
 NO_BORDERS: Borders = (False, False, False, False)
 PINNED = (10.0, 80.0)  # pixels from a pinned border over which motion sets in
-FIELD = 128  # resolution of the rear plate's displacement
-HAIR_DEPTH = 0.1  # face widths in front of the turning point where hair and ears lie on average
 
 
 @njit(cache=True, fastmath=True)
@@ -74,28 +70,6 @@ def _blend_rear(background: Image, near: Image, rear: Image, field: Array, out: 
                 out[y, x, k] = np.uint8(below + a * (np.float32(rear[y, x, k]) - below) + 0.5)
 
 
-@njit(cache=True, fastmath=True)
-def _base_field(
-    hair: Array, body: Array, pivot: Array, across: Array, step: float, out: Array
-) -> None:
-    """The rear plate's motion without the mesh: as hair above, as shoulders below, (H, W, 2).
-
-    :param hair: (2, 3), body (2, 3): target pixel to photo pixel.
-    :param pivot: (2,) pixel of the turning point; across (2,): pixels to upright face widths.
-    :param step: pixels a cell of `out`.
-    """
-    for i in range(out.shape[0]):
-        for j in range(out.shape[1]):
-            x, y = j * step + (step - 1) / 2, i * step + (step - 1) / 2
-            height = (x - pivot[0]) * across[0] + (y - pivot[1]) * across[1]
-            t = min(max((height + 1.35) / 0.8, 0.0), 1.0)
-            t = t * t * (3 - 2 * t)
-            for k in range(2):
-                up = hair[k, 0] * x + hair[k, 1] * y + hair[k, 2]
-                low = body[k, 0] * x + body[k, 1] * y + body[k, 2]
-                out[i, j, k] = t * up + (1 - t) * low
-
-
 def border_distance(size: int, borders: Borders) -> Array:
     """Pixels of the frame from each cell (size, size) to the nearest of some borders."""
     step = FRAME / size
@@ -107,43 +81,55 @@ def border_distance(size: int, borders: Borders) -> Array:
     return np.minimum(across[None], down[:, None]).astype(np.float32)
 
 
-def rear_field(
-    portrait: Portrait, points: Array, camera: Camera, torso: Array, pinned: Borders = NO_BORDERS
-) -> Array:
-    """Where the rear plate's pixels come from, (512, 512, 2); at `pinned` borders from there."""
-    shape, start = anatomy(), portrait.fit.camera
-    step = FRAME / FIELD
-    middle = (step - 1) / 2
-    hair = cv.invertAffineTransform(plane_map(start, camera, HAIR_DEPTH))
-    body = cv.invertAffineTransform(torso)
-    roll = np.deg2rad(camera.angles[0, 2])
-    across = np.array([np.sin(roll), -np.cos(roll)]) / camera.scale[0]
-    base = np.empty((FIELD, FIELD, 2), np.float32)
-    _base_field(hair, body, camera.translation[0], across.astype(np.float32), step, base)
-    small = points.copy()
-    small[:, :2] = (small[:, :2] - middle) / step
-    ids, weights = raster(small, shape.whole, FIELD, FIELD)
-    carried = carry(
-        np.concatenate([portrait.source, (shape.front * shape.hard)[:, None]], 1),
-        shape.whole,
-        ids,
-        weights,
-    )
-    covered = ids >= 0
-    known = (covered * (1 - carried[..., 2])).astype(np.float32)
-    known *= cv.erode(covered.astype(np.uint8), np.ones((3, 3), np.uint8))
-    rest = np.where(covered[..., None], carried[..., :2] - base, 0).astype(np.float32)
-    filled = fill_outside(rest, known)
-    away = cv.distanceTransform((~covered).astype(np.uint8), cv.DIST_L2, 3)
-    filled *= np.exp(-away / (0.35 * camera.scale[0] / step))[..., None]
-    filled = cv.GaussianBlur(filled, (0, 0), 1.2)
-    field = (base + filled).astype(np.float32)
-    if any(pinned):
-        along = np.arange(FIELD, dtype=np.float32) * step + middle
-        here = np.stack(np.meshgrid(along, along), -1)
-        free = smoothstep(*PINNED, border_distance(FIELD, pinned))[..., None]
-        field = (here + free * (field - here)).astype(np.float32)
-    return cv.resize(field, (FRAME, FRAME), interpolation=cv.INTER_LINEAR)
+def pin_field(field: Array, borders: Borders) -> Array:
+    """A field (N, N, 2) of the whole frame that comes to rest at some borders."""
+    step = FRAME / len(field)
+    along = np.arange(len(field), dtype=np.float32) * step + (step - 1) / 2
+    here = np.stack(np.meshgrid(along, along), -1)
+    free = smoothstep(*PINNED, border_distance(len(field), borders))[..., None]
+    return (here + free * (field - here)).astype(np.float32)
+
+
+@njit(cache=True, fastmath=True)
+def _clear(
+    plate: Image, cleared: Image, left: int, top: int, right: int, bottom: int, share: float,
+    open_left: float, open_right: float, across: Array, up: Array,
+) -> None:  # fmt: skip
+    """Take jaw and cheeks out of the rear plate in place, save on a side that turns to the viewer.
+
+    :param across, up: (3,) affine functions of the plate's pixels: face widths from the head's
+        middle to the right, and upwards.
+    """
+    for y in range(top, bottom):
+        for x in range(left, right):
+            aside = across[0] * x + across[1] * y + across[2]
+            height = up[0] * x + up[1] * y + up[2]
+            t = min(max((height + 0.5) / 0.12, 0.0), 1.0)
+            kept = open_left if aside < 0 else open_right
+            kept *= t * min(max((abs(aside) - 0.1) / 0.1, 0.0), 1.0)
+            a = share * (1 - kept)
+            for k in range(4):
+                here = np.float32(plate[y, x, k])
+                plate[y, x, k] = np.uint8(here + a * (np.float32(cleared[y, x, k]) - here) + 0.5)
+
+
+def rear_plate_now(portrait: Portrait, cleared: float, near: Array) -> Image:
+    """The rear plate with jaw and cheeks taken out where they move away, (704, 704, 4)."""
+    plate = portrait.rear.copy()
+    if cleared <= 0:
+        return plate
+    camera = portrait.fit.camera
+    scale, roll = float(camera.scale[0]), np.deg2rad(float(camera.angles[0, 2]))
+    pivot = camera.translation[0] + MARGIN
+    across = np.array([np.cos(roll), np.sin(roll)]) / scale
+    up = np.array([np.sin(roll), -np.cos(roll)]) / scale
+    _clear(
+        plate, portrait.rear_cleared, 0, 0, *plate.shape[1::-1], cleared,
+        float(near[0]), float(near[1]),
+        np.append(across, -across @ pivot).astype(np.float32),
+        np.append(up, -up @ pivot).astype(np.float32),
+    )  # fmt: skip
+    return plate
 
 
 def compose(
@@ -153,6 +139,7 @@ def compose(
     front: Array,
     field: Array,
     cleared: float,
+    near: Array,
 ) -> tuple[Image, Image, Array, tuple[slice, slice], NDArray[np.bool_]]:
     """Background, rear plate and face: (512, 512, 3), and the mask (512, 512, 2).
 
@@ -162,7 +149,7 @@ def compose(
     :param cleared: how far the rear plate has lost jaw and cheeks, 0..1.
     """
     shape = anatomy()
-    plate = cv.addWeighted(portrait.rear, 1 - cleared, portrait.rear_cleared, cleared, 0)
+    plate = rear_plate_now(portrait, cleared, near)
     rear = cv.remap(plate, field + MARGIN, None, cv.INTER_LINEAR, borderMode=cv.BORDER_REPLICATE)
     image = np.empty_like(portrait.frame)
     _blend_rear(portrait.background, portrait.near_background, rear, field, image)

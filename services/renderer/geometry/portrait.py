@@ -38,8 +38,8 @@ class Portrait:
     lid_shift: Array  # (2, V, 2) the same that keeps lashes off a closing lid
     lash: Array  # (3,) RGB of the lash line
     inward: Array  # (V, 2) change of `source` that keeps the face's edge clear of the background
-    mirrored: Array  # (2, V, 2) change of `source` on the sides: viewer's left, right
-    mirrored_edge: Array  # (2, V, 2) the same close to the outline only
+    sides: Array  # (2, V) how little the photo shows of the head's sides: viewer's left, right
+    relief: Array  # (5, N, N) see `relief.build_relief`
     shade: Array  # (V,) how much darker the lips' inner sides are when they turn out
     area: Array  # (T,) signed area of the triangles in the frame
     eyes: tuple[EyeTexture, EyeTexture]

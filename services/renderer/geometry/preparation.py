@@ -12,11 +12,9 @@ from talkingface.renderer.fit import fit
 from talkingface.renderer.geometry.crops import crop_matrices
 from talkingface.renderer.geometry.eyes import eye_texture
 from talkingface.renderer.geometry.fields import (
-    EDGE_ANGLE,
     hidden_vertices,
     lid_shift,
     lip_shift,
-    mirrored_sides,
     outside_person,
     shut_lids,
     shut_lips,
@@ -34,6 +32,7 @@ from talkingface.renderer.geometry.mouth import mouth_paint
 from talkingface.renderer.geometry.plates import continued, rear_plate
 from talkingface.renderer.geometry.portrait import GAZES, Portrait
 from talkingface.renderer.geometry.pose import expression_offsets, without_blinks
+from talkingface.renderer.geometry.relief import build_relief, side_shares
 from talkingface.renderer.geometry.surface import (
     anatomy,
     extend,
@@ -46,7 +45,6 @@ Array = NDArray[np.float32]
 Image = NDArray[np.uint8]
 
 LOWER_TEETH = 0.01  # face widths from the closed lips' line down to the lower front teeth
-SIDE_ANGLE = 58.0  # degrees from the camera's direction beyond which the photo shows no good skin
 EYE_NAMES = (("Right", "eye_right"), ("Left", "eye_left"))
 
 
@@ -125,8 +123,8 @@ def prepare(frame: Image, landmarks: Array, matte: Array, background: Image) -> 
         lid_shift=lid_shift(source[:, :2], landmarks, camera),
         lash=lash_colour(frame, landmarks),
         inward=smooth(outside_person(source, matte, 7), 2),
-        mirrored=mirrored_sides(person + offsets, source, camera, frame, matte, SIDE_ANGLE),
-        mirrored_edge=mirrored_sides(person + offsets, source, camera, frame, matte, EDGE_ANGLE),
+        sides=side_shares(person + offsets, camera),
+        relief=build_relief(source, camera, matte),
         shade=inner_lips.astype(np.float32),
         area=triangle_areas(source),
         eyes=eyes,

@@ -27,7 +27,7 @@ from talkingface.renderer.geometry.layers import (
     Borders,
     border_distance,
     compose,
-    rear_field,
+    pin_field,
 )
 from talkingface.renderer.geometry.portrait import Portrait
 from talkingface.renderer.geometry.pose import (
@@ -38,12 +38,13 @@ from talkingface.renderer.geometry.pose import (
     target_pose,
     torso_map,
 )
+from talkingface.renderer.geometry.relief import look_up, relief_field, skin_places
 from talkingface.renderer.geometry.surface import anatomy, smoothstep, vertex_normals
 
 Array = NDArray[np.float32]
 Image = NDArray[np.uint8]
 
-SIDE_TURN = (3.0, 15.0)  # degrees of yaw over which a cheek changes to mirrored skin
+SIDE_TURN = (0.0, 8.0)  # degrees of yaw over which a side begins to count as turned to the viewer
 
 
 @dataclass(frozen=True)
@@ -101,16 +102,24 @@ def render_pose(
     yaw = float(camera.angles[0, 1] - start.angles[0, 1])
     turned = np.array([ramp(SIDE_TURN, yaw), ramp(SIDE_TURN, -yaw)], np.float32)
     moved = min(travel / 2.0, 1.0)
-    worn_source = source + np.tensordot(turned, portrait.mirrored, 1) + moved * portrait.inward
-    worn_source += np.tensordot(turned[::-1], portrait.mirrored_edge, 1)
+    worn_source = source + moved * portrait.inward
     # Above the cheeks the layer has no edge of its own: it ends before it turns away.
     turning = smoothstep(0.05, 0.35, normals @ camera.rotation[0, 2])
     opacity = shape.front * (shape.hard + (1 - shape.hard) * turning)
     # Hair and neck turn with the head; what the face does is not theirs.
     still = placed(portrait, portrait.photographed, camera, torso)
-    field = rear_field(portrait, still, camera, torso, borders)
+    coarse = relief_field(portrait.relief, start, camera, torso, float(turned[0]), float(turned[1]))
+    # What the photo shows badly takes its colours from where the relief says.
+    share = turned @ portrait.sides
+    told = skin_places(portrait.relief, start, camera, still, portrait.source, share > 0)
+    soft = (1 - shape.hard) * (1 - shape.front)
+    told += soft[:, None] * (look_up(coarse, still) - told)
+    worn_source += np.maximum(share, soft)[:, None] * (told - portrait.source)
+    if any(borders):
+        coarse = pin_field(coarse, borders)
+    field = cv.resize(coarse, (FRAME, FRAME), interpolation=cv.INTER_LINEAR)
     image, mask, flow, place, solid = compose(
-        portrait, points, worn_source, opacity, field, min(travel / 4.0, 1.0)
+        portrait, points, worn_source, opacity, field, min(travel / 4.0, 1.0), turned
     )
     for eye in range(2):
         place_eye(
