@@ -140,6 +140,7 @@ def compose(
     field: Array,
     cleared: float,
     near: Array,
+    hidden: Array | None,
 ) -> tuple[Image, Image, Array, tuple[slice, slice], NDArray[np.bool_]]:
     """Background, rear plate and face: (512, 512, 3), and the mask (512, 512, 2).
 
@@ -147,6 +148,8 @@ def compose(
 
     :param front: (V,) opacity of the face.
     :param cleared: how far the rear plate has lost jaw and cheeks, 0..1.
+    :param near: (2,) how far the viewer's left and right side turned towards the viewer, 0..1.
+    :param hidden: (V,) share of the colours from the portrait's hidden side, if any.
     """
     shape = anatomy()
     plate = rear_plate_now(portrait, cleared, near)
@@ -164,6 +167,15 @@ def compose(
     shown = carry(front, facing, ids, weights)
     opacity = cv.GaussianBlur(cv.dilate(shown, np.ones((3, 3), np.uint8)), (0, 0), 1.0)
     colour = cv.remap(portrait.frame, flow, None, cv.INTER_CUBIC, borderMode=cv.BORDER_REFLECT_101)
+    if hidden is not None:
+        values = np.concatenate([portrait.other_side.places, hidden[:, None]], 1)
+        other = carry(values, facing, ids, weights)
+        _skirt(other[..., :2], ids, 4)
+        lit = cv.remap(
+            portrait.other_side.picture, np.ascontiguousarray(other[..., :2]), None, cv.INTER_CUBIC
+        )
+        share = cv.blur(cv.dilate(other[..., 2], np.ones((3, 3), np.uint8)), (3, 3))[..., None]
+        colour = (colour + share * (lit.astype(np.float32) - colour) + 0.5).astype(np.uint8)
     _blend_face(image, mask, left, top, colour, opacity, ids, _worn(portrait, points))
     place = (slice(top, bottom), slice(left, right))
     return image, mask, flow, place, opacity > 0.5

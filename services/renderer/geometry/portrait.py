@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from talkingface.common.motion import ARKIT_DIM, ARKIT_INDEX, ARKIT_NAMES, neutral
 from talkingface.renderer.fit import FaceFit
 from talkingface.renderer.geometry.eyes import EyeTexture
+from talkingface.renderer.geometry.hidden import HiddenSide
 from talkingface.renderer.geometry.mouth import MouthPaint
 
 Array = NDArray[np.float32]
@@ -40,6 +41,7 @@ class Portrait:
     inward: Array  # (V, 2) change of `source` that keeps the face's edge clear of the background
     sides: Array  # (2, V) how little the photo shows of the head's sides: viewer's left, right
     relief: Array  # (5, N, N) see `relief.build_relief`
+    other_side: HiddenSide  # what a turned portrait hides
     shade: Array  # (V,) how much darker the lips' inner sides are when they turn out
     area: Array  # (T,) signed area of the triangles in the frame
     eyes: tuple[EyeTexture, EyeTexture]

@@ -19,6 +19,7 @@ from talkingface.renderer.geometry.fields import (
     shut_lids,
     shut_lips,
 )
+from talkingface.renderer.geometry.hidden import hidden_side
 from talkingface.renderer.geometry.image import FLIP, FRAME, SKIN, carry, cv, raster, triangle_areas
 from talkingface.renderer.geometry.measure import (
     inside_mouth,
@@ -106,7 +107,9 @@ def prepare(frame: Image, landmarks: Array, matte: Array, background: Image) -> 
         float((person[model.part_vertices(n)] @ camera.rotation[0].T)[:, 2].max())
         for _, n in EYE_NAMES
     ]
-    inner_lips = hidden_vertices(source) & (shape.lip > 0.25) & (model.part == SKIN)
+    unseen = hidden_vertices(source)
+    other_side = hidden_side(frame, person + offsets, source, camera, unseen)
+    inner_lips = unseen & (shape.lip > 0.25) & (model.part == SKIN)
     portrait = Portrait(
         frame=frame,
         background=background,
@@ -123,7 +126,8 @@ def prepare(frame: Image, landmarks: Array, matte: Array, background: Image) -> 
         lid_shift=lid_shift(source[:, :2], landmarks, camera),
         lash=lash_colour(frame, landmarks),
         inward=smooth(outside_person(source, matte, 7), 2),
-        sides=side_shares(person + offsets, camera),
+        sides=side_shares(person + offsets, camera) * (1 - other_side.hidden)[:, None],
+        other_side=other_side,
         relief=build_relief(source, camera, matte),
         shade=inner_lips.astype(np.float32),
         area=triangle_areas(source),

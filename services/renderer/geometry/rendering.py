@@ -101,6 +101,10 @@ def render_pose(
     travel = float(np.abs(points[:, :2] - portrait.source)[shape.front > 0.5].max())
     yaw = float(camera.angles[0, 1] - start.angles[0, 1])
     turned = np.array([ramp(SIDE_TURN, yaw), ramp(SIDE_TURN, -yaw)], np.float32)
+    # A side that the photo hides does not come by stretching, but from its own picture.
+    revealed = float(turned @ portrait.other_side.hidden)
+    hidden = revealed * portrait.other_side.share if revealed > 0 else None
+    turned *= 1 - portrait.other_side.hidden
     moved = min(travel / 2.0, 1.0)
     worn_source = source + moved * portrait.inward
     # Above the cheeks the layer has no edge of its own: it ends before it turns away.
@@ -119,7 +123,7 @@ def render_pose(
         coarse = pin_field(coarse, borders)
     field = cv.resize(coarse, (FRAME, FRAME), interpolation=cv.INTER_LINEAR)
     image, mask, flow, place, solid = compose(
-        portrait, points, worn_source, opacity, field, min(travel / 4.0, 1.0), turned
+        portrait, points, worn_source, opacity, field, min(travel / 4.0, 1.0), turned, hidden
     )
     for eye in range(2):
         place_eye(

@@ -43,6 +43,7 @@ class Anatomy:
     eyes: tuple[Indices, Indices]  # skin triangles around the subject's right and left eye
     neighbours: Indices  # CSR of the skin's and the cavities' edges
     starts: Indices
+    mirror: NDArray[np.int64]  # (V,) each vertex's partner on the other side
 
 
 @lru_cache(maxsize=1)
@@ -120,7 +121,16 @@ def anatomy() -> Anatomy:
         eyes=(eyes[0], eyes[1]),
         neighbours=both[:, 1].astype(np.int32),
         starts=starts,
+        mirror=_partners(mean),
     )
+
+
+def _partners(mean: Array) -> NDArray[np.int64]:
+    """The vertex closest to each vertex's mirror image, (V,)."""
+    mirrored = mean * np.array([-1, 1, 1], np.float32)
+    size = (mean**2).sum(1)
+    out = [(size - 2 * part @ mean.T).argmin(1) for part in np.array_split(mirrored, 10)]
+    return np.concatenate(out)
 
 
 def vertex_normals(vertices: Array) -> Array:
