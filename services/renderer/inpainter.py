@@ -2,9 +2,12 @@
 
 The geometry carries the photo's own pixels and draws a plain guide where the photo has none (teeth,
 tongue, cavity, lids). The network sees small upright crops of that picture and answers with a
-residual and how much of it to apply, so that a zero answer leaves the frame as geometry made it:
+residual and where to apply it:
 
     refined = crop + residual * alpha
+
+Alpha is the drawn mask, slightly widened: where nothing was drawn the picture stays as it is, bit
+for bit.
 
 A crop has 8 channels, 0..255: RGB of the drawn frame, two masks (drawn, not photographed;
 stretched or uncovered by the warp), RGB of the same part of the portrait itself. 6 control numbers
@@ -28,9 +31,6 @@ MOUTH_SIZE, EYE_SIZE = 128, 64
 CROP_CHANNELS = 8
 RESIDUAL_CHANNELS = 4  # RGB in [-1, 1] of full scale, alpha in [0, 1]
 CONTROL_DIM = 6
-# Share of the mouth's answer that is applied. In full it follows the mean of the trained mouths too
-# far where they were few: it fills wide open cavities and darkens the teeth of rounded lips.
-MOUTH_STRENGTH = 0.6
 # Order of the crops wherever they come together; "left" is the subject's.
 CROPS = ("mouth", "left_eye", "right_eye")
 MOUTH_CONTROL = (
@@ -60,11 +60,19 @@ class ResidualBlock(nn.Module):
         return _activate(x + self.second(_activate(self.first(x))))
 
 
+def reach(drawn: Tensor) -> Tensor:
+    """Where an answer may change the picture: the drawn mask (B, 1, H, W), 0..1, widened by a few
+    pixels and soft; exactly 0 further away."""
+    coarse = F.max_pool2d(drawn, 2)
+    wide = F.avg_pool2d(F.max_pool2d(coarse, 5, 1, 2), 3, 1, 1)
+    return F.interpolate(wide, scale_factor=2.0, mode="bilinear")
+
+
 class CropNet(nn.Module):
     """U-Net for one kind of crop.
 
-    (B, 8, S, S) in [0, 1] and (B, 6) -> residual (B, 4, S, S): RGB in [-1, 1], alpha in [0, 1].
-    S must be divisible by 2 ** len(widths).
+    (B, 8, S, S) in [0, 1] and (B, 6) -> residual (B, 4, S, S): RGB in [-1, 1], and where it is
+    applied in [0, 1], by `reach`. S must be divisible by 2 ** len(widths).
     """
 
     def __init__(self, widths: tuple[int, ...], bottleneck_blocks: int = 2) -> None:
@@ -84,13 +92,9 @@ class CropNet(nn.Module):
         )
         self.ups = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairs)
         self.decoders = nn.ModuleList(ResidualBlock(w) for w in widths[:-1])
-        self.expand = nn.Conv2d(widths[0], 24, 3, padding=1)
-        self.refine = nn.Conv2d(6 + CROP_CHANNELS, 8, 3, padding=1)
-        self.head = nn.Conv2d(8, RESIDUAL_CHANNELS, 3, padding=1)
-        # An untrained network changes next to nothing. (None at all, from zero, it never leaves:
-        # residual and alpha need each other to learn.)
+        self.head = nn.Conv2d(widths[0], 12, 3, padding=1)
         with torch.no_grad():
-            self.head.weight.mul_(0.1)
+            self.head.weight.mul_(0.1)  # an untrained network changes next to nothing
 
     def forward(self, crop: Tensor, control: Tensor) -> Tensor:
         x = _activate(self.stem(F.pixel_unshuffle(crop, 2)))
@@ -103,9 +107,8 @@ class CropNet(nn.Module):
         for i in reversed(range(len(self.ups))):
             x = F.interpolate(self.ups[i](x), scale_factor=2.0, mode="nearest")
             x = self.decoders[i](x + skips[i])
-        x = torch.cat([F.pixel_shuffle(_activate(self.expand(x)), 2), crop], 1)
-        x = self.head(_activate(self.refine(x)))
-        return torch.cat([torch.tanh(x[:, :3]), torch.sigmoid(x[:, 3:])], 1)
+        colour = F.pixel_shuffle(torch.tanh(self.head(x)), 2)
+        return torch.cat([colour, reach(crop[:, 3:4])], 1)
 
 
 class Inpainter(nn.Module):
@@ -125,8 +128,6 @@ class Inpainter(nn.Module):
         self, mouth: Tensor, eyes: Tensor, mouth_control: Tensor, eyes_control: Tensor
     ) -> tuple[Tensor, Tensor]:
         mouth_residual = self.mouth(mouth.permute(0, 3, 1, 2).float() / 255, mouth_control)
-        colour, alpha = mouth_residual.split([3, 1], 1)
-        mouth_residual = torch.cat([colour, alpha * MOUTH_STRENGTH], 1)
         both = eyes.permute(0, 1, 4, 2, 3).float() / 255
         # The subject's right eye is mirrored into a left one and its answer mirrored back.
         crops = torch.cat([both[:, 0], both[:, 1].flip(-1)])

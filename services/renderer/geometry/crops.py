@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,22 +36,36 @@ def paste(image: Image, crop: Crop, residual: Array, alpha: Array) -> None:
 
     :param residual: (S, S, 3) in [-1, 1], the full range of a colour; alpha (S, S) in [0, 1].
     """
-    size = len(residual)
-    ramp = np.clip(np.minimum(np.arange(size), np.arange(size)[::-1]) / (0.12 * size), 0, 1)
-    edge = (0.5 - 0.5 * np.cos(np.pi * ramp)).astype(np.float32)
-    change = residual * (alpha * edge[:, None] * edge)[..., None] * 255
-    back = cv.invertAffineTransform(crop.matrix)
-    corners = affine(back, np.array([[0, 0], [size, 0], [0, size], [size, size]], np.float32))
-    low = np.clip(np.floor(corners.min(0)), 0, FRAME).astype(int)
+    rows, columns = np.flatnonzero(alpha.any(1)), np.flatnonzero(alpha.any(0))
+    if not len(rows):
+        return
+    # Only the part that changes, with a margin to fade in.
+    top, bottom = max(rows[0] - 1, 0), rows[-1] + 2
+    left, right = max(columns[0] - 1, 0), columns[-1] + 2
+    edge = _edge(len(residual))
+    opacity = alpha[top:bottom, left:right] * edge[top:bottom, None] * edge[left:right]
+    change = residual[top:bottom, left:right] * (255 * opacity)[..., None]
+    matrix = crop.matrix - np.array([[0, 0, left], [0, 0, top]], np.float32)
+    height, width = opacity.shape
+    corners = np.array([[0, 0], [width, 0], [0, height], [width, height]], np.float32)
+    corners = affine(cv.invertAffineTransform(matrix), corners)
+    low = np.clip(np.floor(corners.min(0)) - 1, 0, FRAME).astype(int)
     high = np.clip(np.ceil(corners.max(0)) + 1, 0, FRAME).astype(int)
     if (high <= low).any():
         return
-    local = crop.matrix.copy()
+    local = matrix.copy()
     local[:, 2] += local[:, :2] @ low
     span = (int(high[0] - low[0]), int(high[1] - low[1]))
     added = cv.warpAffine(change, local, span, flags=cv.INTER_LINEAR | cv.WARP_INVERSE_MAP)
     part = image[low[1] : high[1], low[0] : high[0]]
     part[:] = np.clip(part + added + 0.5, 0, 255).astype(np.uint8)
+
+
+@lru_cache(maxsize=4)
+def _edge(size: int) -> Array:
+    """Fades a crop of `size` pixels out towards its edges, (size,)."""
+    ramp = np.clip(np.minimum(np.arange(size), np.arange(size)[::-1]) / (0.12 * size), 0, 1)
+    return (0.5 - 0.5 * np.cos(np.pi * ramp)).astype(np.float32)
 
 
 def crop_matrices(points: Array) -> list[tuple[Array, int]]:

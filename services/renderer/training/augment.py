@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from talkingface.renderer.training.dataset import Pairs
+from talkingface.renderer.training.dataset import PHOTO, Pairs
 
-MOVED, BLIND = 0.2, 0.2  # shares of a batch
+MOVED, BLIND, SOFT = 0.2, 0.2, 0.25  # shares of a batch
 GUIDE_LIGHT = {"mouth": 0.4, "eye": 0.12}  # largest change of the guide's light, natural logarithm
 
 
@@ -78,10 +78,11 @@ def prepare(
 
     # Portraits that show teeth: the target's own, moved so that they tell what they look like but
     # not where they are. And portraits that show nothing of use.
-    photograph = (pairs.source == 0).view(-1, 1, 1, 1)
-    moved = _warp(target, _similarity(count, 0.2, 0.25, 0.1, device))
     draw = torch.rand(count, 1, 1, 1, device=device)
-    portrait = torch.where(photograph & (draw < MOVED), moved, portrait)
+    if kind == "mouth":
+        photograph = (pairs.source == PHOTO).view(-1, 1, 1, 1)
+        moved = _warp(target, _similarity(count, 0.2, 0.25, 0.1, device))
+        portrait = torch.where(photograph & (draw < MOVED), moved, portrait)
     portrait = torch.where(draw > 1 - BLIND, _blind(portrait, mask[:, :1]), portrait)
 
     # The guide in another light than the face.
@@ -97,7 +98,9 @@ def prepare(
         stack = torch.where(flip.view(-1, 1, 1, 1), stack.flip(-1), stack)
         control = control.clone()
         control[:, 5] = torch.where(flip, -control[:, 5], control[:, 5])  # yaw
-    drawn, target, portrait, mask = stack.split([3, 3, 3, 2], 1)
+    small = F.interpolate(F.avg_pool2d(stack, 2), scale_factor=2.0, mode="bilinear")
+    soft = torch.rand(count, 1, 1, 1, device=device) < SOFT
+    drawn, target, portrait, mask = torch.where(soft, small, stack).split([3, 3, 3, 2], 1)
     noise = torch.randn_like(drawn) * _uniform(count, 0, 0.02, device)
     return torch.cat([drawn + noise, mask, portrait + noise], 1), target + noise, control
 

@@ -6,8 +6,8 @@ One `.npz` file for each kind of crop ("mouth", "eye"), each with
   drawn crop, target, portrait's crop, masks (drawn, stretched, 0);
 - `ends` int64 [n]: where each strip ends;
 - `control` float32 [n, 6]: control numbers;
-- `source` uint8 [n]: 0 photographs (self-reconstruction), 1 video (another frame of the clip);
-- `identity` int32 [n]: who it is; those with `identity % HELD_OUT == 0` are never trained on.
+- `source` uint8 [n]: 0 photographs, 1 video (another frame of the clip);
+- `held_out` bool [n]: never trained on.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 KINDS = ("mouth", "eye")
-HELD_OUT = 12
-QUALITY = {"mouth": 93, "eye": 88}
+PHOTO, VIDEO = 0, 1
+QUALITY = {"mouth": 93, "eye": 93}
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Pair:
     target: NDArray[np.uint8]
     control: NDArray[np.float32]
     source: int
-    identity: int
+    held_out: bool
 
 
 def write(path: Path, pairs: list[Pair], quality: int) -> None:
@@ -55,7 +55,7 @@ def write(path: Path, pairs: list[Pair], quality: int) -> None:
         ends=np.cumsum([len(blob) for blob in blobs], dtype=np.int64),
         control=np.stack([pair.control for pair in pairs]).astype(np.float32),
         source=np.array([pair.source for pair in pairs], np.uint8),
-        identity=np.array([pair.identity for pair in pairs], np.int32),
+        held_out=np.array([pair.held_out for pair in pairs], np.bool_),
     )
 
 
@@ -89,7 +89,7 @@ def load(path: Path, device: str) -> tuple[Pairs, Pairs]:
     """(training pairs, held-out pairs) of a file written by `write`."""
     with np.load(path) as data:
         strips, ends = data["strips"], data["ends"]
-        control, source, identity = data["control"], data["source"], data["identity"]
+        control, source, held_out = data["control"], data["source"], data["held_out"]
     images = []
     for start, end in zip(np.concatenate([[0], ends[:-1]]), ends, strict=True):
         strip = cv2.imdecode(strips[start:end], cv2.IMREAD_COLOR)[..., ::-1]
@@ -111,5 +111,4 @@ def load(path: Path, device: str) -> tuple[Pairs, Pairs]:
             source=move(source[rows].astype(np.int64)),
         )
 
-    held_out = identity % HELD_OUT == 0
     return pick(~held_out), pick(held_out)

@@ -5,7 +5,9 @@
 `DIR` of the data holds `mouth.npz` and `eye.npz`. Writes `inpainter.pt` (averaged weights) and
 `train.log` (figures on held-out identities). The time given is the whole schedule: the rate falls
 to zero at its end.
-`--perceptual taef2_encoder.pth` adds a perceptual loss, ten times the work: for a GPU.
+
+Begin without `--perceptual` (from nothing, it teaches to leave all as it is), then go on with
+`--init` and `--perceptual taef2_encoder.pth --adversarial 0.05`.
 """
 
 from __future__ import annotations
@@ -24,103 +26,80 @@ from torch.nn import functional as F
 
 from talkingface.renderer.inpainter import CropNet, Inpainter, composite
 from talkingface.renderer.training.augment import prepare
-from talkingface.renderer.training.dataset import KINDS, Pairs, load
+from talkingface.renderer.training.dataset import KINDS, VIDEO, Pairs, load
+from talkingface.renderer.training.evaluate import figures
 from talkingface.renderer.training.losses import (
+    PatchDiscriminator,
     PerceptualLoss,
     detail,
+    shading,
     weighted_mean,
 )
 
 LEARNING_RATE = 6e-4
 EMA = 0.995
-BLUR = 9  # pixels; detail finer than about this is the guide's business
-KEEP_DETAIL, FOLLOW_TARGET = 1.0, 0.1
-EYES_PER_MOUTH = 2  # in a batch
-EYE_STEPS = 3  # eyes, which lack less, are trained on every n-th step
-WINDOW = (64, 96)  # height and width of the part of a mouth's crop that most steps look at
-WHOLE = 0.15  # share of the steps that look at the whole crop
+EYES_PER_MOUTH = 1.5  # in a batch
+WINDOW = {"mouth": (64, 96), "eye": (48, 64)}  # height and width of what a step looks at
+PERCEPTUAL_SIDE = 64  # pixels of the window that the perceptual loss looks at
+LIGHT, COLOUR, DETAIL, PERCEPTUAL, MATCHING = 1.0, 0.5, 0.5, 0.12, 0.5
+CLASSES = (60.0, 200.0, 450.0, 800.0, 1300.0)  # pixels drawn: mouths of all sizes equally often
+ROUND = 0.35  # funnel and pucker together from which lips count as rounded
 
 
 @dataclass
 class Part:
-    """One kind of crop: its network and its pairs."""
+    """One kind of crop: its network, its pairs, and how often each is drawn."""
 
     kind: str
     net: CropNet
     train: Pairs
     held_out: Pairs
-
-
-def region(mask: Tensor) -> Tensor:
-    """(B, 1, S, S) weight: 1 where the network is to work (masks, widened), soft around."""
-    wide = F.max_pool2d(mask.amax(1, keepdim=True), 7, 1, 3)
-    return F.avg_pool2d(wide, 7, 1, 3)
-
-
-def shading(picture: Tensor, weight: Tensor) -> Tensor:
-    """The picture (B, C, H, W) without detail, blurred inside the weight (B, 1, H, W) alone."""
-
-    def blur(x: Tensor) -> Tensor:
-        for _ in range(2):
-            x = F.avg_pool2d(x, BLUR, 1, BLUR // 2, count_include_pad=False)
-        return x
-
-    return blur(picture * weight) / (blur(weight) + 1e-4)
-
-
-def losses(
-    perceptual: PerceptualLoss | None, crop: Tensor, residual: Tensor, target: Tensor
-) -> Tensor:
-    """What a refined crop is judged by.
-
-    Where exactly a tooth stands cannot be known, and the mean of all possibilities is a grey
-    smear. So the target teaches light and colour, without detail; the detail is the guide's own,
-    with a little of the target's.
-    """
-    refined = composite(crop, residual)
-    where = region(crop[:, 3:5])
-    loss = weighted_mean(shading(refined - target, where).abs(), where)
-    inner = 1 - F.max_pool2d(1 - crop[:, 3:4], 3, 1, 1)
-    loss = loss + KEEP_DETAIL * weighted_mean((detail(refined) - detail(crop[:, :3])).abs(), inner)
-    loss = loss + FOLLOW_TARGET * weighted_mean((refined - target).abs(), where)
-    if perceptual is not None:
-        loss = loss + 0.12 * perceptual(refined, target, where)
-    # Away from the masks the photo is right: nothing is to be applied there.
-    return loss + weighted_mean((residual[:, :3] * residual[:, 3:]).abs(), 1 - where)
-
-
-@torch.no_grad()
-def validate(part: Part, net: CropNet) -> dict[str, float]:
-    """Held-out error under the drawn mask, of 255: of colours (`l1`) and of the same without
-    detail (`shading`), for the network's picture and for the bare guide (`*_guide`)."""
-    sums: dict[str, float] = {}
-    area = 0.0
-    for index in torch.arange(len(part.held_out)).split(64):
-        crop, target, control = prepare(part.held_out.batch(index), part.kind, augment=False)
-        refined = composite(crop, net(crop, control)).clamp(0, 1)
-        weight = crop[:, 3:4]
-        area += float(weight.sum())
-        for name, picture in (("_guide", crop[:, :3]), ("", refined)):
-            for figure, error in (
-                ("l1", picture - target),
-                ("shading", shading(picture - target, weight)),
-            ):
-                total = float((error.abs().mean(1, keepdim=True) * weight).sum())
-                sums[figure + name] = sums.get(figure + name, 0.0) + 255 * total
-    return {name: value / area for name, value in sums.items()}
+    odds: Tensor
+    discriminator: PatchDiscriminator
 
 
 def odds(kind: str, pairs: Pairs) -> Tensor:
     """How often each pair is drawn, (n,).
 
-    Open mouths teach more than shut ones. The videos are soft, so photographs lead in the mouth;
-    but only the videos show shut lids.
+    Small and wide, plain and rounded mouths come equally often, and so do shut, half shut and
+    moved eyes. The videos are soft, so photographs lead.
     """
-    video = pairs.source == 1
+    video = pairs.source == VIDEO
     if kind == "mouth":
         area = (pairs.mask[:, 0].float() / 255).sum((1, 2))
-        return (0.1 + (area / 300).clamp(max=1)) * torch.where(video, 0.4, 1.0)
-    return torch.where(video, 1 + 5 * (pairs.control[:, 0] > 0.35).float(), 0.5)
+        group = torch.bucketize(area, area.new_tensor(CLASSES))
+        group = 2 * group + (pairs.control[:, 3] > ROUND).long()
+    else:
+        group = torch.bucketize(
+            pairs.control[:, 0].contiguous(), pairs.control.new_tensor([0.2, 0.7])
+        )
+    group = 2 * group + video.long()
+    counts = torch.bincount(group)[group].float()
+    # Groups of a handful of faces are not to be learnt by heart.
+    weight = 1 / counts.clamp(min=25)
+    if kind == "mouth":
+        weight = weight * torch.where(area < CLASSES[0], 0.3, 1.0)
+    return weight * torch.where(video, 0.35, 1.0)
+
+
+def losses(
+    crop: Tensor, residual: Tensor, target: Tensor, perceptual: PerceptualLoss | None
+) -> Tensor:
+    """What a refined crop is judged by, the discriminator left aside."""
+    refined, where = composite(crop, residual), residual[:, 3:].detach()
+    error = refined - target
+    loss = LIGHT * weighted_mean(shading(error, where).abs(), where)
+    loss = loss + COLOUR * weighted_mean(error.abs(), where)
+    loss = loss + DETAIL * weighted_mean(detail(error).abs(), where)
+    if perceptual is not None:
+        left = (crop.shape[-1] - PERCEPTUAL_SIDE) // 2
+        if left > 0:
+            left = int(torch.randint(0, 2 * left + 1, ()))
+        part = (..., slice(None), slice(left, left + PERCEPTUAL_SIDE))
+        device = crop.device.type
+        with torch.autocast(device, torch.bfloat16):
+            loss = loss + PERCEPTUAL * perceptual(refined[part], target[part], where[part])
+    return loss
 
 
 class Trainer:
@@ -133,80 +112,99 @@ class Trainer:
         init: Path | None,
         batch: int,
         perceptual: Path | None,
+        adversarial: float,
         kinds: list[str],
     ) -> None:
-        self.device, self.steps = device, 0
-        self.batch = {"mouth": batch, "eye": batch * EYES_PER_MOUTH}
+        self.device, self.steps, self.adversarial = device, 0, adversarial
+        self.batch = {"mouth": batch, "eye": int(batch * EYES_PER_MOUTH)}
         self.model = Inpainter().to(device)
         if init:
             self.model.load_state_dict(torch.load(init, map_location=device)["model"])
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         self.perceptual = PerceptualLoss(perceptual).to(device) if perceptual else None
         nets = {"mouth": self.model.mouth, "eye": self.model.eye}
-        self.parts = [Part(kind, nets[kind], *load(data / f"{kind}.npz", device)) for kind in kinds]
+        self.parts = []
+        for kind in kinds:
+            train, held_out = load(data / f"{kind}.npz", device)
+            judge = PatchDiscriminator().to(device)
+            self.parts.append(Part(kind, nets[kind], train, held_out, odds(kind, train), judge))
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), LEARNING_RATE, betas=(0.9, 0.99), weight_decay=1e-3
         )
-        self.odds = [odds(part.kind, part.train) for part in self.parts]
+        self.judging = torch.optim.Adam(
+            [p for part in self.parts for p in part.discriminator.parameters()],
+            LEARNING_RATE / 2,
+            betas=(0.5, 0.99),
+        )
 
     def step(self, done: float) -> float:
-        """One update at the share `done` of the time; the summed loss."""
+        """One update at the share `done` of the time; the loss."""
         rate = min(1.0, done / 0.02) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
         for group in self.optimizer.param_groups:
             group["lr"] = LEARNING_RATE * max(rate, 1e-3)
-        total = torch.zeros((), device=self.device)
-        for part, weights in zip(self.parts, self.odds, strict=True):
-            if part.kind == "eye" and self.steps % EYE_STEPS:
-                continue
-            index = torch.multinomial(weights, self.batch[part.kind], replacement=True)
-            window = WINDOW if part.kind == "mouth" and torch.rand(()) > WHOLE else None
-            crop, target, control = prepare(
-                part.train.batch(index), part.kind, augment=True, window=window
-            )
-            with self.autocast():
-                residual = part.net(crop, control)
-                loss = losses(self.perceptual, crop, residual.float(), target)
-            total = total + loss
+        part = self.parts[self.steps % len(self.parts)]
+        index = torch.multinomial(part.odds, self.batch[part.kind], replacement=True)
+        pairs = part.train.batch(index)
+        crop, target, control = prepare(pairs, part.kind, True, WINDOW[part.kind])
+        residual = part.net(crop, control)
+        loss = losses(crop, residual, target, self.perceptual)
+        if self.adversarial:
+            loss = loss + self.adversarial * self.judged(part, pairs, crop, residual, target)
         self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        loss.backward()
+        nn.utils.clip_grad_norm_(part.net.parameters(), 1.0)
         self.optimizer.step()
         with torch.no_grad():
             for mean, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
                 mean.lerp_(value, 1 - EMA)
         self.steps += 1
-        return float(total.detach())
+        return float(loss.detach())
 
-    def autocast(self) -> torch.autocast:
-        """Half precision on the GPU."""
-        return torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda")
-
-    def figures(self) -> dict[str, float]:
-        """Held-out figures of the averaged network, named `kind/figure`."""
-        nets = {"mouth": self.average.mouth, "eye": self.average.eye}
-        return {
-            f"{part.kind}/{name}": value
-            for part in self.parts
-            for name, value in validate(part, nets[part.kind]).items()
-        }
+    def judged(
+        self, part: Part, pairs: Pairs, crop: Tensor, residual: Tensor, target: Tensor
+    ) -> Tensor:
+        """Update the discriminator; what it makes of the network's pictures. Hinge losses."""
+        where = residual[:, 3:].detach()
+        # Outside the drawn area both are the drawing, so that the warp gives nothing away. Videos
+        # are too soft to be an example.
+        real = crop[:, :3] + where * (target - crop[:, :3])
+        made = composite(crop, residual)
+        sharp = (pairs.source != VIDEO).float().view(-1, 1, 1, 1)
+        local = F.avg_pool2d(where, 4) * sharp
+        truth, wanted = part.discriminator(real, crop)
+        fake, _ = part.discriminator(made.detach(), crop)
+        judging = weighted_mean(F.relu(1 - truth), local) + weighted_mean(F.relu(1 + fake), local)
+        self.judging.zero_grad(set_to_none=True)
+        judging.backward()
+        self.judging.step()
+        answer, found = part.discriminator(made, crop)
+        loss = -weighted_mean(answer, local)
+        for a, b in zip(found, wanted, strict=True):
+            area = F.adaptive_avg_pool2d(where * sharp, (a.shape[-2], a.shape[-1]))
+            loss = loss + MATCHING * weighted_mean((a - b.detach()).abs(), area)
+        return loss
 
 
 def run(trainer: Trainer, out: Path, minutes: float, log: TextIO) -> None:
     """Train for `minutes`."""
     start, recent = time.monotonic(), 0.0
     next_report = 0.0
+    nets = {"mouth": trainer.average.mouth, "eye": trainer.average.eye}
     while True:
         done = (time.monotonic() - start) / (60 * minutes)
         if done >= next_report or done >= 1:
-            figures = trainer.figures()
+            found = {
+                f"{part.kind}/{name}": value
+                for part in trainer.parts
+                for name, value in figures(nets[part.kind], part.kind, part.held_out).items()
+            }
             line = f"{done:5.2f} step {trainer.steps} loss {recent:.4f} " + " ".join(
-                f"{name} {value:.2f}" for name, value in figures.items()
+                f"{name} {value:.2f}" for name, value in found.items()
             )
             print(line, flush=True)
             print(line, file=log, flush=True)
-            state = {"model": trainer.average.state_dict(), "figures": figures}
-            torch.save(state, out / "inpainter.pt")
-            next_report = done + 0.05
+            torch.save({"model": trainer.average.state_dict()}, out / "inpainter.pt")
+            next_report = done + 0.1
         if done >= 1:
             return
         loss = trainer.step(done)
@@ -223,6 +221,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32, help="mouths in a batch")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--perceptual", type=Path, help="taef2_encoder.pth")
+    parser.add_argument("--adversarial", type=float, default=0.0, help="the discriminator's weight")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -231,7 +230,13 @@ def main() -> None:
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True
     trainer = Trainer(
-        options.data, options.device, options.init, options.batch, options.perceptual, options.kinds
+        options.data,
+        options.device,
+        options.init,
+        options.batch,
+        options.perceptual,
+        options.adversarial,
+        options.kinds,
     )
     counts = {p.kind: (len(p.train), len(p.held_out)) for p in trainer.parts}
     with (options.out / "train.log").open("w") as log:
