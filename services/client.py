@@ -29,13 +29,17 @@ from talkingface.v1.media_pb2 import (
     AUDIO_ENCODING_FILE,
     AUDIO_ENCODING_PCM_F32LE,
     AUDIO_ENCODING_PCM_S16LE,
+    FRAMING_CROP,
+    FRAMING_PHOTO,
     OUTPUT_KIND_FMP4,
     OUTPUT_KIND_H264,
     OUTPUT_KIND_JPEG,
     OUTPUT_KIND_MOTION,
     OUTPUT_KIND_PNG,
     AudioFormat,
+    Framing,
     OutputKind,
+    PictureFormat,
 )
 from talkingface.v1.motion_pb2 import HeadRotation, MotionFrame
 from talkingface.v1.renderer_pb2 import Portrait
@@ -59,6 +63,8 @@ __all__ = [
     "AUDIO_ENCODING_FILE",
     "AUDIO_ENCODING_PCM_F32LE",
     "AUDIO_ENCODING_PCM_S16LE",
+    "FRAMING_CROP",
+    "FRAMING_PHOTO",
     "OUTPUT_KIND_FMP4",
     "OUTPUT_KIND_H264",
     "OUTPUT_KIND_JPEG",
@@ -78,6 +84,7 @@ __all__ = [
     "MotionFrame",
     "NoCapacity",
     "NotFound",
+    "PictureFormat",
     "Portrait",
     "Started",
     "Summary",
@@ -177,6 +184,9 @@ class TalkingFace:
         controls: Controls | None = None,
         seed: int | None = None,
         quality: int | None = None,
+        size: int | None = None,
+        frame_rate: int | None = None,
+        framing: Framing = FRAMING_CROP,
     ) -> AsyncIterator[Message]:
         """Animate a portrait; messages come while the audio is still being sent.
 
@@ -185,6 +195,9 @@ class TalkingFace:
         :param audio: an audio file, its bytes, or bytes as they come, with changes of controls
             between them. A change without time belongs to the bytes that follow it.
         :param audio_format: default: an audio file; see `pcm` for raw samples.
+        :param size: width and height of the picture, even, 256..1024; default 512.
+        :param frame_rate: pictures a second, 25..60; default 25.
+        :param framing: FRAMING_PHOTO shows the whole photo at its own size: then no `size`.
         :raises TalkingFaceError: what the server refuses with.
         """
         config = AnimateConfig(
@@ -193,6 +206,9 @@ class TalkingFace:
             controls=controls,
             seed=seed,
             quality=quality,
+            size=size,
+            frame_rate=frame_rate,
+            framing=framing,
         )
         if isinstance(portrait, Path):
             portrait = await asyncio.to_thread(portrait.read_bytes)

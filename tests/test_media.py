@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from talkingface.common.errors import ServiceError
 from talkingface.orchestrator.audio import SAMPLE_RATE, AudioIntake, Resampler, Sound
 from talkingface.orchestrator.audio_file import file_format
-from talkingface.orchestrator.packaging import PICTURE_SIZE, FramePackager, Mp4Packager
+from talkingface.orchestrator.packaging import FramePackager, Mp4Packager
 from talkingface.v1 import media_pb2 as media
 
 Array = NDArray[np.float32]
@@ -282,17 +282,20 @@ def test_resampling_gives_the_exact_number_of_samples() -> None:
             assert len(out) == math.ceil(samples * 16000 / rate)
 
 
-def pictures(count: int) -> list[media.EncodedFrame]:
+WIDTH, HEIGHT = 400, 300
+
+
+def pictures(count: int, fps: int = 25) -> list[media.EncodedFrame]:
     """H.264 access units of a square that moves 8 pixels a frame, as the renderer makes them."""
     encoder = av.CodecContext.create("libx264", "w")
-    encoder.width = encoder.height = PICTURE_SIZE
+    encoder.width, encoder.height = WIDTH, HEIGHT
     encoder.pix_fmt = "yuv420p"
-    encoder.framerate, encoder.time_base = Fraction(25), Fraction(1, 25)
+    encoder.framerate, encoder.time_base = Fraction(fps), Fraction(1, fps)
     encoder.options = {"preset": "ultrafast", "tune": "zerolatency", "g": "50"}
     frames = []
     for i in range(count):
-        image = np.full((PICTURE_SIZE, PICTURE_SIZE, 3), 40, np.uint8)
-        image[200:260, 8 * (i % 50) : 8 * (i % 50) + 60] = 220
+        image = np.full((HEIGHT, WIDTH, 3), 40, np.uint8)
+        image[200:260, 8 * (i % 40) : 8 * (i % 40) + 60] = 220
         frame = av.VideoFrame.from_ndarray(image, format="rgb24")
         frame.pts = i
         (packet,) = encoder.encode(frame)
@@ -300,19 +303,20 @@ def pictures(count: int) -> list[media.EncodedFrame]:
     return frames
 
 
-def mp4_of(sound: Array, rate: int) -> tuple[bytes, list]:
+def mp4_of(sound: Array, rate: int, fps: int = 25) -> tuple[bytes, list]:
     """A whole file: sound and pictures pushed by turns, as in a session."""
     taker = AudioIntake(media.AudioFormat(**pcm(rate, sound.shape[1])))
-    packager = Mp4Packager()
-    pieces, count = [], math.ceil(len(sound) / rate * 25)
-    frames = iter(pictures(count))
+    packager = Mp4Packager(media.PictureFormat(width=WIDTH, height=HEIGHT, frame_rate=fps))
+    pieces, count = [], math.ceil(len(sound) / rate * fps)
+    frames = iter(pictures(count, fps))
     step = rate // 25
-    ahead = 6  # what the models look ahead
     for first in range(0, len(sound), step):
         for part in taker.push(sound[first : first + step].tobytes()):
             packager.push_sound(part, rate)
-        if first // step >= ahead:
-            pieces += packager.push_frame(next(frames))
+        ready = first / rate - 0.24  # what the models look ahead
+        for _ in range(math.floor(ready * fps) - math.floor((ready - 0.04) * fps)):
+            if ready > 0.04:
+                pieces += packager.push_frame(next(frames))
     for part in taker.end():
         packager.push_sound(part, rate)
     packager.end_sound()
@@ -323,19 +327,27 @@ def mp4_of(sound: Array, rate: int) -> tuple[bytes, list]:
 
 
 @pytest.mark.parametrize(
-    ("rate", "channels", "seconds"),
-    [(16000, 1, 2.0), (48000, 2, 3.1234), (44100, 1, 2.01), (24000, 1, 0.2), (8000, 1, 1.0)],
+    ("rate", "channels", "seconds", "fps"),
+    [
+        (16000, 1, 2.0, 25),
+        (48000, 2, 3.1234, 25),
+        (44100, 1, 2.01, 30),
+        (24000, 1, 0.2, 25),
+        (8000, 1, 1.0, 60),
+    ],
 )
 def test_mp4_has_every_frame_and_the_sound_in_step(
-    rate: int, channels: int, seconds: float
+    rate: int, channels: int, seconds: float, fps: int
 ) -> None:
     sound = tone(seconds, rate, channels)
-    data, pieces = mp4_of(sound, rate)
-    count = math.ceil(len(sound) / rate * 25)
+    data, pieces = mp4_of(sound, rate, fps)
+    count = math.ceil(len(sound) / rate * fps)
     with av.open(io.BytesIO(data)) as file:
         video = list(file.decode(video=0))
         assert len(video) == count
-        assert [round(float(f.time) * 25) for f in video] == list(range(count))
+        assert [f.time * fps for f in video] == pytest.approx(range(count))
+        assert file.streams.video[0].average_rate == fps
+        assert (video[0].width, video[0].height) == (WIDTH, HEIGHT)
         assert "AI-generated" in file.metadata["comment"]
     with av.open(io.BytesIO(data)) as file:
         stream = file.streams.audio[0]
@@ -378,7 +390,7 @@ def test_mp4_plays_from_every_prefix_of_pieces() -> None:
 
 def test_frames_carry_their_own_sound() -> None:
     sound = tone(1.01, 16000)
-    packager = FramePackager()
+    packager = FramePackager(25)
     packager.push_sound(Sound(sound, sound[:, 0]), 16000)
     packager.end_sound()
     pieces = [p for frame in pictures(26) for p in packager.push_frame(frame)] + packager.end()
@@ -387,3 +399,15 @@ def test_frames_carry_their_own_sound() -> None:
     back = np.frombuffer(b"".join(piece.audio for piece in pieces), "<i2") / 32767
     np.testing.assert_allclose(back, sound[:, 0], atol=1e-4)
     assert [piece.keyframe for piece in pieces] == [True] + [False] * 25
+
+
+def test_frames_of_any_rate_have_their_time_and_all_the_sound() -> None:
+    sound = tone(1.0, 16000)
+    packager = FramePackager(30)
+    packager.push_sound(Sound(sound, sound[:, 0]), 16000)
+    packager.end_sound()
+    pieces = [piece for frame in pictures(30, 30) for piece in packager.push_frame(frame)]
+    assert {len(piece.audio) // 2 for piece in pieces} == {533, 534}
+    assert sum(len(piece.audio) for piece in pieces) == 32000
+    times = [piece.presentation_time.ToMicroseconds() for piece in pieces]
+    assert times == [round(i * 1e6 / 30) for i in range(30)]

@@ -50,6 +50,7 @@ def test_defaults_are_filled_in() -> None:
     got = effective_config(asked)
     assert got.output == media.OUTPUT_KIND_FMP4
     assert got.quality == 20
+    assert (got.size, got.frame_rate, got.framing) == (512, 25, media.FRAMING_CROP)
     assert got.HasField("seed")
     assert got.controls.mouth_scale == 0.5
     assert got.controls.distance_ratio == 1
@@ -81,6 +82,13 @@ def test_motion_needs_no_portrait() -> None:
         ({"quality": 41}, "config.quality"),
         ({"quality": 49, "output": media.OUTPUT_KIND_JPEG}, "config.quality"),
         ({"seed": 1 << 63}, "config.seed"),
+        ({"size": 254}, "config.size"),
+        ({"size": 1026}, "config.size"),
+        ({"size": 513}, "config.size"),
+        ({"size": 512, "framing": media.FRAMING_PHOTO}, "config.size"),
+        ({"frame_rate": 24}, "config.frame_rate"),
+        ({"frame_rate": 61}, "config.frame_rate"),
+        ({"framing": 9}, "config.framing"),
         ({"audio": None}, "config.audio"),
         ({"audio": media.AudioFormat()}, "config.audio.encoding"),
         ({"controls": controls.Controls(mouth_scale=1.6)}, "config.controls.mouth_scale"),
@@ -96,6 +104,51 @@ def test_a_bad_configuration_names_its_field(fields: dict[str, Any], path: str) 
         Session(config(**fields))
     assert caught.value.reason == "FIELD_INVALID"
     assert violations(caught) == {path}
+
+
+@pytest.mark.parametrize(
+    ("fields", "photo", "size"),
+    [
+        ({}, (3000, 2000), (512, 512)),
+        ({"size": 1024}, (100, 120), (1024, 1024)),
+        ({"framing": media.FRAMING_PHOTO}, (801, 600), (800, 600)),
+        ({"framing": media.FRAMING_PHOTO}, (3000, 4000), (1440, 1920)),
+    ],
+)
+def test_started_tells_the_picture(
+    fields: dict[str, Any], photo: tuple[int, int], size: tuple[int, int]
+) -> None:
+    session = Session(config(**fields, frame_rate=40))
+    portrait = renderer.Portrait(handle=HANDLE, width=photo[0], height=photo[1])
+    picture = session.started([], portrait).started.picture
+    assert (picture.width, picture.height, picture.frame_rate) == (*size, 40)
+    asked = session.render_config(HANDLE)
+    assert asked.frame_rate == 40
+    assert asked.HasField("size") == (session.config.framing == media.FRAMING_CROP)
+
+
+def test_more_frames_a_second_are_expected() -> None:
+    session = Session(config(output=media.OUTPUT_KIND_JPEG, frame_rate=30))
+    session.started([], renderer.Portrait(handle=HANDLE, width=512, height=512))
+    take(session.audio(bytes(2 * 16000)), session)
+    take(session.end_of_audio(), session)
+    session.sound_ended()
+    session.motion(chunk(0, 25))
+    for i in range(15):
+        session.frame(media.EncodedFrame(index=i))
+    assert session.lead == pytest.approx(0.5)
+    with pytest.raises(ServiceError, match="15 frames were made, not 30"):
+        session.finish()
+    for i in range(15, 30):
+        (answer,) = session.frame(media.EncodedFrame(index=i))
+    assert answer.media.presentation_time.ToMicroseconds() == round(29e6 / 30)
+    assert session.finish()[-1].summary.frames == 30
+
+
+def test_motion_takes_no_part_in_pictures() -> None:
+    session = motion_session(frame_rate=99, size=7, framing=9)
+    assert session.frame_rate == 25
+    assert not session.started([], None).started.HasField("picture")
 
 
 def test_a_large_portrait_must_be_uploaded() -> None:

@@ -25,10 +25,11 @@ from talkingface.common.server import CLIENT_OPTIONS
 from talkingface.renderer import geometry
 from talkingface.renderer.encoder import H264Encoder, make_encoder
 from talkingface.renderer.preparation import PortraitPreparation
+from talkingface.renderer.picture import View
 from talkingface.renderer.session import RenderSession
-from talkingface.renderer.store import PortraitStore, handle_of, pack, unpack
+from talkingface.renderer.store import PORTRAIT, PortraitStore, handle_of, pack, unpack
 from talkingface.v1 import renderer_pb2_grpc
-from talkingface.v1.media_pb2 import VideoCodec
+from talkingface.v1.media_pb2 import FRAMING_CROP, FRAMING_PHOTO, PictureFormat, VideoCodec
 from talkingface.v1.renderer_pb2 import (
     Portrait,
     PreparePortraitRequest,
@@ -302,7 +303,8 @@ async def test_a_gap_in_the_motion_is_refused(
 
 
 def test_a_session_gives_frames_in_order() -> None:
-    session = RenderSession(handle_of(b"photo"))
+    view = View(FRAMING_CROP, 512, 512)
+    session = RenderSession(handle_of(b"photo"), view, 25)
     motion = speaking(5)
     session.push(motion[:2])
     session.push(motion[2:])
@@ -311,16 +313,32 @@ def test_a_session_gives_frames_in_order() -> None:
         requests.append(request)
     assert np.array_equal([r["motion"] for r in requests], motion)
     assert all(r["portrait"].tobytes().hex() in handle_of(b"photo") for r in requests)
+    assert all(View.from_array(r["view"]) == view for r in requests)
     image = np.zeros((512, 512, 3), np.uint8)
     assert [session.accept({"image": image}).index for _ in requests] == list(range(5))
     with pytest.raises(RuntimeError):
         session.accept({"image": image})
     with pytest.raises(ValueError, match=str(MOTION_DIM)):
         session.push(motion[:, :57])
+    session.push(motion[:1])
+    assert session.next_request() is not None
+    with pytest.raises(ValueError, match="512, 3"):
+        session.accept({"image": image[:-1]})
+
+
+def test_a_session_interpolates() -> None:
+    session = RenderSession(handle_of(b"photo"), View(FRAMING_CROP, 512, 512), 50)
+    motion = speaking(5)
+    session.push(motion)
+    requests = list(iter(session.next_request, None))
+    assert len(requests) == 9
+    assert np.array_equal([r["motion"] for r in requests[::2]], motion)
+    session.end()
+    assert len(list(iter(session.next_request, None))) == 1
 
 
 def test_the_same_frames_give_the_same_bytes() -> None:
-    images = np.random.default_rng(0).integers(0, 255, (4, 64, 64, 3), np.uint8)
+    images = np.random.default_rng(0).integers(0, 255, (4, 96, 64), np.uint8)
     streams = [[encoder.encode(image) for image in images] for encoder in h264_pair()]
     assert streams[0] == streams[1]
     assert [keyframe for _, keyframe in streams[0]] == [True, False, True, False]
@@ -328,44 +346,59 @@ def test_the_same_frames_give_the_same_bytes() -> None:
 
 def h264_pair() -> tuple[H264Encoder, H264Encoder]:
     """Two fresh encoders with an IDR every other frame."""
-    return H264Encoder(64, 64, 20, 2), H264Encoder(64, 64, 20, 2)
+    return H264Encoder(64, 64, 25, 20, 2), H264Encoder(64, 64, 25, 20, 2)
 
 
 def test_quality_is_obeyed() -> None:
-    image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
-    for codec, rough, fine in ((H264, 40, 10), (JPEG, 50, 100)):
+    picture = PictureFormat(width=64, height=64, frame_rate=25)
+    for codec, shape, rough, fine in ((H264, (96, 64), 40, 10), (JPEG, (64, 64, 3), 50, 100)):
+        image = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
         sizes = [
-            len(make_encoder(RenderConfig(codec=codec, quality=q), 64, 64).encode(image)[0])
+            len(make_encoder(RenderConfig(codec=codec, quality=q), picture).encode(image)[0])
             for q in (rough, fine)
         ]
         assert sizes[0] < sizes[1] / 2
 
 
+@pytest.mark.parametrize("rate", [25, 30, 60])
+def test_video_has_its_frame_rate_and_keyframes(rate: int) -> None:
+    picture = PictureFormat(width=66, height=70, frame_rate=rate)  # no multiples of 4
+    encoder = make_encoder(RenderConfig(codec=H264), picture)
+    images = np.random.default_rng(0).integers(0, 255, (2 * rate + 1, 105, 66), np.uint8)
+    coded = [encoder.encode(image) for image in images]
+    assert [i for i, (_, keyframe) in enumerate(coded) if keyframe] == [0, 2 * rate]
+    codec = av.CodecContext.create("h264", "r")
+    frames = [f for data, _ in coded for f in codec.decode(av.Packet(data))] + codec.decode(None)
+    assert len(frames) == len(images)
+    assert (frames[0].width, frames[0].height) == (66, 70)
+    assert codec.framerate == rate
+
+
 def test_a_store_keeps_finds_and_evicts(tmp_path: Path) -> None:
     store = PortraitStore(tmp_path, max_bytes=2_500_000)
     handles = [handle_of(bytes([i])) for i in range(4)]
-    arrays = {"frame": np.arange(1_000_000, dtype=np.uint8)}
+    arrays = {"frame.plane": np.arange(1_000_000, dtype=np.uint8), "other": np.zeros(3)}
     for age, handle in enumerate(handles):
         store.save(Portrait(handle=handle, width=age), arrays)
         time.sleep(0.02)
-    assert np.array_equal(store.load(handles[1])["frame"], arrays["frame"])
+    assert np.array_equal(store.load(handles[1], "frame")["frame.plane"], arrays["frame.plane"])
     assert store.portrait(handles[3]).width == 3
     assert store.has(handles[0])  # used again: now the youngest
     deleted = store.evict(in_use=[handles[1]])
     assert len(deleted) == 2
     assert [store.has(handle) for handle in handles] == [True, True, False, False]
     with pytest.raises(ServiceError, match="PORTRAIT_NOT_FOUND"):
-        store.load(handles[2])
+        store.load(handles[2], "frame")
     assert not list(tmp_path.glob("*.part"))
 
 
 def test_a_packed_portrait_comes_back(portrait_image: bytes) -> None:
     _, arrays = PortraitPreparation().prepare(portrait_image)
     assert all(array.dtype != object for array in arrays.values())
-    portrait = unpack(geometry.Portrait, arrays)
-    again = pack(portrait)
-    assert again.keys() == arrays.keys()
-    assert all(np.array_equal(again[name], arrays[name]) for name in arrays)
+    portrait = unpack(geometry.Portrait, arrays, PORTRAIT)
+    again = pack(portrait, PORTRAIT)
+    assert again.keys() == {name for name in arrays if name.startswith(f"{PORTRAIT}.")}
+    assert all(np.array_equal(again[name], arrays[name]) for name in again)
     motion = speaking(5)[4]
     frame = geometry.render(portrait, motion)
     assert frame.image.shape == (512, 512, 3)

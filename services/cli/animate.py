@@ -17,6 +17,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from talkingface.cli.mesh import STAGES, LocalMesh, log_to
 from talkingface.client import (
+    FRAMING_CROP,
+    FRAMING_PHOTO,
     Controls,
     Emotion,
     Gaze,
@@ -26,11 +28,11 @@ from talkingface.client import (
     Summary,
     TalkingFace,
 )
-from talkingface.common.motion import MOTION_FPS
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
+FRAMINGS = {"crop": FRAMING_CROP, "photo": FRAMING_PHOTO}
 EMOTIONS = ("happiness", "sadness", "anger", "fear", "disgust", "surprise")
 
 
@@ -48,6 +50,19 @@ def add_parser(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--server", metavar="HOST:PORT", help="a mesh that is running already")
     parser.add_argument("--seed", type=int, help="same seed, same motion; default: drawn")
     parser.add_argument("--quality", type=int, metavar="CRF", help="10 (best) to 40, default 20")
+    parser.add_argument(
+        "--size", type=int, metavar="PIXELS", help="of the square picture, 256 to 1024, default 512"
+    )
+    parser.add_argument(
+        "--fps", type=int, metavar="N", help="pictures a second, 25 to 60, default 25"
+    )
+    parser.add_argument(
+        "--framing",
+        choices=FRAMINGS,
+        default="crop",
+        help="crop: head and shoulders; photo: the whole photo at its own size (the longer side at "
+        "most 1920), the rest of it still; default crop",
+    )
     parser.add_argument("--log", type=Path, metavar="FILE", help="append the local mesh's log here")
     steering = parser.add_argument_group("steering")
     steering.add_argument(
@@ -127,7 +142,7 @@ def run(options: argparse.Namespace) -> int:
 
         async def animate() -> Summary:
             frames, begin = 0, 0.0
-            expected = _expected_frames(options.audio)
+            expected: int | None = None
             progress.update(task, description="portrait", total=None)
             async with TalkingFace(target) as face:
                 messages = face.animate(
@@ -136,11 +151,15 @@ def run(options: argparse.Namespace) -> int:
                     controls=_controls(options),
                     seed=options.seed,
                     quality=options.quality,
+                    size=options.size,
+                    frame_rate=options.fps,
+                    framing=FRAMINGS[options.framing],
                 )
                 async for message in messages:
                     if isinstance(message, Started):
                         begin = time.perf_counter()
                         started = message
+                        expected = _expected_frames(options.audio, started.picture.frame_rate)
                         progress.update(task, description="animating", total=expected, completed=0)
                     elif isinstance(message, Media):
                         file.write(message.data)
@@ -155,9 +174,11 @@ def run(options: argparse.Namespace) -> int:
             progress.update(task, description="done")
             seconds = summary.elapsed.ToTimedelta().total_seconds()
             console.print(
-                f"{options.output}: {summary.frames} frames, "
+                f"{options.output}: {summary.frames} frames of "
+                f"{started.picture.width}x{started.picture.height} at "
+                f"{started.picture.frame_rate} a second, "
                 f"{summary.audio_duration.ToTimedelta().total_seconds():.2f} s of sound, "
-                f"{summary.frames / seconds:.1f} FPS, first frame after "
+                f"made at {summary.frames / seconds:.1f} FPS, first frame after "
                 f"{summary.first_frame_delay.ToMilliseconds()} ms, seed {started.config.seed}",
                 highlight=False,
                 soft_wrap=True,
@@ -185,13 +206,13 @@ def _controls(options: argparse.Namespace) -> Controls:
     return controls
 
 
-def _expected_frames(audio: Path) -> int | None:
+def _expected_frames(audio: Path, frame_rate: int) -> int | None:
     """Frames that the audio file will make, where its header tells its length."""
     try:
         with av.open(str(audio)) as container:
             if container.duration is None:
                 return None
-            return math.ceil(container.duration / av.time_base * MOTION_FPS)
+            return math.ceil(container.duration / av.time_base * frame_rate)
     except av.FFmpegError:
         return None
 

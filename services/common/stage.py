@@ -165,7 +165,7 @@ class Stage:
         if not self._ready:
             raise ServiceError("STAGE_UNAVAILABLE", f"the Triton of {self.name} is not ready")
 
-    def info(self) -> stage_pb2.StageInfo:
+    def info(self, stream: Any) -> stage_pb2.StageInfo:
         """What the stage says of itself when it has taken a stream."""
         return stage_pb2.StageInfo(
             stage=self.name,
@@ -199,7 +199,7 @@ class Stage:
             stream = open_stream(first.config)
             reader: asyncio.Task[None] | None = None
             try:
-                await self.write(context, response(started=self.info()))
+                await self.write(context, response(started=self.info(stream)))
                 queue: asyncio.Queue[Any] = asyncio.Queue(_QUEUED_MESSAGES)
                 reader = asyncio.create_task(self._read_all(context, queue))
                 await self._work(context, call, stream, queue)
@@ -274,7 +274,7 @@ class Stage:
             while len(running) < stream.in_flight:
                 request = stream.next_request()
                 if request is not None:
-                    running.append(asyncio.create_task(self._infer(stream.model, request)))
+                    running.append(asyncio.create_task(self._infer(stream, request)))
                 elif ended or queue.empty():
                     return
                 else:
@@ -299,9 +299,14 @@ class Stage:
                 task.add_done_callback(_look_at)
                 task.cancel()
 
-    async def _infer(self, model: str, request: Mapping[str, NDArray[Any]]) -> Arrays:
-        with self.host.metrics.timed(model):
-            return await self.triton.infer(model, request)
+    def output_shapes(self, stream: Any) -> Mapping[str, tuple[int, ...]]:
+        """Shapes of those outputs of the stream's model whose size the stream decides."""
+        return {}
+
+    async def _infer(self, stream: StageStream, request: Mapping[str, NDArray[Any]]) -> Arrays:
+        shapes = self.output_shapes(stream)
+        with self.host.metrics.timed(stream.model):
+            return await self.triton.infer(stream.model, request, shapes=shapes)
 
 
 def _look_at(task: asyncio.Task[Arrays]) -> None:

@@ -13,7 +13,8 @@ import logging
 import math
 from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import grpc
@@ -31,7 +32,7 @@ Arrays = dict[str, NDArray[Any]]
 
 _SHARED_FROM = 64 * 1024  # bytes
 _MAX_REGIONS = 32  # in use at a time
-_KEPT_UP_TO = 4 << 20  # bytes; larger regions, for a photo, are given back at once
+_KEPT_UP_TO = 8 << 20  # bytes; larger regions, for a photo, are given back at once
 
 _CHANNEL_OPTIONS = (
     ("grpc.max_send_message_length", -1),
@@ -157,12 +158,18 @@ class TritonClient:
             await self.infer(name, zeros)
 
     async def infer(
-        self, name: str, inputs: Mapping[str, NDArray[Any]], seconds: float | None = None
+        self,
+        name: str,
+        inputs: Mapping[str, NDArray[Any]],
+        seconds: float | None = None,
+        shapes: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
     ) -> Arrays:
         """Run a model on one row.
 
         :param inputs: arrays without batch dimension, one for each input of the model.
         :param seconds: that it may take, queueing included; default: the client's `timeout`.
+        :param shapes: of outputs that the model's configuration leaves open and the caller knows,
+            so that these travel through shared memory as well; the model may give them flat.
         :return: arrays without batch dimension, owned by the caller.
         :raises ServiceError: STAGE_UNAVAILABLE where trying again may help; a typed error that the
             model itself has told; INTERNAL for any other failure of the model.
@@ -182,7 +189,11 @@ class TritonClient:
             else:
                 # Triton takes raw contents in the order of those inputs that are not shared.
                 request.raw_input_contents.append(array.tobytes())
-        large = [t for t in spec.outputs.values() if (t.bytes or 0) >= _SHARED_FROM]
+        outputs = [
+            replace(tensor, shape=shapes.get(tensor.name, tensor.shape))
+            for tensor in spec.outputs.values()
+        ]
+        large = [tensor for tensor in outputs if (tensor.bytes or 0) >= _SHARED_FROM]
         for tensor in spec.outputs.values():
             request.outputs.add(name=tensor.name)
         if not shared and not large:
@@ -255,6 +266,8 @@ class TritonClient:
             # Triton leaves an empty entry for an output that it has written to shared memory.
             raw = next(contents) if answer.raw_output_contents else b""
             if tensor.name in outputs:
+                if math.prod(tensor.shape) != outputs[tensor.name].size:
+                    raise ServiceError("INTERNAL", f"the model has given {tensor.shape}")
                 continue
             array = np.frombuffer(raw, spec.outputs[tensor.name].dtype).copy()
             outputs[tensor.name] = array.reshape(tensor.shape[1:] if spec.batched else tensor.shape)

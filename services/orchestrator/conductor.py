@@ -174,7 +174,7 @@ class Conductor:
     async def _move_frames(self, stream: StageStream) -> None:
         while (result := await stream.receive()) is not None:
             answers = self._session.frame(result.frame)
-            stream.received_until = (result.frame.index + 1) / MOTION_FPS
+            stream.received_until = (result.frame.index + 1) / self._session.frame_rate
             self._progress.set()
             await self._answer(answers)
         await self._finish()

@@ -25,19 +25,23 @@ def clip() -> bytes:
     return (4000 * buzz * swell).astype("<i2").tobytes()
 
 
-def prepare(handle: str | None) -> tuple[Session, Read]:
+def prepare(request: talking_face.DryRunRequest) -> tuple[Session, Read]:
     """A session of the clip, and the client that sends it.
 
-    :param handle: whose portrait; None: no pictures are made.
-    :raises ServiceError: FIELD_INVALID for a handle that is none.
+    :raises ServiceError: FIELD_INVALID for a handle that is none, or pictures that cannot be made.
     """
     pcm = media.AudioFormat(
         encoding=media.AUDIO_ENCODING_PCM_S16LE, sample_rate=SAMPLE_RATE, channels=1
     )
     config = talking_face.AnimateConfig(audio=pcm, seed=1)
-    config.output = media.OUTPUT_KIND_MOTION if handle is None else media.OUTPUT_KIND_FMP4
-    if handle is not None:
-        config.portrait_handle = handle
+    config.output = media.OUTPUT_KIND_MOTION
+    if request.HasField("portrait_handle"):
+        config.output = media.OUTPUT_KIND_FMP4
+        config.portrait_handle = request.portrait_handle
+        config.framing = request.framing
+        for name in ("size", "frame_rate"):
+            if request.HasField(name):
+                setattr(config, name, getattr(request, name))
     requests = iter(
         (
             talking_face.AnimateRequest(audio=clip()),

@@ -10,9 +10,8 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-# Ticks a second of the video track, and of one frame.
-VIDEO_TIMESCALE = 12_800
-FRAME_TICKS = VIDEO_TIMESCALE // 25
+# Ticks of the video track for one frame, at any frame rate.
+FRAME_TICKS = 512
 
 _MOVIE_TIMESCALE = 1000
 _VIDEO, _AUDIO = 1, 2
@@ -49,6 +48,7 @@ class VideoTrack:
 
     width: int
     height: int
+    frame_rate: int
     sps: bytes
     pps: bytes
 
@@ -192,7 +192,7 @@ def _video_trak(track: VideoTrack) -> bytes:
     )
     return _trak(
         _VIDEO,
-        VIDEO_TIMESCALE,
+        FRAME_TICKS * track.frame_rate,
         (track.width, track.height),
         0,
         b"vide",

@@ -9,7 +9,6 @@ import numpy as np
 from google.protobuf import duration_pb2
 from numpy.typing import NDArray
 
-from talkingface.common.motion import MOTION_FPS
 from talkingface.orchestrator import mp4
 from talkingface.orchestrator.aac import AacEncoder
 from talkingface.orchestrator.audio import SAMPLE_RATE, Sound
@@ -18,11 +17,9 @@ from talkingface.v1 import talking_face_pb2 as talking_face
 
 Array = NDArray[np.float32]
 
-PICTURE_SIZE = 512
 COMMENT = "This video is AI-generated: talkingface animated a still portrait to a voice."
 
-_FRAME_SAMPLES = SAMPLE_RATE // MOTION_FPS
-_FRAGMENT_FRAMES = 5
+_FRAGMENTS_A_SECOND = 5
 
 
 def duration(seconds: float) -> duration_pb2.Duration:
@@ -51,7 +48,8 @@ class Packager(Protocol):
 class FramePackager:
     """One piece a picture, each with its sound as 16-bit samples of 16 kHz."""
 
-    def __init__(self) -> None:
+    def __init__(self, frame_rate: int) -> None:
+        self._frame_rate = frame_rate
         self._sound: deque[Array] = deque()
 
     def push_sound(self, sound: Sound, rate: int) -> None:
@@ -63,12 +61,13 @@ class FramePackager:
 
     def push_frame(self, frame: media.EncodedFrame) -> list[talking_face.Media]:
         """See `Packager`."""
-        samples = np.rint(self._take(_FRAME_SAMPLES) * 32767).astype("<i2")
+        first, until = (i * SAMPLE_RATE // self._frame_rate for i in (frame.index, frame.index + 1))
+        samples = np.rint(self._take(until - first) * 32767).astype("<i2")
         return [
             talking_face.Media(
                 first_frame=frame.index,
                 frame_count=1,
-                presentation_time=duration(frame.index / MOTION_FPS),
+                presentation_time=duration(frame.index / self._frame_rate),
                 data=frame.data,
                 keyframe=frame.keyframe,
                 audio=samples.tobytes(),
@@ -94,7 +93,8 @@ class FramePackager:
 class Mp4Packager:
     """Fragmented MP4. The first fragment holds one frame so that playing can begin at once."""
 
-    def __init__(self, comment: str = COMMENT) -> None:
+    def __init__(self, picture: media.PictureFormat, comment: str = COMMENT) -> None:
+        self._picture = picture
         self._comment = comment
         self._encoder: AacEncoder | None = None
         self._audio: deque[mp4.Sample] = deque()
@@ -122,8 +122,9 @@ class Mp4Packager:
         """
         pieces = [] if self._fragments or self._frames else [self._header(frame)]
         self._frames.append(frame)
-        if not self._fragments or len(self._frames) == _FRAGMENT_FRAMES:
-            pieces.append(self._fragment((frame.index + 1) / MOTION_FPS))
+        rate = self._picture.frame_rate
+        if not self._fragments or len(self._frames) == rate // _FRAGMENTS_A_SECOND:
+            pieces.append(self._fragment((frame.index + 1) / rate))
         return pieces
 
     def end(self) -> list[talking_face.Media]:
@@ -134,7 +135,8 @@ class Mp4Packager:
         sets = mp4.parameter_sets(frame.data)
         if sets is None or self._encoder is None:
             raise ValueError("the first frame came without parameter sets or before any sound")
-        video = mp4.VideoTrack(PICTURE_SIZE, PICTURE_SIZE, *sets)
+        picture = self._picture
+        video = mp4.VideoTrack(picture.width, picture.height, picture.frame_rate, *sets)
         return talking_face.Media(data=mp4.header(video, self._encoder.track, self._comment))
 
     def _fragment(self, until: float) -> talking_face.Media:
@@ -158,12 +160,14 @@ class Mp4Packager:
         return talking_face.Media(
             first_frame=first,
             frame_count=len(frames),
-            presentation_time=duration(first / MOTION_FPS),
+            presentation_time=duration(first / self._picture.frame_rate),
             data=data,
             keyframe=bool(frames) and frames[0].keyframe,
         )
 
 
-def packager(output: int) -> Packager:
+def packager(output: int, picture: media.PictureFormat) -> Packager:
     """The packager of an `OutputKind` that has pictures."""
-    return Mp4Packager() if output == media.OUTPUT_KIND_FMP4 else FramePackager()
+    if output == media.OUTPUT_KIND_FMP4:
+        return Mp4Packager(picture)
+    return FramePackager(picture.frame_rate)

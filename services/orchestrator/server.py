@@ -14,17 +14,27 @@ import talkingface
 from talkingface.common.config import MAX_MESSAGE_BYTES, load_or_exit
 from talkingface.common.errors import ServiceError
 from talkingface.common.messages import check_size
-from talkingface.common.motion import MOTION_FPS
 from talkingface.common.server import Context, ServiceHost, set_up_logging
 from talkingface.orchestrator import dry_run
 from talkingface.orchestrator.audio import MAX_SECONDS, MIN_SECONDS
 from talkingface.orchestrator.conductor import Conductor, Read, Write
 from talkingface.orchestrator.config import OrchestratorConfig
-from talkingface.orchestrator.packaging import PICTURE_SIZE, duration
+from talkingface.orchestrator.packaging import duration
 from talkingface.orchestrator.portraits import Portraits, PortraitStore
 from talkingface.orchestrator.session import CODECS, Answer, Session, default_controls
 from talkingface.orchestrator.stages import Stages
-from talkingface.renderer.limits import MAX_BYTES, MAX_PIXELS, MIN_FACE
+from talkingface.renderer.limits import (
+    DEFAULT_SIZE,
+    MAX_BYTES,
+    MAX_FRAME_RATE,
+    MAX_PHOTO_SIDE,
+    MAX_PIXELS,
+    MAX_SIZE,
+    MIN_FACE,
+    MIN_FRAME_RATE,
+    MIN_SIZE,
+)
+from talkingface.renderer.picture import FRAMINGS
 from talkingface.v1 import media_pb2 as media
 from talkingface.v1 import renderer_pb2 as renderer
 from talkingface.v1 import stage_pb2 as stage
@@ -112,8 +122,8 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
         return talking_face.GetCapabilitiesResponse(
             version=talkingface.__version__,
             stages=[self._infos[name] for name in STAGES if name in self._infos],
-            picture_size=PICTURE_SIZE,
-            frame_rate=MOTION_FPS,
+            picture_size=DEFAULT_SIZE,
+            frame_rate=MIN_FRAME_RATE,
             outputs=[*CODECS, media.OUTPUT_KIND_MOTION],
             audio_encodings=[
                 media.AUDIO_ENCODING_PCM_S16LE,
@@ -129,8 +139,14 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
                 max_audio=duration(MAX_SECONDS),
                 max_sessions=self._config.slots,
                 idle_timeout=duration(self._config.idle_timeout),
+                min_picture_size=MIN_SIZE,
+                max_picture_size=MAX_SIZE,
+                min_frame_rate=MIN_FRAME_RATE,
+                max_frame_rate=MAX_FRAME_RATE,
+                max_photo_side=MAX_PHOTO_SIDE,
             ),
             default_controls=default_controls(),
+            framings=FRAMINGS,
         )
 
     async def DryRun(
@@ -138,8 +154,7 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
     ) -> talking_face.DryRunResponse:
         """Send a short clip through every stage."""
         async with self._host.call(context, "DryRun") as call:
-            handle = request.portrait_handle if request.HasField("portrait_handle") else None
-            session, read = dry_run.prepare(handle)
+            session, read = dry_run.prepare(request)
             call.session_id = session.session_id
             call.reserve()
             portrait = await self._portrait_of(session)

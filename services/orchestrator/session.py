@@ -27,8 +27,10 @@ from talkingface.common.motion import MOTION_FPS
 from talkingface.motion_gen.controls import Controls
 from talkingface.motion_gen.session import SEED_LIMIT
 from talkingface.orchestrator.audio import AudioIntake, Sound
-from talkingface.orchestrator.packaging import duration, packager
+from talkingface.orchestrator.packaging import Packager, duration, packager
 from talkingface.orchestrator.voice_activity import VoiceActivity
+from talkingface.renderer.interpolation import frame_count
+from talkingface.renderer.picture import fill_in, picture_format
 from talkingface.v1 import audio_features_pb2 as audio_features
 from talkingface.v1 import controls_pb2 as controls
 from talkingface.v1 import media_pb2 as media
@@ -79,10 +81,11 @@ def effective_config(asked: talking_face.AnimateConfig) -> talking_face.AnimateC
     if config.output not in media.OutputKind.values():
         raise invalid_field("config.output", f"{config.output} is no kind of output")
     if config.output == media.OUTPUT_KIND_MOTION:
-        config.ClearField("portrait_handle")
-        config.ClearField("portrait_image")
+        for name in ("portrait_handle", "portrait_image", "size", "frame_rate", "framing"):
+            config.ClearField(name)
     else:
         _check_portrait(config)
+        fill_in(config)
     bounds = _QUALITY.get(CODECS.get(config.output, media.VIDEO_CODEC_UNSPECIFIED))
     if bounds is None:
         config.ClearField("quality")
@@ -134,7 +137,7 @@ class Session:
         self._clock = clock
         self._intake = AudioIntake(self.config.audio)
         self._voice_activity = VoiceActivity()
-        self._packager = packager(self.config.output) if self.makes_pictures else None
+        self._packager: Packager | None = None
         self._ended = False
         self._motion_frames = 0
         self._frames = 0
@@ -146,6 +149,11 @@ class Session:
     def makes_pictures(self) -> bool:
         """Whether the renderer takes part."""
         return self.config.output != media.OUTPUT_KIND_MOTION
+
+    @property
+    def frame_rate(self) -> int:
+        """Frames that go out a second."""
+        return self.config.frame_rate if self.makes_pictures else MOTION_FPS
 
     @property
     def decodes_slowly(self) -> bool:
@@ -160,10 +168,13 @@ class Session:
     @property
     def lead(self) -> float:
         """Seconds by which the audio taken is ahead of the frames that have come out."""
-        return self.seconds - self._frames / MOTION_FPS
+        return self.seconds - self._frames / self.frame_rate
 
     def started(self, stages: list[stage.StageInfo], portrait: renderer.Portrait | None) -> Answer:
-        """The first answer."""
+        """The first answer; it comes before any data.
+
+        :param portrait: whom to animate; None where no pictures are made.
+        """
         message = talking_face.Started(
             session_id=self.session_id,
             version=talkingface.__version__,
@@ -173,6 +184,8 @@ class Session:
         )
         if portrait is not None:
             message.config.portrait_handle = portrait.handle
+            message.picture.CopyFrom(picture_format(self.config, portrait))
+            self._packager = packager(self.config.output, message.picture)
         return Answer(started=message)
 
     def generate_config(self) -> motion_gen.GenerateConfig:
@@ -183,11 +196,15 @@ class Session:
 
     def render_config(self, handle: str) -> renderer.RenderConfig:
         """What the renderer is told."""
+        config = self.config
         return renderer.RenderConfig(
             session_id=self.session_id,
             portrait_handle=handle,
-            codec=CODECS[self.config.output],
-            quality=self.config.quality if self.config.HasField("quality") else None,
+            codec=CODECS[config.output],
+            quality=config.quality if config.HasField("quality") else None,
+            size=config.size if config.HasField("size") else None,
+            frame_rate=config.frame_rate,
+            framing=config.framing,
         )
 
     def audio(self, data: bytes) -> Iterator[Sound]:
@@ -260,7 +277,8 @@ class Session:
 
     def finish(self) -> list[Answer]:
         """The last answers: all stages have said all."""
-        expected = math.ceil(round(self.seconds * MOTION_FPS, 6))
+        motion_frames = math.ceil(round(self.seconds * MOTION_FPS, 6))
+        expected = frame_count(motion_frames, self.frame_rate)
         if self._frames != expected:
             raise ServiceError("INTERNAL", f"{self._frames} frames were made, not {expected}")
         pieces = self._packager.end() if self._packager is not None else []

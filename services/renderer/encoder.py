@@ -11,22 +11,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from talkingface.common.errors import ServiceError, invalid_field
-from talkingface.common.motion import MOTION_FPS
-from talkingface.v1.media_pb2 import VideoCodec
+from talkingface.v1.media_pb2 import PictureFormat, VideoCodec
 from talkingface.v1.renderer_pb2 import RenderConfig
 
 Image = NDArray[np.uint8]
 
 _CRF = (10, 40, 20)  # low, high, default
 _JPEG_QUALITY = (50, 100, 92)
-_KEYFRAME_INTERVAL = (1, 250, 50)
+_MAX_KEYFRAME_INTERVAL = 250
+_KEYFRAME_SECONDS = 2
 
 
 class Encoder(Protocol):
     """One stream of frames. `encode` may run in any thread, one at a time."""
 
+    planar: bool
+    """Whether it takes the planes of I420, (3 / 2 H, W), instead of RGB, (H, W, 3)."""
+
     def encode(self, image: Image) -> tuple[bytes, bool]:
-        """Encode (H, W, 3) RGB.
+        """Encode a picture.
 
         :return: the packet, and whether decoding can begin with it.
         """
@@ -38,13 +41,17 @@ class H264Encoder:
     One thread, so that the same frames give the same bytes. BT.601 matrix, limited range, tagged.
     """
 
-    def __init__(self, width: int, height: int, crf: int, keyframe_interval: int) -> None:
+    planar = True
+
+    def __init__(
+        self, width: int, height: int, frame_rate: int, crf: int, keyframe_interval: int
+    ) -> None:
         codec = av.CodecContext.create("libx264", "w")
         assert isinstance(codec, av.VideoCodecContext)
         codec.width, codec.height = width, height
         codec.pix_fmt = "yuv420p"
-        codec.framerate = Fraction(MOTION_FPS)
-        codec.time_base = Fraction(1, MOTION_FPS)
+        codec.framerate = Fraction(frame_rate)
+        codec.time_base = Fraction(1, frame_rate)
         codec.thread_count = 1
         codec.gop_size = keyframe_interval
         codec.color_range = 1  # limited
@@ -63,8 +70,7 @@ class H264Encoder:
         self._index = 0
 
     def encode(self, image: Image) -> tuple[bytes, bool]:
-        planes = cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420)
-        frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")  # type: ignore[arg-type]
+        frame = av.VideoFrame.from_ndarray(image, format="yuv420p")
         frame.pts = self._index
         self._index += 1
         packets = self._codec.encode(frame)
@@ -76,6 +82,8 @@ class H264Encoder:
 class JpegEncoder:
     """Baseline JPEG."""
 
+    planar = False
+
     def __init__(self, quality: int) -> None:
         self._options = [cv2.IMWRITE_JPEG_QUALITY, quality]
 
@@ -86,18 +94,22 @@ class JpegEncoder:
 class PngEncoder:
     """PNG, quick rather than small."""
 
+    planar = False
+
     def encode(self, image: Image) -> tuple[bytes, bool]:
         return _encode_picture(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1]), True
 
 
-def make_encoder(config: RenderConfig, width: int, height: int) -> Encoder:
+def make_encoder(config: RenderConfig, picture: PictureFormat) -> Encoder:
     """The encoder that a stream asks for.
 
     :raises ServiceError: FIELD_INVALID.
     """
-    interval = _in_range(config, "keyframe_interval", _KEYFRAME_INTERVAL)
+    default = _KEYFRAME_SECONDS * picture.frame_rate
+    interval = _in_range(config, "keyframe_interval", (1, _MAX_KEYFRAME_INTERVAL, default))
     if config.codec == VideoCodec.VIDEO_CODEC_H264:
-        return H264Encoder(width, height, _in_range(config, "quality", _CRF), interval)
+        crf = _in_range(config, "quality", _CRF)
+        return H264Encoder(picture.width, picture.height, picture.frame_rate, crf, interval)
     if config.codec == VideoCodec.VIDEO_CODEC_JPEG:
         return JpegEncoder(_in_range(config, "quality", _JPEG_QUALITY))
     if config.codec == VideoCodec.VIDEO_CODEC_PNG:

@@ -6,7 +6,7 @@ import asyncio
 import collections
 import logging
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,14 +17,16 @@ import numpy as np
 from talkingface.common.config import RendererConfig, load_or_exit
 from talkingface.common.errors import ServiceError, invalid_field
 from talkingface.common.messages import check_size, motion_array
+from talkingface.common.motion import MOTION_FPS
 from talkingface.common.server import Context, set_up_logging
 from talkingface.common.stage import Stage
 from talkingface.common.triton_client import Arrays
 from talkingface.renderer.encoder import make_encoder
 from talkingface.renderer.limits import MAX_BYTES
-from talkingface.renderer.session import FRAME_SIZE, MODEL_NAME, RenderSession
+from talkingface.renderer.picture import View, fill_in, picture_format
+from talkingface.renderer.session import MODEL_NAME, RenderSession
 from talkingface.renderer.store import PortraitStore, handle_of
-from talkingface.v1 import media_pb2, renderer_pb2, renderer_pb2_grpc
+from talkingface.v1 import media_pb2, renderer_pb2, renderer_pb2_grpc, stage_pb2
 
 log = logging.getLogger(__name__)
 
@@ -42,12 +44,15 @@ class RenderStream:
     def __init__(self, stage: RendererStage, config: renderer_pb2.RenderConfig) -> None:
         if not config.portrait_handle:
             raise invalid_field("config.portrait_handle", "is missing")
-        self._encoder = make_encoder(config, FRAME_SIZE, FRAME_SIZE)
+        fill_in(config)
         self._stage = stage
         self._handle = config.portrait_handle
-        if not stage.store.has(self._handle):
-            stage.store.portrait(self._handle)  # tells that it is not found
-        self._session = RenderSession(self._handle)
+        stage.store.has(self._handle)  # marks it as used
+        picture = picture_format(config, stage.store.portrait(self._handle))
+        self._encoder = make_encoder(config, picture)
+        self.view = View(config.framing, picture.width, picture.height, self._encoder.planar)
+        self.look_ahead_ms = 0 if config.frame_rate == MOTION_FPS else 1000 // MOTION_FPS
+        self._session = RenderSession(self._handle, self.view, config.frame_rate)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encoder")
         stage.in_use[self._handle] += 1
 
@@ -55,7 +60,7 @@ class RenderStream:
         self._session.push(motion_array(message.motion, self._session.pushed))
 
     def end(self) -> None:
-        pass
+        self._session.end()
 
     def next_request(self) -> Arrays | None:
         return self._session.next_request()
@@ -105,6 +110,16 @@ class RendererStage(Stage, renderer_pb2_grpc.RendererServiceServicer):
     async def warm_up(self) -> None:
         """The models that need no portrait; the others warm up as they are loaded."""
         await self.triton.warm_up("inpainter")
+
+    def info(self, stream: RenderStream) -> stage_pb2.StageInfo:
+        """See `Stage`; between motion frames a picture waits for the next one."""
+        info = super().info(stream)
+        info.look_ahead_ms += stream.look_ahead_ms
+        return info
+
+    def output_shapes(self, stream: RenderStream) -> Mapping[str, tuple[int, ...]]:
+        """See `Stage`."""
+        return {"image": stream.view.shape}
 
     async def Render(
         self, requests: AsyncIterator[renderer_pb2.RenderRequest], context: Context

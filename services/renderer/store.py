@@ -27,7 +27,9 @@ Arrays = dict[str, NDArray[Any]]
 T = TypeVar("T")
 
 _HANDLE = re.compile(r"sha256:[0-9a-f]{64}")
-_PORTRAIT = "portrait_message"
+# Parts of a prepared portrait: what frames need, what pictures larger or wider than these need.
+PORTRAIT, PHOTO = "portrait", "photo"
+_MESSAGE = "message"
 
 
 def handle_of(content: bytes) -> str:
@@ -120,33 +122,32 @@ class PortraitStore:
         path = self._path(portrait.handle)
         with tempfile.NamedTemporaryFile(dir=self._folder, suffix=".part", delete=False) as file:
             try:
-                np.savez(file, **{_PORTRAIT: message}, **arrays)
+                np.savez(file, **{_MESSAGE: message}, **arrays)
                 file.flush()
                 os.replace(file.name, path)
             except BaseException:
                 os.unlink(file.name)
                 raise
 
-    def load(self, handle: str) -> Arrays:
-        """The arrays of a prepared portrait.
+    def load(self, handle: str, part: str) -> Arrays:
+        """The arrays of a prepared portrait that `pack` has named after `part`.
 
         :raises ServiceError: PORTRAIT_NOT_FOUND.
         """
-        arrays = self._read(handle)
-        del arrays[_PORTRAIT]
-        return arrays
+        return self._read(handle, part)
 
     def portrait(self, handle: str) -> Portrait:
         """What is told about a prepared portrait.
 
         :raises ServiceError: PORTRAIT_NOT_FOUND.
         """
-        return Portrait.FromString(self._read(handle, _PORTRAIT)[_PORTRAIT].tobytes())
+        return Portrait.FromString(self._read(handle, _MESSAGE)[_MESSAGE].tobytes())
 
-    def _read(self, handle: str, *names: str) -> Arrays:
+    def _read(self, handle: str, part: str) -> Arrays:
         try:
             with np.load(self._path(handle), allow_pickle=False) as file:
-                return {name: file[name] for name in names or file.files}
+                names = [name for name in file.files if name.partition(".")[0] == part]
+                return {name: file[name] for name in names}
         except FileNotFoundError:
             raise _not_found(handle) from None
 

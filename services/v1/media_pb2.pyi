@@ -27,6 +27,12 @@ class VideoCodec(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     VIDEO_CODEC_H264: _ClassVar[VideoCodec]
     VIDEO_CODEC_JPEG: _ClassVar[VideoCodec]
     VIDEO_CODEC_PNG: _ClassVar[VideoCodec]
+
+class Framing(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    FRAMING_UNSPECIFIED: _ClassVar[Framing]
+    FRAMING_CROP: _ClassVar[Framing]
+    FRAMING_PHOTO: _ClassVar[Framing]
 AUDIO_ENCODING_UNSPECIFIED: AudioEncoding
 AUDIO_ENCODING_PCM_S16LE: AudioEncoding
 AUDIO_ENCODING_PCM_F32LE: AudioEncoding
@@ -41,6 +47,9 @@ VIDEO_CODEC_UNSPECIFIED: VideoCodec
 VIDEO_CODEC_H264: VideoCodec
 VIDEO_CODEC_JPEG: VideoCodec
 VIDEO_CODEC_PNG: VideoCodec
+FRAMING_UNSPECIFIED: Framing
+FRAMING_CROP: Framing
+FRAMING_PHOTO: Framing
 
 class AudioFormat(_message.Message):
     __slots__ = ("encoding", "sample_rate", "channels")
@@ -51,6 +60,16 @@ class AudioFormat(_message.Message):
     sample_rate: int
     channels: int
     def __init__(self, encoding: _Optional[_Union[AudioEncoding, str]] = ..., sample_rate: _Optional[int] = ..., channels: _Optional[int] = ...) -> None: ...
+
+class PictureFormat(_message.Message):
+    __slots__ = ("width", "height", "frame_rate")
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    FRAME_RATE_FIELD_NUMBER: _ClassVar[int]
+    width: int
+    height: int
+    frame_rate: int
+    def __init__(self, width: _Optional[int] = ..., height: _Optional[int] = ..., frame_rate: _Optional[int] = ...) -> None: ...
 
 class EncodedFrame(_message.Message):
     __slots__ = ("index", "data", "keyframe")

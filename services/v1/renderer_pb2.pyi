@@ -58,18 +58,24 @@ class RenderRequest(_message.Message):
     def __init__(self, config: _Optional[_Union[RenderConfig, _Mapping]] = ..., motion: _Optional[_Union[_motion_gen_pb2.MotionChunk, _Mapping]] = ..., end: _Optional[_Union[_empty_pb2.Empty, _Mapping]] = ...) -> None: ...
 
 class RenderConfig(_message.Message):
-    __slots__ = ("session_id", "portrait_handle", "codec", "quality", "keyframe_interval")
+    __slots__ = ("session_id", "portrait_handle", "codec", "quality", "keyframe_interval", "size", "frame_rate", "framing")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     PORTRAIT_HANDLE_FIELD_NUMBER: _ClassVar[int]
     CODEC_FIELD_NUMBER: _ClassVar[int]
     QUALITY_FIELD_NUMBER: _ClassVar[int]
     KEYFRAME_INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    FRAME_RATE_FIELD_NUMBER: _ClassVar[int]
+    FRAMING_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     portrait_handle: str
     codec: _media_pb2.VideoCodec
     quality: int
     keyframe_interval: int
-    def __init__(self, session_id: _Optional[str] = ..., portrait_handle: _Optional[str] = ..., codec: _Optional[_Union[_media_pb2.VideoCodec, str]] = ..., quality: _Optional[int] = ..., keyframe_interval: _Optional[int] = ...) -> None: ...
+    size: int
+    frame_rate: int
+    framing: _media_pb2.Framing
+    def __init__(self, session_id: _Optional[str] = ..., portrait_handle: _Optional[str] = ..., codec: _Optional[_Union[_media_pb2.VideoCodec, str]] = ..., quality: _Optional[int] = ..., keyframe_interval: _Optional[int] = ..., size: _Optional[int] = ..., frame_rate: _Optional[int] = ..., framing: _Optional[_Union[_media_pb2.Framing, str]] = ...) -> None: ...
 
 class RenderResponse(_message.Message):
     __slots__ = ("started", "frame")

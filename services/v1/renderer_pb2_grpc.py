@@ -64,9 +64,12 @@ class RendererServiceServicer:
 
     def Render(self, request_iterator, context):
         """Renders motion with a prepared portrait. First `config`, then `motion`, last `end`; the first
-        answer is `started`, then one encoded frame for every motion frame, in order.
+        answer is `started`, then the encoded frames in order. At 25 frames per second there is one for
+        every motion frame. At a higher rate R frame i shows the motion at i / R, interpolated between
+        the motion frames around it, so that it may wait for one motion frame (40 ms) more; n motion
+        frames give ceil(n R / 25) frames, the last of which hold the last motion frame.
 
-        Errors: NOT_FOUND (PORTRAIT_NOT_FOUND) for an unknown handle: prepare it and call again;
+        Errors: INVALID_ARGUMENT (FIELD_INVALID) for a configuration out of range; NOT_FOUND (PORTRAIT_NOT_FOUND) for an unknown handle: prepare it and call again;
         RESOURCE_EXHAUSTED with RetryInfo when no slot is free; UNAVAILABLE when its Triton is away.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

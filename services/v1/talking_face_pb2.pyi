@@ -41,7 +41,7 @@ class AnimateRequest(_message.Message):
     def __init__(self, config: _Optional[_Union[AnimateConfig, _Mapping]] = ..., audio: _Optional[bytes] = ..., control: _Optional[_Union[_controls_pb2.ControlUpdate, _Mapping]] = ..., end_of_audio: _Optional[_Union[_empty_pb2.Empty, _Mapping]] = ...) -> None: ...
 
 class AnimateConfig(_message.Message):
-    __slots__ = ("portrait_handle", "portrait_image", "audio", "output", "quality", "seed", "controls")
+    __slots__ = ("portrait_handle", "portrait_image", "audio", "output", "quality", "seed", "controls", "size", "frame_rate", "framing")
     PORTRAIT_HANDLE_FIELD_NUMBER: _ClassVar[int]
     PORTRAIT_IMAGE_FIELD_NUMBER: _ClassVar[int]
     AUDIO_FIELD_NUMBER: _ClassVar[int]
@@ -49,6 +49,9 @@ class AnimateConfig(_message.Message):
     QUALITY_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     CONTROLS_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    FRAME_RATE_FIELD_NUMBER: _ClassVar[int]
+    FRAMING_FIELD_NUMBER: _ClassVar[int]
     portrait_handle: str
     portrait_image: bytes
     audio: _media_pb2.AudioFormat
@@ -56,7 +59,10 @@ class AnimateConfig(_message.Message):
     quality: int
     seed: int
     controls: _controls_pb2.Controls
-    def __init__(self, portrait_handle: _Optional[str] = ..., portrait_image: _Optional[bytes] = ..., audio: _Optional[_Union[_media_pb2.AudioFormat, _Mapping]] = ..., output: _Optional[_Union[_media_pb2.OutputKind, str]] = ..., quality: _Optional[int] = ..., seed: _Optional[int] = ..., controls: _Optional[_Union[_controls_pb2.Controls, _Mapping]] = ...) -> None: ...
+    size: int
+    frame_rate: int
+    framing: _media_pb2.Framing
+    def __init__(self, portrait_handle: _Optional[str] = ..., portrait_image: _Optional[bytes] = ..., audio: _Optional[_Union[_media_pb2.AudioFormat, _Mapping]] = ..., output: _Optional[_Union[_media_pb2.OutputKind, str]] = ..., quality: _Optional[int] = ..., seed: _Optional[int] = ..., controls: _Optional[_Union[_controls_pb2.Controls, _Mapping]] = ..., size: _Optional[int] = ..., frame_rate: _Optional[int] = ..., framing: _Optional[_Union[_media_pb2.Framing, str]] = ...) -> None: ...
 
 class AnimateResponse(_message.Message):
     __slots__ = ("started", "media", "motion", "event", "summary")
@@ -73,18 +79,20 @@ class AnimateResponse(_message.Message):
     def __init__(self, started: _Optional[_Union[Started, _Mapping]] = ..., media: _Optional[_Union[Media, _Mapping]] = ..., motion: _Optional[_Union[Motion, _Mapping]] = ..., event: _Optional[_Union[Event, _Mapping]] = ..., summary: _Optional[_Union[Summary, _Mapping]] = ...) -> None: ...
 
 class Started(_message.Message):
-    __slots__ = ("session_id", "version", "stages", "config", "portrait")
+    __slots__ = ("session_id", "version", "stages", "config", "portrait", "picture")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     STAGES_FIELD_NUMBER: _ClassVar[int]
     CONFIG_FIELD_NUMBER: _ClassVar[int]
     PORTRAIT_FIELD_NUMBER: _ClassVar[int]
+    PICTURE_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     version: str
     stages: _containers.RepeatedCompositeFieldContainer[_stage_pb2.StageInfo]
     config: AnimateConfig
     portrait: _renderer_pb2.Portrait
-    def __init__(self, session_id: _Optional[str] = ..., version: _Optional[str] = ..., stages: _Optional[_Iterable[_Union[_stage_pb2.StageInfo, _Mapping]]] = ..., config: _Optional[_Union[AnimateConfig, _Mapping]] = ..., portrait: _Optional[_Union[_renderer_pb2.Portrait, _Mapping]] = ...) -> None: ...
+    picture: _media_pb2.PictureFormat
+    def __init__(self, session_id: _Optional[str] = ..., version: _Optional[str] = ..., stages: _Optional[_Iterable[_Union[_stage_pb2.StageInfo, _Mapping]]] = ..., config: _Optional[_Union[AnimateConfig, _Mapping]] = ..., portrait: _Optional[_Union[_renderer_pb2.Portrait, _Mapping]] = ..., picture: _Optional[_Union[_media_pb2.PictureFormat, _Mapping]] = ...) -> None: ...
 
 class Media(_message.Message):
     __slots__ = ("first_frame", "frame_count", "presentation_time", "data", "keyframe", "audio")
@@ -145,7 +153,7 @@ class GetCapabilitiesRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetCapabilitiesResponse(_message.Message):
-    __slots__ = ("version", "stages", "picture_size", "frame_rate", "outputs", "audio_encodings", "limits", "default_controls")
+    __slots__ = ("version", "stages", "picture_size", "frame_rate", "outputs", "audio_encodings", "limits", "default_controls", "framings")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     STAGES_FIELD_NUMBER: _ClassVar[int]
     PICTURE_SIZE_FIELD_NUMBER: _ClassVar[int]
@@ -154,6 +162,7 @@ class GetCapabilitiesResponse(_message.Message):
     AUDIO_ENCODINGS_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_CONTROLS_FIELD_NUMBER: _ClassVar[int]
+    FRAMINGS_FIELD_NUMBER: _ClassVar[int]
     version: str
     stages: _containers.RepeatedCompositeFieldContainer[_stage_pb2.StageInfo]
     picture_size: int
@@ -162,10 +171,11 @@ class GetCapabilitiesResponse(_message.Message):
     audio_encodings: _containers.RepeatedScalarFieldContainer[_media_pb2.AudioEncoding]
     limits: Limits
     default_controls: _controls_pb2.Controls
-    def __init__(self, version: _Optional[str] = ..., stages: _Optional[_Iterable[_Union[_stage_pb2.StageInfo, _Mapping]]] = ..., picture_size: _Optional[int] = ..., frame_rate: _Optional[int] = ..., outputs: _Optional[_Iterable[_Union[_media_pb2.OutputKind, str]]] = ..., audio_encodings: _Optional[_Iterable[_Union[_media_pb2.AudioEncoding, str]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., default_controls: _Optional[_Union[_controls_pb2.Controls, _Mapping]] = ...) -> None: ...
+    framings: _containers.RepeatedScalarFieldContainer[_media_pb2.Framing]
+    def __init__(self, version: _Optional[str] = ..., stages: _Optional[_Iterable[_Union[_stage_pb2.StageInfo, _Mapping]]] = ..., picture_size: _Optional[int] = ..., frame_rate: _Optional[int] = ..., outputs: _Optional[_Iterable[_Union[_media_pb2.OutputKind, str]]] = ..., audio_encodings: _Optional[_Iterable[_Union[_media_pb2.AudioEncoding, str]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., default_controls: _Optional[_Union[_controls_pb2.Controls, _Mapping]] = ..., framings: _Optional[_Iterable[_Union[_media_pb2.Framing, str]]] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_message_bytes", "max_portrait_bytes", "max_portrait_pixels", "min_face_pixels", "min_audio", "max_audio", "max_sessions", "idle_timeout")
+    __slots__ = ("max_message_bytes", "max_portrait_bytes", "max_portrait_pixels", "min_face_pixels", "min_audio", "max_audio", "max_sessions", "idle_timeout", "min_picture_size", "max_picture_size", "min_frame_rate", "max_frame_rate", "max_photo_side")
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_PORTRAIT_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_PORTRAIT_PIXELS_FIELD_NUMBER: _ClassVar[int]
@@ -174,6 +184,11 @@ class Limits(_message.Message):
     MAX_AUDIO_FIELD_NUMBER: _ClassVar[int]
     MAX_SESSIONS_FIELD_NUMBER: _ClassVar[int]
     IDLE_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    MIN_PICTURE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    MAX_PICTURE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    MIN_FRAME_RATE_FIELD_NUMBER: _ClassVar[int]
+    MAX_FRAME_RATE_FIELD_NUMBER: _ClassVar[int]
+    MAX_PHOTO_SIDE_FIELD_NUMBER: _ClassVar[int]
     max_message_bytes: int
     max_portrait_bytes: int
     max_portrait_pixels: int
@@ -182,13 +197,24 @@ class Limits(_message.Message):
     max_audio: _duration_pb2.Duration
     max_sessions: int
     idle_timeout: _duration_pb2.Duration
-    def __init__(self, max_message_bytes: _Optional[int] = ..., max_portrait_bytes: _Optional[int] = ..., max_portrait_pixels: _Optional[int] = ..., min_face_pixels: _Optional[int] = ..., min_audio: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_audio: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_sessions: _Optional[int] = ..., idle_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    min_picture_size: int
+    max_picture_size: int
+    min_frame_rate: int
+    max_frame_rate: int
+    max_photo_side: int
+    def __init__(self, max_message_bytes: _Optional[int] = ..., max_portrait_bytes: _Optional[int] = ..., max_portrait_pixels: _Optional[int] = ..., min_face_pixels: _Optional[int] = ..., min_audio: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_audio: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_sessions: _Optional[int] = ..., idle_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., min_picture_size: _Optional[int] = ..., max_picture_size: _Optional[int] = ..., min_frame_rate: _Optional[int] = ..., max_frame_rate: _Optional[int] = ..., max_photo_side: _Optional[int] = ...) -> None: ...
 
 class DryRunRequest(_message.Message):
-    __slots__ = ("portrait_handle",)
+    __slots__ = ("portrait_handle", "size", "frame_rate", "framing")
     PORTRAIT_HANDLE_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    FRAME_RATE_FIELD_NUMBER: _ClassVar[int]
+    FRAMING_FIELD_NUMBER: _ClassVar[int]
     portrait_handle: str
-    def __init__(self, portrait_handle: _Optional[str] = ...) -> None: ...
+    size: int
+    frame_rate: int
+    framing: _media_pb2.Framing
+    def __init__(self, portrait_handle: _Optional[str] = ..., size: _Optional[int] = ..., frame_rate: _Optional[int] = ..., framing: _Optional[_Union[_media_pb2.Framing, str]] = ...) -> None: ...
 
 class DryRunResponse(_message.Message):
     __slots__ = ("timings", "total")

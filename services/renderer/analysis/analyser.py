@@ -40,13 +40,13 @@ SURE_DETECTION = 0.62  # the detector's, for a second face and for one that only
 class AnalysedPortrait:
     """What the renderer needs to know of a portrait; pixels of the frame unless said otherwise."""
 
+    photo: Image  # (H, W, 3) RGB, the upright photo
     frame: Image  # (512, 512, 3) RGB
     landmarks: Array  # (478, 3); z in pixels, too, growing away from the viewer
     matte: Array  # (512, 512) opacity of the person, 0..1
     background: Image  # (512, 512, 3) RGB, the person removed
     pad_mask: Array  # (512, 512), 1 where the frame reaches beyond the photo
     to_photo: Array  # (2, 3): frame pixel -> pixel of the upright photo
-    photo_size: tuple[int, int]  # width, height of the upright photo
     rotation: tuple[float, float, float]  # pitch, yaw, roll in degrees, signs as in a motion frame
 
 
@@ -119,13 +119,13 @@ class FaceAnalyser:
         landmarks = (face.points - np.append(to_photo[:, 2], 0)) / scale
         matte = self._matter(frame)
         return AnalysedPortrait(
+            photo=photo,
             frame=frame,
             landmarks=landmarks.astype(np.float32),
             matte=matte,
             background=matting.inpaint_background(frame, matte, pad_mask),
             pad_mask=pad_mask,
             to_photo=to_photo,
-            photo_size=(width, height),
             rotation=head_rotation(face.points),
         )
 

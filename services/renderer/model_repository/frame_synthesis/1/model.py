@@ -1,6 +1,7 @@
 """Triton model: one motion frame of a prepared portrait as a picture.
 
-The geometry moves the photo's own pixels here; what it lacks comes from the model `inpainter`.
+The geometry moves the photo's own pixels here; what it lacks comes from the model `inpainter`; the
+view makes of the frame the picture that was asked for.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ import triton_python_backend_utils as pb_utils
 
 from talkingface.common.config import RendererConfig, load
 from talkingface.common.errors import ServiceError
-from talkingface.renderer.geometry import Portrait, render
-from talkingface.renderer.store import PortraitStore, unpack
+from talkingface.renderer.geometry import Portrait
+from talkingface.renderer.picture import View
+from talkingface.renderer.store import PHOTO, PORTRAIT, PortraitStore, unpack
 from talkingface.renderer.synthesis import finish, inpainter_inputs, warm_up
+from talkingface.renderer.view import PhotoPixels, Viewer, make_viewer
 
-_KEPT_PORTRAITS = 16  # in memory, about 15 MB each
+_KEPT = 4  # portraits and views in memory, about 15 MB each, large views more
 
 
 class TritonPythonModel:
@@ -28,7 +31,7 @@ class TritonPythonModel:
         """Compile the geometry's kernels, so that the first frame is as quick as the others."""
         cv2.setNumThreads(1)
         self._store = PortraitStore(load(RendererConfig).portrait_store)
-        self._portraits: OrderedDict[bytes, Portrait] = OrderedDict()
+        self._kept: OrderedDict[bytes, tuple[Portrait, Viewer]] = OrderedDict()
         warm_up()
 
     def execute(self, requests: list[Any]) -> list[Any]:
@@ -36,11 +39,12 @@ class TritonPythonModel:
         return [self._answer(request) for request in requests]
 
     def _answer(self, request: Any) -> Any:
+        digest, values = _array(request, "portrait").tobytes(), _array(request, "view")
         try:
-            portrait = self._portrait(_array(request, "portrait").tobytes())
+            portrait, viewer = self._viewer(digest, values)
         except ServiceError as error:
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(error.to_text()))
-        frame = render(portrait, _array(request, "motion"))
+        frame = viewer.render(_array(request, "motion"))
         answer = pb_utils.InferenceRequest(
             model_name="inpainter",
             requested_output_names=["mouth_residual", "eyes_residual"],
@@ -57,22 +61,26 @@ class TritonPythonModel:
             pb_utils.get_output_tensor_by_name(answer, name).as_numpy()[0]
             for name in ("mouth_residual", "eyes_residual")
         )
-        image = finish(frame, mouth, eyes)
-        return pb_utils.InferenceResponse([pb_utils.Tensor("image", image[None])])
+        finish(frame, mouth, eyes)
+        picture = viewer.picture(frame).reshape(1, -1)
+        return pb_utils.InferenceResponse([pb_utils.Tensor("image", picture)])
 
-    def _portrait(self, digest: bytes) -> Portrait:
-        """A prepared portrait, from memory or from the store.
+    def _viewer(self, digest: bytes, values: np.ndarray) -> tuple[Portrait, Viewer]:
+        """A prepared portrait and what shows it in a view, from memory or from the store.
 
         :raises ServiceError: PORTRAIT_NOT_FOUND.
         """
-        if digest in self._portraits:
-            self._portraits.move_to_end(digest)
-        else:
-            arrays = self._store.load(f"sha256:{digest.hex()}")
-            self._portraits[digest] = unpack(Portrait, arrays)
-            if len(self._portraits) > _KEPT_PORTRAITS:
-                self._portraits.popitem(last=False)
-        return self._portraits[digest]
+        key = digest + values.tobytes()
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        handle = f"sha256:{digest.hex()}"
+        portrait = unpack(Portrait, self._store.load(handle, PORTRAIT), PORTRAIT)
+        pixels = unpack(PhotoPixels, self._store.load(handle, PHOTO), PHOTO)
+        self._kept[key] = portrait, make_viewer(portrait, pixels, View.from_array(values))
+        if len(self._kept) > _KEPT:
+            self._kept.popitem(last=False)
+        return self._kept[key]
 
 
 def _array(request: Any, name: str) -> np.ndarray:

@@ -1,0 +1,71 @@
+"""Motion at 25 frames a second to any higher frame rate, as it comes.
+
+Frame i of the result shows the motion at i / rate seconds. Between two motion frames it lies on the
+parabola through these and the one before, which follows accelerations as the eye expects them and
+needs no more than the next motion frame: a frame waits at most 40 ms for it. The parabola is
+flattened where it would leave the range between its two motion frames, so that a shut lid, sealed
+lips or any other extreme of the motion is never exceeded. What falls on a motion frame is that
+frame, bit for bit.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from talkingface.common.motion import MOTION_DIM, MOTION_FPS, Array
+
+
+def frame_count(motion_frames: int, rate: int) -> int:
+    """Frames at `rate` that so many motion frames give: all that begin before the motion ends."""
+    return -(-motion_frames * rate // MOTION_FPS)
+
+
+class MotionInterpolator:
+    """The state of one stream. The result does not depend on how the motion is cut."""
+
+    def __init__(self, rate: int) -> None:
+        """
+        :param rate: frames a second, at least 25.
+        """
+        self._rate = rate
+        self._known = 0  # motion frames pushed
+        self._given = 0  # frames returned
+        self._last = np.zeros((0, MOTION_DIM), np.float32)  # the last two motion frames
+
+    def push(self, motion: Array) -> Array:
+        """Take the next motion (n, 58); the frames (m, 58) that are known with it."""
+        frames = [self._last[:0]]
+        for row in motion:
+            frames.append(self._until(row))
+            before = self._last[-1] if len(self._last) else row
+            self._last = np.stack([before, row])
+            self._known += 1
+            if self._place()[1] == 0:  # the next frame is this motion frame
+                frames.append(row[None])
+                self._given += 1
+        return np.concatenate(frames)
+
+    def end(self) -> Array:
+        """The frames (m, 58) after the last motion frame, which they hold."""
+        missing = frame_count(self._known, self._rate) - self._given
+        self._given += missing
+        return np.repeat(self._last[-1:], missing, axis=0)
+
+    def _place(self) -> tuple[int, int]:
+        """The next frame's motion frame, and the part of a frame behind it in 1 / rate."""
+        return divmod(self._given * MOTION_FPS, self._rate)
+
+    def _until(self, row: Array) -> Array:
+        """The frames between the last motion frame and the one that follows it."""
+        frames = [self._last[:0]]
+        while (place := self._place())[0] < self._known:
+            before, start = self._last
+            step = row - start
+            limit = 2 * np.abs(step)
+            bend = np.clip(step - (start - before), -limit, limit)
+            t = np.float32(place[1] / self._rate)
+            change = t * step + t * (t - 1) / 2 * bend
+            low, high = np.minimum(start, row), np.maximum(start, row)
+            frames.append(np.clip(start + change, low, high)[None])
+            self._given += 1
+        return np.concatenate(frames)
