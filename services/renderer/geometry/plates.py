@@ -12,6 +12,7 @@ Array = NDArray[np.float32]
 Image = NDArray[np.uint8]
 
 
+CUT = 12  # rows below the upper edge from which an outline's course beyond it is told
 MARGIN = 96  # pixels by which the rear plate reaches beyond the frame
 
 
@@ -36,6 +37,18 @@ def fill_outside(image: Array, weight: Array) -> Array:
     up = cv.resize(coarse, (width, height), interpolation=cv.INTER_LINEAR)
     up = up.reshape(height, width, channels)
     return image * weight[..., None] + up * (1 - weight[..., None])
+
+
+def settled_matte(frame: Image, matte: Array, background: Image) -> Array:
+    """The matte without doubtful parts that look like the background behind them.
+
+    Whether they move or stand makes no difference then, but their colours, taken for a person's,
+    would be seen as a ghost.
+    """
+    apart = np.abs(frame.astype(np.int16) - background).max(-1).astype(np.float32)
+    alike = smoothstep(28, 10, cv.blur(apart, (5, 5)))
+    doubtful = smoothstep(0.97, 0.8, matte)
+    return (matte * (1 - alike * doubtful)).astype(np.float32)
 
 
 def person_colours(frame: Image, matte: Array, background: Image) -> Array:
@@ -122,21 +135,37 @@ def continued(plate: Image) -> Image:
     share = smoothstep(4, 56, away)[..., None]
     out[..., :3] = out[..., :3] * (1 - share) + smooth * share + 0.5
     up = np.arange(MARGIN, 0, -1, dtype=np.float32)[:, None]
-    dome = _dome(outline[MARGIN] > 127)
+    dome = _dome(outline[MARGIN:])
     outline[:MARGIN] = (outline[:MARGIN] * np.clip(dome - up + 1, 0, 1)).astype(np.uint8)
     out[..., 3] = outline
     return out
 
 
-def _dome(touching: NDArray[np.bool_]) -> Array:
-    """Height (W,) of flat half ellipses over every run of True."""
-    ends = np.flatnonzero(np.diff(np.concatenate([[0], touching.astype(np.int8), [0]])))
+def _dome(opacity: Image) -> Array:
+    """How far (W,) an outline that the upper edge cuts goes on above it, closed by parabolas.
+
+    :param opacity: (H, W); how fast the outline narrows towards its first row says how soon it
+        closes: the square of a parabola's width grows evenly from its top.
+    """
+    below = min(CUT, len(opacity) - 1)
+    touching, lower = opacity[0] > 127, opacity[below] > 127
     out = np.zeros(len(touching), np.float32)
-    for first, last in ends.reshape(-1, 2):
+    for first, last in _runs(touching):
+        middle = (first + last) // 2
+        wide = next((b - a for a, b in _runs(lower) if a <= middle < b), last - first)
         radius = (last - first) / 2
+        grown = (wide / 2) ** 2 - radius**2
+        height = below * radius**2 / max(grown, 1e-3)
         across = (np.arange(first, last) + 0.5 - first - radius) / radius
-        out[first:last] = min(0.5 * radius, MARGIN - 8) * np.sqrt(1 - across**2)
+        height = min(height, 0.5 * radius, MARGIN - 8)
+        out[first:last] = height * np.sqrt(np.maximum(1 - across**2, 0))
     return out
+
+
+def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """First and one past the last index of every run of True."""
+    ends = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
+    return [(int(a), int(b)) for a, b in ends.reshape(-1, 2)]
 
 
 def _below(photo: Array, hide: Array) -> tuple[Array, Array]:

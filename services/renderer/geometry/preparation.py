@@ -30,7 +30,7 @@ from talkingface.renderer.geometry.measure import (
     white_point,
 )
 from talkingface.renderer.geometry.mouth import mouth_paint
-from talkingface.renderer.geometry.plates import continued, rear_plate
+from talkingface.renderer.geometry.plates import continued, rear_plate, settled_matte
 from talkingface.renderer.geometry.portrait import GAZES, Portrait
 from talkingface.renderer.geometry.pose import expression_offsets, without_blinks
 from talkingface.renderer.geometry.relief import build_relief, side_shares
@@ -60,6 +60,7 @@ def prepare(frame: Image, landmarks: Array, matte: Array, background: Image) -> 
         raise ValueError(f"frame must be uint8 ({FRAME}, {FRAME}, 3)")
     if matte.shape != (FRAME, FRAME) or background.shape != frame.shape:
         raise ValueError("matte and background must have the frame's size")
+    matte = settled_matte(frame, matte, background)
     model, shape = FaceModel.load(), anatomy()
     fitted = fit(landmarks)
     camera, own = fitted.camera, fitted.coefficients
