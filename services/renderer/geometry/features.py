@@ -5,16 +5,20 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from talkingface.renderer.face_model import FaceModel
 from talkingface.renderer.fit import Camera
 from talkingface.renderer.geometry.eyes import RINGS, draw_eye, draw_lid
-from talkingface.renderer.geometry.image import SKIN, affine, box, carry, cv, raster
+from talkingface.renderer.geometry.image import SKIN, affine, box, carry, cv, ramp, raster
+from talkingface.renderer.geometry.measure import LUMA
 from talkingface.renderer.geometry.mouth import (
     LOWER_TEETH,
     UPPER,
     UPPER_TEETH,
+    light_between,
+    openings,
     paint_inside,
     tooth_coordinates,
 )
@@ -33,7 +37,9 @@ Image = NDArray[np.uint8]
 Indices = NDArray[np.int32]
 
 TURNED_SHADE = 0.2  # by which the lips' inner sides are darker when they turn out
-DARKNESS = np.array([0.62, 0.76, 0.76], np.float32)  # of teeth behind closing lips, reddish
+DARKNESS = np.array([0.94, 1.0, 1.0], np.float32)  # of teeth behind closing lips, reddish
+SEAM = np.array([0.35, 0.5, 0.5], np.float32)  # of the line between lips that the photo parts
+SEAM_WIDTH = 0.012  # face widths
 LIP_MARGIN = 0.012  # face widths around the inner lips where the inside may show
 LID_SHARE = 0.85  # of smooth skin over the stretched fold on a shut lid
 
@@ -131,72 +137,130 @@ def place_mouth(
     shape = anatomy()
     left, top, right, bottom = box(points[shape.lip > 0.3], 5)
     width, height = right - left, bottom - top
+    unit = 2 * float(portrait.fit.camera.scale[0])
     local = (points[:, :2] - np.array([left, top])) * 2 + 0.5
     local = np.concatenate([local, points[:, 2:]], 1).astype(np.float32)
     ids, weights = raster(local, _mouth_triangles(), 2 * height, 2 * width)
     part = np.where(ids >= 0, _mouth_parts()[ids], 255).astype(np.uint8)
     # Insides show between the lips; anywhere else they would shine through.
     between = np.zeros(part.shape, np.uint8)
-    inner = mean_landmarks(local)[list(INNER_UPPER + INNER_LOWER[::-1])][:, :2]
-    cv.fillPoly(between, [np.round(inner).astype(np.int32)], 1)
-    reach = max(round(LIP_MARGIN * 2 * float(portrait.fit.camera.scale[0])), 2)
+    marks = mean_landmarks(local)[:, :2]
+    cv.fillPoly(between, [np.round(marks[[*INNER_UPPER, *INNER_LOWER[::-1]]]).astype(np.int32)], 1)
+    reach = max(round(LIP_MARGIN * unit), 2)
     between = cv.dilate(between, cv.getStructuringElement(cv.MORPH_ELLIPSE, (2 * reach + 1,) * 2))
     part[(between == 0) & (part != SKIN)] = 255
     hole = (part != SKIN) & (part != 255)
     if not hole.any() and lip_change == 0:
         return
-    lips = float(np.median(vertices[shape.lip > 0.8, 2]))
-    depth = lips - vertices[:, 2] - 0.05
+    upper, lower = _lip_middle(vertices)
+    height = (vertices[:, 1] - lower[1]) / max(float(upper[1] - lower[1]), 1e-3)
+    depth = lower[2] + np.clip(height, 0, 1) * (upper[2] - lower[2]) - vertices[:, 2] - 0.05
     values = np.concatenate(
-        [
-            source,
-            _teeth(),
-            depth[:, None],
-            normals[:, 1:2],
-            portrait.shade[:, None],
-            shape.lip[:, None],
-        ],
-        1,
+        [source, _teeth(), depth[:, None], normals, portrait.shade[:, None], shape.lip[:, None]], 1
     ).astype(np.float32)
     carried = carry(values, _mouth_triangles(), ids, weights)
-    reach = max(int(0.05 * portrait.fit.camera.scale[0]) * 2 + 1, 3)
-    open_share = cv.blur(hole.astype(np.float32), (reach, reach))
-    openness = smoothstep(0.15, 0.95, open_share)
     flow = np.ascontiguousarray(carried[..., :2])
     photo = cv.remap(portrait.frame, flow, None, cv.INTER_CUBIC).astype(np.float32)
-    photo *= 1 - TURNED_SHADE * lip_change * (carried[..., 6] * ~hole)[..., None]
-    drawn = photo.copy()
+    turned_out = lip_change * carried[..., 8] * ~hole
+    photo *= 1 - TURNED_SHADE * turned_out[..., None]
+    drawn, lit = photo.copy(), np.ones(part.shape, np.float32)
+    opened = np.empty((3, part.shape[1]), np.float32)
+    openings(part, unit, opened)
     paint = portrait.paint
     paint_inside(
-        part, np.ascontiguousarray(carried[..., 2:6]), openness, paint.tooth, paint.gum,
-        paint.tongue, paint.cavity, np.stack([UPPER_TEETH, LOWER_TEETH]), drawn,
+        part, carried[..., 2:8], opened, unit, np.stack([UPPER_TEETH, LOWER_TEETH]),
+        np.stack([paint.tooth, paint.gum, paint.tongue, paint.cavity]), lit, drawn,
     )  # fmt: skip
     known = cv.remap(portrait.inside, flow, None, cv.INTER_LINEAR) * hole
     # Upper teeth move with the head; where they cover what moves with the jaw, they would go along.
-    known *= 1 - lip_change * (part != UPPER)
-    # Lips that close put the photo's teeth in the dark.
-    photo *= 1 - (lip_change * known * (1 - openness))[..., None] * DARKNESS
+    # ... and what is dark there are not teeth.
+    bright = photo @ LUMA / max(float(portrait.paint.tooth @ LUMA), 1.0)
+    known *= 1 - lip_change * np.where(part == UPPER, smoothstep(0.55, 0.4, bright), 1)
     if draw_always:
         known = np.zeros_like(known)
+    # Lips that close put the photo's teeth in the dark.
+    photographed = _lip_gap(portrait.photographed)
+    before = light_between(photographed)
+    photo *= 1 - (lip_change * known * (1 - np.minimum(lit / before, 1)))[..., None] * DARKNESS
     drawn = np.where(
         hole[..., None], drawn * (1 - known[..., None]) + photo * known[..., None], photo
     )
-    small = cv.resize(drawn, (width, height), interpolation=cv.INTER_AREA)
+    seam = ramp((0.01, 0.04), photographed) * ramp((0.02, 0.0), _lip_gap(vertices))
+    if seam > 0:
+        line = (marks[list(INNER_UPPER)] + marks[list(INNER_LOWER)]) / 2
+        drawn *= 1 - (seam * SEAM) * _soft_line(line, part.shape, SEAM_WIDTH * unit)[..., None]
     # Bent lips fold over: they, too, are drawn smoothly.
-    drawn_here = np.maximum(hole, lip_change * smoothstep(0.3, 0.5, carried[..., 7]))
-    opening = cv.resize(drawn_here, (width, height), interpolation=cv.INTER_AREA)
-    solid = cv.resize(
-        (part != 255).astype(np.float32), (width, height), interpolation=cv.INTER_AREA
-    )
-    take = (cv.dilate(opening, np.ones((3, 3), np.uint8)) * (solid > 0.99))[..., None]
-    place = image[top:bottom, left:right]
-    place[:] = np.clip(place * (1 - take) + small * take + 0.5, 0, 255).astype(np.uint8)
-    new = cv.resize(
-        (hole * (1 - known)).astype(np.float32), (width, height), interpolation=cv.INTER_AREA
-    )
-    mask[top:bottom, left:right, 0] = np.maximum(
-        mask[top:bottom, left:right, 0], (255 * np.clip(new, 0, 1)).astype(np.uint8)
-    )
+    drawn_here = np.maximum(hole, lip_change * smoothstep(0.3, 0.5, carried[..., 9]))
+    new = np.maximum(hole * (1 - known), turned_out)
+    merge(image, mask, left, top, drawn, drawn_here, part != 255, new)
+
+
+def _lip_middle(vertices: Array) -> Array:
+    """The middle of the lips' inner edges, upper and lower (2, 3)."""
+    model = FaceModel.load()
+    corners, weights = model.landmark_corners[[13, 14]], model.landmark_weights[[13, 14]]
+    return (vertices[corners] * weights[..., None]).sum(1)
+
+
+def _lip_gap(vertices: Array) -> float:
+    """Height of the lips' opening in face widths, in the middle."""
+    upper, lower = _lip_middle(vertices)
+    return float(upper[1] - lower[1])
+
+
+def _soft_line(line: Array, size: tuple[int, ...], thick: float) -> Array:
+    """Opacity (H, W) of a line (N, 2) of a thickness in pixels."""
+    out = np.zeros(size, np.uint8)
+    at = [np.round(line * 8).astype(np.int32)]
+    cv.polylines(out, at, False, 255, max(round(thick), 1), cv.LINE_AA, shift=3)
+    return cv.GaussianBlur(out, (0, 0), max(0.4 * thick, 0.5)).astype(np.float32) / 255
+
+
+@njit(cache=True)
+def merge(
+    image: Image,
+    mask: Image,
+    left: int,
+    top: int,
+    drawn: Array,
+    share: Array,
+    solid: NDArray[np.bool_],
+    new: Array,
+) -> None:
+    """Lay what is drawn at twice the resolution into the frame and its mask, in place.
+
+    :param drawn: (2h, 2w, 3); share (2h, 2w) how much of it is to be seen; solid (2h, 2w) where it
+        is something at all; new (2h, 2w) how much of it is invented, for the mask.
+    """
+    height, width = share.shape[0] // 2, share.shape[1] // 2
+    small = np.empty((height, width), np.float32)
+    for y in range(height):
+        for x in range(width):
+            total = share[2 * y, 2 * x] + share[2 * y, 2 * x + 1]
+            total += share[2 * y + 1, 2 * x] + share[2 * y + 1, 2 * x + 1]
+            small[y, x] = 0.25 * total
+    for y in range(height):
+        for x in range(width):
+            take = np.float32(0.0)
+            for v in range(max(y - 1, 0), min(y + 2, height)):
+                for u in range(max(x - 1, 0), min(x + 2, width)):
+                    take = max(take, small[v, u])
+            if take == 0.0:
+                continue
+            whole, fresh = True, np.float32(0.0)
+            for v in range(2 * y, 2 * y + 2):
+                for u in range(2 * x, 2 * x + 2):
+                    whole = whole and solid[v, u]
+                    fresh += new[v, u]
+            if whole:
+                for k in range(3):
+                    colour = drawn[2 * y, 2 * x, k] + drawn[2 * y, 2 * x + 1, k]
+                    colour += drawn[2 * y + 1, 2 * x, k] + drawn[2 * y + 1, 2 * x + 1, k]
+                    below = np.float32(image[top + y, left + x, k])
+                    value = below + take * (np.float32(0.25) * colour - below)
+                    image[top + y, left + x, k] = np.uint8(min(max(value + 0.5, 0.0), 255.0))
+            value = min(np.float32(0.25) * fresh, np.float32(1.0)) * 255
+            mask[top + y, left + x, 0] = max(mask[top + y, left + x, 0], np.uint8(value))
 
 
 @lru_cache(maxsize=1)

@@ -8,12 +8,17 @@ from numpy.typing import NDArray
 from talkingface.renderer.fit import Camera
 from talkingface.renderer.geometry.eyes import RINGS, EyeTexture
 from talkingface.renderer.geometry.image import FRAME, SKIN, box, cv
-from talkingface.renderer.geometry.surface import anatomy
+from talkingface.renderer.geometry.mouth import TOOTH
+from talkingface.renderer.geometry.surface import INNER_LOWER, INNER_UPPER, anatomy
 
 Array = NDArray[np.float32]
 Image = NDArray[np.uint8]
 
 TEETH_SHOW = 0.032  # face widths
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+TOOTHLIKE = 0.6  # of white's brightness, from which on something between the lips may be teeth
+TOOTH_SATURATION = 0.4
+TOOTH_LIT = 0.92  # brightness of well-lit teeth as drawn over their paint
 
 
 def teeth_edge(
@@ -35,9 +40,11 @@ def teeth_edge(
     ]
     places = np.stack(columns, 1).astype(np.float32)
     seen = cv.remap(frame, places[..., 0], places[..., 1], cv.INTER_LINEAR).astype(np.float32)
-    luma = np.median(seen @ np.array([0.299, 0.587, 0.114], np.float32), 1)
+    luma = np.median(seen @ LUMA, 1)
     bright = luma > 0.62 * luma[:16].max()
     first = int(np.argmax(bright))
+    if first > len(luma) // 3:
+        return lip - TEETH_SHOW  # what is bright are the lower teeth
     end = first + int(np.argmin(np.append(bright[first:], False)))
     depth = min((end / 23) * opening, 0.08)
     return lip - max(depth, TEETH_SHOW)
@@ -65,16 +72,34 @@ def inside_mouth(source: Array, part: NDArray[np.uint8]) -> Array:
 
 
 def white_point(frame: Image, eyes: tuple[EyeTexture, EyeTexture], landmarks: Array) -> Array:
-    """What white looks like in the photo's light, RGB, from the eyes and the cheeks."""
+    """What white looks like in the photo's light, RGB, from teeth, else from eyes and cheeks."""
     cheeks = landmarks[[50, 280, 205, 425, 101, 330], :2].round().astype(int).clip(2, FRAME - 3)
     skin = np.median([frame[y - 2 : y + 3, x - 2 : x + 3].mean((0, 1)) for x, y in cheeks], 0)
-    weight = np.array([0.299, 0.587, 0.114])
     eye = np.mean([e.white for e in eyes], 0)
-    bright = float(skin @ weight)
-    luma = min(float(np.clip(1.15 * eye @ weight, 0.95 * bright, 1.35 * bright)), 235.0)
-    tint = eye / max(float(eye @ weight), 1.0)
-    tint = 0.35 * tint + 0.65  # the sclera's own tint is not all the light's
-    return np.clip(luma * tint, 0, 255).astype(np.float32)
+    bright = float(skin @ LUMA)
+    luma = min(float(np.clip(1.15 * eye @ LUMA, 0.95 * bright, 1.35 * bright)), 235.0)
+    tint = eye / max(float(eye @ LUMA), 1.0)
+    # The sclera's own tint is not all the light's; some of it has come by way of the skin.
+    tint = 0.35 * tint + 0.45 + 0.2 * skin / max(bright, 1.0)
+    white = luma * tint
+    teeth = _photographed_teeth(frame, landmarks)
+    if teeth is not None and teeth @ LUMA > TOOTHLIKE * luma:
+        white = teeth / (TOOTH * TOOTH_LIT)
+    return np.clip(white, 0, 255).astype(np.float32)
+
+
+def _photographed_teeth(frame: Image, landmarks: Array) -> Array | None:
+    """The brightest of what is seen between the lips, RGB, if that is hardly coloured."""
+    ring = landmarks[[*INNER_UPPER, *INNER_LOWER[::-1]], :2]
+    inside = np.zeros((FRAME, FRAME), np.uint8)
+    cv.fillPoly(inside, [np.round(ring).astype(np.int32)], 1)
+    inside = cv.erode(inside, np.ones((3, 3), np.uint8)) > 0
+    if np.count_nonzero(inside) < 40:
+        return None
+    seen = frame[inside].astype(np.float32)
+    luma = seen @ LUMA
+    colour = seen[luma >= np.percentile(luma, 85)].mean(0)
+    return colour if float(np.ptp(colour) / colour.max()) < TOOTH_SATURATION else None
 
 
 def saturation(frame: Image, landmarks: Array) -> float:
@@ -89,6 +114,6 @@ def lash_colour(frame: Image, landmarks: Array) -> Array:
     rims = landmarks[[i for ring in RINGS for i in ring[9:]], :2].round().astype(int)
     rims = rims.clip(2, FRAME - 3)
     around = np.stack([frame[y - 2 : y + 3, x - 1 : x + 2].reshape(-1, 3) for x, y in rims])
-    luma = around @ np.array([0.299, 0.587, 0.114])
+    luma = around @ LUMA
     darkest = np.take_along_axis(around, luma.argmin(1)[:, None, None], 1)[:, 0]
     return np.median(darkest, 0).astype(np.float32)

@@ -18,10 +18,16 @@ MILLIMETRES = 133.8  # in a face width of the mean head
 # (mean mesiodistal widths, Wheeler's Dental Anatomy).
 UPPER_TEETH = np.array([0.0, 8.5, 15.0, 22.5, 29.5, 36.0, 46.0], np.float32)
 LOWER_TEETH = np.array([0.0, 5.0, 10.5, 17.5, 24.5, 31.5, 42.5], np.float32)
+TOOTH = np.array([0.97, 0.92, 0.82], np.float32)  # reflectance
 CROWN = 10.0  # millimetres of a front tooth outside the gum
 SKIN, CAVITY, TONGUE = PARTS.index("skin"), PARTS.index("cavity"), PARTS.index("tongue")
 UPPER, LOWER = PARTS.index("teeth_upper"), PARTS.index("teeth_lower")
-DEPTH = 0.16  # face widths behind the lips at which light has fallen to 1/e
+DEPTH = 0.16  # face widths behind the lips at which light on teeth has fallen to 1/e
+WIDE_OPEN = 0.05  # height of the lips' opening, face widths, that lets all light in
+REACH = 0.05  # face widths to each side from where light gets in
+TONGUE_HALF = 21.7  # millimetres
+ARCH_TURN = 24.0  # millimetres along the arch in which it turns by a radian
+BOUNCED = 0.07  # light reflected by the walls
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,7 @@ def mouth_paint(white: Array, saturation: float) -> MouthPaint:
         return (grey + saturation * (colour - grey)).astype(np.float32)
 
     return MouthPaint(
-        tooth=shade(0.97, 0.92, 0.82),
+        tooth=shade(*TOOTH),
         gum=shade(0.62, 0.33, 0.32),
         tongue=shade(0.62, 0.33, 0.31),
         cavity=shade(0.25, 0.09, 0.08),
@@ -51,7 +57,10 @@ def mouth_paint(white: Array, saturation: float) -> MouthPaint:
 
 
 def tooth_coordinates(model: FaceModel) -> Array:
-    """(V, 2) millimetres along the arch from the middle, and above the biting edge."""
+    """(V, 2) millimetres along the arch from the middle, and above the biting edge.
+
+    On the tongue: from the middle, and behind the tip.
+    """
     out = np.zeros((len(model.mean), 2), np.float32)
     for name, up in (("teeth_upper", 1.0), ("teeth_lower", -1.0)):
         vertices = model.part_vertices(name)
@@ -69,6 +78,10 @@ def tooth_coordinates(model: FaceModel) -> Array:
         out[vertices, 0] = np.interp(angle, grid, arc) * MILLIMETRES
         edge = place[:, 1].min() if up > 0 else place[:, 1].max()
         out[vertices, 1] = up * (place[:, 1] - edge) * MILLIMETRES
+    tongue = model.part_vertices("tongue")
+    place = model.mean[tongue]
+    out[tongue, 0] = place[:, 0] * MILLIMETRES
+    out[tongue, 1] = (place[:, 2].max() - place[:, 2]) * MILLIMETRES
     return out
 
 
@@ -79,24 +92,59 @@ def _smooth(low: float, high: float, x: float) -> float:
 
 
 @njit(cache=True, fastmath=True)
+def light_between(opened: float) -> float:
+    """How much light a mouth lets in that stands open by a height in face widths, 0..1."""
+    return 0.07 + 0.93 * _smooth(0.0, WIDE_OPEN, opened)
+
+
+@njit(cache=True)
+def openings(part: NDArray[np.uint8], unit: float, out: Array) -> None:
+    """For each column of pixels where the mouth's inside begins and ends and how high it stands open.
+
+    :param part: (H, W) index into PARTS, 255 nothing; unit: pixels a face width.
+    :param out: (3, W): first row, last row, height in face widths, smooth along the lips.
+    """
+    height, width = part.shape
+    for x in range(width):
+        first, last = height, -1
+        for y in range(height):
+            if part[y, x] != 0 and part[y, x] != 255:
+                if first == height:
+                    first = y
+                last = y
+        out[0, x], out[1, x] = first, last
+    reach = int(REACH * unit) + 1
+    for x in range(width):
+        total = 0.0
+        weight = 0.0
+        for d in range(-reach, reach + 1):
+            w = 1.0 - abs(d) / (reach + 1.0)
+            weight += w
+            if 0 <= x + d < width and out[1, x + d] >= 0:
+                total += w * (out[1, x + d] - out[0, x + d] + 1.0)
+        out[2, x] = total / (weight * unit)
+
+
+@njit(cache=True, fastmath=True)
 def paint_inside(
     part: NDArray[np.uint8],
     carried: Array,
-    openness: Array,
-    tooth: Array,
-    gum: Array,
-    tongue: Array,
-    cavity: Array,
+    opened: Array,
+    unit: float,
     boundaries: Array,
+    colours: Array,
+    lit: Array,
     out: Array,
 ) -> None:
     """Colour every pixel that shows the mouth's inside.
 
     :param part: (H, W) index into PARTS; pixels of skin (and 255, nothing) are left alone.
-    :param carried: (H, W, 4): along the arch (mm), above the edge (mm), depth behind the lips
-        (face widths), upward share of the surface normal.
-    :param openness: (H, W) 0..1, how far a pixel lies from the lips' edge.
+    :param carried: (H, W, 6): along the arch (mm), above the edge (mm; of the tongue: behind its
+        tip), depth behind the lips (face widths), surface normal.
+    :param opened: (3, W) from `openings`; unit: pixels a face width.
     :param boundaries: (2, N) tooth boundaries of the upper and lower jaw.
+    :param colours: (4, 3) RGB 0..255 of tooth, gum, tongue, cavity.
+    :param lit: (H, W) out: how much light gets in, 0..1.
     :param out: (H, W, 3) float, RGB 0..255.
     """
     height, width = part.shape
@@ -106,31 +154,61 @@ def paint_inside(
             if p == 0 or p == 255:
                 continue
             along, above = abs(carried[y, x, 0]), carried[y, x, 1]
-            light = np.exp(-max(carried[y, x, 2], 0.0) / 0.16)
-            light *= 0.25 + 0.75 * openness[y, x]
-            # What little light there is has bounced off red walls.
-            tinted = (light**0.8, light**1.15, light**1.15)
-            if p in (UPPER, LOWER):
+            depth = max(carried[y, x, 2], 0.0)
+            nx, ny, nz = carried[y, x, 3], carried[y, x, 4], carried[y, x, 5]
+            below_lip = (y - opened[0, x]) / unit
+            above_lip = (opened[1, x] - y) / unit
+            # Light comes in between the lips, and the upper one throws its shadow.
+            light = light_between(opened[2, x])
+            light *= 0.6 + 0.4 * _smooth(-0.008, 0.035, below_lip)
+            light *= 0.7 + 0.3 * _smooth(-0.006, 0.02, above_lip)
+            lit[y, x] = light
+            if p == UPPER or p == LOWER:
+                light *= np.exp(-depth / DEPTH)
                 row = boundaries[0 if p == UPPER else 1]
                 gap = 100.0
                 for b in row:
                     gap = min(gap, abs(along - b))
-                crown = 10.0 - 0.06 * along
-                edge = 0.4 * np.exp(-((gap / 0.8) ** 2))
+                crown = CROWN - 0.06 * along
+                edge = 0.5 * np.exp(-((gap / 0.9) ** 2))
                 line = crown - 1.6 * np.exp(-((gap / 1.6) ** 2))
                 enamel = _smooth(edge - 0.35, edge + 0.35, above)
                 gums = _smooth(line - 0.5, line + 0.5, above)
-                round_ = 1 - 0.17 * np.exp(-((gap / 0.5) ** 2)) - 0.10 * np.exp(-((gap / 2.0) ** 2))
+                round_ = 1 - 0.20 * np.exp(-((gap / 0.45) ** 2)) - 0.10 * np.exp(-((gap / 2.0) ** 2))
                 # Enamel turns clearer at the biting edge and yellower at the neck.
-                tip = 0.90 + 0.10 * _smooth(0.0, 2.5, above)
+                tip = 0.88 + 0.12 * _smooth(0.0, 2.5, above)
+                turned = 0.6 + 0.4 * np.cos(min(along / ARCH_TURN, 1.5))
                 for k in range(3):
                     neck = 1.0 - (0.03 + 0.04 * k) * _smooth(4.0, 9.0, above)
-                    colour = tooth[k] * round_ * tip * neck
-                    colour = colour * (1 - gums) + gum[k] * gums
-                    colour = cavity[k] * 0.8 * (1 - enamel) + colour * enamel
-                    out[y, x, k] = colour * tinted[k]
-            else:
-                up = 0.6 + 0.4 * carried[y, x, 3]
+                    colour = colours[0, k] * round_ * tip * neck * turned
+                    colour = colour * (1 - gums) + colours[1, k] * gums
+                    colour = colours[3, k] * 0.5 * (1 - enamel) + colour * enamel
+                    out[y, x, k] = colour * light
+            elif p == TONGUE:
+                # Round to both sides, a groove in the middle, in the dark at its root.
+                side = carried[y, x, 0] / TONGUE_HALF
+                groove = 0.16 * np.exp(-((along / 2.6) ** 2)) * _smooth(3.0, 14.0, above)
+                lean = max(min(0.55 * nz + 0.75 * ny, 1.0), 0.0)
+                form = (0.55 + 0.6 * lean) * (1 - 0.35 * side * side) * (1 - groove)
+                root = np.exp(-max(above - 8.0, 0.0) / 30.0)
+                # Wet: light glances off where the tip bends towards the viewer.
+                shine = np.exp(-(((above - 5.0) / 3.0) ** 2) - ((along - 6.0) / 3.5) ** 2)
+                light *= np.exp(-0.3 * depth / DEPTH)
                 for k in range(3):
-                    base = tongue[k] * up if p == TONGUE else cavity[k]
-                    out[y, x, k] = base * tinted[k]
+                    red = 0.75 if k == 0 else 1.0
+                    colour = colours[2, k] * form * root**red + 0.12 * colours[0, k] * shine
+                    out[y, x, k] = colour * light
+            else:
+                # Gums and cheeks near the lips, darkness towards the throat.
+                near = np.exp(-depth / 0.05)
+                far = 0.1 + 0.9 * np.exp(-depth / 0.2)
+                for k in range(3):
+                    colour = colours[1, k] * 0.55 * near + colours[3, k] * far * (1 - near)
+                    out[y, x, k] = colour * light
+            # What little light there is has bounced off red walls.
+            out[y, x, 0] *= light**-0.2
+            walls = BOUNCED * np.exp(-depth / DEPTH)
+            for k in range(3):
+                if k > 0:
+                    out[y, x, k] *= light**0.1
+                out[y, x, k] += walls * colours[1, k]

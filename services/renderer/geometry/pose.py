@@ -24,11 +24,30 @@ from talkingface.renderer.face_model import PARTS, FaceModel, gaze_angles, rotat
 from talkingface.renderer.fit import LIP_PAIRS, Camera
 from talkingface.renderer.geometry.image import FLIP, SKIN, affine
 from talkingface.renderer.geometry.portrait import BLINKS, GAZES, Portrait
-from talkingface.renderer.geometry.surface import INNER_LOWER, INNER_UPPER, anatomy, mean_landmarks
+from talkingface.renderer.geometry.surface import (
+    INNER_LOWER,
+    INNER_UPPER,
+    anatomy,
+    mean_landmarks,
+    smooth,
+)
 
 Array = NDArray[np.float32]
 
 FUNNEL = ARKIT_INDEX["mouthFunnel"]
+JAW = ARKIT_INDEX["jawOpen"]
+JAW_ROUND = 0.7
+PUCKER, PURSED = ARKIT_INDEX["mouthPucker"], 0.2  # of the mouth's width, more than in the model
+TONGUE_DOWN = 0.12  # face widths of the lips' opening at which the tongue lies low
+TONGUE_HEIGHT, TONGUE_TIP = 0.7, 0.05  # ... what is left of its height; face widths at its tip
+# Motion of an expression, along x, y and z, over that of the face model.
+GAINS = {
+    "mouthFrown": (1.3, 1.4, 1.0),
+    "mouthPucker": (1.0, 1.3, 0.8),
+    "browInnerUp": (1.4, 1.4, 1.4),
+    "noseSneer": (1.5, 1.5, 1.5),
+}
+SOFTENED = ("browOuterUpLeft", "browOuterUpRight")
 FUNNEL_PEAK = 0.85  # of what the model moves the middle of the lips
 LIP_REACH = 0.08  # face widths around the mouth's line that it takes along
 KEPT_UPPER = 0.6
@@ -110,46 +129,87 @@ def expression_offsets(coefficients: Array) -> Array:
 
 def posed_vertices(portrait: Portrait, coefficients: Array) -> tuple[Array, float, float]:
     """Unposed vertices (V, 3), the lips' opening in face widths, and how far the lips changed."""
-    own = portrait.fit.coefficients
+    own = without_blinks(portrait.fit.coefficients)
     moving = without_blinks(coefficients)
     # Lids follow the gaze by its change; the photo shows them where its own gaze put them.
-    moving[GAZES] = 0
-    vertices = portrait.base + expression_offsets(moving)
     change = coefficients[GAZES] - own[GAZES]
-    active = np.nonzero(np.abs(change) > 1e-4)[0]
+    own[GAZES] = moving[GAZES] = 0
+    vertices = portrait.base + expression_offsets(np.minimum(moving, own))
+    further = np.maximum(moving - own, 0)
+    further[GAZES] = change
+    active = np.nonzero(np.abs(further) > 1e-4)[0]
     if len(active):
-        lids = FaceModel.load().expressions[GAZES[active]]
-        vertices += np.tensordot(change[active], lids, 1)
+        vertices += np.tensordot(further[active], drawn_expressions()[active], 1)
     closing = lid_closing(portrait, coefficients)
     for k in np.nonzero(closing)[0]:
         vertices += closing[k] * portrait.shut[k]
-    vertices[:, 1] += (coefficients[FUNNEL] - own[FUNNEL]) * funnel_rounding()
     model = FaceModel.load()
     pair = model.landmark_expressions[:, list(LIP_PAIRS[0]), 1]
     parting = pair[:, 0] - pair[:, 1]
-    before, now = float(own @ parting), float(coefficients @ parting)
+    before, now = float(portrait.fit.coefficients @ parting), float(coefficients @ parting)
     if before > 0.005:
         vertices += np.clip(1 - now / before, 0, 1) * portrait.lips_shut
+    _sink_tongue(vertices, max(now, 0.0))
     return vertices, max(now, 0.0), min(abs(now - before) / 0.02, 1.0)
 
 
-@lru_cache(maxsize=1)
-def funnel_rounding() -> Array:
-    """Heights (V,) that make the funnel's opening round, which in the face model has two points.
+def _sink_tongue(vertices: Array, opened: float) -> None:
+    """Lay the tongue down behind the lower teeth as the mouth opens, in place.
 
-    In the model next to nothing but the middle of the lips moves; here the lips follow a parabola
-    from corner to corner.
+    In the face model it keeps its full height and would fill the open mouth.
+    """
+    tongue = FaceModel.load().part_vertices("tongue")
+    place = vertices[tongue]
+    share = min(opened / TONGUE_DOWN, 1.0)
+    share = share * share * (3 - 2 * share)
+    front = (place[:, 2] - place[:, 2].min()) / np.ptp(place[:, 2])
+    low = place[:, 1].min()
+    flat = low + TONGUE_HEIGHT * (place[:, 1] - low) - TONGUE_TIP * front**2
+    vertices[tongue, 1] += share * (flat - place[:, 1])
+
+
+@lru_cache(maxsize=1)
+def drawn_expressions() -> Array:
+    """The expressions (52, V, 3) as they are drawn beyond a portrait's own.
+
+    The face model's are those of a thin head of wax: some hardly show, some come to a point.
+    """
+    model = FaceModel.load()
+    out = model.expressions.copy()
+    for name, gain in GAINS.items():
+        for side in ("", "Left", "Right"):
+            if name + side in ARKIT_INDEX:
+                out[ARKIT_INDEX[name + side]] *= np.array(gain, np.float32)
+    for name in SOFTENED:
+        k = ARKIT_INDEX[name]
+        soft = smooth(out[k], 60)
+        out[k] = soft * (np.abs(out[k][:, 1]).max() / np.abs(soft[:, 1]).max()) * 0.85
+    out[FUNNEL, :, 1] += _rounding(FUNNEL, FUNNEL_PEAK, 1.0)
+    out[JAW, :, 1] += _rounding(JAW, 1.0, JAW_ROUND)
+    across, height = model.mean[:, 0], model.mean[:, 1] - float(model.landmark_mean[13, 1])
+    near = np.exp(-((across / 0.24) ** 4) - (height / 0.13) ** 2) * (model.mean[:, 2] > 0.4)
+    near *= ~np.isin(model.part, [PARTS.index(p) for p in ("teeth_upper", "teeth_lower", "tongue")])
+    out[PUCKER, :, 0] -= PURSED * near * across
+    return out
+
+
+def _rounding(coefficient: int, peak: float, power: float) -> Array:
+    """Heights (V,) that make the opening of the lips round, which in the face model has points.
+
+    There next to nothing but the middle of the lips moves; here the lips follow (1 - x^2)^power
+    from corner to corner, with `peak` of the model's motion in the middle.
     """
     model = FaceModel.load()
     marks = mean_landmarks(model.mean)
-    moved = mean_landmarks(model.expressions[FUNNEL])[:, 1]
+    moved = mean_landmarks(model.expressions[coefficient])[:, 1]
     across = np.abs(model.mean[:, 0])
     line = np.zeros(len(across), np.float32)
     change = np.zeros((2, len(across)), np.float32)
     for row, lip in enumerate((INNER_UPPER, INNER_LOWER)):
         half = list(lip[5:])  # from the middle to the subject's left corner
         x, y, height = marks[half, 0], moved[half], marks[half, 1]
-        wanted = y[-1] + (FUNNEL_PEAK * y[0] - y[-1]) * (1 - (x / x[-1]) ** 2)
+        bow = (1 - np.minimum(x / x[-1], 1) ** 2) ** power
+        wanted = y[-1] + (peak * y[0] - y[-1]) * bow
         change[row] = np.interp(across, x, wanted - y, right=0)
         line += 0.5 * np.interp(across, x, height).astype(np.float32)
     near = np.exp(-(((model.mean[:, 1] - line) / LIP_REACH) ** 2)) * (model.mean[:, 2] > 0.5)
