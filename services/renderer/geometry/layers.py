@@ -104,7 +104,7 @@ def _clear(
         for x in range(left, right):
             aside = across[0] * x + across[1] * y + across[2]
             height = up[0] * x + up[1] * y + up[2]
-            t = min(max((height + 0.5) / 0.12, 0.0), 1.0)
+            t = min(max((height + 0.22) / 0.14, 0.0), 1.0)
             kept = open_left if aside < 0 else open_right
             kept *= t * min(max((abs(aside) - 0.1) / 0.1, 0.0), 1.0)
             a = share * (1 - kept)

@@ -39,16 +39,21 @@ def fill_outside(image: Array, weight: Array) -> Array:
     return image * weight[..., None] + up * (1 - weight[..., None])
 
 
-def settled_matte(frame: Image, matte: Array, background: Image) -> Array:
-    """The matte without doubtful parts that look like the background behind them.
+def settled_matte(frame: Image, matte: Array, background: Image, chin: float) -> Array:
+    """The matte with its doubtful parts decided by whether they look like the background.
 
-    Whether they move or stand makes no difference then, but their colours, taken for a person's,
-    would be seen as a ghost.
+    What does may as well stand still, and its colours, taken for a person's, would be a ghost. What
+    does not, in larger areas below row `chin` (a dark sleeve), is the person's; strands of hair
+    stay as they are.
     """
     apart = np.abs(frame.astype(np.int16) - background).max(-1).astype(np.float32)
     alike = smoothstep(28, 10, cv.blur(apart, (5, 5)))
     doubtful = smoothstep(0.97, 0.8, matte)
-    return (matte * (1 - alike * doubtful)).astype(np.float32)
+    near = cv.dilate(matte, np.ones((15, 15), np.uint8))
+    sleeve = smoothstep(0.9, 0.7, near) * smoothstep(0.1, 0.25, matte) * smoothstep(30, 60, apart)
+    sleeve[: max(int(chin), 0)] = 0
+    settled = matte * (1 - alike * doubtful)
+    return (settled + sleeve * (1 - settled)).astype(np.float32)
 
 
 def person_colours(frame: Image, matte: Array, background: Image) -> Array:

@@ -60,7 +60,7 @@ def prepare(frame: Image, landmarks: Array, matte: Array, background: Image) -> 
         raise ValueError(f"frame must be uint8 ({FRAME}, {FRAME}, 3)")
     if matte.shape != (FRAME, FRAME) or background.shape != frame.shape:
         raise ValueError("matte and background must have the frame's size")
-    matte = settled_matte(frame, matte, background)
+    matte = settled_matte(frame, matte, background, float(landmarks[152, 1]))
     model, shape = FaceModel.load(), anatomy()
     fitted = fit(landmarks)
     camera, own = fitted.camera, fitted.coefficients

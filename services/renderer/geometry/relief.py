@@ -26,13 +26,13 @@ Indices = NDArray[np.int32]
 STEP = 8  # pixels between the relief's nodes
 NODES = (FRAME + 2 * MARGIN) // STEP + 1
 FIELD = 128  # cells of the field of motion along a side
-FACING = 0.70  # cosine towards the camera down to which the head's own depth is taken
+FACING = 0.64  # cosine towards the camera down to which the head's own depth is taken
 LIMB = 0.3  # the same below which a head's point counts as its outline
 NEAR_SLOPE, FAR_SLOPE = 3.0, 2.0  # depth a pixel aside: of a side turned to the viewer, and away
 HULL = 1.35  # how much wider an outline gets by turning than it would get narrower if it were flat
 SIDES = (0.12, 0.3)  # face widths from the middle over which a side becomes left or right
 AXIS_DEPTH = 0.2  # face widths: the head's upright axis before the turning point
-TURNED = (44.0, 60.0)  # degrees from the camera over which colours come by the relief
+TURNED = (34.0, 46.0)  # degrees from the camera over which colours come by the relief
 SHOULDERS = (-1.35, -0.55)  # heights between which hair goes over to the shoulders' motion
 
 
@@ -84,8 +84,9 @@ def build_relief(source: Array, camera: Camera, matte: Array) -> Array:
     across = (np.cos(roll) * dx + np.sin(roll) * dy) / scale
     side = np.sign(across) * smoothstep(*SIDES, np.abs(across))
 
-    inner = covered & (facing > FACING) & ~outside
-    lower = smoothstep(-0.18, -0.33, carried[..., 4])
+    outer_skin = np.where(ids >= 0, _skin_triangles()[ids], False)
+    inner = outer_skin & (facing > FACING) & ~outside
+    lower = smoothstep(-0.12, -0.28, carried[..., 4])
     near = _membrane(
         [depth, 0 * depth], [outline_depth, 1 + 0 * depth], inner & (edged * lower < 0.5), outside
     )
@@ -104,6 +105,12 @@ def build_relief(source: Array, camera: Camera, matte: Array) -> Array:
     weight = np.clip(base + filled * np.exp(-away * STEP / (0.35 * scale)), 0, 1)
     out = np.stack([near[0], far[0], HULL * near[1], weight, side, skin])
     return np.stack([cv.GaussianBlur(v.astype(np.float32), (0, 0), 0.8) for v in out])
+
+
+@lru_cache(maxsize=1)
+def _skin_triangles() -> NDArray[np.bool_]:
+    """Which of the whole head's triangles are skin, not the inside of mouth or nostrils."""
+    return (FaceModel.load().part[anatomy().whole] == SKIN).all(1)
 
 
 def _spread(places: Array, values: Array, scale: float) -> Array:
