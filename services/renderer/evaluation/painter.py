@@ -54,9 +54,9 @@ class Painter:
         self.portrait = portrait
         self._inpainter = inpainter
 
-    def draw(self, motion: Array) -> Drawn:
-        """One motion frame (58,)."""
-        frame = render(self.portrait, motion)
+    def draw(self, motion: Array, traced: bool = False) -> Drawn:
+        """One motion frame (58,); `traced` as in `render`."""
+        frame = render(self.portrait, motion, traced=traced)
         bare = frame.image.copy()
         return Drawn(frame, bare, finish(frame, *self._inpainter(self.portrait, frame)))
 

@@ -76,11 +76,8 @@ def asked(motion: Array) -> Array:
     right = float(motion[ARKIT_INDEX["eyeLookOutLeft"]] + motion[ARKIT_INDEX["eyeLookInRight"]])
     left = float(motion[ARKIT_INDEX["eyeLookInLeft"]] + motion[ARKIT_INDEX["eyeLookOutRight"]])
     sideways = (right - left) / 2 * GAZE_YAW_RANGE
-    head = [float(v) for v in motion[[PITCH, YAW, ROLL]]]
-    return np.array(
-        [opening_of(motion), smile_of(motion), both("eyeBlink"), sideways, up, head[1], head[0], head[2]],
-        np.float32,
-    )  # fmt: skip
+    face = [opening_of(motion), smile_of(motion), both("eyeBlink"), sideways, up]
+    return np.array([*face, *motion[[YAW, PITCH, ROLL]]], np.float32)
 
 
 @lru_cache(maxsize=1)

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from talkingface.common.motion import ARKIT_DIM, ARKIT_INDEX
 from talkingface.renderer.face_model import FaceModel
 from talkingface.renderer.fit import (
-    EYE_CORNERS,
     IRISES,
     LID_PAIRS,
     LIP_PAIRS,
+    Camera,
     FaceFit,
     lid_apertures,
     track,
@@ -68,6 +68,8 @@ def opening_of(motion: Array) -> float:
 def read(landmarks: Array, person: FaceFit) -> Array:
     """Absolute readings (T, 8) of pictures of one person, in the order of `AXES`.
 
+    Lengths are in face widths, the places of the irises in radii of the eyeball.
+
     :param landmarks: (T, 478, 2+) pixels
     :param person: fit of the photo
     """
@@ -89,22 +91,16 @@ def read(landmarks: Array, person: FaceFit) -> Array:
     smile = np.mean(
         [front[:, c] @ way for c, way in zip(CORNERS.values(), ways, strict=True)], axis=0
     )
-    gaze = np.mean(
-        [
-            front[:, iris] - front[:, list(corners)].mean(axis=1)
-            for iris, corners in zip(IRISES, EYE_CORNERS, strict=True)
-        ],
-        axis=0,
-    )
-    turn = np.rad2deg(np.arcsin(np.clip(gaze / model.eye_radius, -1, 1)))
+    # In the head, not between the eye's corners: their landmarks follow the iris a little.
+    irises = front[:, list(IRISES)].mean(axis=1) / model.eye_radius
     angles = camera.angles
     return np.stack(
         [
             height(MIDDLE_LIPS),
             smile,
             np.mean([height(pairs) for pairs in LID_PAIRS], axis=0),
-            turn[:, 0],
-            turn[:, 1],
+            irises[:, 0],
+            irises[:, 1],
             angles[:, 1],
             angles[:, 0],
             angles[:, 2],
@@ -113,12 +109,28 @@ def read(landmarks: Array, person: FaceFit) -> Array:
     ).astype(np.float32)
 
 
+def iris_angle(shift: Array, camera: Camera) -> Array:
+    """Yaw and pitch (2,) in degrees of an iris that went by `shift` (2,) pixels."""
+    flip = np.array([1, -1], np.float32)
+    place = np.linalg.inv(camera.rotation[0, :2, :2]) @ (shift * flip) / camera.scale[0]
+    return _angle(place / FaceModel.load().eye_radius)
+
+
+def _angle(radii: Array) -> Array:
+    return np.asarray(np.rad2deg(np.arcsin(np.clip(radii, -1, 1))), np.float32)
+
+
 def from_rest(readings: Array, rest: Array) -> Array:
-    """Readings (T, 8) counted from the face at rest (8,), but for `ABSOLUTE`; lids as share shut."""
+    """Readings (T, 8) counted from the face at rest (8,) but for `ABSOLUTE`, in the units of `AXES`.
+
+    An iris that went by the eyeball's radius times a sine has turned by that angle.
+    """
     out = readings - rest
     for i, axis in enumerate(AXES):
         if axis in ABSOLUTE:
             out[:, i] = readings[:, i]
         elif axis == "lids":
             out[:, i] = 1 - readings[:, i] / rest[i]
+        elif axis.startswith("gaze"):
+            out[:, i] = _angle(out[:, i])
     return out

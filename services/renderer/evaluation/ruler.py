@@ -13,7 +13,7 @@ from pathlib import Path
 
 from talkingface.common.report import Report
 from talkingface.renderer.evaluation.painter import Inpainter
-from talkingface.renderer.evaluation.sections import expression, identity
+from talkingface.renderer.evaluation.sections import detail, expression, features, identity, tears
 from talkingface.renderer.evaluation.sitting import sit
 
 TITLES = {
@@ -66,8 +66,8 @@ def run(order: Order, jobs: int = 1) -> Report:
     for one in found:
         if one.refused:
             report.about[f"refused {one.name}"] = one.refused
-    report.add("identity", identity.measure(sittings))
-    report.add("expression", expression.measure(sittings))
+    for part in (identity, expression, tears, features, detail):
+        report.add(part.__name__.rpartition(".")[2], part.measure(sittings))
     print(f"done after {time.monotonic() - began:.0f} s", file=sys.stderr)
     report.write(order.report)
     return report

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.renderer.analysis import PortraitError
-from talkingface.renderer.evaluation import sheets
-from talkingface.renderer.evaluation.painter import Painter, prepared
-from talkingface.renderer.evaluation.poses import NEUTRAL, poses
-from talkingface.renderer.evaluation.reading import from_rest, read
+from talkingface.renderer.analysis import AnalysedPortrait, PortraitError
+from talkingface.renderer.evaluation import features, flow, sheets
+from talkingface.renderer.evaluation.painter import Drawn, Painter, prepared
+from talkingface.renderer.evaluation.pictures import detail, sharpness
+from talkingface.renderer.evaluation.poses import NEUTRAL, SHUT_EYES, Pose, poses
+from talkingface.renderer.evaluation.reading import from_rest, iris_angle, read
+from talkingface.renderer.evaluation.regions import Regions, regions
 from talkingface.renderer.evaluation.studio import studio
 
 Array = NDArray[np.float32]
 Image = NDArray[np.uint8]
+cv: Any = cv2  # OpenCV's stubs do not tell element types
 
 COLUMNS = 6  # of a portrait's sheet
 REENCODED = 60  # JPEG quality of the photo that identity is compared with
+LEAST_AREA = 400  # pixels of skin or hair whose detail is compared
+JUMP_CLEARANCE = 9  # pixels about a jump of the flow whose light steps are no detail
 
 
 @dataclass
@@ -34,6 +41,9 @@ class Sitting:
     descriptors: dict[str, Array] = field(default_factory=dict)  # by hard pose, where a face is
     lost: list[str] = field(default_factory=list)  # poses in which no face is found any more
     readings: dict[str, Array] = field(default_factory=dict)  # by pose, (8,) from rest
+    irises: dict[str, Array] = field(default_factory=dict)  # by gaze, (2,) yaw, pitch by pixels
+    # By measure and pose.
+    figures: dict[str, dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
 
 
 def sit(path: Path, report: Path) -> Sitting:
@@ -46,32 +56,121 @@ def sit(path: Path, report: Path) -> Sitting:
         out.refused = str(error)
         return out
     painter = Painter(prepared(analysed), here.inpainter)
-    person = painter.portrait.fit
-    photo, seen = analysed.frame, here.analyser.landmarks(analysed.frame)
-    out.descriptor = here.recogniser(photo, analysed.landmarks if seen is None else seen)
-    out.reencoded = here.recogniser(_as_jpeg(photo), analysed.landmarks if seen is None else seen)
-    tiles = [sheets.tile(photo, f"{path.stem} photo")]
-    names, landmarks = [], []
+    areas = regions(analysed.landmarks, analysed.matte)
+    photo = _photo(out, analysed, areas)
+    out.figures["exact"]["own"] = float(
+        np.array_equal(painter(painter.portrait.own_motion), analysed.frame)
+    )
+    tiles = [sheets.tile(analysed.frame, f"{path.stem} photo")]
+    names: list[str] = []
+    seen: list[Array] = []
+    rest: tuple[Image, Array] | None = None
     for pose in poses():
-        drawn = painter.draw(pose.motion)
-        found = here.analyser.landmarks(drawn.image)
-        if pose.hard or pose.name == NEUTRAL:
+        shown = pose.hard or pose.name == NEUTRAL
+        drawn = painter.draw(pose.motion, traced=shown)
+        if shown:
             tiles.append(sheets.tile(drawn.image, pose.name))
+            _surface(out, pose, drawn, analysed, areas, photo)
+        found = here.analyser.landmarks(drawn.image)
         if found is None:
             out.lost.append(pose.name)
             continue
         names.append(pose.name)
-        landmarks.append(found)
+        seen.append(found)
+        if pose.name == NEUTRAL:
+            rest = drawn.image, found
+            _line(out, "shut", drawn.image, found)
         if pose.hard:
             out.descriptors[pose.name] = here.recogniser(drawn.image, found)
-    if NEUTRAL in names:
-        readings = read(np.stack(landmarks), person)
-        rest = readings[names.index(NEUTRAL)]
-        out.readings = dict(zip(names, from_rest(readings, rest), strict=True))
+        if rest is not None:
+            _eyes(out, pose, drawn.image, found, rest, painter)
+    if rest is not None:
+        readings = read(np.stack(seen), painter.portrait.fit)
+        still = readings[names.index(NEUTRAL)]
+        out.readings = dict(zip(names, from_rest(readings, still), strict=True))
     sheets.write(report / "portraits" / f"{path.stem}.png", sheets.grid(tiles, COLUMNS))
     return out
 
 
-def _as_jpeg(image: Image) -> Image:
-    _, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, REENCODED])
-    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1], np.uint8)
+def _photo(out: Sitting, analysed: AnalysedPortrait, areas: Regions) -> Array:
+    """Measure the photo itself; its detail (512, 512)."""
+    here = studio()
+    frame = analysed.frame
+    seen = here.analyser.landmarks(frame)
+    marks = analysed.landmarks if seen is None else seen
+    out.descriptor = here.recogniser(frame, marks)
+    _, data = cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, REENCODED])
+    again = cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]
+    out.reencoded = here.recogniser(np.ascontiguousarray(again, np.uint8), marks)
+    out.figures["opening"]["photo"] = features.opening_in_picture(marks)
+    _line(out, "photo", frame, marks)
+    whites = [features.white(frame, marks, eye) for eye in range(2)]
+    if whites[0] is not None and whites[1] is not None:
+        out.figures["white"]["photo"] = float(np.linalg.norm(whites[0] - whites[1]))
+    energy = detail(frame)
+    # What any warp loses that does not fall on whole pixels.
+    shift = np.array([[1, 0, 0.5], [0, 1, 0.5]], np.float32)
+    shifted = cv.warpAffine(frame, shift, frame.shape[1::-1], flags=cv.INTER_CUBIC)
+    for name, where in (("skin", areas.skin), ("hair", areas.hair)):
+        if where.sum() >= LEAST_AREA:
+            out.figures[name]["photo"] = sharpness(detail(shifted), energy, where)
+    return energy
+
+
+def _surface(
+    out: Sitting, pose: Pose, drawn: Drawn, analysed: AnalysedPortrait, areas: Regions, photo: Array
+) -> None:
+    """Folds and stretching, detail kept, and what should have stood still."""
+    field, carried = drawn.warped.flow, drawn.warped.carried
+    assert field is not None and carried is not None
+    judged = flow.surface(field, carried, drawn.image, analysed.frame, areas.head)
+    for name, part in (
+        ("folded", judged.folded), ("stretched", judged.stretched), ("seams", judged.seams)
+    ):  # fmt: skip
+        out.figures[name][pose.name] = judged.share(part)
+    energy, wanted = detail(drawn.image), flow.look(photo, field)
+    clear = cv.dilate(flow.jumps(field).astype(np.uint8), np.ones((JUMP_CLEARANCE,) * 2)) == 0
+    for name, where in (("skin", areas.skin), ("hair", areas.hair)):
+        there = (flow.look(where.astype(np.float32), field) > 0.99) & clear
+        if there.sum() >= LEAST_AREA:
+            out.figures[name][pose.name] = sharpness(energy, wanted, there)
+    change = np.abs(drawn.image.astype(np.float32) - analysed.frame).mean(axis=2)
+    for name, where in (("background", areas.background), ("shoulders", areas.shoulders)):
+        if where.any():
+            out.figures[name][pose.name] = float(change[where].mean())
+
+
+def _line(out: Sitting, name: str, image: Image, landmarks: Array) -> None:
+    line = features.lip_line(image, landmarks)
+    out.figures["dark line"][name], out.figures["light line"][name] = line
+    out.figures["gap"][name] = features.opening_in_picture(landmarks)
+
+
+def _eyes(
+    out: Sitting,
+    pose: Pose,
+    image: Image,
+    landmarks: Array,
+    rest: tuple[Image, Array],
+    painter: Painter,
+) -> None:
+    """Irises and whites of looking eyes; what shut ones leave of the open eye's contrast."""
+    if pose.name == SHUT_EYES:
+        opened = features.contrast(*rest)
+        out.figures["contrast"][pose.name] = features.contrast(image, rest[1]) / opened
+    if not pose.axis.startswith("gaze"):
+        return
+    shift, score = features.iris_shift(image, *rest)
+    if np.isfinite(score):
+        out.irises[pose.name] = iris_angle(shift, painter.portrait.fit.camera)
+        out.figures["iris"][pose.name] = score
+    if not pose.hard:
+        return
+    apart = []
+    for eye in range(2):
+        before, now = (features.white(*one, eye) for one in (rest, (image, landmarks)))
+        if before is not None and now is not None:
+            apart.append(now - before)
+    if apart:
+        out.figures["white"][pose.name] = float(np.linalg.norm(apart, axis=1).mean())
+        out.figures["white light"][pose.name] = float(np.mean([one[0] for one in apart]))

@@ -13,40 +13,33 @@ from talkingface.renderer.evaluation.reading import AXES
 from talkingface.renderer.evaluation.sitting import Sitting
 
 OBEYED_BAR = Bar(0.9)
+GAZES = ("gaze yaw", "gaze pitch")
 Column = NDArray[np.float64]
+Told = list[tuple[float, float, str]]  # asked, found, which picture
 
 
 def measure(sittings: Sequence[Sitting]) -> list[Row]:
     """All rows of the section."""
     rows = []
     for i, (axis, unit) in enumerate(AXES.items()):
-        asked, found, names = _pairs(sittings, on_axis(axis), i)
-        slope, error = _line(asked, found)
-        rows.append(
-            Row(
-                f"{axis}, asked and read back",
-                {"generated": correlation(asked, found), "shuffled": _shuffled(asked, found)},
-                "r",
-                OBEYED_BAR,
-                note=f"slope {slope:.2f}; scatter {error:.3g} {unit}; {len(asked)} pictures; "
-                f"{_levels(asked, found)}; worst {_worst(asked, found, names)}",
-            )
-        )
+        alone = on_axis(axis)
+        told = _told(sittings, alone, i)
+        rows.append(_row(f"{axis}, asked and read back", told, unit, OBEYED_BAR))
+        if axis in GAZES:
+            k = GAZES.index(axis)
+            by_pixels = [
+                (float(pose.asked[i]), float(s.irises[pose.name][k]), f"{s.name}, {pose.name}")
+                for s in sittings
+                for pose in alone
+                if pose.name in s.irises
+            ]
+            rows.append(_row(f"{axis}, by the iris's own pixels", by_pixels, unit, None))
     mixes = [pose for pose in poses() if pose.name.startswith("mix")]
-    for i, axis in enumerate(AXES):
-        asked, found, _ = _pairs(sittings, mixes, i)
-        keep = asked != 0 if axis.startswith("gaze") else np.ones(len(asked), bool)
-        rows.append(
-            Row(
-                f"{axis}, while everything moves",
-                {
-                    "generated": correlation(asked[keep], found[keep]),
-                    "shuffled": _shuffled(asked[keep], found[keep]),
-                },
-                "r",
-                note=f"slope {_line(asked[keep], found[keep])[0]:.2f}",
-            )
-        )
+    for i, (axis, unit) in enumerate(AXES.items()):
+        told = _told(sittings, mixes, i)
+        if axis in GAZES:  # where lids close, none is asked for
+            told = [one for one in told if one[0] != 0]
+        rows.append(_row(f"{axis}, while everything moves", told, unit, None))
     lost = sum(len(s.lost) for s in sittings)
     rows.append(
         Row(
@@ -66,42 +59,50 @@ def correlation(asked: Column, found: Column) -> float:
     return float(np.corrcoef(asked, found)[0, 1])
 
 
-def _pairs(
-    sittings: Sequence[Sitting], asked_for: Sequence[Pose], axis: int
-) -> tuple[Column, Column, list[str]]:
-    told = [
+def _told(sittings: Sequence[Sitting], asked_for: Sequence[Pose], axis: int) -> Told:
+    return [
         (float(pose.asked[axis]), float(s.readings[pose.name][axis]), f"{s.name}, {pose.name}")
         for s in sittings
         for pose in asked_for
         if pose.name in s.readings
     ]
-    return np.array([t[0] for t in told]), np.array([t[1] for t in told]), [t[2] for t in told]
 
 
-def _line(asked: Column, found: Column) -> tuple[float, float]:
+def _row(what: str, told: Told, unit: str, bar: Bar | None) -> Row:
+    asked, found = (np.array([one[k] for one in told], float) for k in range(2))
+    slope, scatter = _line(told)
+    note = f"slope {slope:.2f}; scatter {scatter:.2g} {unit}"
+    if bar is not None:
+        note += f"; {_levels(asked, found)}; oddest {_oddest(asked, found, told)}"
+    mixed = np.random.default_rng(0).permutation(found)
+    values = {"generated": correlation(asked, found), "shuffled": correlation(asked, mixed)}
+    return Row(what, values, "r", bar, note=note)
+
+
+def _line(told: Told) -> tuple[float, float]:
     """Slope, and standard deviation about the line."""
-    if len(asked) < 2 or not asked.std():
+    asked, found = (np.array([one[k] for one in told], float) for k in range(2))
+    if len(told) < 2 or not asked.std():
         return float("nan"), float("nan")
     slope, start = np.polyfit(asked, found, 1)
     return float(slope), float((found - slope * asked - start).std())
 
 
-def _shuffled(asked: Column, found: Column) -> float:
-    return correlation(asked, np.random.default_rng(0).permutation(found))
-
-
 def _levels(asked: Column, found: Column) -> str:
-    levels = np.unique(asked.round(3))
-    means = [f"{at:.3g}: {found[np.abs(asked - at) < 1e-3].mean():.3g}" for at in levels]
+    """Median found for each strength that was asked for."""
+    means = [
+        f"{at:.3g}: {np.median(found[np.abs(asked - at) < 1e-3]):.3g}"
+        for at in np.unique(asked.round(3))
+    ]
     return ", ".join(means)
 
 
-def _worst(asked: Column, found: Column, names: Sequence[str]) -> str:
-    """The picture farthest from its level's mean."""
-    if not len(asked):
+def _oddest(asked: Column, found: Column, told: Told) -> str:
+    """The picture farthest from its strength's median."""
+    if not told:
         return "none"
     off = np.zeros(len(asked))
     for at in np.unique(asked.round(3)):
         here = np.abs(asked - at) < 1e-3
-        off[here] = np.abs(found[here] - found[here].mean())
-    return names[int(off.argmax())]
+        off[here] = np.abs(found[here] - np.median(found[here]))
+    return told[int(off.argmax())][2]
