@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -276,3 +277,20 @@ def test_unexpected_content_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(fetch_assets.AssetError, match="another content"):
         fetch_assets.fetch("portrait", tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_guessed_shoulder_that_looks_like_the_background_is_not_the_person() -> None:
+    frame = np.full((512, 512, 3), (20, 18, 40), np.uint8)
+    matte = np.zeros((512, 512), np.float32)
+    angles = np.linspace(0, 2 * np.pi, 40)
+    face = np.stack([256 + 80 * np.cos(angles), 220 + 100 * np.sin(angles)], 1)
+    cv2.ellipse(frame, (256, 220), (80, 100), 0, 0, 360, (200, 160, 140), -1)
+    cv2.ellipse(matte, (256, 220), (80, 100), 0, 0, 360, 1, -1)
+    frame[330:, 300:] = (150, 120, 30)  # a coat
+    matte[330:, 300:] = 1
+    matte[330:, :210] = 0.7  # a guess
+    matte[200:260, 230:280] = 0  # a hole in the face
+    found = matting.settled(matte, frame, face)
+    assert found[360:, :180].max() < 0.05
+    assert found[350:, 320:].min() > 0.95
+    assert found[200:260, 230:280].min() > 0.95

@@ -117,7 +117,7 @@ class FaceAnalyser:
         frame, pad_mask = cut_frame(photo, to_photo)
         scale = to_photo[0, 0]
         landmarks = (face.points - np.append(to_photo[:, 2], 0)) / scale
-        matte = self._matter(frame)
+        matte = matting.settled(self._matter(frame), frame, landmarks[:, :2])
         return AnalysedPortrait(
             photo=photo,
             frame=frame,

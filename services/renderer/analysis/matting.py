@@ -17,6 +17,10 @@ Image = NDArray[Any]
 
 _INPUT = 256
 _PLATE = 256  # working size of the background plate
+# How little, of 255 in a well-lit photo, the background's colour may be missed by and a surface may
+# vary to be told from the background no more.
+_LIKE, _PLAIN = 12.0, 7.0
+_LIT = 160.0  # bright parts of a well-lit face, luma
 
 
 class PersonMatter:
@@ -42,6 +46,46 @@ class PersonMatter:
         refined = guided_filter(frame.astype(np.float32) / 255, np.clip(coarse, 0, 1), 8, 1e-4)
         # Full inside and empty outside; only the band between follows the picture.
         return np.clip((refined - 0.08) / 0.84, 0, 1)
+
+
+def settled(matte: Array, frame: Image, face: Array) -> Array:
+    """A matte corrected by what the picture and the landmarks know better, (H, W).
+
+    The face belongs to the person. What no colour or edge tells from the background around the
+    person belongs to the background: in dark paintings the network guesses shoulders there, and
+    their outline would show as soon as they moved. Dark hair above a face stays.
+
+    :param face: (N, 2) pixels of the face's landmarks.
+    """
+    height, width = matte.shape
+    hull = np.zeros((height, width), np.uint8)
+    cv2.fillConvexPoly(hull, cv2.convexHull(face.round().astype(np.int32)), 1)
+    matte = np.maximum(matte, cv2.GaussianBlur(hull.astype(np.float32), (0, 0), 2))
+    size = (_PLATE, _PLATE)
+    soft = cv2.resize(cv2.GaussianBlur(frame, (0, 0), 2), size, interpolation=cv2.INTER_AREA)
+    soft = soft.astype(np.float32)
+    known = cv2.resize(matte, size, interpolation=cv2.INTER_AREA) < 0.04
+    known = cv2.erode(known.astype(np.uint8), np.ones((5, 5), np.uint8))
+    if known.mean() < 0.003:
+        return matte
+    missed = np.abs(soft - push_pull(soft, np.maximum(known.astype(np.float32), 1e-6))).max(-1)
+    spread = cv2.blur(soft**2, (9, 9)) - cv2.blur(soft, (9, 9)) ** 2
+    luma = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)[hull > 0]
+    light = float(np.clip(np.percentile(luma, 90) / _LIT, 0.2, 1))
+    like = (missed < _LIKE * light) & (spread.max(-1) < (_PLAIN * light) ** 2)
+    head = hull.copy()
+    low, high = face.min(0), face.max(0)
+    centre = (low + high) / 2
+    axes = (0.62 * (high - low) * (1, 1.5)).astype(int).tolist()
+    cv2.ellipse(head, centre.astype(int).tolist(), axes, 0, 180, 360, 1, -1)
+    like &= cv2.resize(head, size) == 0
+    broad = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (17, 17))
+    plain = cv2.morphologyEx((like | (known > 0)).astype(np.uint8), cv2.MORPH_OPEN, broad)
+    # Only what hangs together with the background that is sure.
+    _, areas = cv2.connectedComponents(plain)
+    joined = np.isin(areas, np.unique(areas[(known > 0) & (plain > 0)])) & (plain > 0)
+    empty = cv2.resize(cv2.GaussianBlur(joined.astype(np.float32), (0, 0), 2), (width, height))
+    return matte * (1 - empty)
 
 
 def guided_filter(guide: Array, values: Array, radius: int, epsilon: float) -> Array:
