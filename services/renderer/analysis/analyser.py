@@ -29,6 +29,7 @@ FRAME = 512
 FACE_SHARE = 0.5  # the face's larger side over the frame's, where the photo leaves room for it
 MAX_FACE_SHARE = 0.64  # ... and at most, to stay inside a tightly cut photo
 FACE_HEIGHT = 0.49  # height of the face's centre in the frame
+_FADING = ((6, 2.0), (16, 5.0), (32, 12.0))  # pixels beyond the photo, blur reached there
 MAX_YAW = 45.0  # degrees
 MIN_BRIGHTNESS = 32  # 95th percentile of the face's luma, 0..255
 SIDE_FACE = 0.5  # a second face smaller than this share of the largest is background, not company
@@ -201,8 +202,8 @@ def frame_square(box: tuple[float, float, float, float], width: int, height: int
 def cut_frame(photo: Image, to_photo: Array) -> tuple[Image, Array]:
     """The frame (512, 512, 3) and its pad mask (512, 512), 1 where it reaches beyond the photo.
 
-    Beyond the photo its mirror image fades into a smooth continuation, so that neither a streak
-    nor a second head shows.
+    Beyond the photo its mirror image blurs into a smooth continuation, so that neither a streak
+    nor a second head nor a kaleidoscope shows.
     """
     scale, (x0, y0) = float(to_photo[0, 0]), to_photo[:, 2]
     if scale > 1:  # reduce by averaging first: warpAffine only samples
@@ -223,6 +224,11 @@ def cut_frame(photo: Image, to_photo: Array) -> tuple[Image, Array]:
     if pad_mask.any():
         smooth = matting.push_pull(frame.astype(np.float32), 1 - pad_mask)
         smooth = cv2.GaussianBlur(smooth, (0, 0), 6)
-        mix = np.clip(distance / 40, 0, 1)[..., None]
-        frame = np.clip(frame * (1 - mix) + smooth * mix + 0.5, 0, 255).astype(np.uint8)
+        # The further out, the more blurred the mirror image, and the more of the continuation.
+        padded = frame.astype(np.float32)
+        for reach, spread in _FADING:
+            share = np.clip(distance / reach, 0, 1)[..., None]
+            padded += share * (cv2.GaussianBlur(frame, (0, 0), spread) - padded)
+        padded += np.clip(distance / 60 - 0.1, 0, 1)[..., None] * (smooth - padded)
+        frame = np.clip(padded + 0.5, 0, 255).astype(np.uint8)
     return frame, pad_mask
