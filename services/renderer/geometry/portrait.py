@@ -40,6 +40,7 @@ class Portrait:
     lash: Array  # (3,) RGB of the lash line
     inward: Array  # (V, 2) change of `source` that keeps the face's edge clear of the background
     sides: Array  # (2, V) how little the photo shows of the head's sides: viewer's left, right
+    edge_seen: Array  # (V,) 0 on the jaw's underside and the cheeks' backs, unseen in the photo
     relief: Array  # (5, N, N) see `relief.build_relief`
     other_side: HiddenSide  # what a turned portrait hides
     shade: Array  # (V,) how much darker the lips' inner sides are when they turn out

@@ -33,7 +33,7 @@ from talkingface.renderer.geometry.mouth import mouth_paint
 from talkingface.renderer.geometry.plates import continued, rear_plate, settled_matte
 from talkingface.renderer.geometry.portrait import GAZES, Portrait
 from talkingface.renderer.geometry.pose import expression_offsets, without_blinks
-from talkingface.renderer.geometry.relief import build_relief, side_shares
+from talkingface.renderer.geometry.relief import build_relief, edge_seen, side_shares
 from talkingface.renderer.geometry.surface import (
     anatomy,
     extend,
@@ -129,6 +129,7 @@ def prepare(frame: Image, landmarks: Array, matte: Array, background: Image) -> 
         inward=smooth(outside_person(source, matte, 7), 2),
         sides=side_shares(person + offsets, camera) * (1 - other_side.hidden)[:, None],
         other_side=other_side,
+        edge_seen=edge_seen(source),
         relief=build_relief(source, camera, matte),
         shade=inner_lips.astype(np.float32),
         area=triangle_areas(source),

@@ -29,7 +29,9 @@ FIELD = 128  # cells of the field of motion along a side
 FACING = 0.64  # cosine towards the camera down to which the head's own depth is taken
 LIMB = 0.3  # the same below which a head's point counts as its outline
 NEAR_SLOPE, FAR_SLOPE = 3.0, 2.0  # depth a pixel aside: of a side turned to the viewer, and away
-HULL = 1.35  # how much wider an outline gets by turning than it would get narrower if it were flat
+HULL = (
+    0.8  # share of its narrowing by turning that an outline is spared: the head is deeper than wide
+)
 SIDES = (0.12, 0.3)  # face widths from the middle over which a side becomes left or right
 AXIS_DEPTH = 0.2  # face widths: the head's upright axis before the turning point
 TURNED = (34.0, 46.0)  # degrees from the camera over which colours come by the relief
@@ -285,6 +287,16 @@ def side_shares(vertices: Array, camera: Camera) -> Array:
     angle = np.rad2deg(np.arctan2(vertices[:, 0], vertices[:, 2] - AXIS_DEPTH)) - facing
     angle = (angle + 180) % 360 - 180
     return np.stack([smoothstep(*TURNED, sign * angle) for sign in (-1.0, 1.0)])
+
+
+def edge_seen(source: Array) -> Array:
+    """0 where the jaw's underside and the cheeks' backs look away in the photo, else 1, (V,)."""
+    model = FaceModel.load()
+    facing = vertex_normals(source * np.array([1, -1, 1], np.float32))[:, 2]
+    angle = np.arctan2(np.abs(model.mean[:, 0]), model.mean[:, 2] - AXIS_DEPTH)
+    rim = smoothstep(0.6, 0.9, angle)
+    rim = np.maximum(rim, smoothstep(-0.38, -0.44, model.mean[:, 1])) * (model.part == SKIN)
+    return (1 - rim * smoothstep(0.12, -0.08, facing)).astype(np.float32)
 
 
 @njit(cache=True, fastmath=True)

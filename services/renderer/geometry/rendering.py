@@ -105,16 +105,18 @@ def render_pose(
     revealed = float(turned @ portrait.other_side.hidden)
     hidden = revealed * portrait.other_side.share if revealed > 0 else None
     turned *= 1 - portrait.other_side.hidden
+    share = turned @ portrait.sides
     moved = min(travel / 2.0, 1.0)
     worn_source = source + moved * portrait.inward
     # Above the cheeks the layer has no edge of its own: it ends before it turns away.
     turning = smoothstep(0.05, 0.35, normals @ camera.rotation[0, 2])
     opacity = shape.front * (shape.hard + (1 - shape.hard) * turning)
+    revealing = np.maximum(share, revealed)  # what the photo did not show has colours of its own
+    opacity *= np.maximum(portrait.edge_seen, revealing) if travel > 0.02 else 1
     # Hair and neck turn with the head; what the face does is not theirs.
     still = placed(portrait, portrait.photographed, camera, torso)
     coarse = relief_field(portrait.relief, start, camera, torso, float(turned[0]), float(turned[1]))
     # What the photo shows badly takes its colours from where the relief says.
-    share = turned @ portrait.sides
     told = skin_places(portrait.relief, start, camera, still, portrait.source, share > 0)
     soft = (1 - shape.hard) * (1 - shape.front)
     told += soft[:, None] * (look_up(coarse, still) - told)
