@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from talkingface.renderer.geometry.image import cv
@@ -25,19 +26,63 @@ BROWS = (
 )
 
 
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+SHADOW, SHADOW_REACH = 0.42, 0.013  # of the upper lid on the eyeball: depth, face widths
+SCLERA_EVEN = 0.6  # how far the sclera's colours under lids and iris are all one
+LASH_SHADE = 0.25  # how much darker the iris is at its rim
+LID_DETAIL = 12.0  # largest difference in brightness that is skin and no spot
+CHEEK = 0.2  # face widths below the eye, where skin like the lid's is seen
+
+
 @dataclass(frozen=True)
 class EyeTexture:
     """One eye without lids, in a box of the portrait's frame; colours float RGB 0..255."""
 
     origin: Array  # (2,) frame pixel of the box's upper left pixel
     rest: Array  # (H, W, 3) as photographed, completed under the lids
-    sclera: Array  # (H, W, 3) without iris
-    iris: Array  # (H, W, 3) completed disc
+    sclera: Array  # (H, W, 3) without iris and without the upper lid's shadow
+    iris: Array  # (H, W, 3) completed disc, likewise
     disc: Array  # (H, W) opacity of the iris
     inside: Array  # (H, W) 1 where the photo shows the eye
     white: Array  # (3,) the sclera's bright colour
-    lid: Array  # (H, W, 3) smooth skin in the eye's place
+    lid: Array  # (H, W, 3) the shut lid's skin in the eye's place
     lid_share: Array  # (H, W) 1 over the eye, fading out around it
+
+
+@njit(cache=True)
+def lid_shade(ring: Array, left: float, top: float, step: float, face: float, out: Array) -> None:
+    """Light on an eyeball under its lids, 0..1.
+
+    :param ring: (16, 2) the lids' edge as in `RINGS`, in pixels.
+    :param left: and `top`: where out[0, 0] is; step: pixels from one to the next.
+    :param face: the face's width in pixels; out: (H, W).
+    """
+    sign = 1.0 if ring[8, 0] > ring[0, 0] else -1.0
+    ax, ay = sign * (ring[8, 0] - ring[0, 0]), sign * (ring[8, 1] - ring[0, 1])
+    length = np.sqrt(ax * ax + ay * ay) + 1e-6
+    ax, ay = ax / length, ay / length
+    along, rise = np.empty(17), np.empty(17)
+    for i in range(17):
+        x, y = ring[i % 16, 0] - ring[0, 0], ring[i % 16, 1] - ring[0, 1]
+        along[i], rise[i] = x * ax + y * ay, x * ay - y * ax
+    for row in range(out.shape[0]):
+        for column in range(out.shape[1]):
+            x, y = left + step * column - ring[0, 0], top + step * row - ring[0, 1]
+            u, v = x * ax + y * ay, x * ay - y * ax
+            edge = np.zeros(2)  # upper, lower rim's height here
+            for lower in range(2):
+                first, last = (0, 8) if lower == 1 else (8, 16)
+                for i in range(first, last):
+                    a, b = along[i], along[i + 1]
+                    if min(a, b) <= u <= max(a, b):
+                        t = (u - a) / (b - a) if b != a else 0.0
+                        edge[lower] = rise[i] + t * (rise[i + 1] - rise[i])
+                        break
+            above = max(edge[0] - v, 0.0) / (SHADOW_REACH * face)
+            below = max(v - edge[1], 0.0) / (0.5 * SHADOW_REACH * face)
+            across = 2 * u / (sign * length) - 1
+            light = (1 - SHADOW * np.exp(-above)) * (1 - 0.15 * np.exp(-below))
+            out[row, column] = light * (1 - 0.2 * min(abs(across), 1.2) ** 4)
 
 
 def eye_texture(frame: Image, landmarks: Array, eye: int, face: float) -> EyeTexture:
@@ -60,58 +105,88 @@ def eye_texture(frame: Image, landmarks: Array, eye: int, face: float) -> EyeTex
     ys, xs = np.mgrid[:height, :span].astype(np.float32)
     distance = np.hypot(xs - centre[0], ys - centre[1])
     disc = smoothstep(radius + 1.0, radius - 1.0, distance)
+    shade = np.empty((height, span), np.float32)
+    lid_shade((ring - low).astype(np.float32), 0.0, 0.0, 1.0, face, shade)
+    lit = box / shade[..., None]
 
-    luma = box @ np.array([0.299, 0.587, 0.114], np.float32)
-    free = trusted & (distance > radius * 1.12 + 0.7)
-    if free.sum() >= 8:
-        # Corners and lash shadows are darker than the white itself.
-        level = np.percentile(luma[free], 40)
-        good = free & (luma >= level)
-        white = box[free & (luma >= np.percentile(luma[free], 75))].mean(0)
-    else:
-        good = (
-            trusted & (luma >= np.percentile(luma[trusted], 85)) if trusted.any() else inside > 0.5
-        )
-        white = box[good].mean(0) if good.any() else box.mean((0, 1))
-    sclera = fill_outside(box, good.astype(np.float32))
-    sclera = cv.GaussianBlur(sclera, (0, 0), 1.0)
-    outside_iris = free.astype(np.float32)[..., None]
-    sclera = box * outside_iris + sclera * (1 - outside_iris)
-
+    sclera, white = _sclera(box, lit, trusted, distance > radius * 1.12 + 0.7)
     seen = trusted & (distance < radius)
-    profile = _radial_profile(box, distance, seen, radius)
+    iris = _iris(lit, centre, distance, seen, radius)
+    whole = (sclera * (1 - disc[..., None]) + iris * disc[..., None]) * shade[..., None]
+    rest = box * inside[..., None] + whole * (1 - inside[..., None])
+    lid, lid_share = _lid_skin(frame, low, box, inside, landmarks[list(BROWS[eye]), :2] - low, face)
+    lid *= _lid_form(ring - low, (height, span), face)[..., None]
+    return EyeTexture(
+        low.astype(np.float32), rest, sclera, iris, disc, inside, white, lid, lid_share
+    )
+
+
+def _sclera(
+    box: Array, lit: Array, trusted: NDArray[np.bool_], beside: NDArray[np.bool_]
+) -> tuple[Array, Array]:
+    """The white of an eye continued under iris and lids, and its bright colour (3,).
+
+    :param lit: the picture without the lids' shadow; beside: outside the iris.
+    """
+    luma = lit @ LUMA
+    free = trusted & beside
+    if free.sum() >= 8:
+        white = box[free & (luma >= np.percentile(luma[free], 75))].mean(0)
+        even = lit[free & (luma >= np.percentile(luma[free], 50))].mean(0)
+        good = free & (np.abs(luma - even @ LUMA) < 0.3 * (even @ LUMA))
+    else:
+        # Hardly open: what little is bright around has to serve.
+        around = lit[trusted] if trusted.any() else lit.reshape(-1, 3)
+        level = around @ LUMA
+        white = around[level >= np.percentile(level, 85)].mean(0)
+        even, good = white, np.zeros_like(free)
+    sclera = np.broadcast_to(even, box.shape).astype(np.float32)
+    if good.any():
+        spread = cv.GaussianBlur(fill_outside(lit, good.astype(np.float32)), (0, 0), 1.5)
+        sclera = SCLERA_EVEN * sclera + (1 - SCLERA_EVEN) * spread
+    keep = cv.GaussianBlur(free.astype(np.float32), (0, 0), 1.0) * free
+    return sclera + keep[..., None] * (lit - sclera), white.astype(np.float32)
+
+
+def _iris(
+    lit: Array, centre: Array, distance: Array, seen: NDArray[np.bool_], radius: float
+) -> Array:
+    """The iris as a whole disc: as seen, else mirrored from below, else its mean by radius."""
+    profile = _radial_profile(lit, distance, seen, radius)
     index = np.clip(distance / radius * (len(profile) - 1), 0, len(profile) - 1)
     lower = np.floor(index).astype(int)
     upper = np.minimum(lower + 1, len(profile) - 1)
     share = (index - lower)[..., None]
-    round_iris = profile[lower] * (1 - share) + profile[upper] * share
-    keep = cv.GaussianBlur(seen.astype(np.float32), (0, 0), 0.8) * seen
-    iris = box * keep[..., None] + round_iris * (1 - keep[..., None])
-    whole = sclera * (1 - disc[..., None]) + iris * disc[..., None]
-    rest = box * inside[..., None] + whole * (1 - inside[..., None])
-    lid, lid_share = _lid_skin(box, luma, inside, landmarks[list(BROWS[eye]), :2] - low, face)
-    return EyeTexture(
-        low.astype(np.float32),
-        rest,
-        sclera,
-        iris,
-        disc,
-        inside,
-        white.astype(np.float32),
-        lid,
-        lid_share,
-    )
+    iris = profile[lower] * (1 - share) + profile[upper] * share
+    iris *= 1 - LASH_SHADE * smoothstep(0.75, 1.0, distance / radius)[..., None]
+
+    def known(mask: NDArray[np.bool_]) -> Array:
+        return (cv.GaussianBlur(mask.astype(np.float32), (0, 0), 1.0) * mask)[..., None]
+
+    height, width = distance.shape
+    xs = np.broadcast_to(np.arange(width, dtype=np.float32), distance.shape)
+    ys = np.broadcast_to(2 * centre[1] - np.arange(height, dtype=np.float32)[:, None], xs.shape)
+    places = np.ascontiguousarray(xs), np.ascontiguousarray(ys, np.float32)
+    mirrored = cv.remap(lit, *places, cv.INTER_LINEAR, borderMode=cv.BORDER_REPLICATE)
+    there = cv.remap(seen.astype(np.uint8), *places, cv.INTER_NEAREST) > 0
+    iris += known(there & (distance < radius)) * (mirrored - iris)
+    return (iris + known(seen) * (lit - iris)).astype(np.float32)
 
 
 def _lid_skin(
-    box: Array, luma: Array, inside: Array, brow: Array, face: float
+    frame: Image, low: NDArray[np.int64], box: Array, inside: Array, brow: Array, face: float
 ) -> tuple[Array, Array]:
-    """Skin continued over the eye from around it, leaving out lashes, brow and deep shadow."""
+    """A lid's skin and its share, (H, W, 3) and (H, W).
+
+    Colours continued over the eye from around it, leaving out lashes, brow and deep shadow, with
+    the fine detail of the cheek below.
+    """
 
     def grown(mask: Array, reach: float) -> Array:
         size = 2 * max(round(reach * face), 1) + 1
         return cv.dilate(mask, cv.getStructuringElement(cv.MORPH_ELLIPSE, (size, size)))
 
+    luma = box @ LUMA
     hole = grown(inside, 0.025) > 0.1
     ring = (
         (grown(inside, 0.09) > 0.1)
@@ -119,12 +194,41 @@ def _lid_skin(
         & ~(grown(polygon_mask(brow, inside.shape[:2]), 0.015) > 0.1)
     )
     if not ring.any():
-        return box, np.zeros_like(luma)
+        return box.copy(), np.zeros_like(luma)
     ring &= luma >= np.percentile(luma[ring], 35)
     lid = fill_outside(box, ring.astype(np.float32))
     lid = cv.GaussianBlur(lid, (0, 0), 0.02 * face)
+    rows = np.clip(np.arange(len(box)) + low[1] + round(CHEEK * face), 0, len(frame) - 1)
+    cheek = frame[rows, low[0] : low[0] + box.shape[1]].astype(np.float32)
+    detail = (cheek - cv.GaussianBlur(cheek, (0, 0), 0.01 * face)) @ LUMA
+    lid += np.clip(detail, -LID_DETAIL, LID_DETAIL)[..., None]
     share = cv.GaussianBlur((grown(inside, 0.02) > 0.5).astype(np.float32), (0, 0), 0.01 * face)
-    return lid, share
+    return np.maximum(lid, 0), share
+
+
+def _lid_form(ring: Array, shape: tuple[int, int], face: float) -> Array:
+    """Shading (H, W) of a shut lid over the eyeball: a crease, a bulge, the shadow at the rim."""
+    along = (ring[8] - ring[0]) * (1 if ring[8, 0] > ring[0, 0] else -1)
+    length = float(np.linalg.norm(along))
+    along = along / length
+    up = np.array([along[1], -along[0]])
+    start = ring[0] if ring[8, 0] > ring[0, 0] else ring[8]
+    upper, lower = (ring[[*range(8, 16), 0]] - start), (ring[:9] - start)
+    ys, xs = np.mgrid[: shape[0], : shape[1]]
+    x, y = xs - start[0], ys - start[1]
+    across, height = x * along[0] + y * along[1], x * up[0] + y * up[1]
+
+    def rim(edge: Array) -> Array:
+        order = np.argsort(edge @ along)
+        return np.interp(across, (edge @ along)[order], (edge @ up)[order])
+
+    top, bottom = rim(upper) + 0.018 * face, rim(lower)
+    place = (top - height) / np.maximum(top - bottom, 1e-3)  # 0 at the crease, 1 at the rim
+    crease = 0.16 * np.exp(-(((top - height) / (0.009 * face)) ** 2))
+    crease *= smoothstep(0.0, 0.25, across / length) * smoothstep(1.05, 0.8, across / length)
+    bulge = 0.06 * np.exp(-(((place - 0.5) / 0.25) ** 2))
+    under = 0.10 * smoothstep(0.7, 1.0, place)
+    return (1 - crease + bulge - under).astype(np.float32)
 
 
 def polygon_mask(ring: Array, shape: tuple[int, ...]) -> Array:
@@ -154,35 +258,33 @@ def _radial_profile(
     return profile
 
 
-def draw_eye(texture: EyeTexture, where: Array, shift: Array, moved: float) -> tuple[Array, Array]:
+def draw_eye(
+    texture: EyeTexture, where: Array, shift: Array, moved: float, shade: Array
+) -> tuple[Array, Array]:
     """Look up an eye's colours.
 
     :param where: (H, W, 2) frame pixels of the portrait that the eye's pixels come from.
     :param shift: (2,) how far the iris moved, in the same pixels.
     :param moved: 0 = the eye as photographed, 1 = sclera and iris drawn apart.
+    :param shade: (H, W) light under the lids, from `lid_shade`.
     :return: colours (H, W, 3) and how much of each pixel is invented (H, W).
     """
     at = where - texture.origin
 
     def look(image: Array, place: Array) -> Array:
-        return cv.remap(
-            image, place[..., 0], place[..., 1], cv.INTER_LINEAR, borderMode=cv.BORDER_REPLICATE
-        )
+        return cv.remap(image, place, None, cv.INTER_LINEAR, borderMode=cv.BORDER_REPLICATE)
 
-    rest = look(texture.rest, at)
-    invented = 1 - look(texture.inside, at)
-    if moved <= 0:
-        return rest, invented
-    glided = np.ascontiguousarray(at - shift.astype(np.float32))
+    invented = np.maximum(1 - look(texture.inside, at), moved)[..., None]
+    glided = at - shift.astype(np.float32)
     disc = look(texture.disc, glided)[..., None]
     drawn = look(texture.sclera, at) * (1 - disc) + look(texture.iris, glided) * disc
-    return rest * (1 - moved) + drawn * moved, np.maximum(invented, moved)
+    drawn *= shade[..., None]
+    return drawn + (1 - invented) * (look(texture.rest, at) - drawn), invented[..., 0]
 
 
 def draw_lid(texture: EyeTexture, where: Array) -> tuple[Array, Array]:
-    """Smooth skin (H, W, 3) for a shut lid and its share (H, W); `where` as in `draw_eye`."""
+    """Skin (H, W, 3) for a shut lid and its share (H, W); `where` as in `draw_eye`."""
     at = where - texture.origin
-    x, y = np.ascontiguousarray(at[..., 0]), np.ascontiguousarray(at[..., 1])
-    skin = cv.remap(texture.lid, x, y, cv.INTER_LINEAR, borderMode=cv.BORDER_REPLICATE)
-    share = cv.remap(texture.lid_share, x, y, cv.INTER_LINEAR, borderMode=cv.BORDER_CONSTANT)
+    skin = cv.remap(texture.lid, at, None, cv.INTER_LINEAR, borderMode=cv.BORDER_REPLICATE)
+    share = cv.remap(texture.lid_share, at, None, cv.INTER_LINEAR, borderMode=cv.BORDER_CONSTANT)
     return skin, share

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from talkingface.renderer.face_model import FaceModel
 from talkingface.renderer.fit import Camera
-from talkingface.renderer.geometry.eyes import RINGS, draw_eye, draw_lid
+from talkingface.renderer.geometry.eyes import LUMA, RINGS, draw_eye, draw_lid, lid_shade
 from talkingface.renderer.geometry.image import SKIN, affine, box, carry, cv, ramp, raster
-from talkingface.renderer.geometry.measure import LUMA
 from talkingface.renderer.geometry.mouth import (
     LOWER_TEETH,
     UPPER,
@@ -22,7 +21,7 @@ from talkingface.renderer.geometry.mouth import (
     paint_inside,
     tooth_coordinates,
 )
-from talkingface.renderer.geometry.portrait import Portrait
+from talkingface.renderer.geometry.portrait import BLINKS, Portrait
 from talkingface.renderer.geometry.pose import gaze_shift, plane_map
 from talkingface.renderer.geometry.surface import (
     INNER_LOWER,
@@ -41,7 +40,9 @@ DARKNESS = np.array([0.94, 1.0, 1.0], np.float32)  # of teeth behind closing lip
 SEAM = np.array([0.35, 0.5, 0.5], np.float32)  # of the line between lips that the photo parts
 SEAM_WIDTH = 0.012  # face widths
 LIP_MARGIN = 0.012  # face widths around the inner lips where the inside may show
-LID_SHARE = 0.85  # of smooth skin over the stretched fold on a shut lid
+LID_SHARE = 0.92  # of drawn skin over the stretched fold on a shut lid
+LASH = 0.022  # face widths: the longest lashes as seen on a shut lid
+SHUT = 0.7  # blink from which on a photo's eyes count as shut
 
 
 def place_eye(
@@ -58,68 +59,74 @@ def place_eye(
 ) -> None:
     """Draw one eye and its lids into the frame, in place."""
     shape = anatomy()
+    if draw_always and float(portrait.fit.coefficients[BLINKS[eye]]) > SHUT:
+        closing = 1.0
     ring = mean_landmarks(points)[list(RINGS[eye])][:, :2]
-    left, top, right, bottom = box(ring, 6 if closing == 0 else 0.12 * float(camera.scale[0]))
+    left, top, right, bottom = box(ring, 6 if closing == 0 else 0.06 * float(camera.scale[0]))
     width, height = right - left, bottom - top
+    unit = 2 * float(camera.scale[0])
     local = (points[:, :2] - np.array([left, top])) * 2 + 0.5
     local = np.concatenate([local, points[:, 2:]], 1).astype(np.float32)
     triangles = shape.eyes[eye]
     ids, weights = raster(local, triangles, 2 * height, 2 * width)
     within = np.zeros((2 * height, 2 * width), np.uint8)
-    outline = np.round((ring - np.array([left, top])) * 2 + 0.5).astype(np.int32)
-    cv.fillPoly(within, [cv.convexHull(outline)], 1)
+    rim = ((ring - np.array([left, top])) * 2 + 0.5).astype(np.float32)
+    cv.fillPoly(within, [cv.convexHull(np.round(rim).astype(np.int32))], 1)
     within = cv.dilate(within, np.ones((5, 5), np.uint8))
     hole = (ids < 0) & (within > 0)
-    if not hole.any():
-        opening = np.zeros((height, width), np.float32)
-    else:
-        opening = cv.resize(hole.astype(np.float32), (width, height), interpolation=cv.INTER_AREA)
+    if closing == 0 and not hole.any():
+        return
     flow = carry(source, triangles, ids, weights)
-    skin = cv.remap(portrait.frame, flow, None, cv.INTER_CUBIC).astype(np.float32)
+    drawn = cv.remap(portrait.frame, flow, None, cv.INTER_CUBIC).astype(np.float32)
     ys, xs = np.mgrid[: 2 * height, : 2 * width].astype(np.float32)
     pixels = np.stack([xs / 2 - 0.25 + left, ys / 2 - 0.25 + top], -1)
     back = cv.invertAffineTransform(
         plane_map(portrait.fit.camera, camera, float(portrait.eye_depth[eye]))
     )
-    shift, moved = gaze_shift(portrait, coefficients, eye)
     where = affine(back, pixels).astype(np.float32)
-    colours, invented = draw_eye(portrait.eyes[eye], where, shift, 1.0 if draw_always else moved)
+    share = hole.astype(np.float32)
+    new = np.zeros_like(share)
+    if hole.any():
+        shade = np.empty(hole.shape, np.float32)
+        lid_shade(rim, 0.0, 0.0, 1.0, unit, shade)
+        shift, moved = gaze_shift(portrait, coefficients, eye)
+        colours, invented = draw_eye(
+            portrait.eyes[eye], where, shift, 1.0 if draw_always else moved, shade
+        )
+        drawn = np.where(hole[..., None], colours, drawn)
+        new = invented * hole
     if closing > 0:
-        plate, share = draw_lid(portrait.eyes[eye], where)
-        share = (LID_SHARE * closing * share * (ids >= 0))[..., None]
-        skin += share * (plate - skin)
-    drawn = np.where(hole[..., None], colours, skin)
-    if closing > 0:
-        line = _lash_line(outline, hole.shape, float(camera.scale[0]) * 2)
-        new_skin = np.maximum(line, share[..., 0])
-        opening = np.maximum(
-            opening, cv.resize(new_skin, (width, height), interpolation=cv.INTER_AREA) > 0.02
-        ).astype(np.float32)
-        drawn += (0.85 * min(2.5 * closing, 1) * line)[..., None] * (portrait.lash - drawn)
-    small = cv.resize(drawn, (width, height), interpolation=cv.INTER_AREA)
-    # Only the eye and the lids' very edge are taken from here; skin around is already in place.
-    take = cv.dilate(opening, np.ones((3, 3), np.uint8))[..., None]
-    take = (
-        take
-        * (cv.resize((hole | (ids >= 0)).astype(np.float32), (width, height)) > 0.99)[..., None]
-    )
-    place = image[top:bottom, left:right]
-    place[:] = np.clip(place * (1 - take) + small * take + 0.5, 0, 255).astype(np.uint8)
-    new = cv.resize(
-        (invented * hole).astype(np.float32), (width, height), interpolation=cv.INTER_AREA
-    )
-    mask[top:bottom, left:right, 0] = np.maximum(
-        mask[top:bottom, left:right, 0], (255 * np.clip(new, 0, 1)).astype(np.uint8)
-    )
+        plate, over = draw_lid(portrait.eyes[eye], where)
+        over *= (LID_SHARE * ramp((0.0, 0.3), closing)) * (ids >= 0)
+        drawn += over[..., None] * (plate - drawn)
+        lashes = 0.85 * min(2.5 * closing, 1) * _lash_line(rim, hole.shape, unit)
+        drawn += lashes[..., None] * (portrait.lash - drawn)
+        lid = np.maximum(over, lashes)
+        share = np.maximum(share, lid > 0.02)
+        new = np.maximum(new, lid)
+    merge(image, mask, left, top, drawn, share, hole | (ids >= 0), new)
 
 
-def _lash_line(ring: Indices, size: tuple[int, int], face: float) -> Array:
-    """Opacity (H, W) of the lashes on an upper lid; `face` = face width in these pixels."""
-    upper = ring[10:]  # without the inner corner, where no lashes grow
+def _lash_line(ring: Array, size: tuple[int, ...], face: float) -> Array:
+    """Opacity (H, W) of the lashes on an upper lid (16, 2); `face` = face width in these pixels."""
+    upper = ring[9:]  # from the inner corner, where next to no lashes grow
     line = np.zeros(size, np.uint8)
-    thick = max(round(0.013 * face), 1)
-    cv.polylines(line, [upper * 8], False, 255, thick, cv.LINE_AA, shift=3)
-    return cv.GaussianBlur(line, (0, 0), 0.005 * face).astype(np.float32) / 255
+    steps = np.linspace(0, len(upper) - 1, 25)
+    x = np.interp(steps, np.arange(len(upper)), upper[:, 0])
+    y = np.interp(steps, np.arange(len(upper)), upper[:, 1])
+    places = np.stack([x, y], 1)
+    outer = np.linspace(0, 1, 25)
+    for k in range(24):
+        thick = max(round(face * (0.005 + 0.008 * float(outer[k]) ** 0.7)), 1)
+        a, b = np.round(places[k] * 8).astype(int), np.round(places[k + 1] * 8).astype(int)
+        cv.line(line, a.tolist(), b.tolist(), 255, thick, cv.LINE_AA, shift=3)
+    # Lashes hang down, further out the longer and the more outwards.
+    away = np.sign(ring[0, 0] - ring[8, 0])
+    for k in range(6, 25, 2):
+        tip = places[k] + face * LASH * float(outer[k]) * np.array([0.9 * away * outer[k], 1.0])
+        a, b = np.round(places[k] * 8).astype(int), np.round(tip * 8).astype(int)
+        cv.line(line, a.tolist(), b.tolist(), 150, 1, cv.LINE_AA, shift=3)
+    return cv.GaussianBlur(line, (0, 0), 0.004 * face).astype(np.float32) / 255
 
 
 def place_mouth(

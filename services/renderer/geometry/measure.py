@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from talkingface.renderer.fit import Camera
-from talkingface.renderer.geometry.eyes import RINGS, EyeTexture
+from talkingface.renderer.geometry.eyes import LUMA, RINGS, EyeTexture
 from talkingface.renderer.geometry.image import FRAME, SKIN, box, cv
 from talkingface.renderer.geometry.mouth import TOOTH
 from talkingface.renderer.geometry.surface import INNER_LOWER, INNER_UPPER, anatomy
@@ -15,7 +15,6 @@ Array = NDArray[np.float32]
 Image = NDArray[np.uint8]
 
 TEETH_SHOW = 0.032  # face widths
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 TOOTHLIKE = 0.6  # of white's brightness, from which on something between the lips may be teeth
 TOOTH_SATURATION = 0.4
 TOOTH_LIT = 0.92  # brightness of well-lit teeth as drawn over their paint

@@ -56,6 +56,9 @@ INSIDE_SETBACK = 0.06  # face widths
 TORSO_SHARE = 0.35  # of the head's translation that the shoulders follow
 TORSO_ROLL = 0.12
 TORSO_ZOOM = 0.5
+LOOK_DOWN = np.array([ARKIT_INDEX["eyeLookDownRight"], ARKIT_INDEX["eyeLookDownLeft"]])
+LOOKS_DOWN = np.isin(GAZES, LOOK_DOWN)
+LIDS_SINK = 0.55  # of the lids' opening that they cover when the eyes look down as far as they can
 LIDS = np.array([i for i, n in enumerate(ARKIT_NAMES) if n.startswith(("eyeSquint", "eyeWide"))])
 # Mouth coefficients that shape the lips without parting them.
 MOUTH_SHAPE = np.array(
@@ -136,7 +139,7 @@ def posed_vertices(portrait: Portrait, coefficients: Array) -> tuple[Array, floa
     own[GAZES] = moving[GAZES] = 0
     vertices = portrait.base + expression_offsets(np.minimum(moving, own))
     further = np.maximum(moving - own, 0)
-    further[GAZES] = change
+    further[GAZES] = np.where(LOOKS_DOWN, np.minimum(change, 0), change)
     active = np.nonzero(np.abs(further) > 1e-4)[0]
     if len(active):
         vertices += np.tensordot(further[active], drawn_expressions()[active], 1)
@@ -218,9 +221,15 @@ def _rounding(coefficient: int, peak: float, power: float) -> Array:
 
 
 def lid_closing(portrait: Portrait, coefficients: Array) -> Array:
-    """How far the lids went from the photo to shut, (2,): right, left eye."""
-    own = portrait.fit.coefficients[BLINKS]
-    return np.clip((coefficients[BLINKS] - own) / np.maximum(1 - own, 1e-3), 0, 1)
+    """How far the upper lids went from the photo to shut, (2,): right, left eye.
+
+    They follow a gaze that sinks: looking down they cover the eye as a blink does.
+    """
+    own = portrait.fit.coefficients
+    blink = (coefficients[BLINKS] - own[BLINKS]) / np.maximum(1 - own[BLINKS], 1e-3)
+    blink = np.clip(blink, 0, 1)
+    sunk = np.maximum((coefficients - own)[LOOK_DOWN], 0)
+    return blink + (1 - blink) * LIDS_SINK * sunk
 
 
 def torso_map(start: Camera, camera: Camera) -> Array:
