@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from talkingface.common.motion import ARKIT_DIM
 from talkingface.renderer import fetch_assets
 from talkingface.renderer.analysis import (
     FRAME,
@@ -26,7 +27,10 @@ from talkingface.renderer.analysis import (
     decode,
     matting,
 )
-from talkingface.renderer.limits import MAX_BYTES
+from talkingface.renderer.analysis.analyser import MAX_YAW, check
+from talkingface.renderer.analysis.landmarks import Mesh
+from talkingface.renderer.face_model import FaceModel, rotation_matrix
+from talkingface.renderer.limits import MAX_BYTES, MIN_FACE
 
 # Eye centres and mouth corners of the portrait as a person sees them, pixels of the 512x512 file.
 EYES = np.array([[203, 101], [246.5, 103]])
@@ -189,9 +193,28 @@ def test_several_faces_but_not_small_ones(analyser: FaceAnalyser, portrait: Imag
 
 
 def test_face_too_small(analyser: FaceAnalyser, portrait: Image.Image) -> None:
-    error = refusal(analyser, encode(portrait.resize((192, 192))))
-    assert error.reason == PortraitReason.FACE_TOO_SMALL
-    assert error.details["pixels"] == pytest.approx(113 * 192 / 512, rel=0.15)
+    for side in (192, 340):
+        error = refusal(analyser, encode(portrait.resize((side, side))))
+        assert error.reason == PortraitReason.FACE_TOO_SMALL
+        assert error.details["pixels"] == pytest.approx(113 * side / 512, rel=0.15)
+        assert f"at least {MIN_FACE} are needed" in str(error)
+
+
+@pytest.mark.parametrize("yaw", [-60, -50, -40, 40, 50, 60])
+def test_face_turned(yaw: float) -> None:
+    model = FaceModel.load()
+    none = np.zeros(len(model.identity), np.float32)
+    face = model.landmarks(none, np.zeros(ARKIT_DIM, np.float32)) @ rotation_matrix(5, yaw, 0).T
+    # Pixels of a picture: y down, z growing away from the viewer.
+    mesh = Mesh((face * (200, -200, -200) + 256).astype(np.float32), 1.0)
+    photo = np.full((512, 512, 3), 128, np.uint8)
+    if abs(yaw) < MAX_YAW:
+        check(photo, mesh)
+        return
+    with pytest.raises(FaceError, match=f"turned sideways by {abs(yaw)} degrees") as caught:
+        check(photo, mesh)
+    assert caught.value.reason == PortraitReason.FACE_TURNED
+    assert caught.value.details["yaw"] == pytest.approx(yaw, abs=0.5)
 
 
 def test_face_too_dark(analyser: FaceAnalyser, portrait: Image.Image) -> None:

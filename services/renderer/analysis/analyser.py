@@ -113,7 +113,7 @@ class FaceAnalyser:
         photo = decode(content)
         height, width = photo.shape[:2]
         face = _choose(self.faces(photo), width, height)
-        _check(photo, face)
+        check(photo, face)
         to_photo = frame_square(face.box, width, height)
         frame, pad_mask = cut_frame(photo, to_photo)
         scale = to_photo[0, 0]
@@ -151,7 +151,10 @@ def _choose(faces: list[Mesh], width: int, height: int) -> Mesh:
     return faces[0]
 
 
-def _check(photo: Image, face: Mesh) -> None:
+def check(photo: Image, face: Mesh) -> None:
+    """
+    :raises FaceError: FACE_TOO_SMALL, FACE_TURNED or TOO_DARK.
+    """
     if face.size < MIN_FACE:
         raise FaceError(
             PortraitReason.FACE_TOO_SMALL,
