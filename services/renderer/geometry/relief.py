@@ -18,7 +18,12 @@ from talkingface.renderer.face_model import FaceModel
 from talkingface.renderer.fit import Camera
 from talkingface.renderer.geometry.image import FRAME, SKIN, carry, cv, raster
 from talkingface.renderer.geometry.plates import MARGIN, fill_outside
-from talkingface.renderer.geometry.surface import anatomy, smoothstep, vertex_normals
+from talkingface.renderer.geometry.surface import (
+    anatomy,
+    smooth,
+    smoothstep,
+    vertex_normals,
+)
 
 Array = NDArray[np.float32]
 Indices = NDArray[np.int32]
@@ -34,7 +39,8 @@ HULL = (
 )
 SIDES = (0.12, 0.3)  # face widths from the middle over which a side becomes left or right
 AXIS_DEPTH = 0.2  # face widths: the head's upright axis before the turning point
-TURNED = (34.0, 46.0)  # degrees from the camera over which colours come by the relief
+TURNED = (26.0, 38.0)  # degrees from the camera over which colours come by the relief
+SLANT = (0.86, 0.70)  # cosines towards the camera over which they do
 SHOULDERS = (-1.35, -0.55)  # heights between which hair goes over to the shoulders' motion
 
 
@@ -281,12 +287,22 @@ def relief_field(
 def side_shares(vertices: Array, camera: Camera) -> Array:
     """How little the photo shows of the vertices on the head's sides, (2, V): left, right, 0..1.
 
-    By the angle about the head's upright axis, from the camera's direction; the viewer's sides.
+    By the angle about the head's upright axis, from the camera's direction, which leaves out nose
+    and lips, and by how the skin there looks towards the camera; the viewer's sides.
     """
+    shape = anatomy()
     facing = np.rad2deg(np.arctan2(camera.rotation[0, 2, 0], camera.rotation[0, 2, 2]))
     angle = np.rad2deg(np.arctan2(vertices[:, 0], vertices[:, 2] - AXIS_DEPTH)) - facing
     angle = (angle + 180) % 360 - 180
-    return np.stack([smoothstep(*TURNED, sign * angle) for sign in (-1.0, 1.0)])
+    towards = (vertex_normals(vertices) @ camera.rotation[0].T)[:, 2:]
+    # Beyond the outline all counts as turned, whatever ears and folds there do.
+    slant = smoothstep(*SLANT, smooth(towards, 10)[:, 0]) * (1 - shape.lip)
+    return np.stack(
+        [
+            smoothstep(*TURNED, sign * angle) * np.maximum(slant, smoothstep(50, 65, sign * angle))
+            for sign in (-1.0, 1.0)
+        ]
+    )
 
 
 def edge_seen(source: Array) -> Array:
