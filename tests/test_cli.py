@@ -54,6 +54,7 @@ def short_speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("animate", "a.png", "b.wav", "-o", "c.mp4", "--emotion", "joy=1"),
         ("animate", "a.png", "b.wav", "-o", "c.mp4", "--emotion", "anger=much"),
         ("animate", "a.png", "b.wav", "-o", "c.mp4", "--seed", "x"),
+        ("animate", "a.png", "b.wav", "-o", "c.mp4", "--framing", "whole"),
     ],
 )
 def test_a_wrong_call_exits_with_2(arguments: tuple[str, ...]) -> None:
@@ -103,14 +104,16 @@ def test_animate_with_a_server(
         *("animate", portrait_file, short_speech, "-o", out, "--server", mesh.address),
         *("--seed", 4, "--gaze=-5,10", "--distance", 1.1, "--emotion", "happiness=0.6"),
         *("--emotion", "surprise=0.2", "--head-motion", 0.5, "--blink-rate", 30),
-        *("--mouth-scale", 1.2, "--head-pose", "1,2,3"),
+        *("--mouth-scale", 1.2, "--head-pose", "1,2,3", "--size", 256, "--fps", 50),
     )
     assert done.returncode == 0, done.stderr
     assert "seed 4" in done.stderr
     with av.open(str(out)) as file:
+        stream = file.streams.video[0]
+        assert (stream.width, stream.height, stream.average_rate) == (256, 256, 50)
         frames = sum(1 for _ in file.decode(video=0))
-    assert 25 <= frames <= 28
-    assert f"{frames} frames" in done.stderr
+    assert 50 <= frames <= 56
+    assert f"{frames} frames of 256x256 at 50 a second" in done.stderr
     assert [path.name for path in out.parent.iterdir()] == ["out.mp4"]
 
 
@@ -142,6 +145,9 @@ def test_a_mesh_that_cannot_start_exits_with_4(
     [
         (("--distance", "9"), "config.controls.distance_ratio"),
         (("--quality", "99"), "config.quality"),
+        (("--size", "1280"), "config.size"),
+        (("--size", "512", "--framing", "photo"), "config.size"),
+        (("--fps", "24"), "config.frame_rate"),
         (("--seed", str(2**63)), "config.seed"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,12 +15,16 @@ from conftest import ServiceProcess
 from PIL import Image
 
 from talkingface.client import (
+    FRAMING_CROP,
+    FRAMING_PHOTO,
     OUTPUT_KIND_H264,
     OUTPUT_KIND_MOTION,
     InvalidInput,
     Media,
     NotFound,
+    PictureFormat,
     Started,
+    Summary,
     TalkingFace,
     TalkingFaceError,
     Unavailable,
@@ -55,9 +60,45 @@ async def test_paths_and_large_portraits(
         async for message in face.animate(portrait=large, audio=audio):
             if isinstance(message, Started):
                 assert (message.portrait.width, message.portrait.height) == (1024, 1024)
+                assert message.picture == PictureFormat(width=512, height=512, frame_rate=25)
             elif isinstance(message, Media):
                 frames += message.frame_count
     assert frames == 13
+
+
+async def test_the_whole_photo_at_another_rate(
+    mesh: ServiceProcess, portrait_file: Path, speech: bytes, tmp_path: Path
+) -> None:
+    photo = tmp_path / "photo.png"
+    Image.open(portrait_file).convert("RGB").crop((0, 0, 512, 401)).save(photo)
+    pieces, times = [], []
+    async with TalkingFace(mesh.address) as face:
+        messages = face.animate(
+            portrait=photo,
+            audio=speech,
+            audio_format=pcm(RATE),
+            framing=FRAMING_PHOTO,
+            frame_rate=30,
+        )
+        async for message in messages:
+            if isinstance(message, Started):
+                assert message.picture == PictureFormat(width=512, height=400, frame_rate=30)
+                assert (message.config.framing, message.config.frame_rate) == (FRAMING_PHOTO, 30)
+            elif isinstance(message, Media):
+                pieces.append(message.data)
+                times.append((message.first_frame, message.presentation_time.ToMicroseconds()))
+            elif isinstance(message, Summary):
+                assert message.frames == 16  # 13 motion frames last for as many
+        report = await face.dry_run((await face.upload_portrait(photo)).handle)
+        assert report.timings[2].results == 25
+        can = await face.capabilities()
+    assert list(can.framings) == [FRAMING_CROP, FRAMING_PHOTO]
+    assert (can.limits.min_picture_size, can.limits.max_picture_size) == (256, 1024)
+    assert all(time == round(first * 1e6 / 30) for first, time in times)
+    with av.open(io.BytesIO(b"".join(pieces))) as file:
+        video = list(file.decode(video=0))
+    assert [round(float(frame.time) * 30, 3) for frame in video] == list(range(16))
+    assert (video[0].width, video[0].height) == (512, 400)
 
 
 async def test_errors_have_their_class(mesh: ServiceProcess, speech: bytes) -> None:

@@ -11,20 +11,19 @@ still.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-import cv2
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from talkingface.renderer.geometry import FRAME, Portrait, WarpedFrame, render
+from talkingface.renderer.geometry.image import cv
 from talkingface.renderer.limits import MAX_PHOTO_SIDE, MAX_SIZE
 from talkingface.renderer.picture import View, photo_size
 from talkingface.v1.media_pb2 import FRAMING_CROP
 
-Image = NDArray[Any]  # uint8: OpenCV's stubs do not tell element types
-Array = NDArray[Any]  # float32
+Image = NDArray[np.uint8]
+Array = NDArray[np.float32]
 
 WORTH_KEEPING = 1.1  # pixels of the photo for one of the frame, from which its detail is kept
 TEAR = 1.0  # pixels by which neighbours' sources may part before detail would show a seam
@@ -59,7 +58,7 @@ def photo_pixels(photo: Image, frame: Image, to_photo: Array) -> PhotoPixels:
     size = photo_size(width, height)
     if max(width, height) > MAX_PHOTO_SIDE:
         zoom = size[0] / width
-        whole = cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
+        whole = cv.resize(photo, size, interpolation=cv.INTER_AREA)
     else:
         zoom = 1.0
         whole = photo[: size[1], : size[0]]
@@ -74,12 +73,12 @@ def _cut(photo: Image, frame: Image, scale: float, corner: Array, side: int) -> 
     step = scale * FRAME / side
     height, width = photo.shape[:2]
     if step > 1:
-        photo = cv2.resize(photo, None, fx=1 / step, fy=1 / step, interpolation=cv2.INTER_AREA)
+        photo = cv.resize(photo, None, fx=1 / step, fy=1 / step, interpolation=cv.INTER_AREA)
         corner, height, width, step = corner / step, *photo.shape[:2], 1.0
     first = corner + 0.5 * step - 0.5
     matrix = np.array([[step, 0, first[0]], [0, step, first[1]]])
-    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
-    cut = cv2.warpAffine(photo, matrix, (side, side), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    flags = cv.INTER_CUBIC | cv.WARP_INVERSE_MAP
+    cut = cv.warpAffine(photo, matrix, (side, side), flags=flags, borderMode=cv.BORDER_REPLICATE)
     along = np.arange(side) * step
     inside_x = (along + first[0] >= 0) & (along + first[0] <= width - 1)
     inside_y = (along + first[1] >= 0) & (along + first[1] <= height - 1)
@@ -87,8 +86,8 @@ def _cut(photo: Image, frame: Image, scale: float, corner: Array, side: int) -> 
 
 
 def _resized(image: Image, side: int) -> Image:
-    method = cv2.INTER_AREA if side < FRAME else cv2.INTER_CUBIC
-    return cv2.resize(image, (side, side), interpolation=method)
+    method = cv.INTER_AREA if side < FRAME else cv.INTER_CUBIC
+    return cv.resize(image, (side, side), interpolation=method)
 
 
 class _Regrid:
@@ -121,15 +120,15 @@ class _Regrid:
         assert frame.flow is not None and frame.carried is not None
         moved, trust = _displacement(frame.flow, frame.carried)
         size = (self.side, self.side)
-        moved = cv2.resize(moved, size, interpolation=cv2.INTER_LINEAR)
-        trust = cv2.resize(trust, size, interpolation=cv2.INTER_LINEAR)
-        source = cv2.scaleAdd(moved, self.side / FRAME, self._grid)
-        detail = cv2.remap(
+        moved = cv.resize(moved, size, interpolation=cv.INTER_LINEAR)
+        trust = cv.resize(trust, size, interpolation=cv.INTER_LINEAR)
+        source = cv.scaleAdd(moved, self.side / FRAME, self._grid)
+        detail = cv.remap(
             self._detail,
             source,
-            None,  # type: ignore[arg-type]
-            cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_CONSTANT,
+            None,
+            cv.INTER_LINEAR,
+            borderMode=cv.BORDER_CONSTANT,
             borderValue=(NO_DETAIL,) * 3,
         )
         _add_detail(picture, detail, trust)
@@ -176,8 +175,8 @@ class CropViewer:
             photo = pixels.square
             if len(photo) != view.width:
                 reduced = len(photo) > view.width
-                method = cv2.INTER_AREA if reduced else cv2.INTER_CUBIC
-                photo = cv2.resize(photo, (view.width,) * 2, interpolation=method)
+                method = cv.INTER_AREA if reduced else cv.INTER_CUBIC
+                photo = cv.resize(photo, (view.width,) * 2, interpolation=method)
         self._portrait = portrait
         self._planar = view.planar
         self._regrid = _Regrid(portrait.frame, view.width, photo)
@@ -189,7 +188,7 @@ class CropViewer:
     def picture(self, frame: WarpedFrame) -> Image:
         """A finished frame in the shape of the view."""
         picture = self._regrid(frame)
-        return cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420) if self._planar else picture
+        return cv.cvtColor(picture, cv.COLOR_RGB2YUV_I420) if self._planar else picture
 
 
 class PhotoViewer:
@@ -207,7 +206,7 @@ class PhotoViewer:
         x0, y0 = max(left, 0), max(top, 0)
         x1, y1 = min(left + side, width), min(top + side, height)
         self._part = (slice(y0 - top, y1 - top), slice(x0 - left, x1 - left))  # of the square
-        # Planes of colour have half the resolution: what is replaced begins and ends at even pixels.
+        # Planes of colour have half the resolution: what is replaced has even borders.
         self._left, self._top = x0 // 2 * 2, y0 // 2 * 2
         self._around = pixels.whole[self._top : (y1 + 1) // 2 * 2, self._left : (x1 + 1) // 2 * 2]
         self._inner = (
@@ -219,7 +218,7 @@ class PhotoViewer:
         self._regrid = _Regrid(portrait.frame, side, photo)
         self._still = pixels.whole
         if view.planar:
-            self._still = cv2.cvtColor(pixels.whole, cv2.COLOR_RGB2YUV_I420)
+            self._still = cv.cvtColor(pixels.whole, cv.COLOR_RGB2YUV_I420)
 
     def render(self, motion: Array) -> WarpedFrame:
         """As `CropViewer.render`."""
@@ -234,7 +233,7 @@ class PhotoViewer:
             height, width = changed.shape[:2]
             picture[self._top : self._top + height, self._left : self._left + width] = changed
             return picture
-        changed = cv2.cvtColor(changed, cv2.COLOR_RGB2YUV_I420)
+        changed = cv.cvtColor(changed, cv.COLOR_RGB2YUV_I420)
         for plane, part, step in zip(_planes(picture), _planes(changed), (1, 2, 2), strict=True):
             left, top = self._left // step, self._top // step
             plane[top : top + part.shape[0], left : left + part.shape[1]] = part
