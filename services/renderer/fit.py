@@ -63,7 +63,7 @@ NOISE = 0.02  # face widths: what a landmark and the model together are worth
 COEFFICIENT_SPREAD = 0.35
 SPARSITY = 0.6  # linear cost of a coefficient: what can be left out is left out
 GAZE_SHUT = 0.45  # with lids closer than this share of open, the iris tells nothing
-# Mouth corners of 83 portraits at rest, from the middle between the lips: outwards, up; face widths.
+# Mouth corners of 83 portraits at rest, from between the lips outwards and up, in face widths.
 REST_CORNER, REST_CORNER_SPREAD = np.array([0.146, -0.002]), np.array([0.013, 0.010])
 SMILE_EVIDENCE = (0.1, 0.3)  # fitted smile from nobody's to somebody's
 # Iris landmarks of people who look into the camera lie this much low (293 synthetic portraits).

@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from talkingface.common.motion import ARKIT_NAMES
 from talkingface.renderer.face_model import FaceModel
 from talkingface.renderer.fit import Camera
 from talkingface.renderer.geometry.eyes import LUMA, RINGS, draw_eye, draw_lid, lid_shade
@@ -35,6 +36,14 @@ Array = NDArray[np.float32]
 Image = NDArray[np.uint8]
 Indices = NDArray[np.int32]
 
+LID_NAMES = tuple(
+    [
+        i
+        for i, name in enumerate(ARKIT_NAMES)
+        if name.startswith(("eye", "cheekSquint")) and name.endswith(side)
+    ]
+    for side in ("Right", "Left")
+)
 TURNED_SHADE = 0.2  # by which the lips' inner sides are darker when they turn out
 DARKNESS = np.array([0.94, 1.0, 1.0], np.float32)  # of teeth behind closing lips, reddish
 SEAM = np.array([0.35, 0.5, 0.5], np.float32)  # of the line between lips that the photo parts
@@ -90,11 +99,10 @@ def place_eye(
         shade = np.empty(hole.shape, np.float32)
         lid_shade(rim, 0.0, 0.0, 1.0, unit, shade)
         shift, moved = gaze_shift(portrait, coefficients, eye)
-        colours, invented = draw_eye(
-            portrait.eyes[eye], where, shift, 1.0 if draw_always else moved, shade
-        )
+        moved = 1.0 if draw_always else moved
+        colours, invented = draw_eye(portrait.eyes[eye], where, shift, moved, shade)
         drawn = np.where(hole[..., None], colours, drawn)
-        new = invented * hole
+        new = invented * hole * max(moved, _lids_changed(portrait, coefficients, eye))
     if closing > 0:
         plate, over = draw_lid(portrait.eyes[eye], where)
         over *= (LID_SHARE * ramp((0.0, 0.3), closing)) * (ids >= 0)
@@ -105,6 +113,13 @@ def place_eye(
         share = np.maximum(share, lid > 0.02)
         new = np.maximum(new, lid)
     merge(image, mask, left, top, drawn, share, hole | (ids >= 0), new)
+
+
+def _lids_changed(portrait: Portrait, coefficients: Array, eye: int) -> float:
+    """Whether an eye's lids left their place in the photo, 0..1."""
+    names = LID_NAMES[eye]
+    change = np.abs(coefficients[names] - portrait.fit.coefficients[names]).max()
+    return min(float(change) / 0.05, 1.0)
 
 
 def _lash_line(ring: Array, size: tuple[int, ...], face: float) -> Array:
@@ -178,7 +193,8 @@ def place_mouth(
         part, carried[..., 2:8], opened, unit, np.stack([UPPER_TEETH, LOWER_TEETH]),
         np.stack([paint.tooth, paint.gum, paint.tongue, paint.cavity]), lit, drawn,
     )  # fmt: skip
-    known = cv.remap(portrait.inside, flow, None, cv.INTER_LINEAR) * hole
+    known = cv.remap(portrait.inside, flow, None, cv.INTER_LINEAR)
+    known = (1 - lip_change * (1 - known)) * hole  # lips that do not move show the photo
     # Upper teeth move with the head; where they cover what moves with the jaw, they would go along.
     # ... and what is dark there are not teeth.
     bright = photo @ LUMA / max(float(portrait.paint.tooth @ LUMA), 1.0)

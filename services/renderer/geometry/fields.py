@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 from talkingface.renderer.face_model import FaceModel
 from talkingface.renderer.fit import LIP_PAIRS, Camera
 from talkingface.renderer.geometry.eyes import RINGS
-from talkingface.renderer.geometry.image import FRAME, SKIN, carry, cv, raster
-from talkingface.renderer.geometry.plates import fill_outside
+from talkingface.renderer.geometry.image import FRAME, SKIN, cv
 from talkingface.renderer.geometry.portrait import BLINKS
 from talkingface.renderer.geometry.rasterizer import rasterize
 from talkingface.renderer.geometry.surface import (
@@ -23,8 +22,6 @@ from talkingface.renderer.geometry.surface import (
 Array = NDArray[np.float32]
 Image = NDArray[np.uint8]
 
-EDGE_ANGLE = 70.0  # the same where the face turns away even further
-AXIS_DEPTH = 0.2  # face widths: the head's upright axis before the turning point
 LASH_BAND = 0.022  # face widths of an upper lid's rim that lashes darken
 UPPER_LIDS = ((161, 160, 159, 158, 157), (388, 387, 386, 385, 384))
 LOWER_LIDS = ((163, 144, 145, 153, 154), (390, 373, 374, 380, 381))
@@ -126,72 +123,6 @@ def lid_shift(source: Array, landmarks: Array, camera: Camera) -> Array:
         lifted = band * np.exp(-np.maximum(height, 0) / band) - np.minimum(height, 0)
         out[k] = (share * np.clip(lifted, 0, 2 * band))[:, None] * up
     return out
-
-
-def mirrored_sides(
-    vertices: Array, source: Array, camera: Camera, frame: Image, matte: Array, limit: float
-) -> Array:
-    """Change of the photo coordinates on the face's sides, (2, V, 2): viewer's left, right.
-
-    Angles about the head's upright axis, from the camera's direction.
-    """
-    shape = anatomy()
-    facing = np.rad2deg(np.arctan2(camera.rotation[0, 2, 0], camera.rotation[0, 2, 2]))
-    angle = np.rad2deg(np.arctan2(vertices[:, 0], vertices[:, 2] - AXIS_DEPTH)) - facing
-    angle = (angle + 180) % 360 - 180
-    radius = np.hypot(vertices[:, 0], vertices[:, 2] - AXIS_DEPTH)
-    # Not beside the eyes, where spectacles have arms; nor, where it reaches far, near the ears.
-    top = 0.1 if limit >= EDGE_ANGLE else -0.03
-    share = smoothstep(top, top - 0.15, vertices[:, 1])
-    soft = cv.GaussianBlur(frame, (0, 0), 0.015 * float(camera.scale[0])).astype(np.float32)
-
-    def look(image: Array, places: Array) -> Array:
-        x, y = places.round().astype(int).clip(0, FRAME - 1).T
-        return image[y, x]
-
-    here, heights = source[:, :2], np.linspace(-0.7, 0.2, 19)
-    sides = []
-    for sign in (-1.0, 1.0):
-        moved = _mirrored(sign * angle, vertices[:, 1], radius, limit, source)
-        # Hair or a scarf over the cheek are not to be replaced by skin; background is.
-        strange = np.linalg.norm(look(soft, here) - look(soft, here + moved), axis=1)
-        alike = np.maximum(smoothstep(75, 35, strange), look(matte, here) < 0.5)
-        # One share for each height, for a share that varies along the cheek would make waves.
-        band = (sign * angle > limit) & (sign * angle < limit + 25) & (shape.front > 0.5)
-        level = np.exp(-(((heights[:, None] - vertices[band, 1]) / 0.06) ** 2)) + 1e-6
-        by_height = (level @ alike[band] + 1e-3) / (level.sum(1) + 1e-3)
-        sides.append(moved * (share * np.interp(vertices[:, 1], heights, by_height))[:, None])
-    return np.stack(sides).astype(np.float32)
-
-
-def _mirrored(angle: Array, along: Array, radius: Array, limit: float, source: Array) -> Array:
-    """Change of the photo coordinates where skin turns away from the camera, (V, 2).
-
-    The photo shows it at a grazing angle: turned towards the viewer it would be a smear of the
-    outline. Beyond `limit` degrees the skin is therefore mirrored from before it.
-
-    :param angle: (V,) degrees from the camera's direction about some axis; along: (V,) places along
-        the axis; radius: (V,) distances from it.
-    """
-    shape = anatomy()
-    size = 200
-    scale = size / np.array([200.0, 1.8])
-    flat = np.stack([(angle + 100) * scale[0], (along + 0.9) * scale[1]], 1)
-    skin = shape.head[(FaceModel.load().part[shape.head] == SKIN).all(1)]
-    ids, weights = raster(
-        np.column_stack([flat, radius]).astype(np.float32), skin, size, size, False
-    )
-    spread = fill_outside(carry(source[:, :2], skin, ids, weights), (ids >= 0).astype(np.float32))
-    beyond = np.maximum(angle - limit, 0)
-    found = cv.remap(
-        spread,
-        ((limit - beyond + 100) * scale[0]).astype(np.float32)[:, None],
-        flat[:, 1].astype(np.float32)[:, None],
-        cv.INTER_LINEAR,
-        borderMode=cv.BORDER_REPLICATE,
-    )[:, 0]
-    here = (beyond > 0) & (angle < 130)
-    return np.where(here[:, None], found - source[:, :2], 0)
 
 
 def outside_person(source: Array, matte: Array, inset: int) -> Array:

@@ -99,7 +99,7 @@ def light_between(opened: float) -> float:
 
 @njit(cache=True)
 def openings(part: NDArray[np.uint8], unit: float, out: Array) -> None:
-    """For each column of pixels where the mouth's inside begins and ends and how high it stands open.
+    """Where in each column of pixels the mouth's inside begins, ends, and how high it stands open.
 
     :param part: (H, W) index into PARTS, 255 nothing; unit: pixels a face width.
     :param out: (3, W): first row, last row, height in face widths, smooth along the lips.
@@ -155,7 +155,7 @@ def paint_inside(
                 continue
             along, above = abs(carried[y, x, 0]), carried[y, x, 1]
             depth = max(carried[y, x, 2], 0.0)
-            nx, ny, nz = carried[y, x, 3], carried[y, x, 4], carried[y, x, 5]
+            ny, nz = carried[y, x, 4], carried[y, x, 5]
             below_lip = (y - opened[0, x]) / unit
             above_lip = (opened[1, x] - y) / unit
             # Light comes in between the lips, and the upper one throws its shadow.
@@ -163,7 +163,7 @@ def paint_inside(
             light *= 0.6 + 0.4 * _smooth(-0.008, 0.035, below_lip)
             light *= 0.7 + 0.3 * _smooth(-0.006, 0.02, above_lip)
             lit[y, x] = light
-            if p == UPPER or p == LOWER:
+            if p in (UPPER, LOWER):
                 light *= np.exp(-depth / DEPTH)
                 row = boundaries[0 if p == UPPER else 1]
                 gap = 100.0
@@ -174,7 +174,8 @@ def paint_inside(
                 line = crown - 1.6 * np.exp(-((gap / 1.6) ** 2))
                 enamel = _smooth(edge - 0.35, edge + 0.35, above)
                 gums = _smooth(line - 0.5, line + 0.5, above)
-                round_ = 1 - 0.20 * np.exp(-((gap / 0.45) ** 2)) - 0.10 * np.exp(-((gap / 2.0) ** 2))
+                fissure, bulge = np.exp(-((gap / 0.45) ** 2)), np.exp(-((gap / 2.0) ** 2))
+                round_ = 1 - 0.20 * fissure - 0.10 * bulge
                 # Enamel turns clearer at the biting edge and yellower at the neck.
                 tip = 0.88 + 0.12 * _smooth(0.0, 2.5, above)
                 turned = 0.6 + 0.4 * np.cos(min(along / ARCH_TURN, 1.5))

@@ -53,6 +53,7 @@ LIP_REACH = 0.08  # face widths around the mouth's line that it takes along
 KEPT_UPPER = 0.6
 KEPT_MOUTH = 0.15
 INSIDE_SETBACK = 0.06  # face widths
+SEEN_YAW = (35.0, 50.0)  # degrees of the head's whole turn: where its limit begins, and lies
 TORSO_SHARE = 0.35  # of the head's translation that the shoulders follow
 TORSO_ROLL = 0.12
 TORSO_ZOOM = 0.5
@@ -99,6 +100,9 @@ def target_pose(portrait: Portrait, motion: Array) -> tuple[Array, Camera]:
         out[ARKIT_INDEX[f"eyeLookIn{side}"]] = np.clip(-outward, 0, 1)
     start = portrait.fit.camera
     angles = start.angles[0] + motion[PITCH : ROLL + 1]
+    # Nobody is shown from a side of which the photo knows nothing.
+    yaw = float(start.angles[0, 1])
+    angles[1] = _within_sight(float(angles[1])) + yaw - _within_sight(yaw)
     moved = motion[TRANSLATION_X : TRANSLATION_Y + 1] * start.scale[0]
     camera = Camera(
         rotation_matrix(*(float(a) for a in angles))[None],
@@ -106,6 +110,13 @@ def target_pose(portrait: Portrait, motion: Array) -> tuple[Array, Camera]:
         (start.translation + moved).astype(np.float32),
     )
     return out, camera
+
+
+def _within_sight(yaw: float) -> float:
+    """Degrees, unchanged up to `SEEN_YAW[0]`, then softly held below `SEEN_YAW[1]`."""
+    free, room = SEEN_YAW[0], SEEN_YAW[1] - SEEN_YAW[0]
+    beyond = max(abs(yaw) - free, 0.0)
+    return float(np.copysign(min(abs(yaw), free) + room * np.tanh(beyond / room), yaw))
 
 
 def placed(portrait: Portrait, vertices: Array, camera: Camera, torso: Array) -> Array:
@@ -152,11 +163,12 @@ def posed_vertices(portrait: Portrait, coefficients: Array) -> tuple[Array, floa
     before, now = float(portrait.fit.coefficients @ parting), float(coefficients @ parting)
     if before > 0.005:
         vertices += np.clip(1 - now / before, 0, 1) * portrait.lips_shut
-    _sink_tongue(vertices, max(now, 0.0))
-    return vertices, max(now, 0.0), min(abs(now - before) / 0.02, 1.0)
+    lip_change = min(abs(now - before) / 0.02, 1.0)
+    _sink_tongue(vertices, max(now, 0.0), lip_change)
+    return vertices, max(now, 0.0), lip_change
 
 
-def _sink_tongue(vertices: Array, opened: float) -> None:
+def _sink_tongue(vertices: Array, opened: float, lip_change: float) -> None:
     """Lay the tongue down behind the lower teeth as the mouth opens, in place.
 
     In the face model it keeps its full height and would fill the open mouth.
@@ -164,7 +176,7 @@ def _sink_tongue(vertices: Array, opened: float) -> None:
     tongue = FaceModel.load().part_vertices("tongue")
     place = vertices[tongue]
     share = min(opened / TONGUE_DOWN, 1.0)
-    share = share * share * (3 - 2 * share)
+    share = lip_change * share * share * (3 - 2 * share)
     front = (place[:, 2] - place[:, 2].min()) / np.ptp(place[:, 2])
     low = place[:, 1].min()
     flat = low + TONGUE_HEIGHT * (place[:, 1] - low) - TONGUE_TIP * front**2
