@@ -102,7 +102,16 @@ class _Regrid:
         if photo is not None:
             detail = photo.astype(np.int16) - _resized(frame, side) + NO_DETAIL
             self._detail = np.clip(detail, 0, 255).astype(np.uint8)
-            along = np.arange(side, dtype=np.float32)
+            # Moved by parts of a pixel, detail would blur if it were not known in between.
+            self._finer = 2 if side <= MAX_SIZE else 1
+            if self._finer > 1:
+                matrix = np.diag([1 / self._finer, 1 / self._finer, 0])[:2]
+                flags = cv.INTER_CUBIC | cv.WARP_INVERSE_MAP
+                size = (self._finer * side,) * 2
+                self._detail = cv.warpAffine(
+                    self._detail, matrix, size, flags=flags, borderMode=cv.BORDER_REPLICATE
+                )
+            along = np.arange(side, dtype=np.float32) * self._finer
             self._grid = np.stack(np.meshgrid(along, along), -1)
 
     @property
@@ -122,7 +131,7 @@ class _Regrid:
         size = (self.side, self.side)
         moved = cv.resize(moved, size, interpolation=cv.INTER_LINEAR)
         trust = cv.resize(trust, size, interpolation=cv.INTER_LINEAR)
-        source = cv.scaleAdd(moved, self.side / FRAME, self._grid)
+        source = cv.scaleAdd(moved, self._finer * self.side / FRAME, self._grid)
         detail = cv.remap(
             self._detail,
             source,
