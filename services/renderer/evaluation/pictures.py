@@ -24,8 +24,8 @@ def psnr(first: Image, second: Image, where: Mask) -> float:
     return min(float(10 * np.log10(255**2 / max(float(error.mean()), 1e-9))), 99.0)
 
 
-def ssim(first: Image, second: Image, where: Mask) -> float:
-    """Structural similarity of light (Wang et al. 2004: Gaussian of 1.5 pixels) within a mask."""
+def ssim(first: Image, second: Image) -> Array:
+    """Structural similarity of light about each pixel, (H, W) (Wang et al. 2004, sigma 1.5)."""
     a, b = luma(first), luma(second)
 
     def mean(image: Array) -> Array:
@@ -37,7 +37,7 @@ def ssim(first: Image, second: Image, where: Mask) -> float:
     both = mean(a * b) - mu_a * mu_b
     told = (2 * mu_a * mu_b + low) * (2 * both + high)
     told /= (mu_a**2 + mu_b**2 + low) * (var_a + var_b + high)
-    return float(told[where].mean())
+    return np.asarray(told)
 
 
 def detail(image: Image) -> Array:

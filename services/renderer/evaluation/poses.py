@@ -128,6 +128,11 @@ def poses() -> tuple[Pose, ...]:
     return tuple(out)
 
 
+def shown() -> list[Pose]:
+    """The poses of a portrait's sheet: at rest, and the hard ones."""
+    return [pose for pose in poses() if pose.hard or pose.name == NEUTRAL]
+
+
 def on_axis(axis: str) -> list[Pose]:
     """The poses in which nothing but one of `AXES` moves."""
     assert axis in AXES

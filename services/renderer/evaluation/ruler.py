@@ -5,69 +5,135 @@ from __future__ import annotations
 import multiprocessing
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from talkingface.common.report import Report
+from talkingface.common.report import Report, Row
+from talkingface.renderer.evaluation import clip, cost, sitting, worst
 from talkingface.renderer.evaluation.painter import Inpainter
-from talkingface.renderer.evaluation.sections import detail, expression, features, identity, tears
-from talkingface.renderer.evaluation.sitting import sit
+from talkingface.renderer.evaluation.sections import (
+    clips,
+    detail,
+    expression,
+    features,
+    identity,
+    tears,
+)
+from talkingface.renderer.evaluation.sections import cost as costs
 
 TITLES = {
     "generated": "ours",
     "bare": "bare warp",
     "static": "static portrait",
-    "real": "real video",
+    "real": "real",
     "other": "another person",
     "shuffled": "shuffled",
 }
-PHOTOS = (".jpg", ".jpeg", ".png", ".webp")
-# A folder of more files than this was trained on, but for every n-th file by name.
+PHOTOS, VIDEOS = (".jpg", ".jpeg", ".png", ".webp"), (".mp4", ".mpg", ".mov", ".mkv", ".webm")
+# In a folder of more files than this all but every n-th file by name may have been trained on.
 SMALL = 50
 HELD_OUT_PHOTOS, HELD_OUT_CLIPS = 12, 23
+SIZES = (512, 1024)  # pixels whose cost is measured
+TIMED_PORTRAITS = 5
 
 
 @dataclass(frozen=True)
 class Order:
     """What is to be measured."""
 
-    portraits: Sequence[Path]
+    portraits: Sequence[Path]  # files and folders
     videos: Sequence[Path]
     report: Path
-    limit: int | None = None
+    limit: int | None = None  # portraits
+    clips: int = 4  # of a folder
 
 
-def held_out(folders: Sequence[Path], endings: Sequence[str], every: int) -> list[Path]:
-    """Files of folders on which nothing was trained."""
-    out: list[Path] = []
-    for folder in folders:
-        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in endings)
-        out += files[::every] if len(files) > SMALL else files
+def held_out(places: Iterable[Path], endings: Sequence[str], every: int) -> list[list[Path]]:
+    """Files on which nothing was trained, by place."""
+    out = []
+    for place in places:
+        if place.is_file():
+            out.append([place])
+            continue
+        files = sorted(path for path in place.iterdir() if path.suffix.lower() in endings)
+        out.append(files[::every] if len(files) > SMALL else files)
     return out
 
 
 def run(order: Order, jobs: int = 1) -> Report:
-    """Measure everything and write table and sheets.
+    """Measure everything and write `table.md`, `table.json` and the sheets.
 
-    :param jobs: processes
+    :param jobs: processes side by side; cost is measured alone, at the end.
+    :raises ValueError: no portrait is usable.
     """
     order.report.mkdir(parents=True, exist_ok=True)
     report = Report(TITLES, {"inpainter": f"model.onnx sha256 {Inpainter().digest[:16]}"})
     began = time.monotonic()
-    photos = held_out(order.portraits, PHOTOS, HELD_OUT_PHOTOS)[: order.limit]
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        found = list(pool.map(partial(sit, report=order.report), photos))
-    sittings = [one for one in found if not one.refused]
-    report.about["portraits"] = len(sittings)
+    photos = sum(held_out(order.portraits, PHOTOS, HELD_OUT_PHOTOS), [])[: order.limit]
+    scenes = [
+        scene
+        for found in held_out(order.videos, VIDEOS, HELD_OUT_CLIPS)
+        for scene in found[:: max(len(found) // order.clips, 1)][: order.clips]
+    ]
+
+    def tell(what: str) -> None:
+        print(f"{what} after {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+
+    with _pool(jobs) as pool:
+        replays = pool.map(partial(clip.replay, report=order.report), scenes)
+        sittings = pool.map(partial(sitting.sit, report=order.report), photos)
+        played = _usable(replays, report)
+        tell("clips")
+        sat = _usable(sittings, report)
+        tell("portraits")
+    if not sat:
+        raise ValueError("none of the portraits is usable")
+    report.about["portraits"], report.about["clips"] = len(sat), len(played)
+    parts: list[tuple[str, Callable[[], list[Row]]]] = [
+        ("identity", lambda: identity.measure(sat, played)),
+        ("expression", lambda: expression.measure(sat)),
+        ("tears", lambda: tears.measure(sat)),
+        ("mouth and eyes", lambda: features.measure(sat)),
+        ("detail", lambda: detail.measure(sat)),
+        ("real clips played again", lambda: clips.measure(played)),
+        ("cost", lambda: _cost(photos)),
+    ]
+    for name, measure in parts:
+        report.add(name, measure())
+        report.write(order.report)
+    worst.draw(sat, order.report)
+    tell("all")
+    return report
+
+
+def _pool(jobs: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
+
+
+def _usable(found: Iterable[Any], report: Report) -> list[Any]:
+    """Those that were not refused; the others are named in the report."""
+    kept = []
     for one in found:
         if one.refused:
             report.about[f"refused {one.name}"] = one.refused
-    for part in (identity, expression, tears, features, detail):
-        report.add(part.__name__.rpartition(".")[2], part.measure(sittings))
-    print(f"done after {time.monotonic() - began:.0f} s", file=sys.stderr)
-    report.write(order.report)
-    return report
+        else:
+            kept.append(one)
+    return kept
+
+
+def _cost(photos: list[Path]) -> list[Row]:
+    """Each kind of work in a new process."""
+    with _pool(1) as pool:
+        preparation = pool.submit(cost.preparing, photos[:TIMED_PORTRAITS]).result()
+    if preparation is None:
+        return []
+    drawings = {}
+    for size in SIZES:
+        with _pool(1) as pool:
+            work = pool.submit(cost.drawing, preparation.portrait, preparation.pixels, size)
+            drawings[size] = work.result()
+    return costs.measure(preparation, drawings)

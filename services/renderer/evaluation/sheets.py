@@ -16,12 +16,21 @@ cv: Any = cv2  # OpenCV's stubs do not tell element types
 TILE = 256
 
 
-def tile(image: Image, label: str, size: int = TILE) -> Image:
-    """A picture at tile size with its name in the corner."""
-    out = cv.resize(image, (size, size), interpolation=cv.INTER_AREA)
+def tile(image: Image, name: str) -> Image:
+    """A picture at tile size with its name at the top."""
+    small = cv.resize(image, (TILE, TILE), interpolation=cv.INTER_AREA)
+    return _write_on(small, name, 15)
+
+
+def label(image: Image, text: str) -> Image:
+    """A tile with a text at the bottom."""
+    return _write_on(image, text, TILE - 8)
+
+
+def _write_on(image: Image, text: str, height: int) -> Image:
     for colour, thick in (((0, 0, 0), 3), ((255, 255, 0), 1)):
-        cv.putText(out, label, (5, 15), cv.FONT_HERSHEY_SIMPLEX, 0.42, colour, thick, cv.LINE_AA)
-    return np.asarray(out, np.uint8)
+        cv.putText(image, text, (5, height), cv.FONT_HERSHEY_SIMPLEX, 0.42, colour, thick, cv.LINE_AA)  # fmt: skip
+    return np.asarray(image, np.uint8)
 
 
 def grid(tiles: Sequence[Image], columns: int) -> Image:

@@ -15,7 +15,7 @@ from talkingface.renderer.analysis import AnalysedPortrait, PortraitError
 from talkingface.renderer.evaluation import features, flow, sheets
 from talkingface.renderer.evaluation.painter import Drawn, Painter, prepared
 from talkingface.renderer.evaluation.pictures import detail, sharpness
-from talkingface.renderer.evaluation.poses import NEUTRAL, SHUT_EYES, Pose, poses
+from talkingface.renderer.evaluation.poses import NEUTRAL, SHUT_EYES, Pose, poses, shown
 from talkingface.renderer.evaluation.reading import from_rest, iris_angle, read
 from talkingface.renderer.evaluation.regions import Regions, regions
 from talkingface.renderer.evaluation.studio import studio
@@ -65,10 +65,11 @@ def sit(path: Path, report: Path) -> Sitting:
     names: list[str] = []
     seen: list[Array] = []
     rest: tuple[Image, Array] | None = None
+    looked_at = {pose.name for pose in shown()}
     for pose in poses():
-        shown = pose.hard or pose.name == NEUTRAL
-        drawn = painter.draw(pose.motion, traced=shown)
-        if shown:
+        traced = pose.name in looked_at
+        drawn = painter.draw(pose.motion, traced=traced)
+        if traced:
             tiles.append(sheets.tile(drawn.image, pose.name))
             _surface(out, pose, drawn, analysed, areas, photo)
         found = here.analyser.landmarks(drawn.image)

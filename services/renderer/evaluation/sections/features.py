@@ -69,14 +69,21 @@ def _lips(sittings: Sequence[Sitting]) -> list[Row]:
 
 
 def _whites(sittings: Sequence[Sitting]) -> list[Row]:
-    looks = [pose.name for axis in ("gaze yaw", "gaze pitch") for pose in on_axis(axis) if pose.hard]
+    looks = [
+        pose.name for axis in ("gaze yaw", "gaze pitch") for pose in on_axis(axis) if pose.hard
+    ]
     apart = [
         (s.figures["white"][name], f"{s.name}, {name}")
         for s in sittings
         for name in looks
         if name in s.figures["white"]
     ]
-    light = [s.figures["white light"][n] for s in sittings for n in looks if n in s.figures["white light"]]
+    light = [
+        s.figures["white light"][n]
+        for s in sittings
+        for n in looks
+        if n in s.figures["white light"]
+    ]
     eyes = [s.figures["white"]["photo"] for s in sittings if "photo" in s.figures["white"]]
     kept = [s.figures["iris"][n] for s in sittings for n in looks if n in s.figures["iris"]]
     worst, where = max(apart, default=(np.nan, "none"))

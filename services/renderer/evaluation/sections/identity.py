@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from talkingface.common.report import Bar, Row
+from talkingface.renderer.evaluation.clip import Replay
 from talkingface.renderer.evaluation.poses import poses
 from talkingface.renderer.evaluation.recogniser import OTHER, SAME, distance
 from talkingface.renderer.evaluation.sitting import Sitting
@@ -26,8 +27,8 @@ def distances(sitting: Sitting) -> dict[str, float]:
     }
 
 
-def measure(sittings: Sequence[Sitting]) -> list[Row]:
-    """All rows of the section."""
+def measure(sittings: Sequence[Sitting], replays: Sequence[Replay]) -> list[Row]:
+    """All rows of the section; the clips give real pictures of one person."""
     photos = np.stack([s.descriptor for s in sittings])
     again = np.stack([s.reencoded for s in sittings])
     ours = [distances(s) for s in sittings]
@@ -45,6 +46,7 @@ def measure(sittings: Sequence[Sitting]) -> list[Row]:
         for shown in s.descriptors.values()
     ]
     same = distance(again, photos)
+    real = np.array([value for one in replays for value in one.distances])
     worst = np.unravel_index(every.argmax(), every.shape)
     names = list(ours[0])
     rows = [
@@ -53,19 +55,22 @@ def measure(sittings: Sequence[Sitting]) -> list[Row]:
             {
                 "generated": 100 * float((every < SAME).mean()),
                 "static": 100 * float((same < SAME).mean()),
-                "other": 100 * float((others < SAME).mean()),
+                "real": 100 * float((real < SAME).mean()) if len(real) else np.nan,
+                "other": 100 * float((others < SAME).mean()) if len(others) else np.nan,
             },
             "%",
             HELD_BAR,
             digits=1,
             note=f"{every.size} pictures of {len(sittings)} portraits; static: the photo as a "
-            f"JPEG; another person beyond {OTHER}: {100 * (others > OTHER).mean():.0f} %",
+            f"JPEG; real: other frames of the clips; another person beyond {OTHER}: "
+            f"{100 * float((others > OTHER).mean()) if len(others) else np.nan:.0f} %",
         ),
         Row(
             "distance, median",
             {
                 "generated": float(np.median(every)),
                 "static": float(np.median(same)),
+                "real": float(np.median(real)) if len(real) else np.nan,
                 "other": float(np.median(others)) if len(others) else np.nan,
             },
         ),
@@ -74,6 +79,7 @@ def measure(sittings: Sequence[Sitting]) -> list[Row]:
             {
                 "generated": float(every.max()),
                 "static": float(same.max()),
+                "real": float(real.max()) if len(real) else np.nan,
                 "other": float(others.min()) if len(others) else np.nan,
             },
             note=f"{sittings[worst[0]].name}, {names[worst[1]]}",

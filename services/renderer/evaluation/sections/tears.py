@@ -8,7 +8,7 @@ import numpy as np
 
 from talkingface.common.report import Bar, Row
 from talkingface.renderer.evaluation.flow import SEAM, STRETCH
-from talkingface.renderer.evaluation.poses import NEUTRAL, poses
+from talkingface.renderer.evaluation.poses import NEUTRAL, shown
 from talkingface.renderer.evaluation.sitting import Sitting
 
 FOLDED_BAR = Bar(high=0.1)
@@ -22,8 +22,7 @@ def measure(sittings: Sequence[Sitting]) -> list[Row]:
         _row(sittings, "stretched", f"stretched more than {STRETCH:.0f} times, the same", TURNED),
         _row(sittings, "seams", f"steps of over {SEAM:.0f} grey values where layers meet, the same", TURNED),
     ]  # fmt: skip
-    hard = [pose.name for pose in poses() if pose.hard or pose.name == NEUTRAL]
-    for name in hard:
+    for name in (pose.name for pose in shown()):
         mean = {m: _mean(sittings, m, [name]) for m in ("folded", "stretched", "seams")}
         worst, where = _worst(sittings, "folded", [name])
         rows.append(
