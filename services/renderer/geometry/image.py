@@ -6,6 +6,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from talkingface.renderer.face_model import PARTS, FaceModel
@@ -54,10 +55,21 @@ def triangle_areas(points: Array) -> Array:
 
 def box(points: Array, margin: float) -> tuple[int, int, int, int]:
     """left, top, right, bottom of points (N, 2+) with a margin, inside the frame."""
-    low = np.clip(np.floor(points[:, :2].min(0) - margin), 0, FRAME - 1).astype(int)
-    high = np.clip(np.ceil(points[:, :2].max(0) + margin) + 1, 1, FRAME).astype(int)
+    limits = _bounds(points)
+    low = np.clip(np.floor(limits[:2] - margin), 0, FRAME - 1).astype(int)
+    high = np.clip(np.ceil(limits[2:] + margin) + 1, 1, FRAME).astype(int)
     high = np.maximum(high, low + 1)
     return int(low[0]), int(low[1]), int(high[0]), int(high[1])
+
+
+@njit(cache=True)
+def _bounds(points: Array) -> Array:
+    out = np.array([np.inf, np.inf, -np.inf, -np.inf], np.float32)
+    for n in range(len(points)):
+        x, y = points[n, 0], points[n, 1]
+        out[0], out[1] = min(out[0], x), min(out[1], y)
+        out[2], out[3] = max(out[2], x), max(out[3], y)
+    return out
 
 
 def ramp(limits: tuple[float, float], value: float) -> float:

@@ -15,6 +15,7 @@ from talkingface.renderer.geometry.mouth import MouthPaint
 
 Array = NDArray[np.float32]
 Image = NDArray[np.uint8]
+Indices = NDArray[np.int32]
 
 BLINKS = np.array([ARKIT_INDEX["eyeBlinkRight"], ARKIT_INDEX["eyeBlinkLeft"]])
 GAZES = np.array([i for i, n in enumerate(ARKIT_NAMES) if n.startswith("eyeLook")])
@@ -25,10 +26,12 @@ class Portrait:
     """Everything about a portrait that its frames share."""
 
     frame: Image  # (512, 512, 3) RGB
+    fine: Image  # (1024, 1024, 3) the same at twice the size, see `layers.finely`
     background: Image  # (512, 512, 3)
     near_background: Image  # the same with the photo's own pixels right up to the matte
     rear: Image  # (704, 704, 4) hair, neck, shoulders, with the matte, beyond the frame
     rear_cleared: Image  # the same behind jaw and cheeks
+    cleared_box: Indices  # (4,) left, top, right, bottom of where these two differ
     fit: FaceFit
     base: Array  # (V, 3) the person without expression, exact at the landmarks
     photographed: Array  # (V, 3) the person as in the photo, unposed

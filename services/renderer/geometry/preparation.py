@@ -21,6 +21,7 @@ from talkingface.renderer.geometry.fields import (
 )
 from talkingface.renderer.geometry.hidden import hidden_side
 from talkingface.renderer.geometry.image import FLIP, FRAME, SKIN, carry, cv, raster, triangle_areas
+from talkingface.renderer.geometry.layers import finely
 from talkingface.renderer.geometry.measure import (
     inside_mouth,
     lash_colour,
@@ -44,6 +45,7 @@ from talkingface.renderer.geometry.surface import (
 
 Array = NDArray[np.float32]
 Image = NDArray[np.uint8]
+Indices = NDArray[np.int32]
 
 LOWER_TEETH = 0.01  # face widths from the closed lips' line down to the lower front teeth
 EYE_NAMES = (("Right", "eye_right"), ("Left", "eye_left"))
@@ -110,13 +112,16 @@ def prepare(frame: Image, landmarks: Array, matte: Array, background: Image) -> 
     ]
     unseen = hidden_vertices(source)
     other_side = hidden_side(frame, person + offsets, source, camera, unseen)
+    plates = continued(rear), continued(cleared)
     inner_lips = unseen & (shape.lip > 0.25) & (model.part == SKIN)
     portrait = Portrait(
         frame=frame,
+        fine=finely(frame),
         background=background,
         near_background=near_background(frame, rear, cleared, background),
-        rear=continued(rear),
-        rear_cleared=continued(cleared),
+        rear=plates[0],
+        rear_cleared=plates[1],
+        cleared_box=_difference_box(*plates),
         fit=fitted,
         base=base,
         photographed=person + offsets,
@@ -144,3 +149,10 @@ def prepare(frame: Image, landmarks: Array, matte: Array, background: Image) -> 
         for matrix, size in crop_matrices(source)
     ]
     return replace(portrait, crops=(cut[0], cut[1], cut[2]))
+
+
+def _difference_box(one: Image, other: Image) -> Indices:
+    """left, top, right, bottom of where two pictures differ, (4,)."""
+    differ = (one != other).any(-1)
+    xs, ys = np.nonzero(differ.any(0))[0], np.nonzero(differ.any(1))[0]
+    return np.array([xs[0], ys[0], xs[-1] + 1, ys[-1] + 1], np.int32)

@@ -30,6 +30,8 @@ def rasterize(
     :param depth: (H, W) in and out; the larger wins. Start with -inf.
     """
     height, width = triangle_id.shape
+    edge = np.float32(-1e-6)
+    one = np.float32(1.0)
     for t in range(triangles.shape[0]):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
         ax, ay, bx, by = points[a, 0], points[a, 1], points[b, 0], points[b, 1]
@@ -41,15 +43,23 @@ def rasterize(
         right = min(int(np.floor(max(ax, bx, cx))), width - 1)
         top = max(int(np.ceil(min(ay, by, cy))), 0)
         bottom = min(int(np.floor(max(ay, by, cy))), height - 1)
-        scale = 1.0 / area
+        if left > right or top > bottom:
+            continue
+        scale = one / area
+        # The weights are linear: a step to the right adds the same everywhere.
+        right_a, right_b = (by - cy) * scale, (cy - ay) * scale
+        az, bz, cz = points[a, 2], points[b, 2], points[c, 2]
         for y in range(top, bottom + 1):
+            row_a = ((bx - left) * (cy - y) - (by - y) * (cx - left)) * scale
+            row_b = ((cx - left) * (ay - y) - (cy - y) * (ax - left)) * scale
             for x in range(left, right + 1):
-                wa = ((bx - x) * (cy - y) - (by - y) * (cx - x)) * scale
-                wb = ((cx - x) * (ay - y) - (cy - y) * (ax - x)) * scale
-                wc = 1.0 - wa - wb
-                if wa < -1e-6 or wb < -1e-6 or wc < -1e-6:
+                along = np.float32(x - left)
+                wa = row_a + right_a * along
+                wb = row_b + right_b * along
+                wc = one - wa - wb
+                if wa < edge or wb < edge or wc < edge:
                     continue
-                z = wa * points[a, 2] + wb * points[b, 2] + wc * points[c, 2]
+                z = wa * az + wb * bz + wc * cz
                 if z > depth[y, x]:
                     depth[y, x] = z
                     triangle_id[y, x] = t

@@ -29,6 +29,7 @@ from talkingface.renderer.geometry.layers import (
     compose,
     pin_field,
 )
+from talkingface.renderer.geometry.plates import MARGIN
 from talkingface.renderer.geometry.portrait import Portrait
 from talkingface.renderer.geometry.pose import (
     gaze_shift,
@@ -123,7 +124,7 @@ def render_pose(
     worn_source += np.maximum(share, soft)[:, None] * (told - portrait.source)
     if any(borders):
         coarse = pin_field(coarse, borders)
-    field = cv.resize(coarse, (FRAME, FRAME), interpolation=cv.INTER_LINEAR)
+    field = cv.resize(coarse + MARGIN, (FRAME, FRAME), interpolation=cv.INTER_LINEAR)
     image, mask, flow, place, solid = compose(
         portrait, points, worn_source, opacity, field, min(travel / 4.0, 1.0), turned, hidden
     )
@@ -143,7 +144,7 @@ def render_pose(
     place_mouth(portrait, image, mask, points, source, vertices, normals, lip_change, draw_always)
     if travel < 0.02 and gaze_shift(portrait, coefficients, 0)[1] == 0 and not draw_always:
         image = portrait.frame.copy()
-        field = np.stack(np.meshgrid(*[np.arange(FRAME, dtype=np.float32)] * 2), -1)
+        field = np.stack(np.meshgrid(*[np.arange(FRAME, dtype=np.float32) + MARGIN] * 2), -1)
         solid = np.zeros_like(solid)
     if any(borders):
         _pin(image, portrait.frame, borders)
@@ -160,6 +161,7 @@ def render_pose(
     cut = (crops[0], crops[1], crops[2])
     if not traced:
         return WarpedFrame(image, mask, cut)
+    field -= MARGIN
     field[place][solid] = flow[solid]
     return WarpedFrame(image, mask, cut, field, _carried(portrait.frame, image, field))
 
