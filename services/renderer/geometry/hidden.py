@@ -23,7 +23,8 @@ Image = NDArray[np.uint8]
 
 TURNED = (8.0, 18.0)  # degrees of a photo's yaw from which a side counts as hidden
 SEEN = (0.2, 0.5)  # cosine towards the camera over which the photo's own skin comes in
-LIGHT = 0.06  # face widths: what is larger than this is light, not skin
+EDGE = 9  # pixels about a point that have to be the person's
+LIGHT = 0.08  # face widths: what is larger than this is light, not skin
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,16 @@ class HiddenSide:
 
 
 def hidden_side(
-    frame: Image, vertices: Array, source: Array, camera: Camera, unseen: NDArray[np.bool_]
+    frame: Image,
+    matte: Array,
+    vertices: Array,
+    source: Array,
+    camera: Camera,
+    unseen: NDArray[np.bool_],
 ) -> HiddenSide:
     """Complete the hidden side of a portrait.
 
+    :param matte: (512, 512) opacity of the person.
     :param vertices: (V, 3) as photographed, unposed; source (V, 3) the same in the photo.
     :param unseen: (V,) which vertices lie behind others in the photo.
     """
@@ -52,9 +59,13 @@ def hidden_side(
         none = np.zeros(len(source), np.float32)
         return HiddenSide(frame, np.ascontiguousarray(source[:, :2]), none, hidden)
     facing = (vertex_normals(vertices) @ camera.rotation[0].T)[:, 2]
-    seen = smoothstep(*SEEN, facing) * ~unseen
+    # Close to the outline the fit may already be beside the face.
+    reach = np.ones((EDGE, EDGE), np.uint8)
+    x, y = source[:, :2].round().astype(int).clip(0, FRAME - 1).T
+    clear = cv.blur(cv.erode((matte > 0.5).astype(np.float32), reach), (5, 5))[y, x]
+    seen = smoothstep(*SEEN, facing) * ~unseen * clear
     seen = np.clip(smooth(seen[:, None].astype(np.float32), 4)[:, 0], 0, 1)
-    seen = np.minimum(seen, smoothstep(*SEEN, facing))
+    seen = np.minimum(seen, smoothstep(*SEEN, facing) * clear)
     front = Camera(rotation_matrix(pitch, 0.0, roll)[None], camera.scale, camera.translation)
     points = front.project(vertices[None])[0]
     ids, weights = raster(points, shape.head, FRAME, FRAME)
@@ -66,14 +77,11 @@ def hidden_side(
     own = _look(frame, carried[..., :2])
     other = _look(frame, carried[..., 2:4])
     own_share, other_share = carried[..., 4] * covered, carried[..., 5] * covered
-    # The light of the seen side, continued over the hidden one.
-    both = (np.minimum(own_share, other_share) > 0.5).astype(np.float32)
+    # In the large the light of the seen side goes on over the hidden one.
     sigma = LIGHT * float(camera.scale[0])
-    ratio = np.log(_blurred(own, own_share, sigma) + 4) - np.log(
-        _blurred(other, other_share, sigma) + 4
-    )
-    gain = np.exp(cv.GaussianBlur(fill_outside(ratio, both), (0, 0), sigma))
-    lit = (other + 4) * np.clip(gain, 0.4, 2.5) - 4
+    wanted = _blurred(fill_outside(own, own_share), covered.astype(np.float32), sigma)
+    there = _blurred(fill_outside(other, other_share), covered.astype(np.float32), sigma)
+    lit = (other + 4) * np.clip((wanted + 4) / (there + 4), 0.25, 4) - 4
     mixed = lit + own_share[..., None] * (own - lit)
     known = np.maximum(own_share, smoothstep(0.1, 0.4, other_share))
     picture = fill_outside(mixed, known)

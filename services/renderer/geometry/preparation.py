@@ -111,7 +111,7 @@ def prepare(frame: Image, landmarks: Array, matte: Array, background: Image) -> 
         for _, n in EYE_NAMES
     ]
     unseen = hidden_vertices(source)
-    other_side = hidden_side(frame, person + offsets, source, camera, unseen)
+    other_side = hidden_side(frame, matte, person + offsets, source, camera, unseen)
     plates = continued(rear), continued(cleared)
     inner_lips = unseen & (shape.lip > 0.25) & (model.part == SKIN)
     portrait = Portrait(

@@ -146,6 +146,7 @@ def render_pose(
         image = portrait.frame.copy()
         field = np.stack(np.meshgrid(*[np.arange(FRAME, dtype=np.float32) + MARGIN] * 2), -1)
         solid = np.zeros_like(solid)
+        mask[:] = 0
     if any(borders):
         _pin(image, portrait.frame, borders)
     controls = crop_controls(coefficients, opened, camera)
