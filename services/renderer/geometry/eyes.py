@@ -27,6 +27,9 @@ BROWS = (
 
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+CHEEKS = ((50, 205, 101), (280, 425, 330))
+# Dark glasses: brightness over the cheeks' of the white and around the eye, from seen to unseen.
+DARK_WHITE, DARK_AROUND = (0.5, 0.35), (0.32, 0.24)
 SHADOW, SHADOW_REACH = 0.42, 0.013  # of the upper lid on the eyeball: depth, face widths
 SCLERA_EVEN = 0.6  # how far the sclera's colours under lids and iris are all one
 LASH_SHADE = 0.25  # how much darker the iris is at its rim
@@ -47,6 +50,7 @@ class EyeTexture:
     white: Array  # (3,) the sclera's bright colour
     lid: Array  # (H, W, 3) the shut lid's skin in the eye's place
     lid_share: Array  # (H, W) 1 over the eye, fading out around it
+    visible: float  # 0 behind dark glasses, else 1
 
 
 @njit(cache=True)
@@ -116,9 +120,23 @@ def eye_texture(frame: Image, landmarks: Array, eye: int, face: float) -> EyeTex
     rest = box * inside[..., None] + whole * (1 - inside[..., None])
     lid, lid_share = _lid_skin(frame, low, box, inside, landmarks[list(BROWS[eye]), :2] - low, face)
     lid *= _lid_form(ring - low, (height, span), face)[..., None]
+    cheeks = landmarks[np.array(CHEEKS), :2].round().astype(int).clip(0, len(frame) - 1)
+    skin = float(np.median(frame[cheeks[..., 1], cheeks[..., 0]] @ LUMA, 1).max())
+    visible = _visible(float(white @ LUMA) / max(skin, 1.0), box @ LUMA / max(skin, 1.0), inside)
     return EyeTexture(
-        low.astype(np.float32), rest, sclera, iris, disc, inside, white, lid, lid_share
+        low.astype(np.float32), rest, sclera, iris, disc, inside, white, lid, lid_share, visible
     )
+
+
+def _visible(white: float, luma: Array, inside: Array) -> float:
+    """Whether an eye is to be seen, 0..1: not where it and all around it are dark.
+
+    :param white: and luma (H, W): brightness of the white and of the picture over the cheeks'.
+    """
+    near = cv.dilate(inside, np.ones((15, 15))) - cv.dilate(inside, np.ones((5, 5))) > 0.5
+    around = float(np.median(luma[near])) if near.any() else 1.0
+    dark = smoothstep(*DARK_WHITE, np.float32(white)) * smoothstep(*DARK_AROUND, np.float32(around))
+    return 1 - float(dark)
 
 
 def _sclera(
@@ -187,7 +205,7 @@ def _lid_skin(
         return cv.dilate(mask, cv.getStructuringElement(cv.MORPH_ELLIPSE, (size, size)))
 
     luma = box @ LUMA
-    hole = grown(inside, 0.025) > 0.1
+    hole = grown(inside, 0.03) > 0.1
     ring = (
         (grown(inside, 0.09) > 0.1)
         & ~hole
@@ -202,7 +220,7 @@ def _lid_skin(
     cheek = frame[rows, low[0] : low[0] + box.shape[1]].astype(np.float32)
     detail = (cheek - cv.GaussianBlur(cheek, (0, 0), 0.01 * face)) @ LUMA
     lid += np.clip(detail, -LID_DETAIL, LID_DETAIL)[..., None]
-    share = cv.GaussianBlur((grown(inside, 0.02) > 0.5).astype(np.float32), (0, 0), 0.01 * face)
+    share = cv.GaussianBlur((grown(inside, 0.028) > 0.5).astype(np.float32), (0, 0), 0.008 * face)
     return np.maximum(lid, 0), share
 
 
@@ -222,7 +240,7 @@ def _lid_form(ring: Array, shape: tuple[int, int], face: float) -> Array:
         order = np.argsort(edge @ along)
         return np.interp(across, (edge @ along)[order], (edge @ up)[order])
 
-    top, bottom = rim(upper) + 0.018 * face, rim(lower)
+    top, bottom = rim(upper) + 0.026 * face, rim(lower)
     place = (top - height) / np.maximum(top - bottom, 1e-3)  # 0 at the crease, 1 at the rim
     crease = 0.16 * np.exp(-(((top - height) / (0.009 * face)) ** 2))
     crease *= smoothstep(0.0, 0.25, across / length) * smoothstep(1.05, 0.8, across / length)
@@ -282,9 +300,13 @@ def draw_eye(
     return drawn + (1 - invented) * (look(texture.rest, at) - drawn), invented[..., 0]
 
 
-def draw_lid(texture: EyeTexture, where: Array) -> tuple[Array, Array]:
-    """Skin (H, W, 3) for a shut lid and its share (H, W); `where` as in `draw_eye`."""
+def draw_lid(texture: EyeTexture, where: Array) -> tuple[Array, Array, Array]:
+    """Skin (H, W, 3) of a shut lid, its share (H, W), and where it covers the eye (H, W).
+
+    :param where: as in `draw_eye`.
+    """
     at = where - texture.origin
     skin = cv.remap(texture.lid, at, None, cv.INTER_LINEAR, borderMode=cv.BORDER_REPLICATE)
     share = cv.remap(texture.lid_share, at, None, cv.INTER_LINEAR, borderMode=cv.BORDER_CONSTANT)
-    return skin, share
+    eye = cv.remap(texture.inside, at, None, cv.INTER_LINEAR, borderMode=cv.BORDER_CONSTANT)
+    return skin, share, eye

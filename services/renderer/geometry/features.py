@@ -49,7 +49,6 @@ DARKNESS = np.array([0.94, 1.0, 1.0], np.float32)  # of teeth behind closing lip
 SEAM = np.array([0.35, 0.5, 0.5], np.float32)  # of the line between lips that the photo parts
 SEAM_WIDTH = 0.012  # face widths
 LIP_MARGIN = 0.012  # face widths around the inner lips where the inside may show
-LID_SHARE = 0.92  # of drawn skin over the stretched fold on a shut lid
 LASH = 0.022  # face widths: the longest lashes as seen on a shut lid
 SHUT = 0.7  # blink from which on a photo's eyes count as shut
 
@@ -104,8 +103,9 @@ def place_eye(
         drawn = np.where(hole[..., None], colours, drawn)
         new = invented * hole * max(moved, _lids_changed(portrait, coefficients, eye))
     if closing > 0:
-        plate, over = draw_lid(portrait.eyes[eye], where)
-        over *= (LID_SHARE * ramp((0.0, 0.3), closing)) * (ids >= 0)
+        plate, over, eyeball = draw_lid(portrait.eyes[eye], where)
+        # Beside the eye the old rim with its lashes goes as the lid comes down.
+        over = np.maximum(over * ramp((0.0, 0.3), closing), eyeball) * (ids >= 0)
         drawn += over[..., None] * (plate - drawn)
         lashes = 0.85 * min(2.5 * closing, 1) * _lash_line(rim, hole.shape, unit)
         drawn += lashes[..., None] * (portrait.lash - drawn)

@@ -7,8 +7,7 @@ from numpy.typing import NDArray
 
 from talkingface.renderer.face_model import FaceModel
 from talkingface.renderer.fit import LIP_PAIRS, Camera
-from talkingface.renderer.geometry.eyes import RINGS
-from talkingface.renderer.geometry.image import FRAME, SKIN, cv
+from talkingface.renderer.geometry.image import FLIP, FRAME, SKIN, cv
 from talkingface.renderer.geometry.portrait import BLINKS
 from talkingface.renderer.geometry.rasterizer import rasterize
 from talkingface.renderer.geometry.surface import (
@@ -16,13 +15,11 @@ from talkingface.renderer.geometry.surface import (
     INNER_UPPER,
     anatomy,
     mean_landmarks,
-    smoothstep,
 )
 
 Array = NDArray[np.float32]
 Image = NDArray[np.uint8]
 
-LASH_BAND = 0.022  # face widths of an upper lid's rim that lashes darken
 UPPER_LIDS = ((161, 160, 159, 158, 157), (388, 387, 386, 385, 384))
 LOWER_LIDS = ((163, 144, 145, 153, 154), (390, 373, 374, 380, 381))
 
@@ -99,30 +96,15 @@ def hidden_vertices(source: Array) -> NDArray[np.bool_]:
     return source[:, 2] < depth[y, x] - 1.5
 
 
-def lid_shift(source: Array, landmarks: Array, camera: Camera) -> Array:
-    """Change of the photo coordinates on upper lids, (2, V, 2), that leaves out the lashes.
+def lid_shift(shut: Array, camera: Camera) -> Array:
+    """Change of the photo coordinates, (2, V, 2), that holds the photo still on closing lids.
 
-    A closing lid stretches the strip between fold and rim over the eye. Its lower end, dark with
-    lashes, would smear: the strip's skin is taken from above them, and the lash line drawn anew.
+    The lid's own skin is drawn; the fold above it, brows and the frames of glasses do not stretch.
+
+    :param shut: (2, V, 3) what moves the photographed lids to shut ones.
     """
-    model = FaceModel.load()
-    band = LASH_BAND * float(camera.scale[0])
-    out = np.zeros((2, len(source), 2), np.float32)
-    for k, ring in enumerate(RINGS):
-        corners = landmarks[[ring[0], ring[8]], :2]
-        along = (corners[1] - corners[0]) * (1 if corners[1, 0] > corners[0, 0] else -1)
-        along = along / np.linalg.norm(along)
-        up = np.array([along[1], -along[0]], np.float32)
-        rim = landmarks[[*ring[8:], ring[0]], :2] - corners[0]
-        order = np.argsort(rim @ along)
-        place = source - corners[0]
-        position = place @ along
-        height = place @ up - np.interp(position, (rim @ along)[order], (rim @ up)[order])
-        lid = -model.expressions[BLINKS[k], :, 1]
-        share = smoothstep(0.0, 0.25, lid / lid.max())
-        lifted = band * np.exp(-np.maximum(height, 0) / band) - np.minimum(height, 0)
-        out[k] = (share * np.clip(lifted, 0, 2 * band))[:, None] * up
-    return out
+    moved = shut @ camera.rotation[0, :2].T * FLIP
+    return (moved * camera.scale[0]).astype(np.float32)
 
 
 def outside_person(source: Array, matte: Array, inset: int) -> Array:

@@ -241,7 +241,8 @@ def lid_closing(portrait: Portrait, coefficients: Array) -> Array:
     blink = (coefficients[BLINKS] - own[BLINKS]) / np.maximum(1 - own[BLINKS], 1e-3)
     blink = np.clip(blink, 0, 1)
     sunk = np.maximum((coefficients - own)[LOOK_DOWN], 0)
-    return blink + (1 - blink) * LIDS_SINK * sunk
+    visible = max(eye.visible for eye in portrait.eyes)
+    return (visible * (blink + (1 - blink) * LIDS_SINK * sunk)).astype(np.float32)
 
 
 def torso_map(start: Camera, camera: Camera) -> Array:
@@ -282,4 +283,5 @@ def gaze_shift(portrait: Portrait, coefficients: Array, eye: int) -> tuple[Array
     turned = direction(coefficients) - direction(portrait.fit.coefficients)
     flat = start.rotation[0][:2, :2] @ turned * FLIP
     shift = flat * model.eye_radius * 0.92 * start.scale[0]
+    shift *= max(one.visible for one in portrait.eyes)
     return shift.astype(np.float32), min(float(np.linalg.norm(shift)) / 1.5, 1.0)

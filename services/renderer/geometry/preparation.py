@@ -114,6 +114,7 @@ def prepare(frame: Image, landmarks: Array, matte: Array, background: Image) -> 
     other_side = hidden_side(frame, matte, person + offsets, source, camera, unseen)
     plates = continued(rear), continued(cleared)
     inner_lips = unseen & (shape.lip > 0.25) & (model.part == SKIN)
+    shut = shut_lids(person + offsets)
     portrait = Portrait(
         frame=frame,
         fine=finely(frame),
@@ -125,11 +126,11 @@ def prepare(frame: Image, landmarks: Array, matte: Array, background: Image) -> 
         fit=fitted,
         base=base,
         photographed=person + offsets,
-        shut=shut_lids(person + offsets),
+        shut=shut,
         lips_shut=shut_lips(base),
         source=np.ascontiguousarray(source[:, :2]),
         lip_shift=lip_shift(source, landmarks, camera),
-        lid_shift=lid_shift(source[:, :2], landmarks, camera),
+        lid_shift=lid_shift(shut, camera),
         lash=lash_colour(frame, landmarks),
         inward=smooth(outside_person(source, matte, 7), 2),
         sides=side_shares(person + offsets, camera) * (1 - other_side.hidden)[:, None],
