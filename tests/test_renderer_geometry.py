@@ -20,7 +20,7 @@ from talkingface.renderer import geometry
 from talkingface.renderer.face_model import FaceModel, rotation_matrices, rotation_matrix
 from talkingface.renderer.fit import Camera, fit, track
 from talkingface.renderer.geometry.eyes import RINGS
-from talkingface.renderer.geometry.plates import MARGIN, continued
+from talkingface.renderer.geometry.plates import MARGIN, SOLID, continued
 from talkingface.renderer.geometry.rasterizer import rasterize
 
 
@@ -201,8 +201,8 @@ def test_a_plate_goes_on_beyond_the_frame() -> None:
     wide = continued(plate)
     np.testing.assert_array_equal(wide[MARGIN:-MARGIN, MARGIN:-MARGIN], plate)
     opacity = wide[..., 3]
-    assert (opacity[-MARGIN:, MARGIN + 250] == 255).all()  # the body goes on
-    assert opacity[MARGIN - 10, MARGIN + 250] == 255  # the hair is closed above
+    assert (opacity[-MARGIN:, MARGIN + 250] == SOLID).all()  # the body goes on
+    assert opacity[MARGIN - 10, MARGIN + 250] == SOLID  # the hair is closed above
     assert not opacity[:10].any()
     assert not opacity[:, :MARGIN].any()
 

@@ -7,7 +7,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from talkingface.renderer.geometry.image import FRAME, box, carry, cv, raster
-from talkingface.renderer.geometry.plates import MARGIN
+from talkingface.renderer.geometry.plates import MARGIN, SOLID
 from talkingface.renderer.geometry.portrait import Portrait
 from talkingface.renderer.geometry.surface import anatomy, smoothstep
 
@@ -51,12 +51,15 @@ def _blend_face(
 
 
 @njit(cache=True, fastmath=True)
-def _blend_rear(background: Image, near: Image, rear: Image, field: Array, out: Image) -> None:
+def _blend_rear(
+    background: Image, near: Image, rear: Image, sharp: Image, field: Array, out: Image
+) -> None:
     """Rear plate (RGBA) over background; where little moves, the background is the photo's own.
 
     `background` is invented around the person, to be clear of strands of hair that the matte
     misses; `near` keeps the photo there, strands and all, and serves where these hardly move.
 
+    :param sharp: (H, W, 3) what the photo has there, for where the plate is nothing but photo.
     :param field: (H, W, 2) where in the rear plate the pixels come from.
     """
     one, reach, half = np.float32(1), np.float32(6), np.float32(0.5)
@@ -64,6 +67,10 @@ def _blend_rear(background: Image, near: Image, rear: Image, field: Array, out: 
         for x in range(out.shape[1]):
             opacity = rear[y, x, 3]
             if opacity == 255:
+                for k in range(3):
+                    out[y, x, k] = sharp[y, x, k]
+                continue
+            if opacity >= SOLID:
                 for k in range(3):
                     out[y, x, k] = rear[y, x, k]
                 continue
@@ -174,7 +181,8 @@ def compose(
     plate = rear_plate_now(portrait, cleared, near)
     rear = cv.remap(plate, field, None, cv.INTER_LINEAR, borderMode=cv.BORDER_REPLICATE)
     image = np.empty_like(portrait.frame)
-    _blend_rear(portrait.background, portrait.near_background, rear, field, image)
+    sharp = look_finely(portrait.fine, field - MARGIN)
+    _blend_rear(portrait.background, portrait.near_background, rear, sharp, field, image)
     mask = np.zeros((FRAME, FRAME, 2), np.uint8)
 
     facing = shape.head

@@ -13,6 +13,7 @@ Image = NDArray[np.uint8]
 
 
 CUT = 12  # rows below the upper edge from which an outline's course beyond it is told
+SOLID = 254  # opacity from which nothing shines through; 255 is the photo itself
 MARGIN = 96  # pixels by which the rear plate reaches beyond the frame
 
 
@@ -119,7 +120,10 @@ def rear_plate(
     def as_bytes(values: Array) -> Image:
         return np.clip(values + 0.5, 0, 255).astype(np.uint8)
 
-    return as_bytes(photo), as_bytes(cleared)
+    cleared_bytes = as_bytes(cleared)
+    invented = np.abs(cleared - photo).max(-1) > 0.5
+    cleared_bytes[invented, 3] = np.minimum(cleared_bytes[invented, 3], SOLID)
+    return as_bytes(photo), cleared_bytes
 
 
 def _skin_beside(colours: Array, face: Array, hide: Array) -> Array:
@@ -166,7 +170,7 @@ def continued(plate: Image) -> Image:
     up = np.arange(MARGIN, 0, -1, dtype=np.float32)[:, None]
     dome = _dome(outline[MARGIN:])
     outline[:MARGIN] = (outline[:MARGIN] * np.clip(dome - up + 1, 0, 1)).astype(np.uint8)
-    out[..., 3] = outline
+    out[..., 3] = np.where(inside > 0, outline, np.minimum(outline, SOLID))
     return out
 
 

@@ -155,5 +155,5 @@ def prepare(frame: Image, landmarks: Array, matte: Array, background: Image) -> 
 def _difference_box(one: Image, other: Image) -> Indices:
     """left, top, right, bottom of where two pictures differ, (4,)."""
     differ = (one != other).any(-1)
-    xs, ys = np.nonzero(differ.any(0))[0], np.nonzero(differ.any(1))[0]
-    return np.array([xs[0], ys[0], xs[-1] + 1, ys[-1] + 1], np.int32)
+    left, top, width, height = cv.boundingRect(differ.astype(np.uint8))
+    return np.array([left, top, left + width, top + height], np.int32)
