@@ -28,6 +28,7 @@ from talkingface.renderer.analysis import (
     matting,
 )
 from talkingface.renderer.analysis.analyser import MAX_YAW, check
+from talkingface.renderer.analysis.image import WORKING_PIXELS, read_photo
 from talkingface.renderer.analysis.landmarks import Mesh
 from talkingface.renderer.face_model import FaceModel, rotation_matrix
 from talkingface.renderer.limits import MAX_BYTES, MIN_FACE
@@ -56,9 +57,10 @@ def encode(picture: Image.Image, form: str = "PNG", **options: object) -> bytes:
 
 
 def in_photo(found: AnalysedPortrait, indices: list[int]) -> NDArray[np.float32]:
-    """Mean of some landmarks in pixels of the photo."""
+    """Mean of some landmarks in pixels of the file."""
     at: NDArray[np.float32] = found.landmarks[indices, :2].mean(0)
-    return found.to_photo[:, :2] @ at + found.to_photo[:, 2]
+    scale = found.photo_size[0] / found.photo.shape[1]
+    return (found.to_photo[:, :2] @ at + found.to_photo[:, 2]) * scale
 
 
 def check_landmarks(found: AnalysedPortrait, scale: float = 1.0) -> None:
@@ -146,6 +148,21 @@ def test_tilted_head(analyser: FaceAnalyser, portrait: Image.Image, angle: int) 
     found = analyser.analyse(encode(turned))
     upright = analyser.analyse(encode(portrait))
     assert found.rotation[2] - upright.rotation[2] == pytest.approx(angle, abs=3)
+
+
+@pytest.mark.parametrize(
+    ("mode", "form"), [("RGB", "JPEG"), ("L", "JPEG"), ("RGB", "PNG"), ("P", "PNG"), ("1", "PNG")]
+)
+def test_a_very_large_photo_is_reduced(portrait: Image.Image, mode: str, form: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    large = portrait.convert("L").rotate(90).resize((4600, 4100)).convert(mode)
+    read = read_photo(encode(large, form, exif=exif.tobytes()))
+    assert (read.width, read.height) == (4100, 4600)
+    assert read.pixels.shape == (2300, 2050, 3)
+    assert read.pixels.shape[0] * read.pixels.shape[1] <= WORKING_PIXELS
+    small = np.asarray(Image.fromarray(read.pixels).convert("L").resize((64, 64)), int)
+    assert np.abs(small - np.asarray(portrait.convert("L").resize((64, 64)), int)).mean() < 12
 
 
 def test_small_face_in_a_large_photo(analyser: FaceAnalyser, portrait: Image.Image) -> None:

@@ -45,6 +45,11 @@ def warped(image: Image, dx: float = 0.0, carried: int = 255) -> WarpedFrame:
     return WarpedFrame(image, mask, crops, flow, np.full((FRAME, FRAME), carried, np.uint8))
 
 
+def pixels_of(photo: Image, frame: Image, to_photo: Image) -> PhotoPixels:
+    height, width = photo.shape[:2]
+    return photo_pixels(photo, frame, to_photo, photo_size(width, height))
+
+
 def viewer_of(frame: Image, pixels: PhotoPixels, view: View) -> Viewer:
     portrait: Any = SimpleNamespace(frame=frame)
     return make_viewer(portrait, pixels, view)
@@ -56,7 +61,7 @@ def crop(size: int, planar: bool = False) -> View:
 
 def test_the_frame_itself_is_the_picture_at_512() -> None:
     frame, to_photo = frame_of(texture(1400, 1400), 10, 20, 1300)
-    pixels = photo_pixels(texture(1400, 1400), frame, to_photo)
+    pixels = pixels_of(texture(1400, 1400), frame, to_photo)
     shown = warped(frame[::-1].copy())
     assert np.array_equal(viewer_of(frame, pixels, crop(512)).picture(shown), frame[::-1])
     small = viewer_of(frame, pixels, crop(256)).picture(shown)
@@ -66,7 +71,7 @@ def test_the_frame_itself_is_the_picture_at_512() -> None:
 def test_detail_is_kept_only_where_the_photo_has_it() -> None:
     photo = texture(1500, 1300)
     for side, kept in ((400, 0), (512, 0), (560, 0), (700, 700), (1200, 1024)):
-        pixels = photo_pixels(photo, *frame_of(photo, 40, 50, side))
+        pixels = pixels_of(photo, *frame_of(photo, 40, 50, side))
         assert pixels.square.shape == (kept, kept, 3)
         left, top, length = pixels.place
         assert (left, top, length) == (40, 50, side)
@@ -77,7 +82,7 @@ def test_detail_is_kept_only_where_the_photo_has_it() -> None:
 def test_an_unmoved_picture_is_the_photo(size: int) -> None:
     photo = texture(1400, 1400)
     frame, to_photo = frame_of(photo, 100, 60, 1024)
-    pixels = photo_pixels(photo, frame, to_photo)
+    pixels = pixels_of(photo, frame, to_photo)
     picture = viewer_of(frame, pixels, crop(size)).picture(warped(frame))
     truth = photo[60:1084, 100:1124]
     if size != 1024:
@@ -88,7 +93,7 @@ def test_an_unmoved_picture_is_the_photo(size: int) -> None:
 def test_detail_goes_with_the_pixels_that_it_belongs_to() -> None:
     photo = texture(1400, 1400)
     frame, to_photo = frame_of(photo, 100, 60, 1024)
-    viewer = viewer_of(frame, photo_pixels(photo, frame, to_photo), crop(1024))
+    viewer = viewer_of(frame, pixels_of(photo, frame, to_photo), crop(1024))
     moved = np.roll(frame, -20, axis=1)  # 40 pixels of the photo
     inner = np.s_[50:-50, 50:-90]
     truth = photo[60:1084, 140:1164][inner].astype(int)
@@ -104,7 +109,7 @@ def test_detail_goes_with_the_pixels_that_it_belongs_to() -> None:
 def test_detail_ends_where_the_flow_tears() -> None:
     photo = texture(1400, 1400)
     frame, to_photo = frame_of(photo, 100, 60, 1024)
-    viewer = viewer_of(frame, photo_pixels(photo, frame, to_photo), crop(1024))
+    viewer = viewer_of(frame, pixels_of(photo, frame, to_photo), crop(1024))
     shown = warped(frame)
     assert shown.flow is not None
     shown.flow[:, 256:, 0] -= 30
@@ -119,7 +124,7 @@ def test_detail_ends_where_the_flow_tears() -> None:
 def test_the_whole_photo_changes_only_within_the_square(side: int, planar: bool) -> None:
     photo = texture(903, 901)
     frame, to_photo = frame_of(photo, 101, 53, side)
-    pixels = photo_pixels(photo, frame, to_photo)
+    pixels = pixels_of(photo, frame, to_photo)
     width, height = photo_size(903, 901)
     assert (width, height) == (902, 900)
     viewer = viewer_of(frame, pixels, View(FRAMING_PHOTO, width, height, planar))
@@ -144,7 +149,7 @@ def test_a_square_that_reaches_beyond_the_photo() -> None:
     wide = cv2.copyMakeBorder(photo, 100, 120, 60, 0, cv2.BORDER_REFLECT)
     frame, _ = frame_of(wide, 0, 0, 700)
     to_photo = np.array([[700 / 512, 0, -60], [0, 700 / 512, -100]], np.float32)
-    pixels = photo_pixels(photo, frame, to_photo)
+    pixels = pixels_of(photo, frame, to_photo)
     assert pixels.place == (-60, -100, 700)
     viewer = viewer_of(frame, pixels, View(FRAMING_PHOTO, 640, 480))
     assert np.array_equal(viewer.picture(warped(frame)), photo)
@@ -158,7 +163,7 @@ def test_a_square_that_reaches_beyond_the_photo() -> None:
 def test_a_large_photo_is_reduced() -> None:
     photo = texture(2400, 3000)
     frame, to_photo = frame_of(photo, 500, 300, 1500)
-    pixels = photo_pixels(photo, frame, to_photo)
+    pixels = pixels_of(photo, frame, to_photo)
     assert photo_size(2400, 3000) == (1536, 1920)
     assert pixels.whole.shape == (1920, 1536, 3)
     assert pixels.square.shape == (1024, 1024, 3)

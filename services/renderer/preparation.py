@@ -12,6 +12,7 @@ from talkingface.renderer.analysis import (
     PortraitReason,
 )
 from talkingface.renderer.geometry import prepare
+from talkingface.renderer.picture import photo_size
 from talkingface.renderer.store import PHOTO, PORTRAIT, Arrays, handle_of, pack
 from talkingface.renderer.view import photo_pixels
 from talkingface.v1.renderer_pb2 import Box, Portrait
@@ -41,16 +42,18 @@ class PortraitPreparation:
             reason = _REASONS.get(error.reason, error.reason.value)
             raise ServiceError(reason, str(error), details) from error
         prepared = prepare(analysed.frame, analysed.landmarks, analysed.matte, analysed.background)
-        pixels = photo_pixels(analysed.photo, analysed.frame, analysed.to_photo)
+        size = photo_size(*analysed.photo_size)
+        pixels = photo_pixels(analysed.photo, analysed.frame, analysed.to_photo, size)
         arrays = pack(prepared, PORTRAIT) | pack(pixels, PHOTO)
         return _message(handle_of(content), analysed), arrays
 
 
 def _message(handle: str, analysed: AnalysedPortrait) -> Portrait:
     matrix = analysed.to_photo
+    width, height = analysed.photo_size
     points = analysed.landmarks[:, :2] @ matrix[:, :2].T + matrix[:, 2]
+    points *= width / analysed.photo.shape[1]
     (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
-    height, width = analysed.photo.shape[:2]
     return Portrait(
         handle=handle,
         width=width,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from talkingface.common.motion import ARKIT_DIM, ARKIT_INDEX, YAW, neutral
 from talkingface.renderer.face_model import FaceModel
 from talkingface.renderer.geometry import FRAME, Portrait, WarpedFrame, paste, prepare, render
+from talkingface.renderer.geometry.image import cv
 
 Image = NDArray[np.uint8]
 Array = NDArray[np.float32]
@@ -18,7 +19,7 @@ Array = NDArray[np.float32]
 def inpainter_inputs(portrait: Portrait, frame: WarpedFrame) -> dict[str, NDArray[Any]]:
     """Inputs of the model `inpainter` for a frame, without batch dimension; see inpainter.py."""
     crops = [
-        np.concatenate([crop.rgb, crop.mask, own], axis=-1)
+        cv.merge([crop.rgb, crop.mask, own])
         for crop, own in zip(frame.crops, portrait.crops, strict=True)
     ]
     mouth, left, right = frame.crops

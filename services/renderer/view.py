@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from talkingface.renderer.geometry import FRAME, Portrait, WarpedFrame, render
 from talkingface.renderer.geometry.image import cv
 from talkingface.renderer.limits import MAX_PHOTO_SIDE, MAX_SIZE
-from talkingface.renderer.picture import View, photo_size
+from talkingface.renderer.picture import View
 from talkingface.v1.media_pb2 import FRAMING_CROP
 
 Image = NDArray[np.uint8]
@@ -41,11 +41,12 @@ class PhotoPixels:
     place: tuple[int, int, int]  # left, top, side of the frame's square in `whole`
 
 
-def photo_pixels(photo: Image, frame: Image, to_photo: Array) -> PhotoPixels:
+def photo_pixels(photo: Image, frame: Image, to_photo: Array, size: tuple[int, int]) -> PhotoPixels:
     """Keep what pictures other than the frame need of a photo.
 
     :param photo: (H, W, 3), upright; frame (512, 512, 3) of `analysis.cut_frame`.
     :param to_photo: (2, 3), frame pixel to photo pixel.
+    :param size: width and height of the whole photo's picture.
     """
     scale = float(to_photo[0, 0])
     # The frame of a reduced photo is averaged from whole pixels: its centres lie half a step on.
@@ -55,7 +56,6 @@ def photo_pixels(photo: Image, frame: Image, to_photo: Array) -> PhotoPixels:
     if scale > WORTH_KEEPING:
         square = _cut(photo, frame, scale, corner, min(round(scale * FRAME), MAX_SIZE))
     height, width = photo.shape[:2]
-    size = photo_size(width, height)
     if max(width, height) > MAX_PHOTO_SIDE:
         zoom = size[0] / width
         whole = cv.resize(photo, size, interpolation=cv.INTER_AREA)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from talkingface.renderer.analysis import matting
 from talkingface.renderer.analysis.detection import Detection, FaceDetector, box_overlap
 from talkingface.renderer.analysis.errors import FaceError, PortraitReason
-from talkingface.renderer.analysis.image import decode
+from talkingface.renderer.analysis.image import read_photo
 from talkingface.renderer.analysis.landmarks import FaceMesher, Mesh
 from talkingface.renderer.fetch_assets import MODEL_DIR, require_models
 from talkingface.renderer.limits import MIN_FACE
@@ -41,13 +41,14 @@ SURE_DETECTION = 0.62  # the detector's, for a second face and for one that only
 class AnalysedPortrait:
     """What the renderer needs to know of a portrait; pixels of the frame unless said otherwise."""
 
-    photo: Image  # (H, W, 3) RGB, the upright photo
+    photo: Image  # (H, W, 3) RGB, the upright photo; a very large one reduced
+    photo_size: tuple[int, int]  # width and height of the upright file
     frame: Image  # (512, 512, 3) RGB
     landmarks: Array  # (478, 3); z in pixels, too, growing away from the viewer
     matte: Array  # (512, 512) opacity of the person, 0..1
     background: Image  # (512, 512, 3) RGB, the person removed
     pad_mask: Array  # (512, 512), 1 where the frame reaches beyond the photo
-    to_photo: Array  # (2, 3): frame pixel -> pixel of the upright photo
+    to_photo: Array  # (2, 3): frame pixel -> pixel of `photo`
     rotation: tuple[float, float, float]  # pitch, yaw, roll in degrees, signs as in a motion frame
 
 
@@ -110,10 +111,11 @@ class FaceAnalyser:
         :raises ImageError: the bytes are no usable picture.
         :raises FaceError: NO_FACE, SEVERAL_FACES, FACE_TOO_SMALL, FACE_TURNED or TOO_DARK.
         """
-        photo = decode(content)
+        read = read_photo(content)
+        photo = read.pixels
         height, width = photo.shape[:2]
         face = _choose(self.faces(photo), width, height)
-        check(photo, face)
+        check(photo, face, read.width / width)
         to_photo = frame_square(face.box, width, height)
         frame, pad_mask = cut_frame(photo, to_photo)
         scale = to_photo[0, 0]
@@ -121,6 +123,7 @@ class FaceAnalyser:
         matte = matting.settled(self._matter(frame), frame, landmarks[:, :2])
         return AnalysedPortrait(
             photo=photo,
+            photo_size=(read.width, read.height),
             frame=frame,
             landmarks=landmarks.astype(np.float32),
             matte=matte,
@@ -151,15 +154,17 @@ def _choose(faces: list[Mesh], width: int, height: int) -> Mesh:
     return faces[0]
 
 
-def check(photo: Image, face: Mesh) -> None:
+def check(photo: Image, face: Mesh, reduction: float = 1.0) -> None:
     """
+    :param reduction: pixels of the file for one of the photo.
     :raises FaceError: FACE_TOO_SMALL, FACE_TURNED or TOO_DARK.
     """
-    if face.size < MIN_FACE:
+    size = face.size * reduction
+    if size < MIN_FACE:
         raise FaceError(
             PortraitReason.FACE_TOO_SMALL,
-            f"the face is {face.size:.0f} pixels high, at least {MIN_FACE} are needed",
-            pixels=round(face.size),
+            f"the face is {size:.0f} pixels high, at least {MIN_FACE} are needed",
+            pixels=round(size),
             needed=MIN_FACE,
         )
     _, yaw, _ = head_rotation(face.points)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import math
 import struct
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +16,34 @@ from talkingface.renderer.analysis.errors import ImageError, PortraitReason
 from talkingface.renderer.limits import MAX_BYTES, MAX_PIXELS
 
 MIN_SIDE = 64
+# Of larger photos not all is kept: decoding must not take more memory than all the rest.
+WORKING_PIXELS = 4096 * 3072
+_ORIENTATION = 0x0112  # EXIF
+_REDUCIBLE = {"1": "L", "P": "RGBA", "I;16": "I"}  # instead of modes that Pillow cannot reduce
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP")  # MPO: a JPEG with a second picture, as phones write it
 _BACKDROP = (192, 192, 192)  # seen through the transparent parts of a picture
 
 
+@dataclass(frozen=True)
+class Photo:
+    """An upright picture; a very large one is reduced."""
+
+    pixels: NDArray[np.uint8]  # (H, W, 3) RGB
+    width: int  # of the upright file
+    height: int
+
+
 def decode(content: bytes) -> NDArray[np.uint8]:
-    """Decode JPEG, PNG or WebP, honour its EXIF turn and colour profile: (H, W, 3) RGB.
+    """The pixels of `read_photo`."""
+    return read_photo(content).pixels
+
+
+def read_photo(content: bytes) -> Photo:
+    """Decode JPEG, PNG or WebP, honour its EXIF turn and colour profile.
 
     Grey, palette, 16-bit and CMYK pictures become 8-bit RGB; of an animation the first picture is
-    taken; transparent parts show light grey.
+    taken; transparent parts show light grey. Beyond `WORKING_PIXELS` the sides are divided by the
+    smallest whole number that suffices.
 
     :raises ImageError: NOT_AN_IMAGE, UNSUPPORTED_FORMAT or IMAGE_TOO_LARGE (more than `MAX_BYTES`
         or `MAX_PIXELS`; the size is checked before any pixel is decoded).
@@ -69,9 +90,27 @@ def decode(content: bytes) -> NDArray[np.uint8]:
                 height=height,
             )
         try:
-            return np.asarray(_to_srgb(ImageOps.exif_transpose(picture)))
+            return _upright(picture)
         except (OSError, ValueError, SyntaxError, EOFError, struct.error) as error:
             raise ImageError(PortraitReason.NOT_AN_IMAGE, f"broken picture: {error}") from None
+
+
+def _upright(picture: Image.Image) -> Photo:
+    size = picture.size
+    if (divisor := _divisor(picture)) > 1:
+        picture.draft(None, (size[0] // divisor, size[1] // divisor))  # a JPEG is decoded smaller
+    if picture.getexif().get(_ORIENTATION, 1) > 4:
+        size = size[::-1]
+    ImageOps.exif_transpose(picture, in_place=True)
+    if (divisor := _divisor(picture)) > 1:
+        if picture.mode in _REDUCIBLE:
+            picture = picture.convert(_REDUCIBLE[picture.mode])
+        picture = picture.reduce(divisor)
+    return Photo(np.asarray(_to_srgb(picture)), *size)
+
+
+def _divisor(picture: Image.Image) -> int:
+    return math.ceil(math.sqrt(picture.width * picture.height / WORKING_PIXELS))
 
 
 def _to_srgb(picture: Image.Image) -> Image.Image:
@@ -94,7 +133,8 @@ def _to_srgb(picture: Image.Image) -> Image.Image:
             )
         except (ImageCms.PyCMSError, OSError):
             picture = colours  # a damaged profile says nothing: the values are taken as sRGB
-    picture = picture.convert("RGB")
+    if picture.mode != "RGB":
+        picture = picture.convert("RGB")
     if alpha:
         picture = Image.composite(picture, Image.new("RGB", picture.size, _BACKDROP), alpha)
     return picture
