@@ -21,8 +21,8 @@ from talkingface.renderer.geometry.surface import anatomy, smooth, smoothstep, v
 Array = NDArray[np.float32]
 Image = NDArray[np.uint8]
 
-TURNED = (8.0, 18.0)  # degrees of a photo's yaw from which a side counts as hidden
-SEEN = (0.2, 0.5)  # cosine towards the camera over which the photo's own skin comes in
+TURNED = 14.0  # degrees of a photo's yaw from which a side counts as hidden
+SEEN = (0.25, 0.6)  # cosine towards the camera over which the photo's own skin comes in
 EDGE = 9  # pixels about a point that have to be the person's
 LIGHT = 0.08  # face widths: what is larger than this is light, not skin
 
@@ -34,7 +34,7 @@ class HiddenSide:
     picture: Image  # (512, 512, 3)
     places: Array  # (V, 2) where in it each vertex is
     share: Array  # (V,) how much of a vertex's colour comes from it when the hidden side turns up
-    hidden: Array  # (2,) how far the viewer's left, right side is hidden in the photo
+    hidden: Array  # (2,) 1 where the viewer's left, right side is hidden in the photo
 
 
 def hidden_side(
@@ -53,9 +53,8 @@ def hidden_side(
     """
     shape = anatomy()
     pitch, yaw, roll = (float(a) for a in camera.angles[0])
-    turned = float(smoothstep(*TURNED, np.array([abs(yaw)], np.float32))[0])
-    hidden = np.array([turned * (yaw < 0), turned * (yaw > 0)], np.float32)
-    if turned == 0:
+    hidden = np.array([yaw < -TURNED, yaw > TURNED], np.float32)
+    if not hidden.any():
         none = np.zeros(len(source), np.float32)
         return HiddenSide(frame, np.ascontiguousarray(source[:, :2]), none, hidden)
     facing = (vertex_normals(vertices) @ camera.rotation[0].T)[:, 2]
@@ -79,9 +78,10 @@ def hidden_side(
     own_share, other_share = carried[..., 4] * covered, carried[..., 5] * covered
     # In the large the light of the seen side goes on over the hidden one.
     sigma = LIGHT * float(camera.scale[0])
-    wanted = _blurred(fill_outside(own, own_share), covered.astype(np.float32), sigma)
+    sure = smoothstep(0.8, 1.0, own_share)
+    wanted = _blurred(fill_outside(own, sure), covered.astype(np.float32), sigma)
     there = _blurred(fill_outside(other, other_share), covered.astype(np.float32), sigma)
-    lit = (other + 4) * np.clip((wanted + 4) / (there + 4), 0.25, 4) - 4
+    lit = (other + 4) * np.clip((wanted + 4) / (there + 4), 0.45, 2) - 4
     mixed = lit + own_share[..., None] * (own - lit)
     known = np.maximum(own_share, smoothstep(0.1, 0.4, other_share))
     picture = fill_outside(mixed, known)
