@@ -59,6 +59,7 @@ TORSO_ROLL = 0.12
 TORSO_ZOOM = 0.5
 LOOK_DOWN = np.array([ARKIT_INDEX["eyeLookDownRight"], ARKIT_INDEX["eyeLookDownLeft"]])
 LOOKS_DOWN = np.isin(GAZES, LOOK_DOWN)
+LIDS_BEND = 0.85  # of small closings something is lost between lashes and fold
 LIDS_SINK = 0.55  # of the lids' opening that they cover when the eyes look down as far as they can
 LIDS = np.array([i for i, n in enumerate(ARKIT_NAMES) if n.startswith(("eyeSquint", "eyeWide"))])
 # Mouth coefficients that shape the lips without parting them.
@@ -150,7 +151,7 @@ def posed_vertices(portrait: Portrait, coefficients: Array) -> tuple[Array, floa
     own[GAZES] = moving[GAZES] = 0
     vertices = portrait.base + expression_offsets(np.minimum(moving, own))
     further = np.maximum(moving - own, 0)
-    further[GAZES] = np.where(LOOKS_DOWN, np.minimum(change, 0), change)
+    further[GAZES] = _visible(portrait) * np.where(LOOKS_DOWN, np.minimum(change, 0), change)
     active = np.nonzero(np.abs(further) > 1e-4)[0]
     if len(active):
         vertices += np.tensordot(further[active], drawn_expressions()[active], 1)
@@ -232,6 +233,11 @@ def _rounding(coefficient: int, peak: float, power: float) -> Array:
     return (near * np.where(anatomy().lower_lip, change[1], change[0])).astype(np.float32)
 
 
+def _visible(portrait: Portrait) -> float:
+    """0 where dark glasses hide both eyes, which then had better not be moved."""
+    return max(eye.visible for eye in portrait.eyes)
+
+
 def lid_closing(portrait: Portrait, coefficients: Array) -> Array:
     """How far the upper lids went from the photo to shut, (2,): right, left eye.
 
@@ -239,10 +245,9 @@ def lid_closing(portrait: Portrait, coefficients: Array) -> Array:
     """
     own = portrait.fit.coefficients
     blink = (coefficients[BLINKS] - own[BLINKS]) / np.maximum(1 - own[BLINKS], 1e-3)
-    blink = np.clip(blink, 0, 1)
+    blink = np.clip(blink, 0, 1) ** LIDS_BEND
     sunk = np.maximum((coefficients - own)[LOOK_DOWN], 0)
-    visible = max(eye.visible for eye in portrait.eyes)
-    return (visible * (blink + (1 - blink) * LIDS_SINK * sunk)).astype(np.float32)
+    return (_visible(portrait) * (blink + (1 - blink) * LIDS_SINK * sunk)).astype(np.float32)
 
 
 def torso_map(start: Camera, camera: Camera) -> Array:
@@ -283,5 +288,5 @@ def gaze_shift(portrait: Portrait, coefficients: Array, eye: int) -> tuple[Array
     turned = direction(coefficients) - direction(portrait.fit.coefficients)
     flat = start.rotation[0][:2, :2] @ turned * FLIP
     shift = flat * model.eye_radius * 0.92 * start.scale[0]
-    shift *= max(one.visible for one in portrait.eyes)
+    shift *= _visible(portrait)
     return shift.astype(np.float32), min(float(np.linalg.norm(shift)) / 1.5, 1.0)
