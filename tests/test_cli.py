@@ -281,10 +281,15 @@ def test_bench_measures_every_stage(
     report = json.loads(result.read_text())
     names = [entry["what"] for entry in report["measurements"]]
     assert names[:3] == ["audio_features", "motion_gen", "renderer"]
+    frames = {entry["what"]: entry["frames"] for entry in report["measurements"]}
+    assert frames["renderer, 60 FPS"] == pytest.approx(2.4 * frames["renderer"], abs=1)
     for entry in report["measurements"]:
         assert entry["fps"] > 0
+        assert entry["cpu_ms"] > 0
         assert 0 < entry["p50_ms"] <= entry["p95_ms"] <= entry["p99_ms"]
         assert entry["what"] in done.stdout
     memory = {entry["service"]: entry for entry in report["memory_mib"]}
     assert memory["renderer"]["processes"] >= 4
+    assert 50 < memory["renderer"]["peak"] < 400
+    assert report["preparation_seconds"]["cpu"] > 0
     assert sum(entry["pss"] for entry in memory.values()) < 6000

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -37,6 +38,16 @@ if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
 _SPEECH = Path(talkingface.__file__).parents[1] / "demo" / "speech.flac"  # in a checkout
+RENDERER = "renderer"
+# What the renderer is asked for, beside its defaults: 512x512 pixels at 25 FPS.
+PICTURES: dict[str, dict[str, Any]] = {
+    "renderer": {},
+    "renderer, 256x256": {"size": 256},
+    "renderer, 1024x1024": {"size": 1024},
+    "renderer, whole photo": {"framing": media.FRAMING_PHOTO},
+    "renderer, 40 FPS": {"frame_rate": 40},
+    "renderer, 60 FPS": {"frame_rate": 60},
+}
 _LIVE_SAMPLES = SAMPLE_RATE // MOTION_FPS  # a frame's sound at a time, as a live client sends it
 
 
@@ -45,8 +56,9 @@ def add_parser(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "bench",
         help="measure a mesh on this machine",
-        description="Start a mesh on this machine and measure each stage alone, whole offline "
-        "sessions, and a live session whose sound comes at its own pace.",
+        description="Start a mesh on this machine and measure each stage alone, the renderer in "
+        "several sizes and frame rates, whole offline sessions, and a live session whose sound "
+        "comes at its own pace.",
     )
     parser.add_argument(
         "portrait", type=Path, nargs="?", metavar="PORTRAIT", help="default: the demo's, fetched"
@@ -75,6 +87,7 @@ class Measurement:
     p95_ms: float  # `lag` (live): from the last sample of a frame's sound to its picture
     p99_ms: float
     times: str  # "interval" or "lag"
+    cpu_ms: float  # of all processes that take part, a frame
 
 
 @dataclass(frozen=True)
@@ -85,6 +98,15 @@ class Memory:
     processes: int
     rss: float
     pss: float
+    peak: float  # largest RSS that a single process has had
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What the portrait's preparation took, in seconds."""
+
+    wall: float
+    cpu: float
 
 
 class Run(NamedTuple):
@@ -94,6 +116,7 @@ class Run(NamedTuple):
     times: list[float]  # intervals or lags, one a frame
     frames: int
     seconds: float  # from the first input to the last result
+    side_by_side: int = 1  # runs of which this is the mean
 
 
 def run(options: argparse.Namespace) -> int:
@@ -113,7 +136,9 @@ def run(options: argparse.Namespace) -> int:
         on_line = options.log and log_to(options.log)
         mesh = stack.enter_context(LocalMesh(environ=environ, on_line=on_line))
         start_seconds = time.perf_counter() - begin
-        measurements = asyncio.run(_measure(mesh, portrait, audio, voice, options, console))
+        preparation, measurements = asyncio.run(
+            _measure(mesh, portrait, audio, voice, options, console)
+        )
         memory = [_memory(name, process.pid) for name, process in mesh.processes.items()]
     _print(console, measurements, memory)
     if options.json is not None:
@@ -122,6 +147,7 @@ def run(options: argparse.Namespace) -> int:
             "cpus": os.cpu_count(),
             "audio_seconds": len(voice) / SAMPLE_RATE,
             "start_seconds": start_seconds,
+            "preparation_seconds": asdict(preparation),
             "measurements": [asdict(measurement) for measurement in measurements],
             "memory_mib": [asdict(entry) for entry in memory],
         }
@@ -143,7 +169,7 @@ async def _measure(
     voice: np.ndarray,
     options: argparse.Namespace,
     console: Console,
-) -> list[Measurement]:
+) -> tuple[Preparation, list[Measurement]]:
     encoder, generator, pictures = (mesh.processes[name].target for name in STAGES)
     config = OrchestratorConfig(
         audio_features_target=encoder,
@@ -152,21 +178,33 @@ async def _measure(
     )
     stages = Stages(config)
     bench = _StageBench(stages, voice)
-    begin = time.perf_counter()
+    begin, used = time.perf_counter(), _cpu(mesh, RENDERER)
     handle = (await stages.prepare_portrait(portrait)).handle
-    console.print(f"portrait prepared in {time.perf_counter() - begin:.2f} s", style="dim")
+    preparation = Preparation(time.perf_counter() - begin, _cpu(mesh, RENDERER) - used)
+    console.print(
+        f"portrait prepared in {preparation.wall:.2f} s, CPU {preparation.cpu:.2f} s", style="dim"
+    )
 
-    async def repeat(what: str, times: str, once: Callable[[], Awaitable[Run]]) -> Measurement:
+    async def repeat(
+        what: str, times: str, once: Callable[[], Awaitable[Run]], *services: str
+    ) -> Measurement:
         console.print(f"measuring: {what}", style="dim")
-        return _summary(what, times, [await once() for _ in range(options.repeats)])
+        used = _cpu(mesh, *services)
+        runs = [await once() for _ in range(options.repeats)]
+        return _summary(what, times, runs, _cpu(mesh, *services) - used)
 
     async with TalkingFace(mesh.target) as face:
         results = [
-            await repeat("audio_features", "interval", bench.audio_features),
-            await repeat("motion_gen", "interval", bench.motion_gen),
-            await repeat("renderer", "interval", lambda: bench.renderer(handle)),
-            await repeat("offline, 1 session", "interval", lambda: _offline(face, portrait, audio)),
+            await repeat(name, "interval", once, name)
+            for name, once in zip(STAGES[:2], (bench.audio_features, bench.motion_gen), strict=True)
         ]
+        for what, fields in PICTURES.items():
+            results.append(
+                await repeat(what, "interval", partial(bench.renderer, handle, fields), RENDERER)
+            )
+        results.append(
+            await repeat("offline, 1 session", "interval", lambda: _offline(face, portrait, audio))
+        )
         if options.sessions > 1:
 
             async def together() -> Run:
@@ -178,13 +216,14 @@ async def _measure(
                     [interval for run in runs for interval in run.times],
                     runs[0].frames,
                     float(np.mean([run.seconds for run in runs])),
+                    options.sessions,
                 )
 
             what = f"offline, each of {options.sessions} sessions"
             results.append(await repeat(what, "interval", together))
         results.append(await repeat("live, 1 session", "lag", lambda: _live(face, portrait, voice)))
     await stages.close()
-    return results
+    return preparation, results
 
 
 class _StageBench:
@@ -212,10 +251,10 @@ class _StageBench:
         self._motion = [{"motion": result.motion} for result in results]
         return run
 
-    async def renderer(self, handle: str) -> Run:
+    async def renderer(self, handle: str, fields: dict[str, Any]) -> Run:
         stream = self._stages.to_renderer()
         config = renderer.RenderConfig(
-            session_id="bench", portrait_handle=handle, codec=media.VIDEO_CODEC_H264
+            session_id="bench", portrait_handle=handle, codec=media.VIDEO_CODEC_H264, **fields
         )
         return (await _drive(stream, config, self._motion, lambda r: 1))[1]
 
@@ -296,17 +335,18 @@ async def _live(face: TalkingFace, portrait: bytes, voice: np.ndarray) -> Run:
     return Run(first, lags, frames, now)
 
 
-def _summary(what: str, times: str, runs: list[Run]) -> Measurement:
+def _summary(what: str, times: str, runs: list[Run], cpu: float) -> Measurement:
     values = np.array([value for run in runs for value in run.times]) * 1000
     p50, p95, p99 = (float(np.percentile(values, q)) for q in (50, 95, 99))
     frames = sum(run.frames for run in runs)
     fps = frames / sum(run.seconds for run in runs)
     first = float(np.mean([run.first for run in runs])) * 1000
-    return Measurement(what, frames, fps, first, p50, p95, p99, times)
+    made = sum(run.frames * run.side_by_side for run in runs)
+    return Measurement(what, frames, fps, first, p50, p95, p99, times, 1000 * cpu / made)
 
 
-def _memory(service: str, pid: int) -> Memory:
-    """Memory of a process and all that it has started."""
+def _family(pid: int) -> list[int]:
+    """A process and all that it has started."""
     parents: dict[int, list[int]] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -314,33 +354,58 @@ def _memory(service: str, pid: int) -> Memory:
         except OSError:  # it has ended
             continue
         parents.setdefault(int(fields[1]), []).append(int(folder.name))
-    family, rss, pss = [pid], 0, 0
+    family = [pid]
     for member in family:
         family += parents.get(member, [])
-        for line in Path(f"/proc/{member}/smaps_rollup").read_text().splitlines():
-            name, _, value = line.partition(":")
-            rss += int(value.split()[0]) if name == "Rss" else 0
-            pss += int(value.split()[0]) if name == "Pss" else 0
-    return Memory(service, len(family), rss / 1024, pss / 1024)
+    return family
+
+
+def _cpu(mesh: LocalMesh, *services: str) -> float:
+    """CPU seconds that services and their Triton servers have used so far; default: all."""
+    processes = [mesh.processes[name] for name in services or mesh.processes]
+    ticks = 0
+    for pid in (member for process in processes for member in _family(process.pid)):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _memory(service: str, pid: int) -> Memory:
+    """Memory of a process and all that it has started."""
+
+    def kibibytes(file: str, name: str) -> int:
+        lines = Path(file).read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
+
+    family = _family(pid)
+    rss, pss = (
+        sum(kibibytes(f"/proc/{member}/smaps_rollup", name) for member in family) / 1024
+        for name in ("Rss", "Pss")
+    )
+    peak = max(kibibytes(f"/proc/{member}/status", "VmHWM") for member in family) / 1024
+    return Memory(service, len(family), rss, pss, peak)
 
 
 def _print(console: Console, measurements: list[Measurement], memory: list[Memory]) -> None:
-    table = Table(title="Speed (ms; live: lag from the end of a frame's sound to its picture)")
+    table = Table(
+        title="Speed (ms; live: lag from the end of a frame's sound to its picture; CPU: of all "
+        "processes, a frame)"
+    )
     table.add_column("what", no_wrap=True)
-    for column in ("frames", "FPS", "first frame", "p50", "p95", "p99", "of"):
+    for column in ("frames", "FPS", "first", "p50", "p95", "p99", "of", "CPU"):
         table.add_column(column, justify="right")
     for m in measurements:
         values = (m.first_ms, m.p50_ms, m.p95_ms, m.p99_ms)
-        table.add_row(
-            m.what, str(m.frames), f"{m.fps:.1f}", *(f"{value:.1f}" for value in values), m.times
-        )
+        shown = (f"{value:.1f}" for value in (m.fps, *values))
+        table.add_row(m.what, str(m.frames), *shown, m.times, f"{m.cpu_ms:.1f}")
     console.print(table)
     table = Table(title="Memory (MiB), each service with its Triton")
     table.add_column("service", no_wrap=True)
-    for column in ("processes", "RSS", "PSS"):
+    for column in ("processes", "RSS", "PSS", "largest process"):
         table.add_column(column, justify="right")
     for entry in memory:
-        table.add_row(entry.service, str(entry.processes), f"{entry.rss:.0f}", f"{entry.pss:.0f}")
+        sizes = (f"{value:.0f}" for value in (entry.rss, entry.pss, entry.peak))
+        table.add_row(entry.service, str(entry.processes), *sizes)
     total = sum(entry.rss for entry in memory), sum(entry.pss for entry in memory)
     processes = sum(entry.processes for entry in memory)
     table.add_row("all", str(processes), *(f"{value:.0f}" for value in total), style="bold")
