@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,10 @@ if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
 # Of the extra: what may be missing.
-NEEDED = ("scipy", "matplotlib", "soundfile", "onnx", "pocketsphinx", "mediapipe")
+NEEDED = (
+    "scipy", "matplotlib", "soundfile", "onnx", "pocketsphinx", "mediapipe", "dlib",
+    "face_recognition_models",
+)  # fmt: skip
 
 
 def add_parser(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -64,18 +69,92 @@ def add_parser(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     motion.add_argument("--quick", action="store_true", help="fewer clips")
     motion.add_argument("--jobs", type=int, default=1, help="sections side by side; default 1")
-    motion.set_defaults(run=run)
+    motion.set_defaults(run=_motion)
+    picture = kinds.add_parser(
+        "picture",
+        help="identity, obedience, tears, mouth and eyes, detail, real clips, cost",
+        description="Print one table, the renderer's pictures beside the photo, real video, the "
+        "warp without its network and a still portrait, and draw contact sheets. Of a folder of "
+        "more than 50 files only those held out of all training are taken: every 12th portrait, "
+        "every 23rd clip. Needs the extra 'evaluation'.",
+    )
+    picture.add_argument(
+        "--portraits",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="PATH",
+        help="photos, or folders of photos",
+    )
+    picture.add_argument(
+        "--videos",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="PATH",
+        help="clips of one speaker each, or folders of clips",
+    )
+    picture.add_argument(
+        "--report", type=Path, required=True, metavar="DIR", help="table, JSON and sheets go here"
+    )
+    picture.add_argument("--limit", type=_count, metavar="N", help="at most so many portraits")
+    picture.add_argument(
+        "--clips",
+        type=_count,
+        default=4,
+        metavar="N",
+        help="at most so many of a folder; default 4",
+    )
+    picture.add_argument("--jobs", type=_count, default=1, help="processes; default 1")
+    picture.set_defaults(run=_picture)
 
 
-def run(options: argparse.Namespace) -> int:
-    """Run the command; the result is the exit code."""
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def _picture(options: argparse.Namespace) -> int:
+    with _extra():
+        from talkingface.renderer.evaluation import ruler
+
+        report = ruler.run(
+            ruler.Order(
+                portraits=options.portraits,
+                videos=options.videos,
+                report=options.report,
+                limit=options.limit,
+                clips=options.clips,
+            ),
+            options.jobs,
+        )
+    print(report.markdown())
+    return 0
+
+
+@contextmanager
+def _extra() -> Iterator[None]:
+    """Name the extra where a package of it is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] not in NEEDED:
+            raise
+        raise MeshError(
+            f"{error.name} is not installed: pip install 'talkingface[evaluation]'"
+        ) from None
+
+
+def _motion(options: argparse.Namespace) -> int:
     only = options.only.split(",")
     print_error = argparse.ArgumentParser(prog="talkingface evaluate motion").error
     if unknown := set(only) - set(SECTIONS):
         print_error(f"no such section: {', '.join(sorted(unknown))}")
     if (options.landmarker is None) != (options.portrait is None):
         print_error("--landmarker and --portrait go together")
-    try:
+    with _extra():
         from talkingface.motion_gen.evaluation import bench, ruler
 
         report = ruler.run(
@@ -92,11 +171,5 @@ def run(options: argparse.Namespace) -> int:
             only,
             options.jobs,
         )
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] not in NEEDED:
-            raise
-        raise MeshError(
-            f"{error.name} is not installed: pip install 'talkingface[evaluation]'"
-        ) from None
     print(report.markdown())
     return 0

@@ -66,20 +66,20 @@ def replay(path: Path, report: Path) -> Replay:
             frame.to_ndarray(format="rgb24")
             for _, frame in zip(range(FRAMES), video.decode(video=0), strict=False)
         ]
-    meshes = [here.analyser.landmarks(picture) for picture in shot]
-    kept = [i for i, mesh in enumerate(meshes) if mesh is not None]
-    if len(kept) < 3:
+    meshes = [(picture, here.analyser.landmarks(picture)) for picture in shot]
+    seen = [(picture, mesh) for picture, mesh in meshes if mesh is not None]
+    if len(seen) < 3:
         out.refused = "no face"
         return out
-    start = _calm(np.stack([meshes[i] for i in kept]))
-    _, portrait_file = cv2.imencode(".png", shot[kept[start]][..., ::-1])
+    points = np.stack([mesh for _, mesh in seen])[..., :2]
+    start = _calm(points)
+    _, portrait_file = cv2.imencode(".png", seen[start][0][..., ::-1])
     try:
         analysed = here.analyser.analyse(portrait_file.tobytes())
     except PortraitError as error:
         out.refused = str(error)
         return out
-    real = np.stack([cut_frame(shot[i], analysed.to_photo)[0] for i in kept])
-    points = np.stack([meshes[i][:, :2] for i in kept])
+    real = np.stack([cut_frame(picture, analysed.to_photo)[0] for picture, _ in seen])
     points = ((points - analysed.to_photo[:, 2]) / analysed.to_photo[0, 0]).astype(np.float32)
     portrait = prepared(analysed)
     painter = Painter(portrait, here.inpainter)
@@ -138,7 +138,7 @@ def _opposites() -> NDArray[np.int64]:
     for index in GAZES:
         name = ARKIT_NAMES[index]
         way = next(w for w in swap if name.startswith(f"eyeLook{w}"))
-        places.append(int(np.nonzero(GAZES == ARKIT_INDEX[name.replace(way, swap[way])])[0][0]))
+        places.append(int(np.nonzero(ARKIT_INDEX[name.replace(way, swap[way])] == GAZES)[0][0]))
     return np.array(places)
 
 
@@ -161,8 +161,7 @@ def _compare(out: Replay, shown: dict[str, NDArray[np.uint8]], points: Array) ->
     for i in range(0, len(points), STEP):
         real = shown["real"][i]
         width = _width(points[i])
-        face = hull(points[i][list(OUTLINE)], real.shape)
-        face = grown(face, 0.05 * width) > 0
+        face = grown(hull(points[i][list(OUTLINE)], real.shape), 0.05 * width) > 0
         mouth = grown(hull(points[i][list(LIPS)], real.shape), 0.05 * width) > 0
         energy = detail(real)
         everywhere = np.ones_like(face)

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from talkingface.common.motion import MOTION_FPS
-from talkingface.renderer.analysis import PortraitError, decode
+from talkingface.renderer.analysis import PortraitError
 from talkingface.renderer.encoder import make_encoder
 from talkingface.renderer.evaluation.painter import prepared
 from talkingface.renderer.evaluation.poses import motion_of
 from talkingface.renderer.evaluation.studio import studio
 from talkingface.renderer.geometry import Portrait
-from talkingface.renderer.picture import View
+from talkingface.renderer.picture import View, photo_size
 from talkingface.renderer.synthesis import finish
 from talkingface.renderer.view import CropViewer, PhotoPixels, photo_pixels
 from talkingface.v1.media_pb2 import Framing, PictureFormat, VideoCodec
@@ -61,7 +61,8 @@ def preparing(photos: list[Path]) -> Preparation | None:
         except PortraitError:
             continue
         portrait = prepared(analysed)
-        pixels = photo_pixels(decode(content), analysed.frame, analysed.to_photo)
+        size = photo_size(*analysed.photo_size)
+        pixels = photo_pixels(analysed.photo, analysed.frame, analysed.to_photo, size)
         seconds.append(time.process_time() - began)
         last = portrait, pixels
     return None if last is None else Preparation(seconds, _peak(), *last)

@@ -26,6 +26,12 @@ Array = NDArray[np.float32]
 NEUTRAL = "neutral"  # a face at rest: lips shut, whatever the photo's do
 JAW, PUCKER, SHUT_EYES = "jaw wide", "pucker", "eyes shut"
 STRONG = 0.8  # of a coefficient or of the gaze's range: a hard pose's
+# Name, column, from where on hard, degrees to either side.
+HEAD = (
+    ("yaw", YAW, 20.0, (10.0, 20.0, 25.0)),
+    ("pitch", PITCH, 15.0, (7.5, 15.0)),
+    ("roll", ROLL, 15.0, (7.5, 15.0)),
+)
 MIXES = 6  # motions in which everything moves at once
 
 
@@ -58,7 +64,7 @@ def motion_of(
     """
     motion = neutral(1)[0]
     motion[[PITCH, YAW, ROLL]] = pitch, yaw, roll
-    motion[:ARKIT_DIM] = gaze_to_arkit(np.float32([gaze[0]]), np.float32([gaze[1]]))[0]
+    motion[:ARKIT_DIM] = gaze_to_arkit(*np.array(gaze, np.float32)[:, None])[0]
     for name, value in coefficients.items():
         sides = (name,) if name in ARKIT_INDEX else (f"{name}Left", f"{name}Right")
         for side in sides:
@@ -104,11 +110,12 @@ def poses() -> tuple[Pose, ...]:
             out.append(
                 Pose(f"gaze {half}{upwards}", motion_of(gaze=(pitch, 0)), "gaze pitch", hard)
             )
-    for axis, degrees, least in (("yaw", (10, 20, 25), 20), ("pitch", (7.5, 15), 15), ("roll", (7.5, 15), 15)):  # fmt: skip
+    for axis, column, least, degrees in HEAD:
         for value in degrees:
             for signed in (-value, value):
-                name = f"{axis} {signed:+g}"
-                out.append(Pose(name, motion_of(**{axis: signed}), axis, value >= least))
+                motion = neutral(1)[0]
+                motion[column] = signed
+                out.append(Pose(f"{axis} {signed:+g}", motion, axis, value >= least))
     out.append(Pose(PUCKER, motion_of(mouthPucker=1.0), hard=True))
     random = np.random.default_rng(4)
     for number in range(MIXES):

@@ -121,7 +121,7 @@ def _angle(radii: Array) -> Array:
 
 
 def from_rest(readings: Array, rest: Array) -> Array:
-    """Readings (T, 8) counted from the face at rest (8,) but for `ABSOLUTE`, in the units of `AXES`.
+    """Readings (T, 8) in the units of `AXES`, from the face at rest (8,) but for `ABSOLUTE`.
 
     An iris that went by the eyeball's radius times a sine has turned by that angle.
     """

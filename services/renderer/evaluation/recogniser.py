@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 Image = NDArray[np.uint8]
 
+DESCRIPTOR = 128  # numbers that describe a face
 # dlib's five points: outer and inner corner of the eye to the right, of that to the left, nose.
 FIVE = (263, 362, 33, 133, 2)
 PADDING = 0.25  # of the chip around the face, as dlib was trained

@@ -1,4 +1,4 @@
-"""One command, one table: how the renderer's pictures compare with the photo and with real video."""
+"""One command, one table: how the renderer's pictures compare with photos and with real video."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from talkingface.common.errors import ServiceError
 from talkingface.common.report import Report, Row
 from talkingface.renderer.evaluation import clip, cost, sitting, worst
 from talkingface.renderer.evaluation.painter import Inpainter
+from talkingface.renderer.evaluation.recogniser import Recogniser
 from talkingface.renderer.evaluation.sections import (
     clips,
     detail,
@@ -68,12 +70,15 @@ def run(order: Order, jobs: int = 1) -> Report:
     """Measure everything and write `table.md`, `table.json` and the sheets.
 
     :param jobs: processes side by side; cost is measured alone, at the end.
-    :raises ValueError: no portrait is usable.
+    :raises ServiceError: NO_FACE, where none of the portraits is usable.
+    :raises ModuleNotFoundError: a package of the extra `evaluation` is missing.
     """
+    Recogniser()  # at once, not first in a process of the pool
     order.report.mkdir(parents=True, exist_ok=True)
     report = Report(TITLES, {"inpainter": f"model.onnx sha256 {Inpainter().digest[:16]}"})
     began = time.monotonic()
-    photos = sum(held_out(order.portraits, PHOTOS, HELD_OUT_PHOTOS), [])[: order.limit]
+    places = held_out(order.portraits, PHOTOS, HELD_OUT_PHOTOS)
+    photos = [photo for found in places for photo in found][: order.limit]
     scenes = [
         scene
         for found in held_out(order.videos, VIDEOS, HELD_OUT_CLIPS)
@@ -91,7 +96,7 @@ def run(order: Order, jobs: int = 1) -> Report:
         sat = _usable(sittings, report)
         tell("portraits")
     if not sat:
-        raise ValueError("none of the portraits is usable")
+        raise ServiceError("NO_FACE", f"none of the {len(photos)} portraits is usable")
     report.about["portraits"], report.about["clips"] = len(sat), len(played)
     parts: list[tuple[str, Callable[[], list[Row]]]] = [
         ("identity", lambda: identity.measure(sat, played)),

@@ -29,7 +29,9 @@ def label(image: Image, text: str) -> Image:
 
 def _write_on(image: Image, text: str, height: int) -> Image:
     for colour, thick in (((0, 0, 0), 3), ((255, 255, 0), 1)):
-        cv.putText(image, text, (5, height), cv.FONT_HERSHEY_SIMPLEX, 0.42, colour, thick, cv.LINE_AA)  # fmt: skip
+        cv.putText(
+            image, text, (5, height), cv.FONT_HERSHEY_SIMPLEX, 0.42, colour, thick, cv.LINE_AA
+        )
     return np.asarray(image, np.uint8)
 
 

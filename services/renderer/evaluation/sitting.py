@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from talkingface.renderer.evaluation.painter import Drawn, Painter, prepared
 from talkingface.renderer.evaluation.pictures import detail, sharpness
 from talkingface.renderer.evaluation.poses import NEUTRAL, SHUT_EYES, Pose, poses, shown
 from talkingface.renderer.evaluation.reading import from_rest, iris_angle, read
+from talkingface.renderer.evaluation.recogniser import DESCRIPTOR
 from talkingface.renderer.evaluation.regions import Regions, regions
 from talkingface.renderer.evaluation.studio import studio
 
@@ -30,20 +32,41 @@ LEAST_AREA = 400  # pixels of skin or hair whose detail is compared
 JUMP_CLEARANCE = 9  # pixels about a jump of the flow whose light steps are no detail
 
 
+def _unknown() -> Array:
+    return np.full(DESCRIPTOR, np.nan, np.float32)
+
+
 @dataclass
 class Sitting:
     """What was measured of one portrait."""
 
     name: str
     refused: str = ""  # why there is no portrait
-    descriptor: Array | None = None  # (128,) of the photo
-    reencoded: Array | None = None  # (128,) of the photo as a strong JPEG
+    descriptor: Array = field(default_factory=_unknown)  # (128,) of the photo
+    reencoded: Array = field(default_factory=_unknown)  # (128,) of the photo as a strong JPEG
     descriptors: dict[str, Array] = field(default_factory=dict)  # by hard pose, where a face is
     lost: list[str] = field(default_factory=list)  # poses in which no face is found any more
     readings: dict[str, Array] = field(default_factory=dict)  # by pose, (8,) from rest
     irises: dict[str, Array] = field(default_factory=dict)  # by gaze, (2,) yaw, pitch by pixels
     # By measure and pose.
     figures: dict[str, dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
+
+
+def found(
+    sittings: Sequence[Sitting], figure: str, names: Sequence[str]
+) -> list[tuple[float, str]]:
+    """A figure of all portraits in some poses, each with the name of its picture."""
+    return [
+        (one.figures[figure][name], f"{one.name}, {name}")
+        for one in sittings
+        for name in names
+        if name in one.figures[figure]
+    ]
+
+
+def median(values: Sequence[tuple[float, str]]) -> float:
+    """Of what `found` gives; not a number for nothing."""
+    return float(np.median([value for value, _ in values])) if values else float("nan")
 
 
 def sit(path: Path, report: Path) -> Sitting:

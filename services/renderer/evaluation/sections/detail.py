@@ -8,7 +8,7 @@ import numpy as np
 
 from talkingface.common.report import Bar, Row
 from talkingface.renderer.evaluation.poses import JAW, NEUTRAL, PUCKER, poses
-from talkingface.renderer.evaluation.sitting import Sitting
+from talkingface.renderer.evaluation.sitting import Sitting, found, median
 
 SHARP_BAR = Bar(0.9)
 STILL_BAR = Bar(high=1.0)
@@ -21,13 +21,13 @@ def measure(sittings: Sequence[Sitting]) -> list[Row]:
     turned = [pose.name for pose in poses() if pose.hard and pose.axis in HEAD]
     rows = []
     for part in ("skin", "hair"):
-        told = _told(sittings, part, turned)
-        bare = _told(sittings, part, ["photo"])
+        told = found(sittings, part, turned)
+        bare = found(sittings, part, ["photo"])
         value, where = min(told, default=(np.nan, "none"))
         rows.append(
             Row(
                 f"sharpness of {part}, head turned, over the photo's",
-                {"generated": _median(told), "static": _median(bare)},
+                {"generated": median(told), "static": median(bare)},
                 "median",
                 SHARP_BAR,
                 note=f"static: the photo moved by half a pixel; {len(told)} pictures; "
@@ -37,15 +37,15 @@ def measure(sittings: Sequence[Sitting]) -> list[Row]:
         rows += [
             Row(
                 f"sharpness of {part}, {name}",
-                {"generated": _median(_told(sittings, part, [name]))},
+                {"generated": median(found(sittings, part, [name]))},
                 "median",
             )
             for name in (NEUTRAL, "yaw +20", "pitch +15", "pitch -15", "roll +15")
         ]
     for part in ("background", "shoulders"):
-        told = _told(sittings, part, MOUTH)
+        told = found(sittings, part, MOUTH)
         value, where = max(told, default=(np.nan, "none"))
-        moved = _told(sittings, part, ["yaw +20"])
+        moved = found(sittings, part, ["yaw +20"])
         rows.append(
             Row(
                 f"{part}: change while only the mouth moves",
@@ -56,7 +56,7 @@ def measure(sittings: Sequence[Sitting]) -> list[Row]:
                 "grey values",
                 STILL_BAR,
                 digits=3,
-                note=f"worst {value:.2f} ({where}); with yaw +20 {_median(moved):.2f}",
+                note=f"worst {value:.2f} ({where}); with yaw +20 {median(moved):.2f}",
             )
         )
     exact = np.mean([s.figures["exact"]["own"] for s in sittings])
@@ -70,21 +70,6 @@ def measure(sittings: Sequence[Sitting]) -> list[Row]:
         )
     )
     return rows
-
-
-def _told(
-    sittings: Sequence[Sitting], figure: str, names: Sequence[str]
-) -> list[tuple[float, str]]:
-    return [
-        (s.figures[figure][name], f"{s.name}, {name}")
-        for s in sittings
-        for name in names
-        if name in s.figures[figure]
-    ]
-
-
-def _median(told: Sequence[tuple[float, str]]) -> float:
-    return float(np.median([value for value, _ in told])) if told else float("nan")
 
 
 def _low(told: Sequence[tuple[float, str]]) -> float:

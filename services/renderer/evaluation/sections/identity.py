@@ -17,7 +17,6 @@ HELD_BAR = Bar(95.0)
 
 def distances(sitting: Sitting) -> dict[str, float]:
     """Distance to the photo by hard pose; infinite where no face is found any more."""
-    assert sitting.descriptor is not None
     return {
         pose.name: float(distance(sitting.descriptors[pose.name], sitting.descriptor))
         if pose.name in sitting.descriptors
@@ -82,7 +81,7 @@ def measure(sittings: Sequence[Sitting], replays: Sequence[Replay]) -> list[Row]
                 "real": float(real.max()) if len(real) else np.nan,
                 "other": float(others.min()) if len(others) else np.nan,
             },
-            note=f"{sittings[worst[0]].name}, {names[worst[1]]}",
+            note=f"{sittings[int(worst[0])].name}, {names[int(worst[1])]}",
         ),
         Row(
             "the photo is the nearest of all portraits",
@@ -93,7 +92,7 @@ def measure(sittings: Sequence[Sitting], replays: Sequence[Replay]) -> list[Row]
     ]
     for k, name in enumerate(names):
         share = 100 * float((every[:, k] < SAME).mean())
-        far = every[:, k].argmax()
+        far = int(every[:, k].argmax())
         rows.append(
             Row(
                 f"median, {name}",

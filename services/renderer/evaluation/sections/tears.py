@@ -9,7 +9,7 @@ import numpy as np
 from talkingface.common.report import Bar, Row
 from talkingface.renderer.evaluation.flow import SEAM, STRETCH
 from talkingface.renderer.evaluation.poses import NEUTRAL, shown
-from talkingface.renderer.evaluation.sitting import Sitting
+from talkingface.renderer.evaluation.sitting import Sitting, found, median
 
 FOLDED_BAR = Bar(high=0.1)
 TURNED = ("yaw -20", "yaw +20")
@@ -17,22 +17,24 @@ TURNED = ("yaw -20", "yaw +20")
 
 def measure(sittings: Sequence[Sitting]) -> list[Row]:
     """All rows of the section."""
+    turned = " and ".join(TURNED)
+    seams = f"steps of over {SEAM:.0f} grey values where layers meet, {turned}"
     rows = [
-        _row(sittings, "folded", f"folded inside the head, {' and '.join(TURNED)}", TURNED, FOLDED_BAR),
-        _row(sittings, "stretched", f"stretched more than {STRETCH:.0f} times, the same", TURNED),
-        _row(sittings, "seams", f"steps of over {SEAM:.0f} grey values where layers meet, the same", TURNED),
-    ]  # fmt: skip
+        _row(sittings, "folded", f"folded inside the head, {turned}", TURNED, FOLDED_BAR),
+        _row(sittings, "stretched", f"stretched more than {STRETCH:.0f} times, {turned}", TURNED),
+        _row(sittings, "seams", seams, TURNED),
+    ]
     for name in (pose.name for pose in shown()):
-        mean = {m: _mean(sittings, m, [name]) for m in ("folded", "stretched", "seams")}
-        worst, where = _worst(sittings, "folded", [name])
+        told = {m: found(sittings, m, [name]) for m in ("folded", "stretched", "seams")}
+        worst, where = max(told["folded"])
         rows.append(
             Row(
                 f"folded, {name}",
-                {"generated": mean["folded"]},
+                {"generated": _mean(told["folded"])},
                 "%",
                 digits=3,
-                note=f"worst {worst:.2f} ({where}); stretched {mean['stretched']:.2f}; "
-                f"seams {mean['seams']:.3f}",
+                note=f"worst {worst:.2f} ({where}); stretched {_mean(told['stretched']):.2f}; "
+                f"seams {_mean(told['seams']):.3f}",
             )
         )
     return rows
@@ -45,22 +47,18 @@ def _row(
     names: Sequence[str],
     bar: Bar | None = None,
 ) -> Row:
-    worst, where = _worst(sittings, figure, names)
-    every = [s.figures[figure][name] for s in sittings for name in names]
+    told = found(sittings, figure, names)
+    worst, where = max(told)
     return Row(
         what,
-        {"generated": _mean(sittings, figure, names), "static": _mean(sittings, figure, [NEUTRAL])},
+        {"generated": _mean(told), "static": _mean(found(sittings, figure, [NEUTRAL]))},
         "% of the head",
         bar,
         digits=3,
-        note=f"static: at rest; half of the pictures below {np.median(every):.3f}; "
+        note=f"static: at rest; half of the pictures below {median(told):.3f}; "
         f"worst {worst:.2f} ({where})",
     )
 
 
-def _mean(sittings: Sequence[Sitting], figure: str, names: Sequence[str]) -> float:
-    return float(np.mean([s.figures[figure][name] for s in sittings for name in names]))
-
-
-def _worst(sittings: Sequence[Sitting], figure: str, names: Sequence[str]) -> tuple[float, str]:
-    return max((s.figures[figure][name], f"{s.name}, {name}") for s in sittings for name in names)
+def _mean(told: Sequence[tuple[float, str]]) -> float:
+    return float(np.mean([value for value, _ in told]))
