@@ -8,6 +8,9 @@ PINS := pyproject.toml constraints.txt
 INSTALL := -m pip install --disable-pip-version-check --no-compile --constraint constraints.txt
 # Tests of other packages, which nobody runs here: without them the environment stays under 900 MiB.
 UNUSED = $(VENV)/lib/python3*/site-packages/numba/tests $(VENV)/lib/python3*/site-packages/gevent/tests
+# Networks of dlib that the ruler does not use; one of them must not serve commercial ends.
+UNUSED_DEV = $(VENV)/lib/python3*/site-packages/face_recognition_models/models/shape_predictor_*.dat \
+	$(VENV)/lib/python3*/site-packages/face_recognition_models/models/mmod_*.dat
 RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 ASSETS := services/renderer/assets/mediapipe/face_landmark_with_attention.tflite
@@ -51,6 +54,7 @@ $(RUNTIME): $(PINS) | $(BIN)/python
 
 $(DEV): $(PINS) | $(BIN)/python
 	$(BIN)/python $(INSTALL) --editable '.[dev]'
+	rm -rf $(UNUSED_DEV)
 	touch $(RUNTIME) $@
 
 $(ASSETS): services/renderer/fetch_assets.py | $(RUNTIME)
