@@ -207,6 +207,74 @@ def test_a_plate_goes_on_beyond_the_frame() -> None:
     assert not opacity[:, :MARGIN].any()
 
 
+def test_carried_pixels_are_the_photos_along_the_flow(portrait: geometry.Portrait) -> None:
+    frame = geometry.render(portrait, motion(yaw=12, pitch=5, jawOpen=0.4), traced=True)
+    assert frame.flow is not None and frame.carried is not None
+    told = cv2.remap(portrait.frame, frame.flow, None, cv2.INTER_LINEAR).astype(int)
+    whole = frame.carried == 255
+    assert whole.mean() > 0.5
+    apart = np.abs(told - frame.image).max(-1)[whole]
+    assert apart.mean() < 2 and np.percentile(apart, 99) < 16
+    assert frame.carried[frame.mask[..., 0] == 255].max() < 255  # the mouth's inside is drawn
+    untraced = geometry.render(portrait, motion(yaw=12, pitch=5, jawOpen=0.4))
+    assert untraced.flow is None and untraced.carried is None
+    np.testing.assert_array_equal(untraced.image, frame.image)
+
+
+def test_an_unmoved_frame_comes_from_where_it_is(portrait: geometry.Portrait) -> None:
+    frame = geometry.render(portrait, portrait.own_motion, traced=True)
+    assert frame.flow is not None and frame.carried is not None
+    here = np.stack(np.meshgrid(np.arange(512), np.arange(512)), -1)
+    np.testing.assert_array_equal(frame.flow, here)
+    assert (frame.carried == 255).all()
+
+
+def test_pinned_borders_are_the_photos(portrait: geometry.Portrait) -> None:
+    asked = motion(yaw=15, roll=12, x=0.1, distance=0.8)
+    rims = (np.s_[:, 0], np.s_[0], np.s_[:, -1], np.s_[-1])  # left, top, right, bottom
+    free = geometry.render(portrait, asked).image
+    assert changed(free, portrait.frame)[rims[3]].any()
+    pinned = geometry.render(portrait, asked, pinned=True).image
+    for rim in rims:
+        np.testing.assert_array_equal(pinned[rim], portrait.frame[rim])
+    assert changed(pinned, portrait.frame)[150:350, 150:350].any()
+    sides = geometry.render(portrait, asked, pinned=(True, False, True, False)).image
+    np.testing.assert_array_equal(sides[:, 0], portrait.frame[:, 0])
+    assert changed(sides, portrait.frame)[rims[3]][100:-100].any()
+
+
+@pytest.mark.parametrize("yaw", [-20.0, 20.0])
+def test_a_turned_head_is_neither_folded_nor_torn(portrait: geometry.Portrait, yaw: float) -> None:
+    frame = geometry.render(portrait, motion(yaw=yaw), traced=True)
+    assert frame.flow is not None and frame.carried is not None
+    across, down = frame.flow[:-1, 1:] - frame.flow[:-1, :-1], np.diff(frame.flow, axis=0)[:, :-1]
+    smooth = (np.linalg.norm(across, axis=2) < 3) & (np.linalg.norm(down, axis=2) < 3)
+    turned = across[..., 0] * down[..., 1] - across[..., 1] * down[..., 0]
+    head = (frame.carried[:-1, :-1] > 128) & smooth
+    head[400:] = False
+    assert (turned < 0)[head].mean() < 1e-3
+    assert (turned < 1 / 3)[head].mean() < 0.02  # stretched
+
+
+def test_the_hidden_side_of_a_turned_portrait_is_made_from_the_other() -> None:
+    """A face turned by 30 degrees, painted in flat colours, turned back to the front."""
+    model = FaceModel.load()
+    marks = pixels(model.landmark_mean[None], np.array([[0, -30, 0]], np.float32))[0]
+    frame = np.full((512, 512, 3), (20, 40, 90), np.uint8)
+    matte = np.zeros((512, 512), np.float32)
+    background = frame.copy()
+    for picture, colour in ((frame, (205, 160, 135)), (matte, 1)):
+        cv2.ellipse(picture, (266, 210), (130, 170), 0, 0, 360, colour, -1)
+        cv2.rectangle(picture, (205, 330), (307, 511), colour, -1)
+        cv2.fillPoly(picture, [cv2.convexHull(marks.round().astype(np.int32))], colour)
+    portrait = geometry.prepare(frame, marks, matte, background)
+    assert portrait.fit.angles[1] < -20
+    np.testing.assert_array_equal(portrait.other_side.hidden, [1, 0])
+    image = geometry.render(portrait, motion(yaw=25)).image.astype(int)
+    face = image[180:330, 210:300]
+    assert (np.abs(face - (205, 160, 135)).max(-1) > 40).mean() < 0.2  # no wall in it but eyes, lips
+
+
 def test_rendering_is_deterministic(portrait: geometry.Portrait) -> None:
     asked = motion(jawOpen=0.4, yaw=8, eyeBlinkLeft=0.5)
     first, second = geometry.render(portrait, asked), geometry.render(portrait, asked)

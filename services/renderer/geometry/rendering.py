@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from talkingface.renderer.fit import Camera
@@ -183,9 +184,23 @@ def _carried(photo: Image, image: Image, flow: Array) -> Image:
     Not pixel by pixel, for interpolation changes single ones, but with their neighbours.
     """
     told = cv.remap(photo, flow, None, cv.INTER_LINEAR, borderMode=cv.BORDER_REFLECT_101)
-    apart = cv.blur(image.astype(np.int16) - told, (3, 3))
-    apart = cv.dilate(np.abs(apart).max(-1).astype(np.uint8), np.ones((3, 3), np.uint8))
-    share = smoothstep(18, 6, cv.blur(apart.astype(np.float32), (5, 5)))
-    beyond = (np.abs(flow - (FRAME - 1) / 2) > FRAME / 2).any(-1)
-    share[beyond] = 0
-    return (255 * share + 0.5).astype(np.uint8)
+    apart = cv.blur(cv.subtract(image, told, dtype=cv.CV_16S), (3, 3))
+    largest = np.empty((FRAME, FRAME), np.uint8)
+    _largest(apart, flow, largest)
+    largest = cv.blur(cv.dilate(largest, np.ones((3, 3), np.uint8)), (5, 5))
+    levels = 255 * smoothstep(18, 6, np.arange(256, dtype=np.float32)) + 0.5
+    return np.asarray(cv.LUT(largest, levels.astype(np.uint8)), np.uint8)
+
+
+@njit(cache=True)
+def _largest(apart: NDArray[np.int16], flow: Array, out: Image) -> None:
+    """Largest of the colours' differences (H, W, 3), 255 where the flow leaves the photo."""
+    height, width = out.shape
+    for y in range(height):
+        for x in range(width):
+            u, v = flow[y, x, 0], flow[y, x, 1]
+            if u < -0.5 or v < -0.5 or u > width - 0.5 or v > height - 0.5:
+                out[y, x] = 255
+                continue
+            most = max(abs(apart[y, x, 0]), abs(apart[y, x, 1]), abs(apart[y, x, 2]))
+            out[y, x] = min(most, 255)
