@@ -15,6 +15,7 @@ from talkingface.renderer.geometry.eyes import LUMA, RINGS, draw_eye, draw_lid, 
 from talkingface.renderer.geometry.image import SKIN, affine, box, carry, cv, ramp, raster
 from talkingface.renderer.geometry.mouth import (
     LOWER_TEETH,
+    REDDISH,
     UPPER,
     UPPER_TEETH,
     light_between,
@@ -45,7 +46,6 @@ LID_NAMES = tuple(
     for side in ("Right", "Left")
 )
 TURNED_SHADE = 0.2  # by which the lips' inner sides are darker when they turn out
-DARKNESS = np.array([0.94, 1.0, 1.0], np.float32)  # of teeth behind closing lips, reddish
 SEAM = np.array([0.35, 0.5, 0.5], np.float32)  # of the line between lips that the photo parts
 SEAM_WIDTH = 0.012  # face widths
 LIP_MARGIN = 0.012  # face widths around the inner lips where the inside may show
@@ -204,7 +204,8 @@ def place_mouth(
     # Lips that close put the photo's teeth in the dark.
     photographed = _lip_gap(portrait.photographed)
     before = light_between(photographed)
-    photo *= 1 - (lip_change * known * (1 - np.minimum(lit / before, 1)))[..., None] * DARKNESS
+    darker = 1 - lip_change * known * (1 - np.minimum(lit / before, 1))
+    photo *= darker[..., None] ** (1 + np.array(REDDISH, np.float32))
     drawn = np.where(
         hole[..., None], drawn * (1 - known[..., None]) + photo * known[..., None], photo
     )

@@ -23,11 +23,12 @@ CROWN = 10.0  # millimetres of a front tooth outside the gum
 SKIN, CAVITY, TONGUE = PARTS.index("skin"), PARTS.index("cavity"), PARTS.index("tongue")
 UPPER, LOWER = PARTS.index("teeth_upper"), PARTS.index("teeth_lower")
 DEPTH = 0.16  # face widths behind the lips at which light on teeth has fallen to 1/e
-WIDE_OPEN = 0.05  # height of the lips' opening, face widths, that lets all light in
+WIDE_OPEN = 0.03  # height of the lips' opening, face widths, that lets all light in
 REACH = 0.05  # face widths to each side from where light gets in
 TONGUE_HALF = 21.7  # millimetres
 ARCH_TURN = 24.0  # millimetres along the arch in which it turns by a radian
 BOUNCED = 0.07  # light reflected by the walls
+REDDISH = (-0.2, 0.1, 0.2)  # what has bounced is red: powers of the light, for RGB
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ def paint_inside(
             # Light comes in between the lips, and the upper one throws its shadow.
             light = light_between(opened[2, x])
             light *= 0.6 + 0.4 * _smooth(-0.008, 0.035, below_lip)
-            light *= 0.7 + 0.3 * _smooth(-0.006, 0.02, above_lip)
+            light *= 0.82 + 0.18 * _smooth(-0.006, 0.02, above_lip)
             lit[y, x] = light
             if p in (UPPER, LOWER):
                 light *= np.exp(-depth / DEPTH)
@@ -183,7 +184,7 @@ def paint_inside(
                     neck = 1.0 - (0.03 + 0.04 * k) * _smooth(4.0, 9.0, above)
                     colour = colours[0, k] * round_ * tip * neck * turned
                     colour = colour * (1 - gums) + colours[1, k] * gums
-                    colour = colours[3, k] * 0.5 * (1 - enamel) + colour * enamel
+                    colour = colours[3, k] * 0.8 * (1 - enamel) + colour * enamel
                     out[y, x, k] = colour * light
             elif p == TONGUE:
                 # Round to both sides, a groove in the middle, in the dark at its root.
@@ -203,13 +204,12 @@ def paint_inside(
                 # Gums and cheeks near the lips, darkness towards the throat.
                 near = np.exp(-depth / 0.05)
                 far = 0.1 + 0.9 * np.exp(-depth / 0.2)
+                dim = np.exp(-depth / 0.15)
                 for k in range(3):
-                    colour = colours[1, k] * 0.55 * near + colours[3, k] * far * (1 - near)
+                    wall = colours[3, k] * far + 0.1 * colours[1, k] * dim
+                    colour = colours[1, k] * 0.85 * near + wall * (1 - near)
                     out[y, x, k] = colour * light
             # What little light there is has bounced off red walls.
-            out[y, x, 0] *= light**-0.2
             walls = BOUNCED * np.exp(-depth / DEPTH)
             for k in range(3):
-                if k > 0:
-                    out[y, x, k] *= light**0.1
-                out[y, x, k] += walls * colours[1, k]
+                out[y, x, k] = out[y, x, k] * light ** REDDISH[k] + walls * colours[1, k]
