@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import re
 import signal
@@ -19,11 +20,16 @@ import grpc
 import numpy as np
 import pytest
 from google.protobuf.message import Message
+from PIL import Image
 
 from talkingface.common.errors import ServiceError
 from talkingface.common.health import check as health
+from talkingface.common.motion import neutral
 from talkingface.common.rpc import CallStatus
-from talkingface.renderer import fetch_assets
+from talkingface.renderer import fetch_assets, geometry
+from talkingface.renderer.analysis import FaceAnalyser, PortraitError
+from talkingface.renderer.face_model import rotation_matrix
+from talkingface.renderer.fit import Camera
 
 
 class ServiceProcess:
@@ -178,6 +184,27 @@ def portrait_image(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """File of a portrait (NASA, public domain), PNG, 512x512."""
     (path,) = fetch_assets.fetch("portrait", tmp_path_factory.mktemp("portrait"))
     return path.read_bytes()
+
+
+@pytest.fixture(scope="session")
+def turned_face(portrait_image: bytes) -> bytes:
+    """File of a face turned away too far: the portrait in our own rendering, beyond what that is
+    made for; the least turn that the analysis refuses."""
+    fetch_assets.fetch("models", fetch_assets.MODEL_DIR)
+    analyser = FaceAnalyser()
+    found = analyser.analyse(portrait_image)
+    portrait = geometry.prepare(found.frame, found.landmarks, found.matte, found.background)
+    coefficients, camera = geometry.target_pose(portrait, neutral(1)[0])
+    for yaw in range(50, 80, 3):
+        rotation = rotation_matrix(float(camera.angles[0, 0]), yaw, 0.0)[None]
+        away = Camera(rotation, camera.scale, camera.translation)
+        file = io.BytesIO()
+        Image.fromarray(geometry.render_pose(portrait, coefficients, away).image).save(file, "PNG")
+        try:
+            analyser.analyse(file.getvalue())
+        except PortraitError:
+            return file.getvalue()
+    pytest.fail("no picture is seen as turned away")
 
 
 @pytest.fixture(scope="session")

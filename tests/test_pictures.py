@@ -163,7 +163,7 @@ def bomb() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(10**6)))
 
 
-def portraits(image: bytes) -> dict[str, tuple[bytes, str]]:
+def portraits(image: bytes, turned_face: bytes) -> dict[str, tuple[bytes, str]]:
     """Portraits that cannot be animated, and why."""
     original = Image.open(io.BytesIO(image)).convert("RGB")
 
@@ -176,7 +176,7 @@ def portraits(image: bytes) -> dict[str, tuple[bytes, str]]:
     two.paste(original, (0, 0))
     two.paste(original, (512, 0))
     tiny = Image.new("RGB", (1024, 1024), (90, 90, 90))
-    tiny.paste(original.resize((160, 160)), (400, 400))
+    tiny.paste(original.resize((340, 340)), (400, 400))
     return {
         "empty": (b"", "IMAGE_BROKEN"),
         "text": (b"this is no picture at all", "IMAGE_BROKEN"),
@@ -186,18 +186,22 @@ def portraits(image: bytes) -> dict[str, tuple[bytes, str]]:
         "nobody": (picture(), "NO_FACE"),
         "two faces": (encoded(two), "SEVERAL_FACES"),
         "a tiny face": (encoded(tiny), "FACE_TOO_SMALL"),
+        "turned away": (turned_face, "FACE_TURNED"),
         "too dark": (encoded(original.point(lambda value: value // 12)), "TOO_DARK"),
     }
 
 
 @pytest.mark.parametrize(
     "what",
-    ["empty", "text", "GIF", "cut off", "bomb", "nobody", "two faces", "a tiny face", "too dark"],
+    [
+        *("empty", "text", "GIF", "cut off", "bomb", "nobody"),
+        *("two faces", "a tiny face", "turned away", "too dark"),
+    ],
 )
 async def test_a_portrait_that_cannot_be_animated(
-    face: TalkingFace, image: bytes, speech: bytes, what: str
+    face: TalkingFace, image: bytes, turned_face: bytes, speech: bytes, what: str
 ) -> None:
-    content, reason = portraits(image)[what]
+    content, reason = portraits(image, turned_face)[what]
     begin = time.perf_counter()
     with pytest.raises(TalkingFaceError) as caught:
         await face.upload_portrait(content)

@@ -23,16 +23,12 @@ from talkingface.common.messages import motion_message
 from talkingface.common.motion import ARKIT_INDEX, MOTION_DIM, YAW, neutral
 from talkingface.common.server import CLIENT_OPTIONS
 from talkingface.renderer import geometry
-from talkingface.renderer.analysis import FaceAnalyser, PortraitError
 from talkingface.renderer.encoder import H264Encoder, make_encoder
-from talkingface.renderer.face_model import rotation_matrix
-from talkingface.renderer.fit import Camera
 from talkingface.renderer.picture import View
 from talkingface.renderer.preparation import PortraitPreparation
 from talkingface.renderer.session import RenderSession
 from talkingface.renderer.store import (
     PORTRAIT,
-    Arrays,
     PortraitStore,
     handle_of,
     pack,
@@ -183,37 +179,14 @@ BAD_FACES = {
 
 
 @pytest.fixture(scope="module")
-def prepared(portrait_image: bytes) -> tuple[Portrait, Arrays]:
-    """The portrait prepared in this process."""
-    return PortraitPreparation().prepare(portrait_image)
-
-
-@pytest.fixture(scope="module")
-def bad_faces(portrait_image: bytes, prepared: tuple[Portrait, Arrays]) -> dict[str, bytes]:
+def bad_faces(portrait_image: bytes, turned_face: bytes) -> dict[str, bytes]:
     """A file for each of `BAD_FACES`."""
-    portrait = unpack(geometry.Portrait, prepared[1], PORTRAIT)
-    coefficients, camera = geometry.target_pose(portrait, neutral(1)[0])
-
-    def turned() -> bytes:
-        """Our own pictures beyond what they are made for, of no use but to find the head turned:
-        the first that is seen so."""
-        analyser = FaceAnalyser()
-        for yaw in range(50, 80, 3):
-            rotation = rotation_matrix(float(camera.angles[0, 0]), yaw, 0.0)[None]
-            away = Camera(rotation, camera.scale, camera.translation)
-            content = encoded(geometry.render_pose(portrait, coefficients, away).image)
-            try:
-                analyser.analyse(content)
-            except PortraitError:
-                return content
-        pytest.fail("no picture is seen as turned away")
-
     image = Image.open(io.BytesIO(portrait_image)).convert("RGB")
     face = np.asarray(image)[:250, 100:350]
     return {
         "two faces": encoded(np.hstack([face, face[:, ::-1]])),
         "a small face": encoded(np.asarray(image.resize((330, 330)))),
-        "a face turned away": turned(),
+        "a face turned away": turned_face,
         "a face in the dark": encoded(np.asarray(image) // 10),
     }
 
@@ -528,8 +501,8 @@ def test_a_store_keeps_finds_and_evicts(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_a_packed_portrait_comes_back(prepared: tuple[Portrait, Arrays]) -> None:
-    arrays = prepared[1]
+def test_a_packed_portrait_comes_back(portrait_image: bytes) -> None:
+    _, arrays = PortraitPreparation().prepare(portrait_image)
     assert all(array.dtype != object for array in arrays.values())
     portrait = unpack(geometry.Portrait, arrays, PORTRAIT)
     again = pack(portrait, PORTRAIT)
