@@ -64,18 +64,20 @@ def rotation_matrices(degrees: Array) -> Array:
     return (about_z @ about_y @ about_x).astype(np.float32)
 
 
+# For both eyes (right, left): columns that raise, lower, turn right and turn left.
+_GAZE = np.array(
+    [
+        [ARKIT_INDEX[f"eyeLook{way}{side}"] for way in ("Up", "Down", right, left)]
+        for side, right, left in (("Right", "In", "Out"), ("Left", "Out", "In"))
+    ]
+)
+_GAZE_RANGE = np.array([GAZE_PITCH_RANGE, GAZE_YAW_RANGE], np.float32)
+
+
 def gaze_angles(coefficients: Array) -> Array:
     """Each eye's own gaze in degrees: (..., 52) to (..., 2 eyes: right, left; 2: pitch, yaw)."""
-
-    def column(name: str) -> Array:
-        return coefficients[..., ARKIT_INDEX[name]]
-
-    angles = []
-    for side, outward in (("Right", -1.0), ("Left", 1.0)):
-        pitch = column(f"eyeLookUp{side}") - column(f"eyeLookDown{side}")
-        yaw = outward * (column(f"eyeLookOut{side}") - column(f"eyeLookIn{side}"))
-        angles.append(np.stack([pitch * GAZE_PITCH_RANGE, yaw * GAZE_YAW_RANGE], -1))
-    return np.stack(angles, -2).astype(np.float32)
+    ways = coefficients[..., _GAZE]
+    return ((ways[..., ::2] - ways[..., 1::2]) * _GAZE_RANGE).astype(np.float32)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ better known than any mesh says.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numba import njit
@@ -86,7 +86,7 @@ class Camera:
         out[..., :2] += self.translation[:, None]
         return out
 
-    @property
+    @cached_property
     def angles(self) -> Array:
         """Pitch, yaw, roll in degrees, (T, 3), in the motion frame's sense."""
         r = self.rotation

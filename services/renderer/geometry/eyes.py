@@ -43,23 +43,19 @@ class EyeTexture:
 
     origin: Array  # (2,) frame pixel of the box's upper left pixel
     rest: Array  # (H, W, 3) as photographed, completed under the lids
-    sclera: Array  # (H, W, 3) without iris and without the upper lid's shadow
-    iris: Array  # (H, W, 3) completed disc, likewise
-    disc: Array  # (H, W) opacity of the iris
-    inside: Array  # (H, W) 1 where the photo shows the eye
+    ball: Array  # (H, W, 4) sclera without the upper lid's shadow; 1 where the photo shows the eye
+    iris: Array  # (H, W, 4) completed disc, likewise; its opacity
     white: Array  # (3,) the sclera's bright colour
-    lid: Array  # (H, W, 3) the shut lid's skin in the eye's place
-    lid_share: Array  # (H, W) 1 over the eye, fading out around it
+    lid: Array  # (H, W, 4) the shut lid's skin in the eye's place; 1 over the eye, fading out
     visible: float  # 0 behind dark glasses, else 1
 
 
 @njit(cache=True)
-def lid_shade(ring: Array, left: float, top: float, step: float, face: float, out: Array) -> None:
+def lid_shade(ring: Array, face: float, wanted: NDArray[np.bool_], out: Array) -> None:
     """Light on an eyeball under its lids, 0..1.
 
     :param ring: (16, 2) the lids' edge as in `RINGS`, in pixels.
-    :param left: and `top`: where out[0, 0] is; step: pixels from one to the next.
-    :param face: the face's width in pixels; out: (H, W).
+    :param face: the face's width in pixels; wanted (H, W): elsewhere `out` (H, W) stays.
     """
     sign = 1.0 if ring[8, 0] > ring[0, 0] else -1.0
     ax, ay = sign * (ring[8, 0] - ring[0, 0]), sign * (ring[8, 1] - ring[0, 1])
@@ -71,7 +67,9 @@ def lid_shade(ring: Array, left: float, top: float, step: float, face: float, ou
         along[i], rise[i] = x * ax + y * ay, x * ay - y * ax
     for row in range(out.shape[0]):
         for column in range(out.shape[1]):
-            x, y = left + step * column - ring[0, 0], top + step * row - ring[0, 1]
+            if not wanted[row, column]:
+                continue
+            x, y = column - ring[0, 0], row - ring[0, 1]
             u, v = x * ax + y * ay, x * ay - y * ax
             edge = np.zeros(2)  # upper, lower rim's height here
             for lower in range(2):
@@ -110,7 +108,7 @@ def eye_texture(frame: Image, landmarks: Array, eye: int, face: float) -> EyeTex
     distance = np.hypot(xs - centre[0], ys - centre[1])
     disc = smoothstep(radius + 1.0, radius - 1.0, distance)
     shade = np.empty((height, span), np.float32)
-    lid_shade((ring - low).astype(np.float32), 0.0, 0.0, 1.0, face, shade)
+    lid_shade((ring - low).astype(np.float32), face, np.ones(shade.shape, bool), shade)
     lit = box / shade[..., None]
 
     sclera, white = _sclera(box, lit, trusted, distance > radius * 1.12 + 0.7)
@@ -124,7 +122,13 @@ def eye_texture(frame: Image, landmarks: Array, eye: int, face: float) -> EyeTex
     skin = float(np.median(frame[cheeks[..., 1], cheeks[..., 0]] @ LUMA, 1).max())
     visible = _visible(float(white @ LUMA) / max(skin, 1.0), box @ LUMA / max(skin, 1.0), inside)
     return EyeTexture(
-        low.astype(np.float32), rest, sclera, iris, disc, inside, white, lid, lid_share, visible
+        origin=low.astype(np.float32),
+        rest=rest,
+        ball=np.dstack([sclera, inside]),
+        iris=np.dstack([iris, disc]),
+        white=white,
+        lid=np.dstack([lid, lid_share]),
+        visible=visible,
     )
 
 
@@ -276,37 +280,81 @@ def _radial_profile(
     return profile
 
 
-def draw_eye(
-    texture: EyeTexture, where: Array, shift: Array, moved: float, shade: Array
-) -> tuple[Array, Array]:
-    """Look up an eye's colours.
+def look_up(texture: EyeTexture, image: Array, back: Array, size: tuple[int, int]) -> Array:
+    """A part of an eye's texture, (H, W, ...), for drawing.
 
-    :param where: (H, W, 2) frame pixels of the portrait that the eye's pixels come from.
-    :param shift: (2,) how far the iris moved, in the same pixels.
-    :param moved: 0 = the eye as photographed, 1 = sclera and iris drawn apart.
+    :param back: (2, 3) pixel of the answer -> frame pixel of the portrait; size: (H, W).
+    """
+    matrix = back.astype(np.float64)
+    matrix[:, 2] -= texture.origin
+    flags = cv.INTER_LINEAR | cv.WARP_INVERSE_MAP
+    return cv.warpAffine(image, matrix, size[::-1], flags=flags, borderMode=cv.BORDER_REPLICATE)
+
+
+@njit(cache=True)
+def paint_eye(
+    hole: NDArray[np.bool_],
+    rest: Array,
+    ball: Array,
+    iris: Array,
+    shade: Array,
+    moved: float,
+    changed: float,
+    drawn: Array,
+    new: Array,
+) -> None:
+    """Colour the pixels between the lids, in place.
+
+    :param hole: (H, W) these pixels; rest, ball, iris: parts of the texture there.
     :param shade: (H, W) light under the lids, from `lid_shade`.
-    :return: colours (H, W, 3) and how much of each pixel is invented (H, W).
+    :param moved: 0 = the eye as photographed, 1 = sclera and iris drawn apart.
+    :param changed: how far what the photo does not show counts as invented.
+    :param drawn: (H, W, 3) and new (H, W): colours and how much of them is invented.
     """
-    at = where - texture.origin
+    for y in range(hole.shape[0]):
+        for x in range(hole.shape[1]):
+            if not hole[y, x]:
+                continue
+            invented = max(np.float32(1) - ball[y, x, 3], np.float32(moved))
+            disc = iris[y, x, 3]
+            for k in range(3):
+                colour = ball[y, x, k] + disc * (iris[y, x, k] - ball[y, x, k])
+                colour *= shade[y, x]
+                drawn[y, x, k] = colour + (np.float32(1) - invented) * (rest[y, x, k] - colour)
+            new[y, x] = invented * np.float32(changed)
 
-    def look(image: Array, place: Array) -> Array:
-        return cv.remap(image, place, None, cv.INTER_LINEAR, borderMode=cv.BORDER_REPLICATE)
 
-    invented = np.maximum(1 - look(texture.inside, at), moved)[..., None]
-    glided = at - shift.astype(np.float32)
-    disc = look(texture.disc, glided)[..., None]
-    drawn = look(texture.sclera, at) * (1 - disc) + look(texture.iris, glided) * disc
-    drawn *= shade[..., None]
-    return drawn + (1 - invented) * (look(texture.rest, at) - drawn), invented[..., 0]
+@njit(cache=True)
+def paint_lid(
+    skin: NDArray[np.bool_],
+    lid: Array,
+    ball: Array,
+    begun: float,
+    lashes: Array,
+    lash: Array,
+    drawn: Array,
+    share: Array,
+    new: Array,
+) -> None:
+    """Lay a closing lid and its lashes over an eye, in place.
 
-
-def draw_lid(texture: EyeTexture, where: Array) -> tuple[Array, Array, Array]:
-    """Skin (H, W, 3) of a shut lid, its share (H, W), and where it covers the eye (H, W).
-
-    :param where: as in `draw_eye`.
+    :param skin: (H, W) where the lids are; lid, ball: parts of the texture there.
+    :param begun: how far the old rim and its lashes have gone, 0..1.
+    :param lashes: (H, W) opacity of the lash line of colour `lash` (3,).
+    :param share: (H, W) 1 where something is drawn; drawn, new: as in `paint_eye`.
     """
-    at = where - texture.origin
-    skin = cv.remap(texture.lid, at, None, cv.INTER_LINEAR, borderMode=cv.BORDER_REPLICATE)
-    share = cv.remap(texture.lid_share, at, None, cv.INTER_LINEAR, borderMode=cv.BORDER_CONSTANT)
-    eye = cv.remap(texture.inside, at, None, cv.INTER_LINEAR, borderMode=cv.BORDER_CONSTANT)
-    return skin, share, eye
+    for y in range(skin.shape[0]):
+        for x in range(skin.shape[1]):
+            over = np.float32(0)
+            if skin[y, x]:
+                over = max(lid[y, x, 3] * np.float32(begun), ball[y, x, 3])
+            line = lashes[y, x]
+            if over <= 0 and line <= 0:
+                continue
+            for k in range(3):
+                colour = drawn[y, x, k] + over * (lid[y, x, k] - drawn[y, x, k])
+                drawn[y, x, k] = colour + line * (lash[k] - colour)
+            covered = max(over, line)
+            if covered > 0.02:
+                share[y, x] = 1
+            new[y, x] = max(new[y, x], covered)

@@ -11,8 +11,15 @@ from numpy.typing import NDArray
 from talkingface.common.motion import ARKIT_NAMES
 from talkingface.renderer.face_model import FaceModel
 from talkingface.renderer.fit import Camera
-from talkingface.renderer.geometry.eyes import LUMA, RINGS, draw_eye, draw_lid, lid_shade
-from talkingface.renderer.geometry.image import SKIN, affine, box, carry, cv, ramp, raster
+from talkingface.renderer.geometry.eyes import (
+    LUMA,
+    RINGS,
+    lid_shade,
+    look_up,
+    paint_eye,
+    paint_lid,
+)
+from talkingface.renderer.geometry.image import SKIN, box, carry, cv, ramp, raster
 from talkingface.renderer.geometry.mouth import (
     LOWER_TEETH,
     REDDISH,
@@ -29,8 +36,6 @@ from talkingface.renderer.geometry.surface import (
     INNER_LOWER,
     INNER_UPPER,
     anatomy,
-    mean_landmarks,
-    smoothstep,
 )
 
 Array = NDArray[np.float32]
@@ -69,7 +74,7 @@ def place_eye(
     shape = anatomy()
     if draw_always and float(portrait.fit.coefficients[BLINKS[eye]]) > SHUT:
         closing = 1.0
-    ring = mean_landmarks(points)[list(RINGS[eye])][:, :2]
+    ring = _marks(points[:, :2], list(RINGS[eye]))
     left, top, right, bottom = box(ring, 6 if closing == 0 else 0.06 * float(camera.scale[0]))
     width, height = right - left, bottom - top
     unit = 2 * float(camera.scale[0])
@@ -86,32 +91,33 @@ def place_eye(
         return
     flow = carry(source, triangles, ids, weights)
     drawn = cv.remap(portrait.frame, flow, None, cv.INTER_CUBIC).astype(np.float32)
-    ys, xs = np.mgrid[: 2 * height, : 2 * width].astype(np.float32)
-    pixels = np.stack([xs / 2 - 0.25 + left, ys / 2 - 0.25 + top], -1)
     back = cv.invertAffineTransform(
         plane_map(portrait.fit.camera, camera, float(portrait.eye_depth[eye]))
     )
-    where = affine(back, pixels).astype(np.float32)
+    # ... of pixels of half the size, in this box.
+    back[:, 2] += back[:, :2] @ np.array([left - 0.25, top - 0.25])
+    back[:, :2] /= 2
+    texture, size = portrait.eyes[eye], hole.shape
+    ball = look_up(texture, texture.ball, back, size)
     share = hole.astype(np.float32)
     new = np.zeros_like(share)
     if hole.any():
-        shade = np.empty(hole.shape, np.float32)
-        lid_shade(rim, 0.0, 0.0, 1.0, unit, shade)
+        shade = np.empty(size, np.float32)
+        lid_shade(rim, unit, hole, shade)
         shift, moved = gaze_shift(portrait, coefficients, eye)
         moved = 1.0 if draw_always else moved
-        colours, invented = draw_eye(portrait.eyes[eye], where, shift, moved, shade)
-        drawn = np.where(hole[..., None], colours, drawn)
-        new = invented * hole * max(moved, _lids_changed(portrait, coefficients, eye))
+        gone = back.copy()
+        gone[:, 2] -= shift
+        iris = look_up(texture, texture.iris, gone, size)
+        rest = look_up(texture, texture.rest, back, size)
+        changed = max(moved, _lids_changed(portrait, coefficients, eye))
+        paint_eye(hole, rest, ball, iris, shade, moved, changed, drawn, new)
     if closing > 0:
-        plate, over, eyeball = draw_lid(portrait.eyes[eye], where)
+        lashes = 0.85 * min(2.5 * closing, 1) * _lash_line(rim, size, unit)
+        lid = look_up(texture, texture.lid, back, size)
         # Beside the eye the old rim with its lashes goes as the lid comes down.
-        over = np.maximum(over * ramp((0.0, 0.3), closing), eyeball) * (ids >= 0)
-        drawn += over[..., None] * (plate - drawn)
-        lashes = 0.85 * min(2.5 * closing, 1) * _lash_line(rim, hole.shape, unit)
-        drawn += lashes[..., None] * (portrait.lash - drawn)
-        lid = np.maximum(over, lashes)
-        share = np.maximum(share, lid > 0.02)
-        new = np.maximum(new, lid)
+        begun = ramp((0.0, 0.3), closing)
+        paint_lid(ids >= 0, lid, ball, begun, lashes, portrait.lash, drawn, share, new)
     merge(image, mask, left, top, drawn, share, hole | (ids >= 0), new)
 
 
@@ -166,10 +172,10 @@ def place_mouth(
     part = np.where(ids >= 0, _mouth_parts()[ids], 255).astype(np.uint8)
     # Insides show between the lips; anywhere else they would shine through.
     between = np.zeros(part.shape, np.uint8)
-    marks = mean_landmarks(local)[:, :2]
-    cv.fillPoly(between, [np.round(marks[[*INNER_UPPER, *INNER_LOWER[::-1]]]).astype(np.int32)], 1)
-    reach = max(round(LIP_MARGIN * unit), 2)
-    between = cv.dilate(between, cv.getStructuringElement(cv.MORPH_ELLIPSE, (2 * reach + 1,) * 2))
+    marks = _marks(local[:, :2], [*INNER_UPPER, *INNER_LOWER[::-1]])
+    inner = np.round(marks).astype(np.int32)
+    cv.fillPoly(between, [inner], 1)
+    cv.polylines(between, [inner], True, 1, max(round(2 * LIP_MARGIN * unit), 4))
     part[(between == 0) & (part != SKIN)] = 255
     hole = (part != SKIN) & (part != 255)
     if not hole.any() and lip_change == 0:
@@ -182,10 +188,8 @@ def place_mouth(
     ).astype(np.float32)
     carried = carry(values, _mouth_triangles(), ids, weights)
     flow = np.ascontiguousarray(carried[..., :2])
-    photo = cv.remap(portrait.frame, flow, None, cv.INTER_CUBIC).astype(np.float32)
-    turned_out = lip_change * carried[..., 8] * ~hole
-    photo *= 1 - TURNED_SHADE * turned_out[..., None]
-    drawn, lit = photo.copy(), np.ones(part.shape, np.float32)
+    photo = cv.remap(portrait.frame, flow, None, cv.INTER_CUBIC)
+    drawn, lit = np.empty(photo.shape, np.float32), np.zeros(part.shape, np.float32)
     opened = np.empty((3, part.shape[1]), np.float32)
     openings(part, unit, opened)
     paint = portrait.paint
@@ -194,36 +198,85 @@ def place_mouth(
         np.stack([paint.tooth, paint.gum, paint.tongue, paint.cavity]), lit, drawn,
     )  # fmt: skip
     known = cv.remap(portrait.inside, flow, None, cv.INTER_LINEAR)
-    known = (1 - lip_change * (1 - known)) * hole  # lips that do not move show the photo
-    # Upper teeth move with the head; where they cover what moves with the jaw, they would go along.
-    # ... and what is dark there are not teeth.
-    bright = photo @ LUMA / max(float(portrait.paint.tooth @ LUMA), 1.0)
-    known *= 1 - lip_change * np.where(part == UPPER, smoothstep(0.55, 0.4, bright), 1)
-    if draw_always:
-        known = np.zeros_like(known)
-    # Lips that close put the photo's teeth in the dark.
     photographed = _lip_gap(portrait.photographed)
-    before = light_between(photographed)
-    darker = 1 - lip_change * known * (1 - np.minimum(lit / before, 1))
-    photo *= darker[..., None] ** (1 + np.array(REDDISH, np.float32))
-    drawn = np.where(
-        hole[..., None], drawn * (1 - known[..., None]) + photo * known[..., None], photo
-    )
+    share, new = np.empty_like(lit), np.empty_like(lit)
+    _compose_mouth(
+        part, photo, known, carried[..., 8:10], lit / light_between(photographed),
+        draw_always, lip_change, float(paint.tooth @ LUMA), drawn, share, new,
+    )  # fmt: skip
     seam = ramp((0.01, 0.04), photographed) * ramp((0.02, 0.0), _lip_gap(vertices))
     if seam > 0:
-        line = (marks[list(INNER_UPPER)] + marks[list(INNER_LOWER)]) / 2
+        half = len(INNER_UPPER)
+        line = (marks[:half] + marks[: half - 1 : -1]) / 2
         drawn *= 1 - (seam * SEAM) * _soft_line(line, part.shape, SEAM_WIDTH * unit)[..., None]
-    # Bent lips fold over: they, too, are drawn smoothly.
-    drawn_here = np.maximum(hole, lip_change * smoothstep(0.3, 0.5, carried[..., 9]))
-    new = np.maximum(hole * (1 - known), turned_out)
-    merge(image, mask, left, top, drawn, drawn_here, part != 255, new)
+    merge(image, mask, left, top, drawn, share, part != 255, new)
+
+
+@njit(cache=True)
+def _compose_mouth(
+    part: NDArray[np.uint8],
+    photo: Image,
+    known: Array,
+    lips: Array,
+    light: Array,
+    draw_always: bool,
+    lip_change: float,
+    tooth: float,
+    drawn: Array,
+    share: Array,
+    new: Array,
+) -> None:
+    """Lay the photo's lips, and what it shows between them, over the painted inside, in place.
+
+    :param photo: (H, W, 3), known (H, W): the photo, and where it shows the mouth's inside.
+    :param lips: (H, W, 2): the lips' inner sides, and how near the lips' line.
+    :param light: (H, W) that gets into the mouth, over that in the photo.
+    :param draw_always: do not use the photo; lip_change: how far the lips left their place in it.
+    :param tooth: brightness of teeth.
+    :param drawn: (H, W, 3) in: the painted inside, out: all; share, new: as in `merge`.
+    """
+    for y in range(part.shape[0]):
+        for x in range(part.shape[1]):
+            p = part[y, x]
+            if p == SKIN or p == 255:
+                turned = lip_change * lips[y, x, 0]
+                for k in range(3):
+                    drawn[y, x, k] = photo[y, x, k] * (1 - TURNED_SHADE * turned)
+                # Bent lips fold over: they, too, are drawn smoothly.
+                t = min(max((lips[y, x, 1] - 0.3) / 0.2, 0.0), 1.0)
+                share[y, x] = lip_change * t * t * (3 - 2 * t)
+                new[y, x] = turned
+                continue
+            keep = 0.0
+            if not draw_always:
+                # Lips that do not move show the photo.
+                keep = 1 - lip_change * (1 - known[y, x])
+                # Upper teeth move with the head; where they cover what moves with the jaw, that
+                # would go along, and what is dark there are not teeth.
+                if p == UPPER:
+                    luma = 0.299 * photo[y, x, 0] + 0.587 * photo[y, x, 1] + 0.114 * photo[y, x, 2]
+                    t = min(max((luma / tooth - 0.4) / 0.15, 0.0), 1.0)
+                    keep *= 1 - lip_change * (1 - t * t * (3 - 2 * t))
+                else:
+                    keep *= 1 - lip_change
+            # Lips that close put the photo's teeth in the dark.
+            darker = 1 - lip_change * keep * (1 - min(light[y, x], 1.0))
+            for k in range(3):
+                seen = photo[y, x, k] * darker ** (1 + REDDISH[k])
+                drawn[y, x, k] += keep * (seen - drawn[y, x, k])
+            share[y, x], new[y, x] = 1.0, 1 - keep
+
+
+def _marks(points: Array, indices: list[int]) -> Array:
+    """Some of the skin's landmarks (N, ...) of any vertex values (V, ...)."""
+    model = FaceModel.load()
+    corners, weights = model.landmark_corners[indices], model.landmark_weights[indices]
+    return np.einsum("nk,nkc->nc", weights, points[corners])
 
 
 def _lip_middle(vertices: Array) -> Array:
     """The middle of the lips' inner edges, upper and lower (2, 3)."""
-    model = FaceModel.load()
-    corners, weights = model.landmark_corners[[13, 14]], model.landmark_weights[[13, 14]]
-    return (vertices[corners] * weights[..., None]).sum(1)
+    return _marks(vertices, [13, 14])
 
 
 def _lip_gap(vertices: Array) -> float:

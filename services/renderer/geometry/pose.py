@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from talkingface.common.motion import (
@@ -22,7 +23,7 @@ from talkingface.common.motion import (
 )
 from talkingface.renderer.face_model import PARTS, FaceModel, gaze_angles, rotation_matrix
 from talkingface.renderer.fit import LIP_PAIRS, Camera
-from talkingface.renderer.geometry.image import FLIP, SKIN, affine
+from talkingface.renderer.geometry.image import FLIP, SKIN
 from talkingface.renderer.geometry.portrait import BLINKS, GAZES, Portrait
 from talkingface.renderer.geometry.surface import (
     INNER_LOWER,
@@ -122,12 +123,47 @@ def _within_sight(yaw: float) -> float:
 
 def placed(portrait: Portrait, vertices: Array, camera: Camera, torso: Array) -> Array:
     """Unposed vertices to target pixels and depth (V, 3); the neck runs over into the shoulders."""
-    points = camera.project(vertices[None])[0]
-    follow = FaceModel.load().head_weight[:, None]
-    points[:, :2] = follow * points[:, :2] + (1 - follow) * affine(torso, portrait.source)
-    # Walls of mouth and eyes, set back, do not poke through the skin around strongly bent lips.
-    points[:, 2] -= INSIDE_SETBACK * camera.scale[0] * (FaceModel.load().part != SKIN)
-    return points
+    out = np.empty_like(vertices)
+    _place(
+        vertices, camera.rotation[0], camera.scale[0], camera.translation[0],
+        FaceModel.load().head_weight, _set_back(), np.asarray(torso, np.float32), portrait.source,
+        out,
+    )  # fmt: skip
+    return out
+
+
+@lru_cache(maxsize=1)
+def _set_back() -> Array:
+    """(V,) face widths by which walls of mouth and eyes stand back.
+
+    So they do not poke through the skin around strongly bent lips.
+    """
+    return (INSIDE_SETBACK * (FaceModel.load().part != SKIN)).astype(np.float32)
+
+
+@njit(cache=True)
+def _place(
+    vertices: Array,
+    rotation: Array,
+    scale: np.float32,
+    translation: Array,
+    follow: Array,
+    back: Array,
+    torso: Array,
+    source: Array,
+    out: Array,
+) -> None:
+    for v in range(len(vertices)):
+        x, y, z = vertices[v, 0], vertices[v, 1], vertices[v, 2]
+        w, u, t = follow[v], source[v, 0], source[v, 1]
+        for k in range(3):
+            value = scale * (rotation[k, 0] * x + rotation[k, 1] * y + rotation[k, 2] * z)
+            if k == 2:
+                out[v, k] = value - scale * back[v]
+                continue
+            value = translation[k] + (value if k == 0 else -value)
+            rest = torso[k, 0] * u + torso[k, 1] * t + torso[k, 2]
+            out[v, k] = w * value + (np.float32(1.0) - w) * rest
 
 
 def without_blinks(coefficients: Array) -> Array:
