@@ -12,6 +12,9 @@ Array = NDArray[np.float32]
 Image = NDArray[np.uint8]
 
 
+CHIN = 0.045  # of the face's width: how far below the fitted chin its edge is looked for
+SHADES = (0.35, 1.15)  # of the face's colour that a neck may have
+GRAIN = 14.0  # levels by which mirrored grain may change a fill
 CUT = 12  # rows below the upper edge from which an outline's course beyond it is told
 SOLID = 254  # opacity from which nothing shines through; 255 is the photo itself
 MARGIN = 96  # pixels by which the rear plate reaches beyond the frame
@@ -90,6 +93,8 @@ def rear_plate(
     # The person's outline goes with the face that makes it.
     hide = np.maximum(hide, cv.dilate(face, np.ones((13, 13), np.uint8)) * (matte < 0.98))
     hide = np.maximum(hide, _skin_beside(colours, face, hide))
+    fitted = hide
+    hide = np.maximum(hide, _chin_beyond(frame, hide))
     if hide.max() <= 0.5:
         raise ValueError("the face lies outside the frame")
     half = cv.resize(photo, None, fx=0.5, fy=0.5, interpolation=cv.INTER_AREA)
@@ -107,11 +112,12 @@ def rear_plate(
     filled = cv.resize(filled, frame.shape[1::-1], interpolation=cv.INTER_LINEAR)
     # Neck and skull are solid behind the face, but the neck no wider than right below the jaw,
     # and of the colour it has there, save at the sides, where hair comes down.
-    colour, seen = _below(photo, hide)
+    colour, seen, like = _below(photo, fitted)
     columns = np.nonzero(hide.max(0) > 0.5)[0]
     middle, half_width = columns.mean(), max(np.ptp(columns) / 2, 1)
     central = np.clip((0.9 - np.abs(np.arange(len(seen)) - middle) / half_width) / 0.2, 0, 1)
     filled[..., :3] += (central * seen)[:, None] * (colour - filled[..., :3])
+    filled[..., :3] += (seen * like)[:, None] * _mirrored_grain(colours, hide)
     opacity = np.clip((filled[..., 3] / 255 - 0.3) / 0.4, 0, 1)
     filled[..., 3] = 255 * np.maximum(opacity, behind * seen)
     soft = cv.GaussianBlur(hide, (0, 0), 1.0)[..., None]
@@ -147,6 +153,49 @@ def _skin_beside(colours: Array, face: Array, hide: Array) -> Array:
     ring = (near > 0.5) & (hide < 0.5) & alike
     ring[: int(rows.min() + 0.3 * np.ptp(rows)) if len(rows) else 0] = False
     return cv.dilate(ring.astype(np.float32), np.ones((3, 3), np.uint8))
+
+
+def _lower_end(hide: Array) -> NDArray[np.intp]:
+    """The last hidden row of each column, (W,); the last row of all where nothing is hidden."""
+    return len(hide) - 1 - np.argmax(hide[::-1] > 0.5, 0)
+
+
+def _chin_beyond(frame: Image, hide: Array) -> Array:
+    """Where the chin goes on below what is hidden, for the fit may be short of its edge.
+
+    The strongest edge in the next few pixels, if it is one, and its neighbours agree.
+    """
+    height, width = hide.shape
+    columns = np.nonzero(hide.max(0) > 0.5)[0]
+    out = np.zeros_like(hide)
+    if len(columns) == 0:
+        return out
+    reach = max(round(CHIN * np.ptp(columns)), 2)
+    grey = cv.GaussianBlur(cv.cvtColor(frame, cv.COLOR_RGB2GRAY).astype(np.float32), (0, 0), 1.5)
+    last = _lower_end(hide)
+    rows = np.clip(last + np.arange(reach + 2)[:, None], 0, height - 1)
+    steps = np.abs(grey[rows[2:], np.arange(width)] - grey[rows[:-2], np.arange(width)])
+    found = np.where(steps.max(0) > 8, steps.argmax(0) + 1, 0)[columns]
+    # The middle of the neighbours' opinions.
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(found, 10, mode="edge"), 21)
+    for column, beyond in zip(columns, np.median(around, 1).astype(int), strict=True):
+        if beyond > 0:
+            out[last[column] : last[column] + beyond + 4, column] = 1
+    return out
+
+
+def _mirrored_grain(colours: Array, hide: Array) -> Array:
+    """What is hidden above the neck takes on the neck's grain, mirrored at the edge, (H, W, 3)."""
+    height, width = hide.shape
+    last = _lower_end(hide).astype(np.float32)
+    last = cv.GaussianBlur(last[None], (0, 0), 4)[0]
+    ys = np.arange(height, dtype=np.float32)[:, None]
+    depth = last + 3 - ys  # rows above the edge
+    fine = colours - cv.GaussianBlur(colours, (0, 0), 4)
+    xs = np.broadcast_to(np.arange(width, dtype=np.float32), hide.shape)
+    found = cv.remap(fine, xs, last + 3 + depth, cv.INTER_LINEAR, borderMode=cv.BORDER_REFLECT_101)
+    share = smoothstep(40, 12, np.abs(depth)) * (depth > 0) * hide
+    return np.clip(found, -GRAIN, GRAIN) * share[..., None]
 
 
 def continued(plate: Image) -> Image:
@@ -201,21 +250,30 @@ def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
     return [(int(a), int(b)) for a, b in ends.reshape(-1, 2)]
 
 
-def _below(photo: Array, hide: Array) -> tuple[Array, Array]:
-    """For each column what is seen just below `hide`: colours (W, 3) and share of a person (W,).
+def _below(photo: Array, hide: Array) -> tuple[Array, Array, Array]:
+    """For each column what is seen just below `hide`, if it is skin: colours (W, 3), share of a
+    person (W,), and how much like skin it is (W,). Collars and beards lend the neck no colour.
 
     :param photo: (H, W, 4) RGB and opacity 0..255; hide (H, W).
     """
     height, width = hide.shape
     covered = hide > 0.5
-    last = height - 1 - np.argmax(covered[::-1], 0)
+    last = _lower_end(hide)
     rows = np.clip(last + np.arange(2, 8)[:, None], 0, height - 1)
     below = photo[rows, np.arange(width)]
     opacity = below[..., 3:] / 255 * covered.any(0)[:, None]
-    seen = opacity.mean(0)
-    colour = (below[..., :3] * opacity).mean(0)
+    seen = opacity.mean(0)[:, 0]
+    colour = (below[..., :3] * opacity).mean(0) / np.maximum(seen, 1e-3)[:, None]
+    skin = np.median(photo[..., :3][covered], 0)
+    # Skin in some shade of its own colour.
+    shade = np.clip(colour @ skin / max(float(skin @ skin), 1), *SHADES)[:, None]
+    strange = np.linalg.norm(colour - shade * skin, axis=1) / max(float(np.linalg.norm(skin)), 1)
+    like = smoothstep(0.22, 0.1, strange)
+    weight = seen * np.maximum(like, 1e-3)
     # Neighbouring columns together: a crease or strand is not to become a stripe.
-    colour = cv.GaussianBlur(colour[None], (0, 0), 6)[0]
-    total = cv.GaussianBlur(seen.T.astype(np.float32), (0, 0), 6)[0]
-    share = cv.blur(seen.T.astype(np.float32), (5, 1))[0]
-    return colour / np.maximum(total, 1e-3)[:, None], share
+    total = cv.GaussianBlur(weight[None], (0, 0), 6)[0]
+    mean = cv.GaussianBlur((colour * weight[:, None])[None], (0, 0), 6)[0]
+    mean /= np.maximum(total, 1e-6)[:, None]
+    known = np.clip(total / 0.3, 0, 1)[None]
+    mean = fill_outside(mean[None].repeat(4, 0), known.repeat(4, 0))[0]
+    return mean, cv.blur(seen[None].astype(np.float32), (5, 1))[0], like
