@@ -41,7 +41,8 @@ input [
 output [
   { name: "large_plus_one" data_type: TYPE_UINT8 dims: [ 512, 512, 3 ] },
   { name: "twice" data_type: TYPE_FP32 dims: [ 3 ] },
-  { name: "length" data_type: TYPE_INT64 dims: [ 1 ] }
+  { name: "length" data_type: TYPE_INT64 dims: [ 1 ] },
+  { name: "same_bytes" data_type: TYPE_UINT8 dims: [ -1 ] }
 ]
 instance_group [ { kind: KIND_CPU count: 1 } ]
 """
@@ -71,6 +72,7 @@ class TritonPythonModel:
             pb_utils.Tensor("large_plus_one", large + 1),
             pb_utils.Tensor("twice", small * 2),
             pb_utils.Tensor("length", np.array([[data.shape[1]]])),
+            pb_utils.Tensor("same_bytes", data),
         ])
 """
 
@@ -106,7 +108,8 @@ def echo_inputs(first: float = 0, second: float = 0, length: int = 5) -> dict[st
     """Inputs of the echo model."""
     large = np.random.default_rng(length).integers(0, 255, (512, 512, 3), np.uint8)
     small = np.array([first, second, 1], np.float32)
-    return {"small": small, "large": large, "bytes": np.zeros(length, np.uint8)}
+    data = np.random.default_rng(length).integers(0, 255, length, np.uint8)
+    return {"small": small, "large": large, "bytes": data}
 
 
 def regions() -> set[str]:
@@ -125,7 +128,23 @@ async def test_small_large_and_varying_tensors_arrive(triton: EmbeddedTriton) ->
         assert np.array_equal(outputs["large_plus_one"], inputs["large"] + 1)
         assert outputs["twice"].tolist() == [3, 0, 2]
         assert outputs["length"].tolist() == [length]
+        assert np.array_equal(outputs["same_bytes"], inputs["bytes"])
     assert 2 <= len(regions()) <= 4
+    await client.close()
+    assert not regions()
+
+
+async def test_an_output_whose_size_the_caller_knows_is_shared(triton: EmbeddedTriton) -> None:
+    client = TritonClient(triton.url)
+    inputs = echo_inputs(length=300_000)
+    await client.infer("echo", inputs)
+    held = len(regions())
+    outputs = await client.infer("echo", inputs, shapes={"same_bytes": (300, 500, 2)})
+    assert np.array_equal(outputs["same_bytes"], inputs["bytes"].reshape(300, 500, 2))
+    assert len(regions()) == held + 1
+    for other in (300_001, 299_999):
+        with pytest.raises(ServiceError, match="INTERNAL"):
+            await client.infer("echo", inputs, shapes={"same_bytes": (other,)})
     await client.close()
     assert not regions()
 
