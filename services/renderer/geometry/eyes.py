@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from talkingface.renderer.geometry.image import cv
+from talkingface.renderer.geometry.image import cv, ramp
 from talkingface.renderer.geometry.plates import fill_outside
 from talkingface.renderer.geometry.surface import smoothstep
 
@@ -139,8 +139,7 @@ def _visible(white: float, luma: Array, inside: Array) -> float:
     """
     near = cv.dilate(inside, np.ones((15, 15))) - cv.dilate(inside, np.ones((5, 5))) > 0.5
     around = float(np.median(luma[near])) if near.any() else 1.0
-    dark = smoothstep(*DARK_WHITE, np.float32(white)) * smoothstep(*DARK_AROUND, np.float32(around))
-    return 1 - float(dark)
+    return 1 - ramp(DARK_WHITE, white) * ramp(DARK_AROUND, around)
 
 
 def _sclera(

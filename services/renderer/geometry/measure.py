@@ -105,7 +105,8 @@ def saturation(frame: Image, landmarks: Array) -> float:
     """0 in a photo without colours, 1 in an ordinary one, by the cheeks' skin."""
     cheeks = landmarks[[50, 280, 205, 425], :2].round().astype(int).clip(0, FRAME - 1)
     skin = frame[cheeks[:, 1], cheeks[:, 0]].astype(np.float32)
-    return float(np.clip(np.median(np.ptp(skin, 1) / np.maximum(skin.max(1), 1)) / 0.18, 0, 1))
+    share = float(np.median(np.ptp(skin, 1) / np.maximum(skin.max(1), 1)))
+    return float(np.clip((share - 0.03) / 0.3, 0, 1))
 
 
 def lash_colour(frame: Image, landmarks: Array) -> Array:

@@ -74,6 +74,13 @@ MOUTH_SHAPE = np.array(
     ]
 )
 ASYMMETRY = np.array([ARKIT_INDEX[n] for n in ("mouthLeft", "mouthRight", "jawLeft", "jawRight")])
+SMILING = np.array(
+    [i for i, n in enumerate(ARKIT_NAMES) if n.startswith(("mouthSmile", "mouthDimple", "cheek"))]
+)
+SMILES, FROWNS, CHEEKS = (
+    np.array([ARKIT_INDEX[name + side] for side in ("Right", "Left")])
+    for name in ("mouthSmile", "mouthFrown", "cheekSquint")
+)
 UPPER_FACE = np.array(
     [i for i, n in enumerate(ARKIT_NAMES) if n.startswith(("brow", "cheek", "nose", "eyeSquint"))]
 )
@@ -86,10 +93,17 @@ def target_pose(portrait: Portrait, motion: Array) -> tuple[Array, Camera]:
     own, asked = portrait.fit.coefficients, np.clip(motion[:ARKIT_DIM], 0, 1)
     out = asked.copy()
     # The larger of asked and kept: asking for the portrait's own expression changes nothing.
-    out[UPPER_FACE] = np.maximum(asked[UPPER_FACE], KEPT_UPPER * own[UPPER_FACE])
-    out[LIDS] = np.maximum(asked[LIDS], own[LIDS])
+    kept = KEPT_UPPER * own
+    kept[LIDS] = own[LIDS]
+    kept[MOUTH_SHAPE] = np.minimum(own[MOUTH_SHAPE], KEPT_MOUTH)
+    # Corners that go down take smile and raised cheeks with them.
+    kept[SMILING] *= 1 - asked[FROWNS].mean()
+    # What a smile had raised sinks back with it.
+    gone = np.clip(own[SMILES] - asked[SMILES], 0, 1).mean()
+    kept[CHEEKS] *= 1 - gone
+    changed = np.concatenate([UPPER_FACE, LIDS, MOUTH_SHAPE])
+    out[changed] = np.maximum(asked, kept)[changed]
     out[ASYMMETRY] = np.maximum(asked[ASYMMETRY], own[ASYMMETRY])
-    out[MOUTH_SHAPE] = np.maximum(asked[MOUTH_SHAPE], np.minimum(own[MOUTH_SHAPE], KEPT_MOUTH))
     out[BLINKS] = own[BLINKS] + (1 - own[BLINKS]) * asked[BLINKS]
     gaze = gaze_angles(own) + gaze_angles(asked)
     out[GAZES] = 0
