@@ -9,8 +9,11 @@ from numpy.typing import NDArray
 
 from talkingface.common.motion import ARKIT_DIM, ARKIT_INDEX, YAW, neutral
 from talkingface.renderer.face_model import FaceModel
-from talkingface.renderer.geometry import FRAME, Portrait, WarpedFrame, paste, prepare, render
+from talkingface.renderer.geometry import FRAME, Portrait, WarpedFrame, paste, prepare
 from talkingface.renderer.geometry.image import cv
+from talkingface.renderer.picture import View
+from talkingface.renderer.view import PhotoPixels, make_viewer
+from talkingface.v1.media_pb2 import FRAMING_PHOTO
 
 Image = NDArray[np.uint8]
 Array = NDArray[np.float32]
@@ -53,10 +56,13 @@ def warm_up() -> None:
     motion[YAW] = 10
     for name in ("jawOpen", "eyeBlinkLeft", "eyeLookUpRight"):
         motion[ARKIT_INDEX[name]] = 0.5
-    frame = render(portrait, motion)
+    whole = PhotoPixels(np.zeros((0, 0, 3), np.uint8), grey, (0, 0, FRAME))
+    viewer = make_viewer(portrait, whole, View(FRAMING_PHOTO, FRAME, FRAME))
+    frame = viewer.render(motion)
     inputs = inpainter_inputs(portrait, frame)
     finish(
         frame,
         np.zeros((*inputs["mouth"].shape[:2], 4), np.float32),
         np.zeros((*inputs["eyes"].shape[:3], 4), np.float32),
     )
+    viewer.picture(frame)
