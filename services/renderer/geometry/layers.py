@@ -60,7 +60,7 @@ def _blend_rear(
     misses; `near` keeps the photo there, strands and all, and serves where these hardly move.
 
     :param sharp: (H, W, 3) what the photo has there, for where the plate is nothing but photo.
-    :param field: (H, W, 2) where in the rear plate the pixels come from.
+    :param field: (H, W, 2) where in the photo the rear plate's pixels come from.
     """
     one, reach, half = np.float32(1), np.float32(6), np.float32(0.5)
     for y in range(out.shape[0]):
@@ -74,8 +74,8 @@ def _blend_rear(
                 for k in range(3):
                     out[y, x, k] = rear[y, x, k]
                 continue
-            dx = field[y, x, 0] - np.float32(x + MARGIN)
-            dy = field[y, x, 1] - np.float32(y + MARGIN)
+            dx = field[y, x, 0] - np.float32(x)
+            dy = field[y, x, 1] - np.float32(y)
             away = dx * dx + dy * dy
             if away >= reach * reach:
                 if opacity == 0:
@@ -172,16 +172,16 @@ def compose(
     :return: also the face's flow (h, w, 2), its place in the frame and where it is opaque (h, w).
 
     :param front: (V,) opacity of the face.
-    :param field: (512, 512, 2) where in the rear plate the pixels come from.
+    :param field: (512, 512, 2) where in the photo the rear plate's pixels come from.
     :param cleared: how far the rear plate has lost jaw and cheeks, 0..1.
     :param near: (2,) how far the viewer's left and right side turned towards the viewer, 0..1.
     :param hidden: (V,) share of the colours from the portrait's hidden side, if any.
     """
     shape = anatomy()
     plate = rear_plate_now(portrait, cleared, near)
-    rear = cv.remap(plate, field, None, cv.INTER_LINEAR, borderMode=cv.BORDER_REPLICATE)
+    rear = cv.remap(plate, field + MARGIN, None, cv.INTER_LINEAR, borderMode=cv.BORDER_REPLICATE)
     image = np.empty_like(portrait.frame)
-    sharp = look_finely(portrait.fine, field - MARGIN)
+    sharp = look_finely(portrait.fine, field)
     _blend_rear(portrait.background, portrait.near_background, rear, sharp, field, image)
     mask = np.zeros((FRAME, FRAME, 2), np.uint8)
 

@@ -30,6 +30,7 @@ Indices = NDArray[np.int32]
 
 STEP = 8  # pixels between the relief's nodes
 NODES = (FRAME + 2 * MARGIN) // STEP + 1
+THINNED = 2  # of which every second draws the field of motion
 FIELD = 128  # cells of the field of motion along a side
 FACING = 0.64  # cosine towards the camera down to which the head's own depth is taken
 LIMB = 0.3  # the same below which a head's point counts as its outline
@@ -205,9 +206,10 @@ def _envelope(values: Array, slope: float) -> None:
 
 @lru_cache(maxsize=1)
 def _grid() -> tuple[Array, Indices]:
-    """Pixels of the nodes (N * N, 2), and triangles."""
-    xs, ys = np.meshgrid(*[np.arange(NODES, dtype=np.float32) * STEP - MARGIN] * 2)
-    index = np.arange(NODES * NODES, dtype=np.int32).reshape(NODES, NODES)
+    """Pixels of the nodes that draw the field, (N * N, 2), and triangles."""
+    along = np.arange(0, NODES, THINNED, dtype=np.float32) * STEP - MARGIN
+    xs, ys = np.meshgrid(along, along)
+    index = np.arange(xs.size, dtype=np.int32).reshape(xs.shape)
     a, b, c, d = index[:-1, :-1], index[:-1, 1:], index[1:, :-1], index[1:, 1:]
     triangles = np.concatenate(
         [np.stack([a, c, b], -1).reshape(-1, 3), np.stack([b, c, d], -1).reshape(-1, 3)]
@@ -226,9 +228,10 @@ def _move(
         the picture's plane alone.
     :param left, right: 1 where that side turns towards the viewer.
     """
+    one, zero = np.float32(1), np.float32(0)
     for n in range(len(nodes)):
-        far_side = min(max(relief[4, n], -1.0), 1.0)
-        nearness = left * max(-far_side, 0.0) + right * max(far_side, 0.0)
+        aside = relief[4, n]
+        nearness = left * max(-aside, zero) + right * max(aside, zero)
         z = relief[1, n] + nearness * (relief[0, n] - relief[1, n])
         hull, weight = relief[2, n], relief[3, n]
         x, y = nodes[n, 0] - start[0], nodes[n, 1] - start[1]
@@ -237,7 +240,7 @@ def _move(
             plane += (turn[k, 1] + hull * (flat[k, 1] - turn[k, 1])) * y
             head = plane + turn[k, 2] * z + target[k]
             body = torso[k, 0] * nodes[n, 0] + torso[k, 1] * nodes[n, 1] + torso[k, 2]
-            out[n, k] = weight * head + (1 - weight) * body
+            out[n, k] = weight * head + (one - weight) * body
         out[n, 2] = weight * (turn[2, 0] * x + turn[2, 1] * y + turn[2, 2] * z)
 
 
@@ -266,8 +269,9 @@ def relief_field(
     nodes, triangles = _grid()
     turn, flat = _turning(start, camera)
     points = np.empty((len(nodes), 3), np.float32)
+    thin = np.ascontiguousarray(relief[:, ::THINNED, ::THINNED])
     _move(
-        relief.reshape(len(relief), -1), nodes, turn, flat, start.translation[0],
+        thin.reshape(len(thin), -1), nodes, turn, flat, start.translation[0],
         camera.translation[0], torso, left, right, points,
     )  # fmt: skip
     step = FRAME / FIELD
@@ -320,39 +324,38 @@ def _invert(
     relief: Array, turn: Array, flat: Array, start: Array, target: Array, points: Array,
     places: Array, wanted: NDArray[np.bool_],
 ) -> None:  # fmt: skip
-    """Find the photo's pixels (N, 2) that the skin's relief brings to `points`, in place."""
-    size = relief.shape[1]
+    """Find the photo's pixels (V, 2) that the skin's relief brings to `points`, in place.
+
+    By steps that are a share of what is missing, turned back within the picture's plane: they
+    converge where the relief stretches by less than twice the inverse of that share.
+    """
+    one, most = np.float32(1), np.float32(relief.shape[1] - 1.001)
+    zoom = flat[0, 0] * flat[0, 0] + flat[1, 0] * flat[1, 0]
+    share = np.float32(0.42) / zoom
+    change = flat - turn[:2, :2]
     for n in range(len(points)):
         if not wanted[n]:
             continue
         x, y = places[n, 0], places[n, 1]
         for _ in range(10):
-            gx = min(max((x + 96.0) / 8.0, 0.0), size - 1.001)
-            gy = min(max((y + 96.0) / 8.0, 0.0), size - 1.001)
-            i, j = int(gy), int(gx)
-            v, u = gy - i, gx - j
-            wa, wb, wc, wd = (1 - u) * (1 - v), u * (1 - v), (1 - u) * v, u * v
+            across = min(max((x + np.float32(MARGIN)) / np.float32(STEP), np.float32(0)), most)
+            down = min(max((y + np.float32(MARGIN)) / np.float32(STEP), np.float32(0)), most)
+            i, j = int(down), int(across)
+            u, v = across - np.float32(j), down - np.float32(i)
+            wa, wb, wc, wd = (one - u) * (one - v), u * (one - v), (one - u) * v, u * v
             z = wa * relief[5, i, j] + wb * relief[5, i, j + 1]
             z += wc * relief[5, i + 1, j] + wd * relief[5, i + 1, j + 1]
             hull = wa * relief[2, i, j] + wb * relief[2, i, j + 1]
             hull += wc * relief[2, i + 1, j] + wd * relief[2, i + 1, j + 1]
             px, py = x - start[0], y - start[1]
-            step_x = points[n, 0] - target[0] - turn[0, 2] * z
-            step_y = points[n, 1] - target[1] - turn[1, 2] * z
-            a, b = (
-                turn[0, 0] + hull * (flat[0, 0] - turn[0, 0]),
-                turn[0, 1] + hull * (flat[0, 1] - turn[0, 1]),
-            )
-            c, d = (
-                turn[1, 0] + hull * (flat[1, 0] - turn[1, 0]),
-                turn[1, 1] + hull * (flat[1, 1] - turn[1, 1]),
-            )
-            step_x -= a * px + b * py
-            step_y -= c * px + d * py
-            # Back through the turning within the plane.
-            size2 = flat[0, 0] * flat[0, 0] + flat[1, 0] * flat[1, 0]
-            x += 0.42 * (flat[0, 0] * step_x + flat[1, 0] * step_y) / size2
-            y += 0.42 * (flat[0, 1] * step_x + flat[1, 1] * step_y) / size2
+            lack_x = points[n, 0] - target[0] - turn[0, 2] * z
+            lack_x -= (turn[0, 0] + hull * change[0, 0]) * px
+            lack_x -= (turn[0, 1] + hull * change[0, 1]) * py
+            lack_y = points[n, 1] - target[1] - turn[1, 2] * z
+            lack_y -= (turn[1, 0] + hull * change[1, 0]) * px
+            lack_y -= (turn[1, 1] + hull * change[1, 1]) * py
+            x += share * (flat[0, 0] * lack_x + flat[1, 0] * lack_y)
+            y += share * (flat[0, 1] * lack_x + flat[1, 1] * lack_y)
         places[n, 0], places[n, 1] = x, y
 
 

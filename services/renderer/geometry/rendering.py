@@ -30,7 +30,6 @@ from talkingface.renderer.geometry.layers import (
     compose,
     pin_field,
 )
-from talkingface.renderer.geometry.plates import MARGIN
 from talkingface.renderer.geometry.portrait import Portrait
 from talkingface.renderer.geometry.pose import (
     gaze_shift,
@@ -108,7 +107,9 @@ def render_pose(
     hidden = revealed * portrait.other_side.share if revealed > 0 else None
     turned *= 1 - portrait.other_side.hidden
     share = turned @ portrait.sides
-    moved = min(travel / 2.0, 1.0)
+    # Only where jaw and cheeks end does it matter what lies behind them.
+    parted = float(np.abs(points[:, :2] - portrait.source)[shape.rim].max())
+    moved = min(parted / 2.0, 1.0)
     worn_source = source + moved * portrait.inward
     # Above the cheeks the layer has no edge of its own: it ends before it turns away.
     turning = smoothstep(0.05, 0.35, normals @ camera.rotation[0, 2])
@@ -125,9 +126,9 @@ def render_pose(
     worn_source += np.maximum(share, soft)[:, None] * (told - portrait.source)
     if any(borders):
         coarse = pin_field(coarse, borders)
-    field = cv.resize(coarse + MARGIN, (FRAME, FRAME), interpolation=cv.INTER_LINEAR)
+    field = cv.resize(coarse, (FRAME, FRAME), interpolation=cv.INTER_LINEAR)
     image, mask, flow, place, solid = compose(
-        portrait, points, worn_source, opacity, field, min(travel / 4.0, 1.0), turned, hidden
+        portrait, points, worn_source, opacity, field, min(parted / 4.0, 1.0), turned, hidden
     )
     for eye in range(2):
         place_eye(
@@ -145,7 +146,7 @@ def render_pose(
     place_mouth(portrait, image, mask, points, source, vertices, normals, lip_change, draw_always)
     if travel < 0.02 and gaze_shift(portrait, coefficients, 0)[1] == 0 and not draw_always:
         image = portrait.frame.copy()
-        field = np.stack(np.meshgrid(*[np.arange(FRAME, dtype=np.float32) + MARGIN] * 2), -1)
+        field = np.stack(np.meshgrid(*[np.arange(FRAME, dtype=np.float32)] * 2), -1)
         solid = np.zeros_like(solid)
         mask[:] = 0
     if any(borders):
@@ -163,7 +164,6 @@ def render_pose(
     cut = (crops[0], crops[1], crops[2])
     if not traced:
         return WarpedFrame(image, mask, cut)
-    field -= MARGIN
     field[place][solid] = flow[solid]
     return WarpedFrame(image, mask, cut, field, _carried(portrait.frame, image, field))
 

@@ -31,6 +31,7 @@ class Anatomy:
 
     front: Array  # (V,) 1 on the face that hides what is behind it, fading to 0 towards the skull
     hard: Array  # (V,) 1 on cheek and jaw, whose edge is a real edge; 0 on the forehead
+    rim: NDArray[np.bool_]  # (V,) where cheeks and jaw end
     lower_lip: NDArray[np.bool_]  # (V,) moves with the jaw
     lip: Array  # (V,) 1 near the mouth's line, 0 elsewhere
     triangle_part: NDArray[np.uint8]  # (T,) index into PARTS
@@ -74,6 +75,7 @@ def anatomy() -> Anatomy:
     beside = (np.abs(mean[:, 0]) > 0.49) & (np.abs(mean[:, 1] - 0.1) < 0.3) & (mean[:, 2] < 0.25)
     front[beside] = 0.0
     inner = part != PARTS.index("skin")
+    outer = np.abs(mean[:, 0]) > 1.2 * (mean[:, 2] - 0.2)  # 50 degrees aside about the head's axis
     front[inner] = 1.0
     jaw = model.expressions[ARKIT_INDEX["jawOpen"], :, 1]
     mouth_line = mean_landmarks(mean)[[13, 78, 308]]
@@ -109,6 +111,7 @@ def anatomy() -> Anatomy:
     return Anatomy(
         front=front.astype(np.float32),
         hard=hard.astype(np.float32),
+        rim=(front * hard > 0.3) & (outer | (mean[:, 1] < -0.4)) & ~inner,
         lower_lip=jaw < -0.1,
         lip=lip.astype(np.float32),
         triangle_part=triangle_part,
