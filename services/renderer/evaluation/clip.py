@@ -31,7 +31,7 @@ from talkingface.renderer.evaluation.pictures import detail, flicker, psnr, shar
 from talkingface.renderer.evaluation.recogniser import distance
 from talkingface.renderer.evaluation.regions import CHEEKS, grown, hull, regions
 from talkingface.renderer.evaluation.studio import studio
-from talkingface.renderer.fit import LIPS, OUTLINE, track
+from talkingface.renderer.fit import LID_PAIRS, LIPS, OUTLINE, track
 from talkingface.renderer.geometry.portrait import BLINKS, GAZES, Portrait
 
 Array = NDArray[np.float32]
@@ -41,6 +41,7 @@ cv: Any = cv2  # OpenCV's stubs do not tell element types
 FRAMES = 75  # of a clip, three seconds
 STEP = 3  # every so many frames, pictures are compared
 OPEN_LIDS = 0.85  # of the clip's median: the portrait does not blink
+BLINK = 0.5  # of the median height of the lids: lower is a blink
 STRIP = 8  # frames of a clip's sheet
 WAYS = ("real", "generated", "bare", "static")
 LABELS = {"real": "real", "generated": "ours", "bare": "bare warp", "static": "static portrait"}
@@ -92,6 +93,7 @@ def replay(path: Path, report: Path) -> Replay:
     }
     out.frames = len(real)
     _compare(out, shown, points)
+    _blink(out, shown, points)
     areas = regions(points[start], analysed.matte)
     around = grown(areas.face.astype(np.uint8), 0.1 * _width(points[start])) > 0
     for way, frames in shown.items():
@@ -145,9 +147,15 @@ def _opposites() -> NDArray[np.int64]:
 def _calm(landmarks: Array) -> int:
     """The frame with the mouth most shut among those with open eyes, (T, 478, 2+)."""
     mouth = np.array([features.opening_in_picture(one) for one in landmarks])
-    lids = np.linalg.norm(landmarks[:, [159, 386], :2] - landmarks[:, [145, 374], :2], axis=2)
-    lids = lids.sum(axis=1)
+    lids = _lids(landmarks)
     return int(np.where(lids > OPEN_LIDS * np.median(lids), mouth, np.inf).argmin())
+
+
+def _lids(landmarks: Array) -> Array:
+    """Height of both lid openings together, (T,) pixels."""
+    pairs = [pair for eye in LID_PAIRS for pair in eye]
+    heights = [np.linalg.norm(landmarks[:, a, :2] - landmarks[:, b, :2], axis=1) for a, b in pairs]
+    return np.asarray(np.sum(heights, axis=0), np.float32)
 
 
 def _width(landmarks: Array) -> float:
@@ -185,6 +193,18 @@ def _compare(out: Replay, shown: dict[str, NDArray[np.uint8]], points: Array) ->
     for way, figures in gathered.items():
         for name, values in figures.items():
             out.figures[name][way] = float(np.mean(values))
+
+
+def _blink(out: Replay, shown: dict[str, NDArray[np.uint8]], points: Array) -> None:
+    """How far shut the lids read in the clip's deepest blink, if there is one."""
+    lids = _lids(points)
+    opened, deepest = float(np.median(lids)), int(lids.argmin())
+    if lids[deepest] > BLINK * opened:
+        return
+    for way in WAYS:
+        found = studio().analyser.landmarks(shown[way][deepest])
+        if found is not None:
+            out.figures["deepest blink"][way] = 1 - float(_lids(found[None])[0]) / opened
 
 
 def _strip(shown: dict[str, NDArray[np.uint8]], points: Array) -> Image:

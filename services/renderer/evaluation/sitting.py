@@ -47,7 +47,8 @@ class Sitting:
     descriptors: dict[str, Array] = field(default_factory=dict)  # by hard pose, where a face is
     lost: list[str] = field(default_factory=list)  # poses in which no face is found any more
     readings: dict[str, Array] = field(default_factory=dict)  # by pose, (8,) from rest
-    irises: dict[str, Array] = field(default_factory=dict)  # by gaze, (2,) yaw, pitch by pixels
+    irises: dict[str, float] = field(default_factory=dict)  # by gaze sideways, yaw by pixels
+    eyes_seen: bool = True  # not hidden by dark glasses, behind which nothing is moved
     # By measure and pose.
     figures: dict[str, dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
 
@@ -79,6 +80,7 @@ def sit(path: Path, report: Path) -> Sitting:
         out.refused = str(error)
         return out
     painter = Painter(prepared(analysed), here.inpainter)
+    out.eyes_seen = any(eye.visible > 0.5 for eye in painter.portrait.eyes)
     areas = regions(analysed.landmarks, analysed.matte)
     photo = _photo(out, analysed, areas)
     out.figures["exact"]["own"] = float(
@@ -182,13 +184,12 @@ def _eyes(
     if pose.name == SHUT_EYES:
         opened = features.contrast(*rest)
         out.figures["contrast"][pose.name] = features.contrast(image, rest[1]) / opened
-    if not pose.axis.startswith("gaze"):
-        return
-    shift, score = features.iris_shift(image, *rest)
-    if np.isfinite(score):
-        out.irises[pose.name] = iris_angle(shift, painter.portrait.fit.camera)
-        out.figures["iris"][pose.name] = score
-    if not pose.hard:
+    if pose.axis == "gaze yaw":  # upwards and downwards the lids cover other parts of the iris
+        shift, score = features.iris_shift(image, *rest)
+        if np.isfinite(score):
+            out.irises[pose.name] = float(iris_angle(shift, painter.portrait.fit.camera)[0])
+            out.figures["iris"][pose.name] = score
+    if not (pose.hard and pose.axis.startswith("gaze")):
         return
     apart = []
     for eye in range(2):

@@ -14,6 +14,7 @@ FIGURES = (
     ("SSIM, face", "", 3), ("SSIM, mouth", "", 3),
     ("landmark distance", "% of the face's width", 2),
     ("landmark distance, lips", "% of the face's width", 2),
+    ("deepest blink", "share shut as read", 2),
     ("sharpness, face", "of the real frame's", 2),
     ("flicker, face", "grey values", 3), ("flicker, background", "grey values", 3),
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from talkingface.renderer.evaluation.sitting import Sitting
 
 OBEYED_BAR = Bar(0.9)
 GAZES = ("gaze yaw", "gaze pitch")
+EYES = ("lids", *GAZES)
 Column = NDArray[np.float64]
 Told = list[tuple[float, float, str]]  # asked, found, which picture
 
@@ -21,22 +23,27 @@ Told = list[tuple[float, float, str]]  # asked, found, which picture
 def measure(sittings: Sequence[Sitting]) -> list[Row]:
     """All rows of the section."""
     rows = []
+    seeing = [s for s in sittings if s.eyes_seen]
     for i, (axis, unit) in enumerate(AXES.items()):
         alone = on_axis(axis)
-        told = _told(sittings, alone, i)
-        rows.append(_row(f"{axis}, asked and read back", told, unit, OBEYED_BAR))
-        if axis in GAZES:
-            k = GAZES.index(axis)
+        told = _told(seeing if axis in EYES else sittings, alone, i)
+        row = _row(f"{axis}, asked and read back", told, unit, OBEYED_BAR)
+        if axis in EYES and len(seeing) < len(sittings):
+            whole = _row(axis, _told(sittings, alone, i), unit, None).values["generated"]
+            hidden = f"; with {len(sittings) - len(seeing)} behind dark glasses {whole:.2f}"
+            row = replace(row, note=row.note + hidden)
+        rows.append(row)
+        if axis == "gaze yaw":
             by_pixels = [
-                (float(pose.asked[i]), float(s.irises[pose.name][k]), f"{s.name}, {pose.name}")
-                for s in sittings
+                (float(pose.asked[i]), s.irises[pose.name], f"{s.name}, {pose.name}")
+                for s in seeing
                 for pose in alone
                 if pose.name in s.irises
             ]
             rows.append(_row(f"{axis}, by the iris's own pixels", by_pixels, unit, None))
     mixes = [pose for pose in poses() if pose.name.startswith("mix")]
     for i, (axis, unit) in enumerate(AXES.items()):
-        told = _told(sittings, mixes, i)
+        told = _told(seeing if axis in EYES else sittings, mixes, i)
         if axis in GAZES:  # where lids close, none is asked for
             told = [one for one in told if one[0] != 0]
         rows.append(_row(f"{axis}, while everything moves", told, unit, None))

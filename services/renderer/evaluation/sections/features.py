@@ -18,13 +18,15 @@ ALIKE = 0.95  # quantile of the naturally shut lips within which drawn ones must
 ALIKE_BAR = Bar(90.0)
 SHUT_BAR = Bar(95.0)
 WHITE_BAR = Bar(high=5.0)
-LIDS_SHUT = 0.7  # share read from landmarks, which keep a little height
+LIDS_SHUT = 0.7  # share as read: a recorded blink reads as 0.8, for landmarks keep a little height
+LIDS_BAR = Bar(95.0)
 Values = NDArray[np.float64]
 
 
 def measure(sittings: Sequence[Sitting]) -> list[Row]:
     """All rows of the section."""
-    return [*_lips(sittings), *_whites(sittings), *_lids(sittings)]
+    seeing = [s for s in sittings if s.eyes_seen]
+    return [*_lips(sittings), *_whites(seeing), *_lids(seeing)]
 
 
 def _lips(sittings: Sequence[Sitting]) -> list[Row]:
@@ -70,25 +72,27 @@ def _lips(sittings: Sequence[Sitting]) -> list[Row]:
 
 
 def _whites(sittings: Sequence[Sitting]) -> list[Row]:
-    looks = [pose.name for pose in poses() if pose.hard and pose.axis.startswith("gaze")]
+    looks = [pose.name for pose in poses() if pose.hard and pose.axis == "gaze yaw"]
+    nods = [pose.name for pose in poses() if pose.hard and pose.axis == "gaze pitch"]
     apart = found(sittings, "white", looks)
     worst, where = max(apart, default=(np.nan, "none"))
     lighter = median(found(sittings, "white light", looks))
     return [
         Row(
-            "whites of eyes that look aside, from those at rest",
+            "whites of eyes that look sideways, from those at rest",
             {"generated": median(apart), "real": median(found(sittings, "white", ["photo"]))},
             "CIE Lab, median",
             WHITE_BAR,
             digits=1,
             note=f"real: the photo's two eyes from one another; lighter by {lighter:.1f}; "
+            f"up or down, where lids shade them, {median(found(sittings, 'white', nods)):.1f}; "
             f"worst {worst:.0f} ({where})",
         ),
         Row(
-            "iris found again by its own pixels",
+            "iris that looks sideways, found again by its own pixels",
             {"generated": median(found(sittings, "iris", looks))},
             "r, median",
-            note="lids that cover more or less of it count against it",
+            note="lids that cover other parts of it count against it",
         ),
     ]
 
@@ -103,6 +107,7 @@ def _lids(sittings: Sequence[Sitting]) -> list[Row]:
             f"shut eyes whose lids read at least {LIDS_SHUT} shut",
             {"generated": 100 * float((shut >= LIDS_SHUT).mean()) if len(shut) else np.nan},
             "%",
+            LIDS_BAR,
             digits=0,
             note=f"median {float(np.median(shut)) if len(shut) else np.nan:.2f}",
         ),

@@ -1,0 +1,167 @@
+"""What the picture's ruler says of renderers whose faults are known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from talkingface.common.report import Row
+from talkingface.renderer.evaluation.clip import Replay
+from talkingface.renderer.evaluation.poses import NEUTRAL, SHUT_EYES, poses, shown
+from talkingface.renderer.evaluation.reading import AXES
+from talkingface.renderer.evaluation.sections import (
+    clips,
+    detail,
+    expression,
+    features,
+    identity,
+    tears,
+)
+from talkingface.renderer.evaluation.sitting import Sitting
+
+
+def person(number: int) -> np.ndarray:
+    """A descriptor; those of different people are 1.4 apart."""
+    out = np.zeros(128, np.float32)
+    out[number] = 1
+    return out
+
+
+def ideal(number: int) -> Sitting:
+    """What a perfect renderer would give; every other portrait smiles with teeth."""
+    out = Sitting(f"{number:05}", descriptor=person(number), reencoded=person(number))
+    for pose in poses():
+        out.readings[pose.name] = pose.asked
+        if pose.hard:
+            out.descriptors[pose.name] = person(number)
+        if pose.axis == "gaze yaw":
+            out.irises[pose.name] = float(pose.asked[list(AXES).index("gaze yaw")])
+            out.figures["iris"][pose.name] = 1.0
+        if pose.axis.startswith("gaze") and pose.hard:
+            out.figures["white"][pose.name] = out.figures["white light"][pose.name] = 0.0
+    for pose in shown():
+        for name in ("folded", "stretched", "seams", "background", "shoulders"):
+            out.figures[name][pose.name] = 0.0
+        for name in ("skin", "hair"):
+            out.figures[name][pose.name] = 1.0
+    for name, value in (("gap", 0.002), ("dark line", 0.01), ("light line", 0.0)):
+        out.figures[name] = {"photo": value + 1e-4 * number, "shut": value}
+    out.figures["opening"]["photo"] = 0.1 if number % 2 else 0.001
+    out.figures["exact"]["own"] = 1.0
+    out.figures["white"]["photo"] = 5.0
+    out.figures["contrast"][SHUT_EYES] = 0.1
+    out.figures["skin"]["photo"] = out.figures["hair"]["photo"] = 1.0
+    return out
+
+
+@pytest.fixture
+def sittings() -> list[Sitting]:
+    return [ideal(i) for i in range(6)]
+
+
+@pytest.fixture
+def replays() -> list[Replay]:
+    out = Replay("a/b", frames=75, distances=[0.2, 0.3])
+    for name, _, _ in clips.FIGURES:
+        out.figures[name] = {"generated": 0.95, "bare": 0.9, "static": 0.5}
+    return [out]
+
+
+def missed(rows: Sequence[Row]) -> list[str]:
+    return [row.what for row in rows if row.verdict.startswith("MISS")]
+
+
+def row_of(rows: Sequence[Row], what: str) -> Row:
+    (found,) = [row for row in rows if row.what.startswith(what)]
+    return found
+
+
+def test_a_perfect_renderer_misses_nothing(sittings: list[Sitting], replays: list[Replay]) -> None:
+    every = [
+        *identity.measure(sittings, replays),
+        *(row for part in (expression, tears, features, detail) for row in part.measure(sittings)),
+        *clips.measure(replays),
+    ]
+    assert missed(every) == []
+    assert sum(row.bar is not None for row in every) > 15
+
+
+def test_another_person_is_no_match(sittings: list[Sitting], replays: list[Replay]) -> None:
+    for pose in list(sittings[0].descriptors):
+        sittings[0].descriptors[pose] = person(1)
+    rows = identity.measure(sittings, replays)
+    held = row_of(rows, "poses nearer")
+    assert held.values["generated"] == pytest.approx(100 * 5 / 6)
+    assert missed(rows) == [held.what]
+    assert row_of(rows, "the photo is the nearest").values["generated"] == pytest.approx(
+        100 * 5 / 6
+    )
+
+
+def test_a_face_that_is_not_found_counts_as_lost(
+    sittings: list[Sitting], replays: list[Replay]
+) -> None:
+    for one in sittings[:3]:
+        one.descriptors.clear()
+        one.lost = [pose.name for pose in poses()]
+        one.readings.clear()
+    assert row_of(identity.measure(sittings, replays), "poses nearer").values["generated"] == 50
+    rows = expression.measure(sittings)
+    assert row_of(rows, "pictures in which no face").values["generated"] == 50
+
+
+def test_a_still_portrait_obeys_nothing(sittings: list[Sitting]) -> None:
+    noise = np.random.default_rng(0)
+    for one in sittings:
+        for pose in one.readings:
+            one.readings[pose] = noise.normal(0, 1e-3, len(AXES)).astype(np.float32)
+    assert len(missed(expression.measure(sittings))) == len(AXES)
+
+
+def test_eyes_behind_dark_glasses_are_not_asked(sittings: list[Sitting]) -> None:
+    column = list(AXES).index("lids")
+    for one in sittings[:3]:
+        one.eyes_seen = False
+        for pose in one.readings:
+            one.readings[pose] = one.readings[pose].copy()
+            one.readings[pose][column] = 0
+    rows = expression.measure(sittings)
+    lids = row_of(rows, "lids, asked")
+    assert lids.verdict == "PASS"
+    assert "with 3 behind dark glasses" in lids.note
+
+
+def test_folds_are_judged_where_the_head_turns(sittings: list[Sitting]) -> None:
+    for one in sittings:
+        one.figures["folded"]["pitch +15"] = 5.0
+    assert missed(tears.measure(sittings)) == []
+    sittings[2].figures["folded"]["yaw -20"] = 3.0
+    rows = tears.measure(sittings)
+    assert len(missed(rows)) == 1
+    assert "00002, yaw -20" in row_of(rows, "folded inside").note
+
+
+def test_blurred_hair_and_a_restless_background_are_missed(sittings: list[Sitting]) -> None:
+    for one in sittings:
+        for pose in one.figures["hair"]:
+            one.figures["hair"][pose] = 0.8
+        one.figures["background"]["jaw wide"] = 6.0
+    sittings[0].figures["exact"]["own"] = 0.0
+    found = missed(detail.measure(sittings))
+    assert [what.split()[0] for what in found] == ["sharpness", "background:", "unmoved"]
+    assert "hair" in found[0]
+
+
+def test_teeth_between_shut_lips_are_missed(sittings: list[Sitting]) -> None:
+    for one in sittings:
+        one.figures["light line"]["shut"] = 0.02
+    found = missed(features.measure(sittings))
+    assert found == ["light strip there: like naturally shut lips"]
+
+
+def test_lids_that_stay_open_are_missed(sittings: list[Sitting]) -> None:
+    for one in sittings:
+        one.readings[SHUT_EYES] = one.readings[NEUTRAL]
+    assert [what.split()[0] for what in missed(features.measure(sittings))] == ["shut"]
