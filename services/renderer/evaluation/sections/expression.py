@@ -46,7 +46,10 @@ def measure(sittings: Sequence[Sitting]) -> list[Row]:
         told = _told(seeing if axis in EYES else sittings, mixes, i)
         if axis in GAZES:  # where lids close, none is asked for
             told = [one for one in told if one[0] != 0]
-        rows.append(_row(f"{axis}, while everything moves", told, unit, None))
+        row = _row(f"{axis}, while everything moves", told, unit, None)
+        if axis in GAZES:  # a head read some degrees wrong puts the irises as far aside
+            row = replace(row, note=f"{row.note}; errors of the head's reading included")
+        rows.append(row)
     lost = sum(len(s.lost) for s in sittings)
     rows.append(
         Row(
