@@ -11,6 +11,7 @@ still.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numba import njit
@@ -111,13 +112,16 @@ class _Regrid:
                 self._detail = cv.warpAffine(
                     self._detail, matrix, size, flags=flags, borderMode=cv.BORDER_REPLICATE
                 )
-            along = np.arange(side, dtype=np.float32) * self._finer
-            self._grid = np.stack(np.meshgrid(along, along), -1)
 
     @property
     def traced(self) -> bool:
         """Whether it must be known where a frame's pixels come from."""
         return self._detail is not None
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it holds."""
+        return 0 if self._detail is None else self._detail.nbytes
 
     def __call__(self, frame: WarpedFrame) -> Image:
         """(side, side, 3)."""
@@ -131,7 +135,8 @@ class _Regrid:
         size = (self.side, self.side)
         moved = cv.resize(moved, size, interpolation=cv.INTER_LINEAR)
         trust = cv.resize(trust, size, interpolation=cv.INTER_LINEAR)
-        source = cv.scaleAdd(moved, self._finer * self.side / FRAME, self._grid)
+        grid = _grid(self.side, self._finer)
+        source = cv.scaleAdd(moved, self._finer * self.side / FRAME, grid)
         detail = cv.remap(
             self._detail,
             source,
@@ -142,6 +147,13 @@ class _Regrid:
         )
         _add_detail(picture, detail, trust)
         return picture
+
+
+@lru_cache(maxsize=1)
+def _grid(side: int, step: int) -> Array:
+    """Places (side, side, 2) of pixels, `step` apart."""
+    along = np.arange(side, dtype=np.float32) * step
+    return np.stack(np.meshgrid(along, along), -1)
 
 
 @njit(cache=True, fastmath=True)
@@ -189,6 +201,7 @@ class CropViewer:
         self._portrait = portrait
         self._planar = view.planar
         self._regrid = _Regrid(portrait.frame, view.width, photo)
+        self.nbytes = self._regrid.nbytes
 
     def render(self, motion: Array) -> WarpedFrame:
         """The frame that `picture` needs, for motion (58,)."""
@@ -217,7 +230,9 @@ class PhotoViewer:
         self._part = (slice(y0 - top, y1 - top), slice(x0 - left, x1 - left))  # of the square
         # Planes of colour have half the resolution: what is replaced has even borders.
         self._left, self._top = x0 // 2 * 2, y0 // 2 * 2
-        self._around = pixels.whole[self._top : (y1 + 1) // 2 * 2, self._left : (x1 + 1) // 2 * 2]
+        self._around = pixels.whole[
+            self._top : (y1 + 1) // 2 * 2, self._left : (x1 + 1) // 2 * 2
+        ].copy()
         self._inner = (
             slice(y0 - self._top, y1 - self._top),
             slice(x0 - self._left, x1 - self._left),
@@ -228,6 +243,7 @@ class PhotoViewer:
         self._still = pixels.whole
         if view.planar:
             self._still = cv.cvtColor(pixels.whole, cv.COLOR_RGB2YUV_I420)
+        self.nbytes = self._regrid.nbytes + self._around.nbytes + self._still.nbytes
 
     def render(self, motion: Array) -> WarpedFrame:
         """As `CropViewer.render`."""

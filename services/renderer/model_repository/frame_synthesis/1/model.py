@@ -6,6 +6,7 @@ view makes of the frame the picture that was asked for.
 
 from __future__ import annotations
 
+import ctypes
 from collections import OrderedDict
 from typing import Any
 
@@ -21,7 +22,7 @@ from talkingface.renderer.store import PHOTO, PORTRAIT, PortraitStore, unpack
 from talkingface.renderer.synthesis import finish, inpainter_inputs, warm_up
 from talkingface.renderer.view import PhotoPixels, Viewer, make_viewer
 
-_KEPT = 4  # portraits and views in memory, about 15 MB each, large views more
+_KEPT_BYTES = 64 << 20  # portraits and views in memory: 10 MB, large views up to 50 MB more
 
 
 class TritonPythonModel:
@@ -31,8 +32,10 @@ class TritonPythonModel:
         """Compile the geometry's kernels, so that the first frame is as quick as the others."""
         cv2.setNumThreads(1)
         self._store = PortraitStore(load(RendererConfig).portrait_store)
-        self._kept: OrderedDict[bytes, tuple[Portrait, Viewer]] = OrderedDict()
+        self._kept: OrderedDict[bytes, tuple[Portrait, Viewer, int]] = OrderedDict()
         warm_up()
+        # What compiling has taken is not needed again.
+        ctypes.CDLL(None).malloc_trim(0)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """One frame a request."""
@@ -73,14 +76,17 @@ class TritonPythonModel:
         key = digest + values.tobytes()
         if key in self._kept:
             self._kept.move_to_end(key)
-            return self._kept[key]
+            return self._kept[key][:2]
         handle = f"sha256:{digest.hex()}"
-        portrait = unpack(Portrait, self._store.load(handle, PORTRAIT), PORTRAIT)
+        arrays = self._store.load(handle, PORTRAIT)
+        portrait = unpack(Portrait, arrays, PORTRAIT)
         pixels = unpack(PhotoPixels, self._store.load(handle, PHOTO), PHOTO)
-        self._kept[key] = portrait, make_viewer(portrait, pixels, View.from_array(values))
-        if len(self._kept) > _KEPT:
+        viewer = make_viewer(portrait, pixels, View.from_array(values))
+        size = sum(array.nbytes for array in arrays.values()) + viewer.nbytes
+        while self._kept and size + sum(kept[2] for kept in self._kept.values()) > _KEPT_BYTES:
             self._kept.popitem(last=False)
-        return self._kept[key]
+        self._kept[key] = portrait, viewer, size
+        return portrait, viewer
 
 
 def _array(request: Any, name: str) -> np.ndarray:
