@@ -30,7 +30,7 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 CHEEKS = ((50, 205, 101), (280, 425, 330))
 # Dark glasses: brightness over the cheeks' of the white and around the eye, from seen to unseen.
 DARK_WHITE, DARK_AROUND = (0.5, 0.35), (0.32, 0.24)
-SHADOW, SHADOW_REACH = 0.42, 0.013  # of the upper lid on the eyeball: depth, face widths
+SHADOW, SHADOW_REACH = 0.34, 0.012  # of the upper lid on the eyeball: depth, face widths
 SCLERA_EVEN = 0.6  # how far the sclera's colours under lids and iris are all one
 LASH_SHADE = 0.25  # how much darker the iris is at its rim
 LID_DETAIL = 12.0  # largest difference in brightness that is skin and no spot
@@ -161,6 +161,7 @@ def _sclera(
         level = around @ LUMA
         white = around[level >= np.percentile(level, 85)].mean(0)
         even, good = white, np.zeros_like(free)
+    even = even * min(1.1 * float(white @ LUMA) / max(float(even @ LUMA), 1.0), 1.0)
     sclera = np.broadcast_to(even, box.shape).astype(np.float32)
     if good.any():
         spread = cv.GaussianBlur(fill_outside(lit, good.astype(np.float32)), (0, 0), 1.5)
@@ -208,7 +209,7 @@ def _lid_skin(
         return cv.dilate(mask, cv.getStructuringElement(cv.MORPH_ELLIPSE, (size, size)))
 
     luma = box @ LUMA
-    hole = grown(inside, 0.03) > 0.1
+    hole = grown(inside, 0.032) > 0.1
     ring = (
         (grown(inside, 0.09) > 0.1)
         & ~hole
@@ -223,7 +224,10 @@ def _lid_skin(
     cheek = frame[rows, low[0] : low[0] + box.shape[1]].astype(np.float32)
     detail = (cheek - cv.GaussianBlur(cheek, (0, 0), 0.01 * face)) @ LUMA
     lid += np.clip(detail, -LID_DETAIL, LID_DETAIL)[..., None]
-    share = cv.GaussianBlur((grown(inside, 0.028) > 0.5).astype(np.float32), (0, 0), 0.008 * face)
+    # The wider an eye stands open, the further up its lashes reach.
+    opened = float(inside.sum()) / max(float(np.ptp(np.nonzero(inside.max(0))[0])), 1.0) / face
+    over = (grown(inside, 0.012 + 0.35 * opened) > 0.5).astype(np.float32)
+    share = cv.GaussianBlur(over, (0, 0), 0.01 * face)
     return np.maximum(lid, 0), share
 
 

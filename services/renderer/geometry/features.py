@@ -19,7 +19,7 @@ from talkingface.renderer.geometry.eyes import (
     paint_eye,
     paint_lid,
 )
-from talkingface.renderer.geometry.image import SKIN, box, carry, cv, ramp, raster
+from talkingface.renderer.geometry.image import FLIP, SKIN, box, carry, cv, ramp, raster
 from talkingface.renderer.geometry.mouth import (
     LOWER_TEETH,
     REDDISH,
@@ -54,7 +54,8 @@ TURNED_SHADE = 0.2  # by which the lips' inner sides are darker when they turn o
 SEAM = np.array([0.35, 0.5, 0.5], np.float32)  # of the line between lips that the photo parts
 SEAM_WIDTH = 0.012  # face widths
 LIP_MARGIN = 0.012  # face widths around the inner lips where the inside may show
-LASH = 0.022  # face widths: the longest lashes as seen on a shut lid
+LASH_LINE = 0.0065  # face widths
+LASH = 0.02  # face widths: the longest lashes as seen on a shut lid
 SHUT = 0.7  # blink from which on a photo's eyes count as shut
 
 
@@ -75,7 +76,13 @@ def place_eye(
     if draw_always and float(portrait.fit.coefficients[BLINKS[eye]]) > SHUT:
         closing = 1.0
     ring = _marks(points[:, :2], list(RINGS[eye]))
-    left, top, right, bottom = box(ring, 6 if closing == 0 else 0.06 * float(camera.scale[0]))
+    reach = np.zeros_like(ring)
+    if closing > 0:
+        # What is drawn begins above where the open lid would be.
+        down = _marks(portrait.shut[eye], list(RINGS[eye])) @ camera.rotation[0, :2].T * FLIP
+        reach = closing * camera.scale[0] * down
+    margin = 6 if closing == 0 else 0.06 * float(camera.scale[0])
+    left, top, right, bottom = box(np.concatenate([ring, ring - reach]), margin)
     width, height = right - left, bottom - top
     unit = 2 * float(camera.scale[0])
     local = (points[:, :2] - np.array([left, top])) * 2 + 0.5
@@ -130,7 +137,7 @@ def _lids_changed(portrait: Portrait, coefficients: Array, eye: int) -> float:
 
 def _lash_line(ring: Array, size: tuple[int, ...], face: float) -> Array:
     """Opacity (H, W) of the lashes on an upper lid (16, 2); `face` = face width in these pixels."""
-    upper = ring[9:]  # from the inner corner, where next to no lashes grow
+    upper = ring[10:]  # without the inner corner, where no lashes grow
     line = np.zeros(size, np.uint8)
     steps = np.linspace(0, len(upper) - 1, 25)
     x = np.interp(steps, np.arange(len(upper)), upper[:, 0])
@@ -138,16 +145,18 @@ def _lash_line(ring: Array, size: tuple[int, ...], face: float) -> Array:
     places = np.stack([x, y], 1)
     outer = np.linspace(0, 1, 25)
     for k in range(24):
-        thick = max(round(face * (0.005 + 0.008 * float(outer[k]) ** 0.7)), 1)
+        # Thickest in the outer half, thin towards both corners.
+        thick = LASH_LINE * face * np.sin(np.pi * min(float(outer[k]) * 0.8 + 0.03, 1)) ** 0.7
         a, b = np.round(places[k] * 8).astype(int), np.round(places[k + 1] * 8).astype(int)
-        cv.line(line, a.tolist(), b.tolist(), 255, thick, cv.LINE_AA, shift=3)
+        opacity = round(255 * min(thick, 1.0))
+        cv.line(line, a.tolist(), b.tolist(), opacity, max(round(thick), 1), cv.LINE_AA, shift=3)
     # Lashes hang down, further out the longer and the more outwards.
     away = np.sign(ring[0, 0] - ring[8, 0])
     for k in range(6, 25, 2):
         tip = places[k] + face * LASH * float(outer[k]) * np.array([0.9 * away * outer[k], 1.0])
         a, b = np.round(places[k] * 8).astype(int), np.round(tip * 8).astype(int)
         cv.line(line, a.tolist(), b.tolist(), 150, 1, cv.LINE_AA, shift=3)
-    return cv.GaussianBlur(line, (0, 0), 0.004 * face).astype(np.float32) / 255
+    return cv.GaussianBlur(line, (0, 0), 0.003 * face).astype(np.float32) / 255
 
 
 def place_mouth(

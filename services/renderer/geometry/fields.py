@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from talkingface.renderer.face_model import FaceModel
 from talkingface.renderer.fit import LIP_PAIRS, Camera
-from talkingface.renderer.geometry.image import FLIP, FRAME, SKIN, cv
+from talkingface.renderer.geometry.image import FLIP, FRAME, SKIN, cv, ramp
 from talkingface.renderer.geometry.portrait import BLINKS
 from talkingface.renderer.geometry.rasterizer import rasterize
 from talkingface.renderer.geometry.surface import (
@@ -36,7 +36,7 @@ def shut_lids(vertices: Array) -> Array:
         needed = (lower[:, 1] - upper[:, 1]) / np.minimum(moved[:, 1], -1e-3)
         order = np.argsort(upper[:, 0])
         share = np.interp(vertices[:, 0], upper[order, 0], np.clip(needed[order], 0.2, 3.0))
-        out[k] = blink * (1.06 * share[:, None])
+        out[k] = blink * (1.02 * share[:, None])
     return out
 
 
@@ -69,7 +69,9 @@ def lip_shift(source: Array, landmarks: Array, camera: Camera) -> Array:
     up = np.array([along[1], -along[0]], np.float32)
     place = source[:, :2] - landmarks[78, :2]
     position, height = place @ along, place @ up
-    margin = 0.008 * float(camera.scale[0])
+    gap = float(np.linalg.norm(landmarks[14, :2] - landmarks[13, :2]) / camera.scale[0])
+    # Beside an open mouth it stays clear of teeth and darkness, where landmarks err most.
+    margin = (0.008 + 0.008 * ramp((0.01, 0.04), gap)) * float(camera.scale[0])
 
     def rim(indices: tuple[int, ...]) -> Array:
         at = landmarks[list(indices), :2] - landmarks[78, :2]

@@ -61,7 +61,7 @@ TORSO_ZOOM = 0.5
 LOOK_DOWN = np.array([ARKIT_INDEX["eyeLookDownRight"], ARKIT_INDEX["eyeLookDownLeft"]])
 LOOKS_DOWN = np.isin(GAZES, LOOK_DOWN)
 LIDS_BEND = 0.85  # of small closings something is lost between lashes and fold
-LIDS_SINK = 0.55  # of the lids' opening that they cover when the eyes look down as far as they can
+LIDS_SINK = 0.4  # of the lids' opening that they cover when the eyes look down as far as they can
 LIDS = np.array([i for i, n in enumerate(ARKIT_NAMES) if n.startswith(("eyeSquint", "eyeWide"))])
 # Mouth coefficients that shape the lips without parting them.
 MOUTH_SHAPE = np.array(
