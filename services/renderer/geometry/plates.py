@@ -14,6 +14,8 @@ Image = NDArray[np.uint8]
 
 CHIN = 0.045  # of the face's width: how far below the fitted chin its edge is looked for
 SHADES = (0.35, 1.15)  # of the face's colour that a neck may have
+CHIN_SHADE = 0.25  # of the light
+RUN = 6  # pixels over which a filled neck runs over into the photo's
 GRAIN = 14.0  # levels by which mirrored grain may change a fill
 CUT = 12  # rows below the upper edge from which an outline's course beyond it is told
 SOLID = 254  # opacity from which nothing shines through; 255 is the photo itself
@@ -93,7 +95,6 @@ def rear_plate(
     # The person's outline goes with the face that makes it.
     hide = np.maximum(hide, cv.dilate(face, np.ones((13, 13), np.uint8)) * (matte < 0.98))
     hide = np.maximum(hide, _skin_beside(colours, face, hide))
-    fitted = hide
     hide = np.maximum(hide, _chin_beyond(frame, hide))
     if hide.max() <= 0.5:
         raise ValueError("the face lies outside the frame")
@@ -112,16 +113,21 @@ def rear_plate(
     filled = cv.resize(filled, frame.shape[1::-1], interpolation=cv.INTER_LINEAR)
     # Neck and skull are solid behind the face, but the neck no wider than right below the jaw,
     # and of the colour it has there, save at the sides, where hair comes down.
-    colour, seen, like = _below(photo, fitted)
+    colour, seen, like = _below(photo, hide)
     columns = np.nonzero(hide.max(0) > 0.5)[0]
     middle, half_width = columns.mean(), max(np.ptp(columns) / 2, 1)
     central = np.clip((0.9 - np.abs(np.arange(len(seen)) - middle) / half_width) / 0.2, 0, 1)
-    filled[..., :3] += (central * seen)[:, None] * (colour - filled[..., :3])
+    central = np.maximum(central, like)
+    # The chin keeps the light from it.
+    depth = _lower_end(hide) - np.arange(len(hide), dtype=np.float32)[:, None]
+    shaded = colour * (1 - CHIN_SHADE * smoothstep(0, 36, depth))[..., None]
+    filled[..., :3] += (central * seen)[:, None] * (shaded - filled[..., :3])
     filled[..., :3] += (seen * like)[:, None] * _mirrored_grain(colours, hide)
     opacity = np.clip((filled[..., 3] / 255 - 0.3) / 0.4, 0, 1)
     filled[..., 3] = 255 * np.maximum(opacity, behind * seen)
-    soft = cv.GaussianBlur(hide, (0, 0), 1.0)[..., None]
+    soft = np.maximum(cv.GaussianBlur(hide, (0, 0), 1.0), _run_over(photo, filled, hide))[..., None]
     cleared = photo * (1 - soft) + filled * soft
+    cleared[..., 3] = _without_slivers(cleared[..., 3], face)
 
     def as_bytes(values: Array) -> Image:
         return np.clip(values + 0.5, 0, 255).astype(np.uint8)
@@ -130,6 +136,21 @@ def rear_plate(
     invented = np.abs(cleared - photo).max(-1) > 0.5
     cleared_bytes[invented, 3] = np.minimum(cleared_bytes[invented, 3], SOLID)
     return as_bytes(photo), cleared_bytes
+
+
+def _without_slivers(opacity: Array, face: Array) -> Array:
+    """The opacity (H, W) without thin remains of the jaw's outline around and below the jaw."""
+    around = cv.dilate(face, np.ones((45, 45), np.uint8)) > 0.5
+    around[: _middle_row(face)] = False
+    disc = cv.getStructuringElement(cv.MORPH_ELLIPSE, (11, 11))
+    broad = cv.GaussianBlur(cv.morphologyEx(opacity, cv.MORPH_OPEN, disc), (0, 0), 1.0)
+    return np.where(around, np.minimum(opacity, broad), opacity)
+
+
+def _middle_row(face: Array) -> int:
+    """Row of a face (H, W) below its ears."""
+    rows = np.nonzero(face.max(1) > 0.5)[0]
+    return int(rows.min() + 0.3 * np.ptp(rows)) if len(rows) else 0
 
 
 def _skin_beside(colours: Array, face: Array, hide: Array) -> Array:
@@ -149,10 +170,18 @@ def _skin_beside(colours: Array, face: Array, hide: Array) -> Array:
     skin = continued_from(cv.erode(face, np.ones((7, 7), np.uint8)))
     around = continued_from(1 - near)
     alike = np.abs(colours - skin).sum(-1) < 0.7 * np.abs(colours - around).sum(-1)
-    rows = np.nonzero(face.max(1) > 0.5)[0]
     ring = (near > 0.5) & (hide < 0.5) & alike
-    ring[: int(rows.min() + 0.3 * np.ptp(rows)) if len(rows) else 0] = False
+    ring[: _middle_row(face)] = False
     return cv.dilate(ring.astype(np.float32), np.ones((3, 3), np.uint8))
+
+
+def _run_over(photo: Array, filled: Array, hide: Array) -> Array:
+    """Share (H, W) by which a fill runs on below what is hidden, where the photo is like it."""
+    reach = np.ones((2 * RUN + 1, 1), np.uint8)
+    below = cv.dilate(hide, reach, anchor=(0, 2 * RUN))
+    below = cv.GaussianBlur(below, (0, 0), RUN / 2.5)
+    apart = np.abs(photo[..., :3] - filled[..., :3]).max(-1)
+    return below * cv.blur(smoothstep(100, 40, apart), (5, 5))
 
 
 def _lower_end(hide: Array) -> NDArray[np.intp]:
@@ -178,9 +207,10 @@ def _chin_beyond(frame: Image, hide: Array) -> Array:
     found = np.where(steps.max(0) > 8, steps.argmax(0) + 1, 0)[columns]
     # The middle of the neighbours' opinions.
     around = np.lib.stride_tricks.sliding_window_view(np.pad(found, 10, mode="edge"), 21)
-    for column, beyond in zip(columns, np.median(around, 1).astype(int), strict=True):
+    agreed = cv.GaussianBlur(np.median(around, 1)[None].astype(np.float32), (0, 0), 5)[0]
+    for column, beyond in zip(columns, agreed.round().astype(int), strict=True):
         if beyond > 0:
-            out[last[column] : last[column] + beyond + 4, column] = 1
+            out[last[column] : last[column] + beyond + 6, column] = 1
     return out
 
 
@@ -269,11 +299,15 @@ def _below(photo: Array, hide: Array) -> tuple[Array, Array, Array]:
     shade = np.clip(colour @ skin / max(float(skin @ skin), 1), *SHADES)[:, None]
     strange = np.linalg.norm(colour - shade * skin, axis=1) / max(float(np.linalg.norm(skin)), 1)
     like = smoothstep(0.22, 0.1, strange)
-    weight = seen * np.maximum(like, 1e-3)
+    spread = below[..., :3].std(0).mean(-1) / max(float(skin.mean()), 1)
+    like *= smoothstep(0.2, 0.08, spread)  # nor does the collar's edge
+    weight = seen * np.maximum(like, 1e-6)
     # Neighbouring columns together: a crease or strand is not to become a stripe.
     total = cv.GaussianBlur(weight[None], (0, 0), 6)[0]
     mean = cv.GaussianBlur((colour * weight[:, None])[None], (0, 0), 6)[0]
-    mean /= np.maximum(total, 1e-6)[:, None]
-    known = np.clip(total / 0.3, 0, 1)[None]
-    mean = fill_outside(mean[None].repeat(4, 0), known.repeat(4, 0))[0]
+    mean /= np.maximum(total, 1e-9)[:, None]
+    known = np.nonzero(total > min(0.1, 0.5 * float(total.max())))[0]
+    if len(known):
+        mean = np.stack([np.interp(np.arange(width), known, c[known]) for c in mean.T], 1)
+    mean = cv.GaussianBlur(mean[None].astype(np.float32), (0, 0), 4)[0]
     return mean, cv.blur(seen[None].astype(np.float32), (5, 1))[0], like

@@ -94,7 +94,7 @@ def prepare(frame: Image, landmarks: Array, matte: Array, background: Image) -> 
     # Beside the cheeks the layer ends on the ears, which it never uncovers.
     edged = shape.front * shape.hard * smoothstep(0.1, 0.2, model.mean[:, 2])
     hidden = carry(edged, model.triangles, ids, weights)
-    solid, _ = raster(source, shape.behind, FRAME, FRAME)
+    solid, _ = raster(source, shape.behind, FRAME, FRAME, False)
     behind = cv.GaussianBlur((solid >= 0).astype(np.float32), (0, 0), 1.5)
     # The jaw's edge and the dark line under it go with the jaw.
     down = max(round(0.035 * float(camera.scale[0])), 1)
