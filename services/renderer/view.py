@@ -11,7 +11,6 @@ still.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numba import njit
@@ -27,6 +26,7 @@ Image = NDArray[np.uint8]
 Array = NDArray[np.float32]
 
 WORTH_KEEPING = 1.1  # pixels of the photo for one of the frame, from which its detail is kept
+STRIP = 128  # rows worked on at a time
 TEAR = 1.0  # pixels by which neighbours' sources may part before detail would show a seam
 NO_DETAIL = 128
 
@@ -132,28 +132,19 @@ class _Regrid:
             return picture
         assert frame.flow is not None and frame.carried is not None
         moved, trust = _displacement(frame.flow, frame.carried)
-        size = (self.side, self.side)
-        moved = cv.resize(moved, size, interpolation=cv.INTER_LINEAR)
-        trust = cv.resize(trust, size, interpolation=cv.INTER_LINEAR)
-        grid = _grid(self.side, self._finer)
-        source = cv.scaleAdd(moved, self._finer * self.side / FRAME, grid)
-        detail = cv.remap(
-            self._detail,
-            source,
-            None,
-            cv.INTER_LINEAR,
-            borderMode=cv.BORDER_CONSTANT,
-            borderValue=(NO_DETAIL,) * 3,
-        )
-        _add_detail(picture, detail, trust)
+        for top in range(0, self.side, STRIP):  # strips stay in the processor's cache
+            strip = picture[top : top + STRIP]
+            source, share = _sources(moved, trust, self.side, top, len(strip), self._finer)
+            detail = cv.remap(
+                self._detail,
+                source,
+                None,
+                cv.INTER_LINEAR,
+                borderMode=cv.BORDER_CONSTANT,
+                borderValue=(NO_DETAIL,) * 3,
+            )
+            _add_detail(strip, detail, share)
         return picture
-
-
-@lru_cache(maxsize=1)
-def _grid(side: int, step: int) -> Array:
-    """Places (side, side, 2) of pixels, `step` apart."""
-    along = np.arange(side, dtype=np.float32) * step
-    return np.stack(np.meshgrid(along, along), -1)
 
 
 @njit(cache=True, fastmath=True)
@@ -175,6 +166,42 @@ def _displacement(flow: Array, carried: Image) -> tuple[Array, Image]:
 
 
 @njit(cache=True, fastmath=True)
+def _sources(
+    moved: Array, trust: Image, side: int, top: int, rows: int, finer: int
+) -> tuple[Array, Image]:
+    """`moved` and `trust` on rows of a grid of `side` pixels: where in the detail, which has
+    `finer` pixels for one, these come from, (rows, side, 2), and their trust (rows, side)."""
+    size = len(trust)
+    half, zero, last = np.float32(0.5), np.float32(0), np.float32(size - 1)
+    scale = np.float32(size) / np.float32(side)
+    grown = np.float32(finer) / scale
+    first, share = np.empty(side, np.int32), np.empty(side, np.float32)
+    for j in range(side):
+        x = min(max((np.float32(j) + half) * scale - half, zero), last)
+        first[j] = min(int(x), size - 2)
+        share[j] = x - np.float32(first[j])
+    row = np.empty((size, 3), np.float32)
+    out, out_trust = np.empty((rows, side, 2), np.float32), np.empty((rows, side), np.uint8)
+    for i in range(rows):
+        y = min(max((np.float32(top + i) + half) * scale - half, zero), last)
+        y0 = min(int(y), size - 2)
+        b = y - np.float32(y0)
+        for x0 in range(size):
+            for k in range(2):
+                above = moved[y0, x0, k]
+                row[x0, k] = (above + b * (moved[y0 + 1, x0, k] - above)) * grown
+            above = np.float32(trust[y0, x0])
+            row[x0, 2] = above + b * (np.float32(trust[y0 + 1, x0]) - above) + half
+        for j in range(side):
+            x0, a = first[j], share[j]
+            out[i, j, 0] = np.float32(finer * j) + row[x0, 0] + a * (row[x0 + 1, 0] - row[x0, 0])
+            out[i, j, 1] = row[x0, 1] + a * (row[x0 + 1, 1] - row[x0, 1])
+            out[i, j, 1] += np.float32(finer * (top + i))
+            out_trust[i, j] = np.uint8(row[x0, 2] + a * (row[x0 + 1, 2] - row[x0, 2]))
+    return out, out_trust
+
+
+@njit(cache=True, fastmath=True)
 def _add_detail(picture: Image, detail: Image, trust: Image) -> None:
     for y in range(picture.shape[0]):
         for x in range(picture.shape[1]):
@@ -183,7 +210,8 @@ def _add_detail(picture: Image, detail: Image, trust: Image) -> None:
                 continue
             for k in range(3):
                 change = (np.int32(detail[y, x, k]) - NO_DETAIL) * share
-                value = np.int32(picture[y, x, k]) + (2 * change + 255) // 510
+                # Divided by 255 and rounded.
+                value = np.int32(picture[y, x, k]) + ((change * 257 + 32768) >> 16)
                 picture[y, x, k] = min(max(value, 0), 255)
 
 
