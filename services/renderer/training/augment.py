@@ -1,7 +1,7 @@
 """Augmentation of training pairs on the device they lie on.
 
 Whatever is done to the light, colour, position or grain of a picture is done to drawn crop,
-portrait and target alike. Only the guide inside the drawn mask is disturbed alone, because that
+portrait and targets alike. Only the guide inside the drawn mask is disturbed alone, because that
 is what the network has to correct, and the portrait's crop is sometimes exchanged.
 """
 
@@ -64,16 +64,17 @@ def _recolour(pictures: list[Tensor]) -> list[Tensor]:
 
 def prepare(
     pairs: Pairs, kind: str, augment: bool, window: tuple[int, int] | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Network inputs and target: crop (B, 8, H, W) and target (B, 3, H, W) in [0, 1], control.
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Crop (B, 8, H, W), what is wanted and the photograph (B, 3, H, W) in [0, 1], control.
 
     :param window: keep only the middle (H, W) of the augmented pictures.
     """
     drawn, target = pairs.drawn.float() / 255, pairs.target.float() / 255
+    wanted = pairs.wanted.float() / 255
     portrait, mask = pairs.portrait.float() / 255, pairs.mask.float() / 255
     control = pairs.control
     if not augment:
-        return torch.cat([drawn, mask, portrait], 1), target, control
+        return torch.cat([drawn, mask, portrait], 1), wanted, target, control
     count, device = len(drawn), drawn.device
 
     # Portraits that show teeth: the target's own, moved so that they tell what they look like but
@@ -90,8 +91,8 @@ def prepare(
     tint = torch.exp(torch.randn(count, 3, 1, 1, device=device) * 0.06)
     drawn = drawn + mask[:, :1] * ((drawn * light * tint).clamp(0, 1) - drawn)
 
-    drawn, target, portrait = _recolour([drawn, target, portrait])
-    stack = torch.cat([drawn, target, portrait, mask], 1)
+    drawn, wanted, target, portrait = _recolour([drawn, wanted, target, portrait])
+    stack = torch.cat([drawn, wanted, target, portrait, mask], 1)
     stack = _warp(stack, _similarity(count, 0.12, 0.12, 0.05, device), window)
     if kind == "mouth":  # eyes have a nose side and must not be mirrored
         flip = torch.rand(count, device=device) < 0.5
@@ -100,9 +101,11 @@ def prepare(
         control[:, 5] = torch.where(flip, -control[:, 5], control[:, 5])  # yaw
     small = F.interpolate(F.avg_pool2d(stack, 2), scale_factor=2.0, mode="bilinear")
     soft = torch.rand(count, 1, 1, 1, device=device) < SOFT
-    drawn, target, portrait, mask = torch.where(soft, small, stack).split([3, 3, 3, 2], 1)
+    stack = torch.where(soft, small, stack)
+    drawn, wanted, target, portrait, mask = stack.split([3, 3, 3, 3, 2], 1)
     noise = torch.randn_like(drawn) * _uniform(count, 0, 0.02, device)
-    return torch.cat([drawn + noise, mask, portrait + noise], 1), target + noise, control
+    crop = torch.cat([drawn + noise, mask, portrait + noise], 1)
+    return crop, wanted + noise, target + noise, control
 
 
 def _blind(portrait: Tensor, drawn_mask: Tensor) -> Tensor:

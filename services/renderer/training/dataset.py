@@ -21,6 +21,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from talkingface.renderer.training.agreement import agreed, in_light_of
+
 KINDS = ("mouth", "eye")
 PHOTO, VIDEO = 0, 1
 QUALITY = {"mouth": 93, "eye": 93}
@@ -65,8 +67,10 @@ class Pairs:
 
     drawn: Tensor
     target: Tensor
+    wanted: Tensor  # what is to be learnt of the target; see `agreement`
     portrait: Tensor
     mask: Tensor
+    agreement: Tensor  # float32 (n,) 0..1, how much of the drawn area shows the same
     control: Tensor  # float32 (n, 6)
     source: Tensor  # int64 (n,)
 
@@ -78,15 +82,20 @@ class Pairs:
         return Pairs(
             self.drawn[index],
             self.target[index],
+            self.wanted[index],
             self.portrait[index],
             self.mask[index],
+            self.agreement[index],
             self.control[index],
             self.source[index],
         )
 
 
 def load(path: Path, device: str) -> tuple[Pairs, Pairs]:
-    """(training pairs, held-out pairs) of a file written by `write`."""
+    """(training pairs, held-out pairs) of a file written by `write`.
+
+    Of a mouth's target is wanted what agrees with the drawing, of an eye's all but its light.
+    """
     with np.load(path) as data:
         strips, ends = data["strips"], data["ends"]
         control, source, held_out = data["control"], data["source"], data["held_out"]
@@ -102,11 +111,25 @@ def load(path: Path, device: str) -> tuple[Pairs, Pairs]:
             return torch.from_numpy(np.ascontiguousarray(array)).to(device)
 
         chosen = tiles[rows]
+        drawn, target, mask = move(chosen[:, 0]), move(chosen[:, 1]), move(chosen[:, 3, :2])
+        wanted, agreement = torch.empty_like(target), torch.ones(len(chosen), device=device)
+        for part in torch.arange(len(chosen)).split(64):
+            area = mask[part, :1].float() / 255
+            pictures = drawn[part].float() / 255, target[part].float() / 255, area
+            if path.stem == "mouth":
+                model, share = agreed(*pictures)
+                total = area.sum((1, 2, 3)).clamp(min=1e-3)
+                agreement[part] = (area * share).sum((1, 2, 3)) / total
+            else:
+                model = in_light_of(*pictures)
+            wanted[part] = (255 * model + 0.5).to(torch.uint8)
         return Pairs(
-            drawn=move(chosen[:, 0]),
-            target=move(chosen[:, 1]),
+            drawn=drawn,
+            target=target,
+            wanted=wanted,
             portrait=move(chosen[:, 2]),
-            mask=move(chosen[:, 3, :2]),
+            mask=mask,
+            agreement=agreement,
             control=move(control[rows]),
             source=move(source[rows].astype(np.int64)),
         )

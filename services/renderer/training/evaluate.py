@@ -3,9 +3,9 @@
     python -m talkingface.renderer.training.evaluate --data DIR --perceptual taef2_encoder.pth
 
 Errors are of 255, under the drawn mask: of colours (`l1`), of light and colour without detail
-(`shading`); `perceptual` is the distance in the features of a picture codec. `sharpness` is the
-strength of the finest detail over that of the target, 1 when equal. By default the model that
-ships is measured, else that of `--checkpoint`.
+(`shading`), of colours against what is wanted (`wanted`, see `agreement`). `perceptual` is the
+distance in the features of a picture codec. `sharpness` is the strength of the finest detail over
+that of the target, 1 when equal.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def figures(
         sums[name] = sums.get(name, 0.0) + float(value)
 
     for index in torch.arange(len(pairs)).split(32):
-        crop, target, control = prepare(pairs.batch(index), kind, augment=False)
+        crop, wanted, target, control = prepare(pairs.batch(index), kind, augment=False)
         refined = composite(crop, net(crop, control)).clamp(0, 1)
         weight = crop[:, 3:4]
         weights["l1"] += float(weight.sum())
@@ -50,6 +50,7 @@ def figures(
             for figure, error in (
                 ("l1", picture - target),
                 ("shading", shading(picture - target, weight)),
+                ("wanted", picture - wanted),
             ):
                 add(figure + name, 255 * (error.abs().mean(1, keepdim=True) * weight).sum())
             add("fine" + name, (detail(picture).abs().mean(1, keepdim=True) * weight).sum())
@@ -57,7 +58,7 @@ def figures(
                 add("perceptual" + name, len(index) * perceptual(picture, target, weight))
     out = {}
     for suffix in ("_guide", ""):
-        for figure in ("l1", "shading", "perceptual"):
+        for figure in ("l1", "shading", "wanted", "perceptual"):
             if figure + suffix in sums:
                 total = weights["perceptual" if figure == "perceptual" else "l1"]
                 out[figure + suffix] = sums[figure + suffix] / max(total, 1e-6)
@@ -88,7 +89,7 @@ def main() -> None:
                 found = figures(nets[kind], kind, held_out.batch(rows.nonzero()[:, 0]), perceptual)
                 text = "  ".join(
                     f"{name} {found[name + '_guide']:.2f} -> {found[name]:.2f}"
-                    for name in ("l1", "shading", "perceptual", "sharpness")
+                    for name in ("l1", "shading", "wanted", "perceptual", "sharpness")
                     if name in found
                 )
                 print(f"{kind:5} {source:5} {group:9} n={int(rows.sum()):3}  {text}", flush=True)

@@ -82,7 +82,8 @@ def shading(picture: Tensor, weight: Tensor, size: int = 9) -> Tensor:
 
     def blur(x: Tensor) -> Tensor:
         for _ in range(2):
-            x = F.avg_pool2d(x, size, 1, size // 2, count_include_pad=False)
+            x = F.avg_pool2d(x, (1, size), 1, (0, size // 2), count_include_pad=False)
+            x = F.avg_pool2d(x, (size, 1), 1, (size // 2, 0), count_include_pad=False)
         return x
 
     return blur(picture * weight) / (blur(weight) + 1e-4)
@@ -92,8 +93,8 @@ class PatchDiscriminator(nn.Module):
     """Tells photographs from the network's pictures, patch by patch (Isola et al. 2017,
     arXiv 1611.07004), with spectral normalisation (Miyato et al. 2018, arXiv 1802.05957).
 
-    Sees the picture, the drawing and the drawn mask, (B, 7, H, W) -> (B, 1, H / 4, W / 4), and
-    the features on the way there.
+    Sees the picture and the drawn mask, (B, 4, H, W) -> (B, 1, H / 4, W / 4), and the features on
+    the way there.
     """
 
     def __init__(self, width: int = 48) -> None:
@@ -101,15 +102,15 @@ class PatchDiscriminator(nn.Module):
         norm = nn.utils.parametrizations.spectral_norm
         self.layers = nn.ModuleList(
             [
-                norm(nn.Conv2d(7, width, 4, 2, padding=1)),
+                norm(nn.Conv2d(4, width, 4, 2, padding=1)),
                 norm(nn.Conv2d(width, 2 * width, 4, 2, padding=1)),
                 norm(nn.Conv2d(2 * width, 2 * width, 3, padding=1)),
             ]
         )
         self.head = norm(nn.Conv2d(2 * width, 1, 3, padding=1))
 
-    def forward(self, picture: Tensor, crop: Tensor) -> tuple[Tensor, list[Tensor]]:
-        x = torch.cat([picture, crop[:, :4]], 1)
+    def forward(self, picture: Tensor, mask: Tensor) -> tuple[Tensor, list[Tensor]]:
+        x = torch.cat([picture, mask], 1)
         features = []
         for layer in self.layers:
             x = F.leaky_relu(layer(x), 0.2)

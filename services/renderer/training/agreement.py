@@ -1,0 +1,66 @@
+"""What a photograph can teach a drawing.
+
+The drawing cannot know where this mouth holds its tongue and its lower teeth. A network that is
+told to make the photograph of it learns the mean of all mouths: a flat pink over dark cavities,
+grey over teeth. So a photographed mouth teaches its light everywhere, but its own pixels only where
+it shows what the drawing shows. And an eyelid's colour is known from the skin around it, while
+those photographed shut are painted and shadowed more than others: a photographed eye teaches all
+but its light.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+GAIN = (0.5, 1.5)  # by which a photograph's light may differ from the drawing's
+DARK = (0.1, 0.35)  # brightness of drawn cavities, which stay as dark as drawn, and of drawn teeth
+TOLERANCE = 0.15  # of relative difference in brightness, still counted as the same thing
+FLOOR = 0.3  # brightness below which differences are not counted as relative
+CELL = 8  # pixels; the light changes over a few of these
+ROUNDS = 4
+
+
+def _blur(x: Tensor, size: int) -> Tensor:
+    return F.avg_pool2d(x, size, 1, size // 2, count_include_pad=False)
+
+
+def _spread(x: Tensor) -> Tensor:
+    """Smooth over some 50 pixels."""
+    small = _blur(_blur(F.avg_pool2d(x, CELL), 5), 5)
+    return F.interpolate(small, scale_factor=float(CELL), mode="bilinear")
+
+
+def agreed(drawn: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Robust relighting (iteratively reweighted least squares) of the drawing by the target.
+
+    :param drawn: (B, 3, H, W) in [0, 1], like `target`; mask (B, 1, H, W): drawn.
+    :return: the target where it agrees or nothing was drawn, elsewhere the drawing in the target's
+        light (B, 3, H, W); and how much they agree (B, 1, H, W), 1 where nothing was drawn.
+    """
+    luma = target.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    brightness = (drawn * luma).sum(1, keepdim=True)
+    lit = ((brightness - DARK[0]) / (DARK[1] - DARK[0])).clamp(0, 1)
+    weight = mask
+    relit = drawn
+    for _ in range(ROUNDS):
+        product, square = weight * target * drawn, weight * drawn.square()
+        everywhere = [x.mean((2, 3), keepdim=True) + 1e-3 for x in (product, square)]
+        near = [_spread(x) for x in (product, square)]
+        gain = (near[0] + everywhere[0]) / (near[1] + everywhere[1])
+        gain = gain.clamp(*GAIN)
+        gain = gain + (1 - lit) * (gain.clamp(max=1.0) - gain)
+        relit = (drawn * gain).clamp(0, 1)
+        error = (_blur(target - relit, 3) * luma).sum(1, keepdim=True).abs()
+        bright = (relit * luma).sum(1, keepdim=True)
+        weight = mask * (1 + (error / (TOLERANCE * (FLOOR + bright))).square()) ** -2
+    share = 1 - _blur(mask - weight, 3)
+    return relit + share * (target - relit), share
+
+
+def in_light_of(drawn: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """The target in the drawing's light where something was drawn; shapes as in `agreed`."""
+    weight = mask + 1e-3
+    ratio = (_spread(weight * drawn) + 1e-4) / (_spread(weight * target) + 1e-4)
+    relit = (target * ratio.clamp(0.4, 2.5)).clamp(0, 1)
+    return target + _blur(mask, 3) * (relit - target)
