@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from talkingface.renderer.face_model import rotation_matrix
 from talkingface.renderer.fit import Camera
-from talkingface.renderer.geometry.image import FRAME, carry, cv, raster
+from talkingface.renderer.geometry.image import FRAME, box, carry, cv, raster
 from talkingface.renderer.geometry.plates import fill_outside
 from talkingface.renderer.geometry.surface import anatomy, smooth, smoothstep, vertex_normals
 
@@ -31,7 +31,7 @@ LIGHT = 0.08  # face widths: what is larger than this is light, not skin
 class HiddenSide:
     """A picture of the head from the front, complete, and how it is used."""
 
-    picture: Image  # (512, 512, 3)
+    picture: Image  # (h, w, 3)
     places: Array  # (V, 2) where in it each vertex is
     share: Array  # (V,) how much of a vertex's colour comes from it when the hidden side turns up
     hidden: Array  # (2,) 1 where the viewer's left, right side is hidden in the photo
@@ -56,7 +56,9 @@ def hidden_side(
     hidden = np.array([yaw < -TURNED, yaw > TURNED], np.float32)
     if not hidden.any():
         none = np.zeros(len(source), np.float32)
-        return HiddenSide(frame, np.ascontiguousarray(source[:, :2]), none, hidden)
+        return HiddenSide(
+            frame[:1, :1].copy(), np.zeros((len(source), 2), np.float32), none, hidden
+        )
     facing = (vertex_normals(vertices) @ camera.rotation[0].T)[:, 2]
     # Close to the outline the fit may already be beside the face.
     reach = np.ones((EDGE, EDGE), np.uint8)
@@ -67,7 +69,9 @@ def hidden_side(
     seen = np.minimum(seen, smoothstep(*SEEN, facing) * clear)
     front = Camera(rotation_matrix(pitch, 0.0, roll)[None], camera.scale, camera.translation)
     points = front.project(vertices[None])[0]
-    ids, weights = raster(points, shape.head, FRAME, FRAME)
+    left, top, right, bottom = box(points[shape.head_vertices], 8)
+    points[:, :2] -= (left, top)
+    ids, weights = raster(points, shape.head, bottom - top, right - left)
     covered = ids >= 0
     values = np.concatenate(
         [source[:, :2], source[shape.mirror, :2], seen[:, None], seen[shape.mirror, None]], 1

@@ -14,7 +14,7 @@ Image = NDArray[np.uint8]
 
 CHIN = 0.045  # of the face's width: how far below the fitted chin its edge is looked for
 SHADES = (0.35, 1.15)  # of the face's colour that a neck may have
-CHIN_SHADE = 0.25  # of the light
+CHIN_SHADE = 0.18  # of the light
 RUN = 6  # pixels over which a filled neck runs over into the photo's
 GRAIN = 14.0  # levels by which mirrored grain may change a fill
 CUT = 12  # rows below the upper edge from which an outline's course beyond it is told
