@@ -43,16 +43,20 @@ from talkingface.v1.media_pb2 import (
 )
 from talkingface.v1.motion_pb2 import HeadRotation, MotionFrame
 from talkingface.v1.renderer_pb2 import Portrait
+from talkingface.v1.talking_face_pb2 import PACING_LIVE as PACING_LIVE
+from talkingface.v1.talking_face_pb2 import PACING_OFFLINE as PACING_OFFLINE
 from talkingface.v1.talking_face_pb2 import (
     AnimateConfig,
     AnimateRequest,
     DryRunRequest,
     DryRunResponse,
+    EndOfUtterance,
     Event,
     GetCapabilitiesRequest,
     GetCapabilitiesResponse,
     Media,
     Motion,
+    Pacing,
     Started,
     Summary,
     UploadPortraitRequest,
@@ -70,13 +74,17 @@ __all__ = [
     "OUTPUT_KIND_JPEG",
     "OUTPUT_KIND_MOTION",
     "OUTPUT_KIND_PNG",
+    "PACING_LIVE",
+    "PACING_OFFLINE",
     "AudioFormat",
     "ControlUpdate",
     "Controls",
     "Emotion",
+    "EndOfUtterance",
     "Event",
     "Gaze",
     "HeadRotation",
+    "Interrupt",
     "InvalidInput",
     "Media",
     "Message",
@@ -94,6 +102,12 @@ __all__ = [
     "pcm",
 ]
 
+
+class Interrupt:
+    """Sent between pieces of a live session's audio: drop what has not been played."""
+
+
+Piece = bytes | ControlUpdate | EndOfUtterance | Interrupt
 Message = Started | Media | Motion | Event | Summary
 
 _CHUNK = 64 << 10
@@ -178,7 +192,7 @@ class TalkingFace:
         self,
         *,
         portrait: Path | bytes | str | None,
-        audio: Path | bytes | AsyncIterable[bytes | ControlUpdate],
+        audio: Path | bytes | AsyncIterable[Piece],
         audio_format: AudioFormat | None = None,
         output: OutputKind = OUTPUT_KIND_FMP4,
         controls: Controls | None = None,
@@ -187,17 +201,21 @@ class TalkingFace:
         size: int | None = None,
         frame_rate: int | None = None,
         framing: Framing = FRAMING_CROP,
+        pacing: Pacing = PACING_OFFLINE,
     ) -> AsyncIterator[Message]:
         """Animate a portrait; messages come while the audio is still being sent.
 
         :param portrait: an image file, its bytes, or a handle from `upload_portrait`; None only
             for OUTPUT_KIND_MOTION.
         :param audio: an audio file, its bytes, or bytes as they come, with changes of controls
-            between them. A change without time belongs to the bytes that follow it.
+            between them. A change without time belongs to the bytes that follow it. Live sessions
+            may be told of the ends of utterances, and interrupted.
         :param audio_format: default: an audio file; see `pcm` for raw samples.
         :param size: width and height of the picture, even, 256..1024; default 512.
         :param frame_rate: pictures a second, 25..60; default 25.
         :param framing: FRAMING_PHOTO shows the whole photo at its own size: then no `size`.
+        :param pacing: PACING_LIVE runs by the clock until `audio` ends and is played; it takes raw
+            samples (`pcm`).
         :raises TalkingFaceError: what the server refuses with.
         """
         config = AnimateConfig(
@@ -209,6 +227,7 @@ class TalkingFace:
             size=size,
             frame_rate=frame_rate,
             framing=framing,
+            pacing=pacing,
         )
         if isinstance(portrait, Path):
             portrait = await asyncio.to_thread(portrait.read_bytes)
@@ -275,7 +294,7 @@ class TalkingFace:
 
 
 async def _pieces(
-    audio: Path | bytes | AsyncIterable[bytes | ControlUpdate],
+    audio: Path | bytes | AsyncIterable[Piece],
 ) -> AsyncIterator[AnimateRequest]:
     if isinstance(audio, Path):
         audio = await asyncio.to_thread(audio.read_bytes)
@@ -284,15 +303,20 @@ async def _pieces(
             yield AnimateRequest(audio=audio[first : first + _CHUNK])
         return
     async for piece in audio:
-        if isinstance(piece, ControlUpdate):
-            yield AnimateRequest(control=piece)
-        else:
-            for first in range(0, len(piece), _CHUNK):
-                yield AnimateRequest(audio=piece[first : first + _CHUNK])
+        match piece:
+            case ControlUpdate():
+                yield AnimateRequest(control=piece)
+            case EndOfUtterance():
+                yield AnimateRequest(end_of_utterance=piece)
+            case Interrupt():
+                yield AnimateRequest(interrupt={})
+            case _:
+                for first in range(0, len(piece), _CHUNK):
+                    yield AnimateRequest(audio=piece[first : first + _CHUNK])
 
 
 async def _send(
-    call: Any, config: AnimateConfig, audio: Path | bytes | AsyncIterable[bytes | ControlUpdate]
+    call: Any, config: AnimateConfig, audio: Path | bytes | AsyncIterable[Piece]
 ) -> None:
     try:
         await call.write(AnimateRequest(config=config))

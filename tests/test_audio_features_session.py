@@ -25,6 +25,7 @@ from talkingface.audio_features.contract import (
     VOICING,
 )
 from talkingface.audio_features.session import AudioFeaturesSession, SpeechRows
+from talkingface.common import snapshot
 from talkingface.common.errors import ServiceError
 
 MODEL = Path(package.__file__).parent / "model_repository" / "speech_encoder" / "1" / "model.onnx"
@@ -209,3 +210,40 @@ def test_the_training_network_gives_the_streamed_rows(tmp_path: Path) -> None:
     streamed = [np.concatenate([p[i][0] for p in parts])[3 : 3 + len(features)] for i in (0, 1)]
     np.testing.assert_allclose(streamed[0], features, atol=2e-4)
     np.testing.assert_allclose(streamed[1], speech, atol=2e-3)
+
+
+@pytest.mark.parametrize("cut", [1, 700, 1280, 9999, 20000])
+def test_snapshot_goes_on_bit_for_bit(model: onnxruntime.InferenceSession, cut: int) -> None:
+    pcm = np.random.default_rng(cut).normal(0, 0.1, 32000).astype(np.float32)
+    names = ("features", "speech", "next_state")
+
+    def drain(session: AudioFeaturesSession) -> list[SpeechRows]:
+        parts = []
+        while (request := session.next_request()) is not None:
+            outputs = infer(model, {k: v[None] for k, v in request.items()})
+            parts.append(session.accept({n: o[0] for n, o in zip(names, outputs, strict=True)}))
+        return parts
+
+    session = AudioFeaturesSession()
+    session.push(pcm[:cut])
+    drain(session)
+    ends = []
+    for one in (AudioFeaturesSession.restore(session.snapshot()), session):
+        one.push(pcm[cut:])
+        one.end()
+        ends.append(np.concatenate([part.features for part in drain(one)]))
+    assert (ends[0] == ends[1]).all()
+    assert session.rows == 100
+
+
+@pytest.mark.parametrize("broken", [b"", b"PK", b"x" * 1000])
+def test_a_broken_snapshot_is_refused(broken: bytes) -> None:
+    with pytest.raises(ServiceError, match="CHECKPOINT_MISMATCH"):
+        AudioFeaturesSession.restore(broken)
+    with pytest.raises(ServiceError, match="CHECKPOINT_MISMATCH"):
+        AudioFeaturesSession.restore(snapshot.pack({"samples": 1, "block": 0}, {}))
+    wide = {"pcm": np.zeros((3, 2), np.float32), "state": np.zeros(STATE_SIZE, np.float32)}
+    with pytest.raises(ServiceError, match="CHECKPOINT_MISMATCH"):
+        AudioFeaturesSession.restore(
+            snapshot.pack({"samples": 1, "block": 0, "ended": False}, wide)
+        )

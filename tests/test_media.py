@@ -18,6 +18,7 @@ from talkingface.orchestrator.audio import SAMPLE_RATE, AudioIntake, Resampler, 
 from talkingface.orchestrator.audio_file import file_format
 from talkingface.orchestrator.packaging import FramePackager, Mp4Packager
 from talkingface.v1 import media_pb2 as media
+from talkingface.v1 import talking_face_pb2 as talking_face
 
 Array = NDArray[np.float32]
 
@@ -306,7 +307,9 @@ def pictures(count: int, fps: int = 25) -> list[media.EncodedFrame]:
 def mp4_of(sound: Array, rate: int, fps: int = 25) -> tuple[bytes, list]:
     """A whole file: sound and pictures pushed by turns, as in a session."""
     taker = AudioIntake(media.AudioFormat(**pcm(rate, sound.shape[1])))
-    packager = Mp4Packager(media.PictureFormat(width=WIDTH, height=HEIGHT, frame_rate=fps))
+    packager = Mp4Packager(
+        media.PictureFormat(width=WIDTH, height=HEIGHT, frame_rate=fps), talking_face.PACING_OFFLINE
+    )
     pieces, count = [], math.ceil(len(sound) / rate * fps)
     frames = iter(pictures(count, fps))
     step = rate // 25
@@ -411,3 +414,49 @@ def test_frames_of_any_rate_have_their_time_and_all_the_sound() -> None:
     assert sum(len(piece.audio) for piece in pieces) == 32000
     times = [piece.presentation_time.ToMicroseconds() for piece in pieces]
     assert times == [round(i * 1e6 / 30) for i in range(30)]
+
+
+def test_sound_goes_on_without_pictures_and_both_stay_in_step() -> None:
+    rate, seconds = 16000, 2.0
+    sound = tone(seconds, rate, 1)
+    packager = Mp4Packager(
+        media.PictureFormat(width=WIDTH, height=HEIGHT, frame_rate=25), talking_face.PACING_LIVE
+    )
+    packager.push_sound(Sound(sound, sound[:, 0]), rate)
+    packager.end_sound()
+    assert packager.catch_up(1.0) == [], "nothing can be played before the header"
+    shown = [0, 1, 2, 3, 30, 31, 40, 49]
+    frames = pictures(50, 25)
+    pieces = []
+    for index in shown:
+        if index == 30:
+            (late,) = packager.catch_up(1.0)
+            assert (late.frame_count, packager.catch_up(1.0)) == (0, [])
+            pieces.append(late)
+        frame = frames[index]
+        frame.keyframe = True
+        pieces += packager.push_frame(frame)
+    pieces += packager.end()
+    with av.open(io.BytesIO(b"".join(piece.data for piece in pieces))) as container:
+        packets = [p for p in container.demux(container.streams.video[0]) if p.size]
+    times = [float(p.pts * p.time_base) for p in packets]
+    assert times == pytest.approx([index / 25 for index in shown])
+    with av.open(io.BytesIO(b"".join(piece.data for piece in pieces))) as container:
+        blocks = [p for p in container.demux(container.streams.audio[0]) if p.size]
+    ends = [float((p.pts + p.duration) * p.time_base) for p in blocks]
+    assert ends[-1] == pytest.approx(seconds, abs=0.001)
+    assert np.diff(ends).max() < 0.022, "no gap in the sound"
+
+
+def test_single_pictures_bring_the_sound_of_those_left_out() -> None:
+    sound = tone(1.0, 16000, 1)
+    packager = FramePackager(25)
+    packager.push_sound(Sound(sound, sound[:, 0]), 16000)
+    pieces = packager.push_frame(media.EncodedFrame(index=0, data=b"x"))
+    pieces += packager.push_frame(media.EncodedFrame(index=4, data=b"x"))
+    pieces += packager.catch_up(0.5)
+    assert packager.catch_up(0.4) == []
+    pieces += packager.push_frame(media.EncodedFrame(index=6, data=b"x"))
+    pieces += packager.push_frame(media.EncodedFrame(index=24, data=b"x"))
+    assert [len(piece.audio) // 2 for piece in pieces] == [640, 2560, 4800, 0, 8000]
+    assert b"".join(p.audio for p in pieces) == np.rint(sound[:, 0] * 32767).astype("<i2").tobytes()

@@ -9,7 +9,12 @@ from pathlib import Path
 
 import grpc
 
-from talkingface.audio_features.contract import LOOK_AHEAD_SECONDS, MODEL_NAME
+from talkingface.audio_features.contract import (
+    BLOCK_ROWS,
+    LOOK_AHEAD_SECONDS,
+    MODEL_NAME,
+    ROW_RATE,
+)
 from talkingface.audio_features.session import AudioFeaturesSession
 from talkingface.common.config import AudioFeaturesConfig, load_or_exit
 from talkingface.common.messages import features_message, float_rows
@@ -24,6 +29,7 @@ class ExtractStream:
 
     model = MODEL_NAME
     in_flight = 1
+    per_second = round(ROW_RATE / BLOCK_ROWS)
 
     def __init__(self, stage: AudioFeaturesStage) -> None:
         self._metrics = stage.host.metrics
@@ -46,6 +52,12 @@ class ExtractStream:
             return ()
         features = features_message(first_row, rows.features, rows.speech)
         return (audio_features_pb2.ExtractResponse(features=features),)
+
+    def snapshot(self) -> bytes:
+        return self._session.snapshot()
+
+    def restore(self, state: bytes) -> None:
+        self._session = AudioFeaturesSession.restore(state)
 
     def close(self) -> None:
         pass

@@ -26,6 +26,7 @@ from talkingface.audio_features.contract import (
     SPEECH_DIM,
     STATE_SIZE,
 )
+from talkingface.common import snapshot
 from talkingface.common.errors import ServiceError
 
 Array = NDArray[np.float32]
@@ -129,3 +130,34 @@ class AudioFeaturesSession:
         self._state = state
         self._waiting = False
         return SpeechRows(features[kept], speech[kept])
+
+    def snapshot(self) -> bytes:
+        """All of the state, to go on elsewhere with `restore`.
+
+        :raises RuntimeError: a request is waiting for its answer
+        """
+        if self._waiting:
+            raise RuntimeError("snapshot while a request is waiting")
+        values = {"samples": self._samples, "block": self._block, "ended": self._ended}
+        pcm = np.concatenate([*self._chunks, np.zeros(0, np.float32)])
+        return snapshot.pack(values, {"pcm": pcm, "state": self._state})
+
+    @classmethod
+    def restore(cls, data: bytes) -> AudioFeaturesSession:
+        """The session that `snapshot` described; it goes on bit for bit.
+
+        :raises ServiceError: CHECKPOINT_MISMATCH
+        """
+        session = cls()
+        values, arrays = snapshot.unpack(data)
+        try:
+            session._samples, session._block = int(values["samples"]), int(values["block"])
+            session._ended = bool(values["ended"])
+            pcm = snapshot.like(arrays["pcm"], np.zeros(0, np.float32))
+            session._state = snapshot.like(arrays["state"], session._state)
+        except (KeyError, TypeError, ValueError) as error:
+            raise snapshot.mismatch(repr(error)) from None
+        if session._state.shape != (STATE_SIZE,):
+            raise snapshot.mismatch(f"a state of {session._state.shape}")
+        session._chunks, session._buffered = [pcm], len(pcm)
+        return session

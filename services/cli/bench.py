@@ -27,7 +27,7 @@ from talkingface.common.config import cache_folder
 from talkingface.common.motion import MOTION_FPS
 from talkingface.orchestrator.audio import SAMPLE_RATE, AudioIntake
 from talkingface.orchestrator.config import OrchestratorConfig
-from talkingface.orchestrator.stages import Stages, StageStream
+from talkingface.orchestrator.stages import StageCall, Stages
 from talkingface.renderer import fetch_assets
 from talkingface.v1 import audio_features_pb2 as audio_features
 from talkingface.v1 import media_pb2 as media
@@ -260,7 +260,7 @@ class _StageBench:
 
 
 async def _drive(
-    stream: StageStream,
+    stream: StageCall,
     config: Any,
     messages: list[dict[str, Any]],
     frames_of: Callable[[Any], float],

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import DecodeError
 
 from talkingface.common.errors import invalid_field
 from talkingface.common.motion import MOTION_FPS
 from talkingface.v1.controls_pb2 import Controls
 
-_MAX_SECONDS = 3600
+_MAX_SECONDS = 24 * 3600
 
 
 def frame_of(time: Duration, path: str) -> int:
@@ -59,3 +60,19 @@ class ControlTrack:
         later = [entry for entry in self._updates if entry[0] > made]
         self._updates = [(made, settled), *later]
         return list(changes.items())
+
+    def state(self) -> list[tuple[int, str]]:
+        """All of the state, as JSON can carry it."""
+        return [(frame, part.SerializeToString().hex()) for frame, part in self._updates]
+
+    def load_state(self, state: list[tuple[int, str]]) -> None:
+        """Go on where `state` was taken.
+
+        :raises ValueError: it is broken
+        """
+        try:
+            self._updates = [
+                (int(frame), Controls.FromString(bytes.fromhex(part))) for frame, part in state
+            ]
+        except DecodeError as error:
+            raise ValueError(str(error)) from None

@@ -59,6 +59,7 @@ TABLE: Mapping[str, _Row] = {
     "DRAINING": _Row(grpc.StatusCode.UNAVAILABLE, retry_delay=0.1),
     "INTERNAL": _Row(grpc.StatusCode.INTERNAL),
     "MESSAGE_TOO_LARGE": _Row(grpc.StatusCode.RESOURCE_EXHAUSTED),
+    "CHECKPOINT_MISMATCH": _Row(grpc.StatusCode.FAILED_PRECONDITION),
 }
 
 

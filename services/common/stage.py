@@ -24,7 +24,7 @@ import grpc
 from numpy.typing import NDArray
 
 import talkingface
-from talkingface.common import shared_memory
+from talkingface.common import shared_memory, snapshot
 from talkingface.common.config import StageConfig
 from talkingface.common.errors import ServiceError, invalid_field
 from talkingface.common.server import Call, Context, ServiceHost
@@ -47,6 +47,8 @@ class StageStream(Protocol):
     """Triton model that answers the requests."""
     in_flight: int
     """Inferences at a time; 1 where a request depends on the answer before."""
+    per_second: int
+    """Inferences for a second of the session."""
 
     def take(self, payload: str, message: Any) -> None:
         """Check a message (its oneof is `payload`) and give its content to the session."""
@@ -59,6 +61,15 @@ class StageStream(Protocol):
 
     async def accept(self, outputs: Arrays) -> Iterable[Any]:
         """The messages that an inference gives, in order of the requests."""
+
+    def snapshot(self) -> bytes:
+        """The stream's state before its end, when nothing but what is in flight is missing."""
+
+    def restore(self, state: bytes) -> None:
+        """Go on where `snapshot` was made, at once after the stream was opened.
+
+        :raises ServiceError: CHECKPOINT_MISMATCH.
+        """
 
     def close(self) -> None:
         """Free what the stream holds; called once, however it ends."""
@@ -199,10 +210,13 @@ class Stage:
             stream = open_stream(first.config)
             reader: asyncio.Task[None] | None = None
             try:
+                if first.config.HasField("resume"):
+                    self._restore(stream, first.config.resume)
                 await self.write(context, response(started=self.info(stream)))
                 queue: asyncio.Queue[Any] = asyncio.Queue(_QUEUED_MESSAGES)
                 reader = asyncio.create_task(self._read_all(context, queue))
-                await self._work(context, call, stream, queue)
+                make_checkpoint = response if first.config.checkpoints else None
+                await self._work(context, call, stream, queue, make_checkpoint)
             finally:
                 if reader is not None:
                     reader.cancel()
@@ -248,14 +262,33 @@ class Stage:
         except Exception as error:
             await queue.put(error)
 
+    def _restore(self, stream: StageStream, checkpoint: stage_pb2.Checkpoint) -> None:
+        """
+        :raises ServiceError: CHECKPOINT_MISMATCH.
+        """
+        made_by = (checkpoint.version, checkpoint.model)
+        if made_by != (talkingface.__version__, self._model_id):
+            raise snapshot.mismatch(f"made by {' '.join(made_by)}, this is {self._model_id}")
+        if len(checkpoint.state) > snapshot.MAX_BYTES:
+            raise snapshot.mismatch(f"{len(checkpoint.state)} bytes")
+        stream.restore(checkpoint.state)
+
     async def _work(
-        self, context: Context, call: Call, stream: StageStream, queue: asyncio.Queue[Any]
+        self,
+        context: Context,
+        call: Call,
+        stream: StageStream,
+        queue: asyncio.Queue[Any],
+        make_checkpoint: type[Any] | None,
     ) -> None:
+        """Run a stream to its end; `make_checkpoint` is the response's class if it wants any."""
         running: deque[asyncio.Task[Arrays]] = deque()
         ended = False
+        taken = accepted = 0
 
         def take(item: Any) -> None:
-            nonlocal ended
+            nonlocal ended, taken
+            taken += 1
             if isinstance(item, Exception):
                 raise item
             payload = item.WhichOneof("payload")
@@ -290,6 +323,15 @@ class Stage:
                     for message in await stream.accept(outputs):
                         await self.write(context, message)
                         call.result()
+                    accepted += 1
+                    if make_checkpoint and not ended and accepted % stream.per_second == 0:
+                        checkpoint = stage_pb2.Checkpoint(
+                            messages=taken,
+                            version=talkingface.__version__,
+                            model=self._model_id,
+                            state=stream.snapshot(),
+                        )
+                        await self.write(context, make_checkpoint(checkpoint=checkpoint))
                 elif ended:
                     break
                 else:
@@ -305,8 +347,13 @@ class Stage:
 
     async def _infer(self, stream: StageStream, request: Mapping[str, NDArray[Any]]) -> Arrays:
         shapes = self.output_shapes(stream)
-        with self.host.metrics.timed(stream.model):
-            return await self.triton.infer(stream.model, request, shapes=shapes)
+        try:
+            with self.host.metrics.timed(stream.model):
+                return await self.triton.infer(stream.model, request, shapes=shapes)
+        except ServiceError as error:
+            if error.reason == "STAGE_UNAVAILABLE" and self._ready:
+                await self._set_ready(False)  # until the watcher has found it well
+            raise
 
 
 def _look_at(task: asyncio.Task[Arrays]) -> None:

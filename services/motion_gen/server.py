@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import numpy as np
 
+from talkingface.common import snapshot
 from talkingface.common.config import MotionGenConfig, load_or_exit
 from talkingface.common.controls import ControlTrack, frame_of
 from talkingface.common.errors import invalid_field
@@ -61,6 +62,7 @@ class GenerateStream:
 
     model = MODEL_NAME
     in_flight = 1
+    per_second = round(MOTION_FPS / HOP)
 
     def __init__(self, stage: MotionGenStage, config: motion_gen_pb2.GenerateConfig) -> None:
         check_controls(config.controls, "config.controls")
@@ -98,6 +100,20 @@ class GenerateStream:
         motion = np.clip(self._session.accept(outputs), MOTION_LOW, MOTION_HIGH)
         self._metrics.count("frames", len(motion))
         return (motion_gen_pb2.GenerateResponse(motion=motion_message(first, motion)),)
+
+    def snapshot(self) -> bytes:
+        session = self._session.snapshot()
+        values = {"track": self._track.state(), "rows": self._rows}
+        return snapshot.pack(values, {"session": np.frombuffer(session, np.uint8)})
+
+    def restore(self, state: bytes) -> None:
+        values, arrays = snapshot.unpack(state)
+        try:
+            self._rows = int(values["rows"])
+            self._track.load_state(values["track"])
+            self._session = MotionSession.restore(arrays["session"].tobytes())
+        except (KeyError, TypeError, ValueError) as error:
+            raise snapshot.mismatch(repr(error)) from None
 
     def close(self) -> None:
         pass

@@ -14,14 +14,13 @@ noise comes from a counter-based generator keyed by seed and window.
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
+from talkingface.common import snapshot
 from talkingface.common.motion import MOTION_FPS, Array
 from talkingface.motion_gen.behaviour import BehaviourPlanner
 from talkingface.motion_gen.contract import (
@@ -228,7 +227,7 @@ class MotionSession:
         """
         if self._waiting:
             raise RuntimeError("snapshot while a request is waiting")
-        scalars = {
+        values = {
             "seed": self._seed,
             "window": self._window,
             "rows": self._rows,
@@ -240,33 +239,33 @@ class MotionSession:
             ],
         }
         arrays = {name: getattr(self, f"_{name}") for name in _SNAPSHOT_ARRAYS}
-        file = io.BytesIO()
-        np.savez(
-            file,
-            scalars=np.frombuffer(json.dumps(scalars).encode(), np.uint8),
-            easing_value=self._easing.value,
-            easing_speed=self._easing.speed,
-            **arrays,
-        )
-        return file.getvalue()
+        easing = {"easing_value": self._easing.value, "easing_speed": self._easing.speed}
+        return snapshot.pack(values, {**arrays, **easing})
 
     @classmethod
-    def restore(cls, snapshot: bytes) -> MotionSession:
-        """The session that `snapshot` described; it goes on bit for bit."""
-        with np.load(io.BytesIO(snapshot), allow_pickle=False) as arrays:
-            scalars = json.loads(arrays["scalars"].tobytes())
-            session = cls(seed=scalars["seed"])
-            session._window = scalars["window"]
-            session._rows = scalars["rows"]
-            session._ended = scalars["ended"]
-            session._planner.load_state(scalars["planner"])
+    def restore(cls, data: bytes) -> MotionSession:
+        """The session that `snapshot` described; it goes on bit for bit.
+
+        :raises ServiceError: CHECKPOINT_MISMATCH
+        """
+        values, arrays = snapshot.unpack(data)
+        try:
+            session = cls(seed=values["seed"])
+            session._window = int(values["window"])
+            session._rows = int(values["rows"])
+            session._ended = bool(values["ended"])
+            session._planner.load_state(values["planner"])
             session._schedule = [
-                (frame, Controls(**_tuples(fields))) for frame, fields in scalars["schedule"]
+                (int(frame), Controls(**_tuples(fields))) for frame, fields in values["schedule"]
             ]
-            session._easing.value = arrays["easing_value"]
-            session._easing.speed = arrays["easing_speed"]
+            easing = session._easing
+            easing.value = snapshot.like(arrays["easing_value"], easing.value)
+            easing.speed = snapshot.like(arrays["easing_speed"], easing.speed)
             for name in _SNAPSHOT_ARRAYS:
-                setattr(session, f"_{name}", arrays[name])
+                fresh = getattr(session, f"_{name}")
+                setattr(session, f"_{name}", snapshot.like(arrays[name], fresh))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise snapshot.mismatch(repr(error)) from None
         return session
 
     def _controls_at(self, frame: int) -> Controls:

@@ -211,8 +211,9 @@ class AudioIntake:
     `push` and `end` are generators: what they have not been asked for yet is not decoded yet.
     """
 
-    def __init__(self, audio_format: media.AudioFormat) -> None:
+    def __init__(self, audio_format: media.AudioFormat, max_seconds: float = MAX_SECONDS) -> None:
         """:raises ServiceError: FIELD_INVALID when the format is not one that is served."""
+        self._max_seconds = max_seconds
         self._decoder = _decoder(audio_format)
         self._blocking = audio_format.encoding == media.AUDIO_ENCODING_FILE
         self._resampler: Resampler | None = None
@@ -278,10 +279,10 @@ class AudioIntake:
                 f"a sample of {peak:.5g}: floats must lie in [-1, 1]",
             )
         self._samples += len(block)
-        if self.seconds > MAX_SECONDS:
+        if self.seconds > self._max_seconds:
             raise ServiceError(
                 "AUDIO_TOO_LONG",
-                f"the audio is longer than {MAX_SECONDS:g} s",
+                f"the audio is longer than {self._max_seconds:g} s",
             )
         if self._resampler is None:
             self._resampler = Resampler(self.rate, SAMPLE_RATE, 1)

@@ -11,11 +11,15 @@ from collections.abc import Awaitable, Callable, Iterator
 
 from talkingface.audio_features.contract import ROW_RATE
 from talkingface.common.errors import ServiceError
+from talkingface.common.messages import check_size
 from talkingface.common.motion import MOTION_FPS
 from talkingface.orchestrator.audio import Sound
+from talkingface.orchestrator.live import TICK_SECONDS, LiveFeed
+from talkingface.orchestrator.packaging import duration
 from talkingface.orchestrator.portraits import Portraits
 from talkingface.orchestrator.session import Answer, Session
-from talkingface.orchestrator.stages import Stages, StageStream
+from talkingface.orchestrator.stages import Stages
+from talkingface.orchestrator.stream import Connect, StageStream
 from talkingface.v1 import audio_features_pb2 as audio_features
 from talkingface.v1 import renderer_pb2 as renderer
 from talkingface.v1 import stage_pb2 as stage
@@ -34,20 +38,39 @@ Write = Callable[[Answer], Awaitable[None]]
 class Conductor:
     """One session in motion."""
 
-    def __init__(self, session: Session, stages: Stages, portraits: Portraits) -> None:
+    def __init__(
+        self, session: Session, stages: Stages, portraits: Portraits, patience: float
+    ) -> None:
+        """
+        :param patience: seconds within which a stage's broken stream must go on.
+        """
         self._session = session
-        self._portraits = portraits
-        self._features = stages.to_audio_features()
-        self._motion = stages.to_motion_gen()
-        self._renderer: StageStream | None = None
+        self._patience = patience
+        self._features = self._stream(
+            "audio_features", lambda c: stages.to_audio_features().open(c)
+        )
+        self._motion = self._stream("motion_gen", lambda c: stages.to_motion_gen().open(c))
+        self._renderer = self._stream("renderer", portraits.open_renderer)
         self._answers: asyncio.Queue[Answer | None] = asyncio.Queue(_QUEUED_ANSWERS)
         self._progress = asyncio.Event()
 
     @property
     def streams(self) -> list[StageStream]:
-        """The streams that are open, in the order of the data."""
+        """The streams of the session, in the order of the data."""
         streams = [self._features, self._motion]
-        return streams if self._renderer is None else [*streams, self._renderer]
+        return [*streams, self._renderer] if self._session.makes_pictures else streams
+
+    def _stream(self, name: str, connect: Connect) -> StageStream:
+        return StageStream(name, connect, self._patience, self._tell_recovery)
+
+    async def _tell_recovery(self, name: str, seconds: float) -> None:
+        event = talking_face.Event(
+            kind=talking_face.Event.KIND_RECOVERED,
+            time=duration(self._session.seconds),
+            stage=name,
+            stall=duration(seconds),
+        )
+        await self.announce(Answer(event=event))
 
     async def run(self, portrait: renderer.Portrait | None, read: Read, write: Write) -> None:
         """Run the session from its first answer to its last.
@@ -55,16 +78,19 @@ class Conductor:
         :param portrait: whom to animate; None where no pictures are made.
         :raises ServiceError: what the client or a stage did wrong.
         """
+        session = self._session
         reader: asyncio.Task[None] | None = None
         try:
             infos = await self._open(portrait)
-            await write(self._session.started(infos, portrait))
+            await write(session.started(infos, portrait))
             async with asyncio.TaskGroup() as group:
                 reader = group.create_task(self._take_client(read))
+                if session.feed is not None:
+                    group.create_task(self._play(session.feed))
                 group.create_task(self._move_features())
                 group.create_task(self._move_motion())
-                if self._renderer is not None:
-                    group.create_task(self._move_frames(self._renderer))
+                if session.makes_pictures:
+                    group.create_task(self._move_frames())
                 while (answer := await self._answers.get()) is not None:
                     await write(answer)
                 reader.cancel()
@@ -88,12 +114,8 @@ class Conductor:
             )
             group.create_task(self._motion.open(session.generate_config()))
             if portrait is not None:
-                group.create_task(self._open_renderer(portrait.handle))
+                group.create_task(self._renderer.open(session.render_config(portrait.handle)))
         return [stream.info for stream in self.streams]
-
-    async def _open_renderer(self, handle: str) -> None:
-        configuration = self._session.render_config(handle)
-        self._renderer = await self._portraits.open_renderer(configuration)
 
     async def _answer(self, answers: list[Answer]) -> None:
         for answer in answers:
@@ -104,27 +126,50 @@ class Conductor:
         await self._answers.put(answer)
 
     async def _take_client(self, read: Read) -> None:
-        session = self._session
+        session, live = self._session, self._session.feed
         while True:
-            message = await read(True)
+            message = await read(live is None)
             if message is None:
                 raise ServiceError("MESSAGE_ORDER", "the stream was closed without `end_of_audio`")
             match message.WhichOneof("payload"):
+                case "audio" if live is not None:
+                    check_size(message.audio, "audio")
+                    live.push(message.audio)
                 case "audio":
                     await self._take_sound(session.audio(message.audio))
                 case "control":
                     await self._motion.send(control=session.control(message.control))
+                case "end_of_utterance":
+                    session.end_of_utterance(message.end_of_utterance.id)
+                case "interrupt":
+                    await self._answer(session.interrupt())
                 case "end_of_audio":
-                    await self._take_sound(session.end_of_audio())
-                    session.sound_ended()
-                    await self._features.end()
                     break
                 case "config":
                     raise ServiceError("MESSAGE_ORDER", "a second `config`")
                 case _:
                     raise ServiceError("MESSAGE_ORDER", "a message without content")
+        if live is None:
+            await self._end_sound()
+        else:
+            live.end()
         if await read(False) is not None:
             raise ServiceError("MESSAGE_ORDER", "a message after `end_of_audio`")
+
+    async def _play(self, feed: LiveFeed) -> None:
+        """Feed a live session by the clock."""
+        while not feed.finished:
+            data, overdue = self._session.due()
+            await self._answer(overdue)
+            if data:
+                await self._take_sound(self._session.audio(data))
+            await asyncio.sleep(TICK_SECONDS)
+        await self._end_sound()
+
+    async def _end_sound(self) -> None:
+        await self._take_sound(self._session.end_of_audio())
+        self._session.sound_ended()
+        await self._features.end()
 
     async def _take_sound(self, sounds: Iterator[Sound]) -> None:
         session = self._session
@@ -135,7 +180,7 @@ class Conductor:
                 sound = next(sounds, None)
             if sound is None:
                 return
-            while session.lead > MAX_LEAD_SECONDS:
+            while session.feed is None and session.lead > MAX_LEAD_SECONDS:
                 self._progress.clear()
                 await self._progress.wait()
             session.sound(sound)
@@ -161,20 +206,23 @@ class Conductor:
             if chunk.frames:
                 until = (chunk.frames[-1].index + 1) / MOTION_FPS
                 self._motion.received_until = until
-                if self._renderer is not None:
-                    await self._renderer.send(motion=chunk)
+                if self._session.makes_pictures:
+                    if self._session.leave_out(until):
+                        await self._renderer.send(unseen=chunk)
+                    else:
+                        await self._renderer.send(motion=chunk)
                     self._renderer.sent_until = until
             self._progress.set()
             await self._answer(answers)
-        if self._renderer is not None:
+        if self._session.makes_pictures:
             await self._renderer.end()
         else:
             await self._finish()
 
-    async def _move_frames(self, stream: StageStream) -> None:
-        while (result := await stream.receive()) is not None:
+    async def _move_frames(self) -> None:
+        while (result := await self._renderer.receive()) is not None:
             answers = self._session.frame(result.frame)
-            stream.received_until = (result.frame.index + 1) / self._session.frame_rate
+            self._renderer.received_until = (result.frame.index + 1) / self._session.frame_rate
             self._progress.set()
             await self._answer(answers)
         await self._finish()

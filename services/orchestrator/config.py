@@ -22,6 +22,15 @@ class OrchestratorConfig(ServiceConfig):
     stage_timeout: float = setting(
         30.0, "Seconds that a stage may owe a result for what it was sent.", low=0.5, high=600
     )
+    recovery_timeout: float = setting(
+        30.0,
+        "Seconds within which a session must go on at another replica of a stage, or the same.",
+        low=0,
+        high=600,
+    )
+    live_seconds: float = setting(
+        4 * 3600.0, "Seconds that a live session may last.", low=1, high=24 * 3600
+    )
     portrait_timeout: float = setting(
         60.0, "Seconds that the preparation of a portrait may take.", low=1, high=600
     )

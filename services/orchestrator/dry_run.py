@@ -10,7 +10,7 @@ from talkingface.orchestrator.audio import SAMPLE_RATE
 from talkingface.orchestrator.conductor import Read
 from talkingface.orchestrator.packaging import duration
 from talkingface.orchestrator.session import Session
-from talkingface.orchestrator.stages import StageStream
+from talkingface.orchestrator.stream import StageStream
 from talkingface.v1 import media_pb2 as media
 from talkingface.v1 import talking_face_pb2 as talking_face
 

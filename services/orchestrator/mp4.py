@@ -68,12 +68,15 @@ def parameter_sets(annex_b: bytes) -> tuple[bytes, bytes] | None:
     return None
 
 
-def video_sample(annex_b: bytes) -> Sample:
-    """An access unit as MP4 wants it: sizes instead of start codes, parameter sets left out."""
+def video_sample(annex_b: bytes, frames: int = 1) -> Sample:
+    """An access unit as MP4 wants it: sizes instead of start codes, parameter sets left out.
+
+    :param frames: how long it is shown.
+    """
     units = nal_units(annex_b)
     kept = [u for u in units if u[0] & 31 not in (_NAL_SPS, _NAL_PPS, _NAL_DELIMITER)]
     data = b"".join(struct.pack(">I", len(unit)) + unit for unit in kept)
-    return Sample(data, FRAME_TICKS, any(unit[0] & 31 == _NAL_IDR for unit in kept))
+    return Sample(data, frames * FRAME_TICKS, any(unit[0] & 31 == _NAL_IDR for unit in kept))
 
 
 def header(video: VideoTrack, audio: AudioTrack, comment: str) -> bytes:

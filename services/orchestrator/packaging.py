@@ -19,7 +19,7 @@ Array = NDArray[np.float32]
 
 COMMENT = "This video is AI-generated: talkingface animated a still portrait to a voice."
 
-_FRAGMENTS_A_SECOND = 5
+_FRAGMENTS_A_SECOND = {talking_face.PACING_OFFLINE: 5, talking_face.PACING_LIVE: 25}
 
 
 def duration(seconds: float) -> duration_pb2.Duration:
@@ -41,6 +41,9 @@ class Packager(Protocol):
     def push_frame(self, frame: media.EncodedFrame) -> list[talking_face.Media]:
         """Take the next picture; returns the media that is complete with it."""
 
+    def catch_up(self, until: float) -> list[talking_face.Media]:
+        """The sound up to `until` seconds, without the pictures that are late."""
+
     def end(self) -> list[talking_face.Media]:
         """The rest: neither pictures nor sound come any more."""
 
@@ -51,6 +54,7 @@ class FramePackager:
     def __init__(self, frame_rate: int) -> None:
         self._frame_rate = frame_rate
         self._sound: deque[Array] = deque()
+        self._given = 0  # samples
 
     def push_sound(self, sound: Sound, rate: int) -> None:
         """See `Packager`."""
@@ -61,8 +65,8 @@ class FramePackager:
 
     def push_frame(self, frame: media.EncodedFrame) -> list[talking_face.Media]:
         """See `Packager`."""
-        first, until = (i * SAMPLE_RATE // self._frame_rate for i in (frame.index, frame.index + 1))
-        samples = np.rint(self._take(until - first) * 32767).astype("<i2")
+        # With the sound of pictures that were left out before it.
+        audio = self._sound_until((frame.index + 1) * SAMPLE_RATE // self._frame_rate)
         return [
             talking_face.Media(
                 first_frame=frame.index,
@@ -70,13 +74,25 @@ class FramePackager:
                 presentation_time=duration(frame.index / self._frame_rate),
                 data=frame.data,
                 keyframe=frame.keyframe,
-                audio=samples.tobytes(),
+                audio=audio,
             )
         ]
 
+    def catch_up(self, until: float) -> list[talking_face.Media]:
+        """See `Packager`."""
+        begin = duration(self._given / SAMPLE_RATE)
+        audio = self._sound_until(round(until * SAMPLE_RATE))
+        return [talking_face.Media(presentation_time=begin, audio=audio)] if audio else []
+
     def end(self) -> list[talking_face.Media]:
         """See `Packager`."""
-        return []
+        left = sum(len(block) for block in self._sound)
+        return self.catch_up((self._given + left) / SAMPLE_RATE)
+
+    def _sound_until(self, samples: int) -> bytes:
+        sound = self._take(max(samples - self._given, 0))
+        self._given += len(sound)
+        return np.rint(sound * 32767).astype("<i2").tobytes()
 
     def _take(self, count: int) -> Array:
         """The next `count` samples, or what there is before the end."""
@@ -93,8 +109,11 @@ class FramePackager:
 class Mp4Packager:
     """Fragmented MP4. The first fragment holds one frame so that playing can begin at once."""
 
-    def __init__(self, picture: media.PictureFormat, comment: str = COMMENT) -> None:
+    def __init__(
+        self, picture: media.PictureFormat, pacing: talking_face.Pacing, comment: str = COMMENT
+    ) -> None:
         self._picture = picture
+        self._fragment_frames = picture.frame_rate // _FRAGMENTS_A_SECOND[pacing]
         self._comment = comment
         self._encoder: AacEncoder | None = None
         self._audio: deque[mp4.Sample] = deque()
@@ -123,9 +142,14 @@ class Mp4Packager:
         pieces = [] if self._fragments or self._frames else [self._header(frame)]
         self._frames.append(frame)
         rate = self._picture.frame_rate
-        if not self._fragments or len(self._frames) == rate // _FRAGMENTS_A_SECOND:
+        if not self._fragments or len(self._frames) >= self._fragment_frames:
             pieces.append(self._fragment((frame.index + 1) / rate))
         return pieces
+
+    def catch_up(self, until: float) -> list[talking_face.Media]:
+        """See `Packager`."""
+        late = self._encoder is not None and self._audio_ticks / self._encoder.track.rate < until
+        return [self._fragment(until)] if self._fragments and self._audio and late else []
 
     def end(self) -> list[talking_face.Media]:
         """See `Packager`."""
@@ -150,9 +174,12 @@ class Mp4Packager:
         frames, self._frames = self._frames, []
         self._fragments += 1
         first = frames[0].index if frames else 0
+        # A frame lasts until the next one; what lies between fragments, players see for themselves.
+        indices = [frame.index for frame in frames]
+        lasting = np.diff([*indices, indices[-1] + 1]).tolist() if frames else []
         data = mp4.fragment(
             self._fragments,
-            [mp4.video_sample(frame.data) for frame in frames],
+            [mp4.video_sample(f.data, n) for f, n in zip(frames, lasting, strict=True)],
             first * mp4.FRAME_TICKS,
             audio,
             audio_start,
@@ -166,8 +193,8 @@ class Mp4Packager:
         )
 
 
-def packager(output: int, picture: media.PictureFormat) -> Packager:
+def packager(output: int, picture: media.PictureFormat, pacing: talking_face.Pacing) -> Packager:
     """The packager of an `OutputKind` that has pictures."""
     if output == media.OUTPUT_KIND_FMP4:
-        return Mp4Packager(picture)
+        return Mp4Packager(picture, pacing)
     return FramePackager(picture.frame_rate)

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from talkingface.common.errors import ServiceError
-from talkingface.orchestrator.stages import Stages, StageStream
+from talkingface.orchestrator.stages import StageCall, Stages
 from talkingface.renderer.limits import MAX_BYTES
 from talkingface.v1 import renderer_pb2 as renderer
 
@@ -122,20 +122,16 @@ class Portraits:
             )
         return portrait
 
-    async def open_renderer(self, configuration: renderer.RenderConfig) -> StageStream:
-        """A stream to a renderer that has the portrait; one that lacks it is given it.
+    async def open_renderer(self, configuration: renderer.RenderConfig) -> StageCall:
+        """A call of a renderer that has the portrait; one that lacks it is given it.
 
-        :raises ServiceError: as `StageStream.open`.
+        :raises ServiceError: as `StageCall.open`.
         """
         for attempt in range(1, _TRIES + 1):
-            stream = self._stages.to_renderer()
             try:
-                await stream.open(configuration)
-                return stream
-            except BaseException as error:
-                stream.cancel()
-                lacks = isinstance(error, ServiceError) and error.reason == "PORTRAIT_NOT_FOUND"
-                if not lacks or attempt == _TRIES:
+                return await self._stages.to_renderer().open(configuration)
+            except ServiceError as error:
+                if error.reason != "PORTRAIT_NOT_FOUND" or attempt == _TRIES:
                     raise
             image = await asyncio.to_thread(self._store.image, configuration.portrait_handle)
             if image is None:

@@ -82,7 +82,7 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
             first = await self._read(context)
             if first is None or first.WhichOneof("payload") != "config":
                 raise ServiceError("MESSAGE_ORDER", "the first message must be `config`")
-            session = Session(first.config)
+            session = Session(first.config, max_live=self._config.live_seconds)
             call.session_id = session.session_id
             call.reserve()
             portrait = await self._portrait_of(session)
@@ -178,7 +178,7 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
     async def _conduct(
         self, session: Session, portrait: renderer.Portrait | None, read: Read, write: Write
     ) -> Conductor:
-        conductor = Conductor(session, self._stages, self._portraits)
+        conductor = Conductor(session, self._stages, self._portraits, self._config.recovery_timeout)
         draining = asyncio.create_task(self._tell_draining(session, conductor))
         try:
             await conductor.run(portrait, read, write)

@@ -14,7 +14,7 @@ import math
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -26,7 +26,8 @@ from talkingface.common.messages import check_controls, check_size
 from talkingface.common.motion import MOTION_FPS
 from talkingface.motion_gen.controls import Controls
 from talkingface.motion_gen.session import SEED_LIMIT
-from talkingface.orchestrator.audio import AudioIntake, Sound
+from talkingface.orchestrator.audio import MAX_SECONDS, AudioIntake, Sound
+from talkingface.orchestrator.live import MAX_WAIT_SECONDS, LiveFeed, LivePacer
 from talkingface.orchestrator.packaging import Packager, duration, packager
 from talkingface.orchestrator.voice_activity import VoiceActivity
 from talkingface.renderer.interpolation import frame_count
@@ -101,6 +102,10 @@ def effective_config(asked: talking_face.AnimateConfig) -> talking_face.AnimateC
         raise invalid_field("config.seed", f"{config.seed} is not below 2**63")
     if not config.HasField("audio"):
         raise invalid_field("config.audio", "must be stated")
+    if config.pacing == talking_face.PACING_UNSPECIFIED:
+        config.pacing = talking_face.PACING_OFFLINE
+    if config.pacing not in talking_face.Pacing.values():
+        raise invalid_field("config.pacing", f"{config.pacing} is no pacing")
     check_controls(asked.controls, "config.controls")
     config.controls.CopyFrom(overlay(default_controls(), asked.controls))
     return config
@@ -131,16 +136,24 @@ class Session:
         self,
         asked: talking_face.AnimateConfig,
         clock: Callable[[], float] = time.perf_counter,
+        max_live: float = MAX_SECONDS,
     ) -> None:
+        """
+        :param max_live: seconds that a live session may last.
+        """
         self.session_id = secrets.token_hex(8)
         self.config = effective_config(asked)
         self._clock = clock
-        self._intake = AudioIntake(self.config.audio)
+        live = self.config.pacing == talking_face.PACING_LIVE
+        self.feed = LiveFeed(self.config.audio, clock) if live else None
+        self._pacer = LivePacer(clock) if live else None
+        self._intake = AudioIntake(self.config.audio, max_live if live else MAX_SECONDS)
         self._voice_activity = VoiceActivity()
         self._packager: Packager | None = None
         self._ended = False
         self._motion_frames = 0
         self._frames = 0
+        self._next_frame = 0
         self._first_audio: float | None = None
         self._first_frame: float | None = None
         self._last_frame = 0.0
@@ -185,7 +198,7 @@ class Session:
         if portrait is not None:
             message.config.portrait_handle = portrait.handle
             message.picture.CopyFrom(picture_format(self.config, portrait))
-            self._packager = packager(self.config.output, message.picture)
+            self._packager = packager(self.config.output, message.picture, self.config.pacing)
         return Answer(started=message)
 
     def generate_config(self) -> motion_gen.GenerateConfig:
@@ -219,6 +232,28 @@ class Session:
         """Take a piece that `audio` or `end_of_audio` gave, when it is sent to the stages."""
         if self._packager is not None:
             self._packager.push_sound(sound, self._intake.rate)
+
+    def due(self) -> tuple[bytes, list[Answer]]:
+        """The bytes of a live session's sound whose time has come, to be taken by `audio`, and
+        the sound that has waited too long for its pictures."""
+        assert self.feed is not None and self._pacer is not None
+        data, played = self.feed.due()
+        self._pacer.play(played)
+        overdue = self.seconds - MAX_WAIT_SECONDS
+        pieces = self._packager.catch_up(overdue) if self._packager is not None else []
+        return data, [Answer(media=piece) for piece in pieces]
+
+    def interrupt(self) -> list[Answer]:
+        """Drop what a live session has not played yet; the events that this makes."""
+        if self.feed is None or self._pacer is None:
+            raise ServiceError("MESSAGE_ORDER", "`interrupt` is for PACING_LIVE")
+        return _told(self._pacer.interrupt(self.feed.interrupt()))
+
+    def end_of_utterance(self, utterance_id: str) -> None:
+        """What a live session was sent since the last one is an utterance."""
+        if self.feed is None:
+            raise ServiceError("MESSAGE_ORDER", "`end_of_utterance` is for PACING_LIVE")
+        self.feed.end_of_utterance(utterance_id)
 
     def end_of_audio(self) -> Iterator[Sound]:
         """Take the end of the audio; `sound_ended` must follow the last piece."""
@@ -264,32 +299,47 @@ class Session:
         if self.makes_pictures or not chunk.frames:
             return []
         self._frames_sent(len(chunk.frames))
-        return [Answer(motion=talking_face.Motion(frames=chunk.frames))]
+        return [
+            Answer(motion=talking_face.Motion(frames=chunk.frames)),
+            *self._see(self._motion_frames / MOTION_FPS, 0),
+        ]
+
+    def leave_out(self, until: float) -> bool:
+        """Whether the next motion, up to `until` seconds, comes too late to be shown."""
+        return self._pacer is not None and self._pacer.leave_out(until)
 
     def frame(self, frame: media.EncodedFrame) -> list[Answer]:
         """Take the next picture."""
         assert self._packager is not None
-        if frame.index != self._frames:
-            raise ServiceError("INTERNAL", f"frame {frame.index} came instead of {self._frames}")
+        left_out = frame.index - self._next_frame
+        if left_out < 0 or (left_out and self._pacer is None):
+            raise ServiceError(
+                "INTERNAL", f"frame {frame.index} came instead of {self._next_frame}"
+            )
+        self._next_frame = frame.index + 1
         pieces = self._packager.push_frame(frame)
         self._frames_sent(1)
-        return [Answer(media=piece) for piece in pieces]
+        events = self._see(self._next_frame / self.frame_rate, left_out)
+        return [*(Answer(media=piece) for piece in pieces), *events]
 
     def finish(self) -> list[Answer]:
         """The last answers: all stages have said all."""
         motion_frames = math.ceil(round(self.seconds * MOTION_FPS, 6))
         expected = frame_count(motion_frames, self.frame_rate)
-        if self._frames != expected:
+        missing = expected - self._frames
+        if missing and (self._pacer is None or not self.makes_pictures):
             raise ServiceError("INTERNAL", f"{self._frames} frames were made, not {expected}")
         pieces = self._packager.end() if self._packager is not None else []
+        events = self._see(float("inf"), 0)
         begin, first = self._first_audio or 0.0, self._first_frame or 0.0
         summary = talking_face.Summary(
             frames=self._frames,
             audio_duration=duration(self.seconds),
             first_frame_delay=duration(first - begin),
             elapsed=duration(self._last_frame - begin),
+            late_frames=missing,
         )
-        return [*(Answer(media=piece) for piece in pieces), Answer(summary=summary)]
+        return [*(Answer(media=piece) for piece in pieces), *events, Answer(summary=summary)]
 
     def close(self) -> None:
         """Free what the session holds, wherever it is."""
@@ -305,9 +355,16 @@ class Session:
         if self._first_frame is None:
             self._first_frame = self._last_frame
 
+    def _see(self, until: float, left_out: int) -> list[Answer]:
+        """A live session's pictures have come up to `until` seconds: the events of it."""
+        return [] if self._pacer is None else _told(self._pacer.see(until, left_out))
+
     @staticmethod
     def _events(events: list[tuple[talking_face.Event.Kind, float]]) -> list[Answer]:
-        return [
-            Answer(event=talking_face.Event(kind=kind, time=duration(seconds)))
-            for kind, seconds in events
-        ]
+        return _told(
+            talking_face.Event(kind=kind, time=duration(seconds)) for kind, seconds in events
+        )
+
+
+def _told(events: Iterable[talking_face.Event]) -> list[Answer]:
+    return [Answer(event=event) for event in events]

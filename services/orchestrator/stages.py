@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Self
 
 import grpc
 
@@ -43,10 +43,10 @@ def stage_error(name: str, error: grpc.aio.AioRpcError, told: ServiceError) -> S
     return told
 
 
-class StageStream:
-    """One stream to one stage: `open`, then `send` and `receive` side by side, `end`, `cancel`.
+class StageCall:
+    """One call of one stage: `open`, then `send` and `receive` side by side, `end`, `cancel`.
 
-    `sent_until` and `received_until` (seconds of the session) are kept by the user of the stream;
+    `sent_until` and `received_until` (seconds of the session) are kept by the user of the call;
     from them it is known whether the stage owes a result.
     """
 
@@ -59,10 +59,6 @@ class StageStream:
         self.info = stage.StageInfo()
         self.sent_until = 0.0
         self.received_until = 0.0
-        self.results = 0
-        self.opened = time.perf_counter()
-        self.first_result: float | None = None
-        self.last_result: float | None = None
         self._requests = requests
         self._config = config
         self._call = method()
@@ -70,11 +66,19 @@ class StageStream:
         self._ended = False
         self._writing = asyncio.Lock()
 
-    async def open(self, configuration: Any) -> stage.StageInfo:
-        """Take the stream: send the configuration, wait until the stage holds a slot.
+    async def open(self, configuration: Any) -> Self:
+        """Take the call: send the configuration, wait until the stage holds a slot.
 
-        :raises ServiceError: what the stage refuses with, or STAGE_UNAVAILABLE.
+        :raises ServiceError: what the stage refuses with, or STAGE_UNAVAILABLE. It is over then.
         """
+        try:
+            await self._open(configuration)
+        except BaseException:
+            self.cancel()
+            raise
+        return self
+
+    async def _open(self, configuration: Any) -> None:
         try:
             async with asyncio.timeout(self._config.stage_open_timeout):
                 # The read comes first: without one, a refusal might not be told (`common.rpc`).
@@ -92,7 +96,6 @@ class StageStream:
         if answer is grpc.aio.EOF or answer.WhichOneof("payload") != "started":
             raise self._unavailable("did not say that it had started")
         self.info = answer.started
-        return self.info
 
     async def send(self, **payload: Any) -> None:
         """Send a message; waits while the stage does not take it.
@@ -131,9 +134,6 @@ class StageStream:
             reading.cancel()
         if answer is grpc.aio.EOF:
             return None
-        self.results += 1
-        self.last_result = time.perf_counter()
-        self.first_result = self.first_result or self.last_result
         return answer
 
     def cancel(self) -> None:
@@ -188,24 +188,24 @@ class Stages:
         for channel in self._channels:
             await channel.close()
 
-    def to_audio_features(self) -> StageStream:
-        """A new stream to the speech encoder."""
-        return StageStream(
+    def to_audio_features(self) -> StageCall:
+        """A call of the speech encoder, to be opened."""
+        return StageCall(
             "audio_features",
             self._audio_features.Extract,
             audio_features.ExtractRequest,
             self._config,
         )
 
-    def to_motion_gen(self) -> StageStream:
-        """A new stream to the motion generator."""
-        return StageStream(
+    def to_motion_gen(self) -> StageCall:
+        """A call of the motion generator, to be opened."""
+        return StageCall(
             "motion_gen", self._motion_gen.Generate, motion_gen.GenerateRequest, self._config
         )
 
-    def to_renderer(self) -> StageStream:
-        """A new stream to the renderer."""
-        return StageStream("renderer", self._renderer.Render, renderer.RenderRequest, self._config)
+    def to_renderer(self) -> StageCall:
+        """A call of the renderer, to be opened."""
+        return StageCall("renderer", self._renderer.Render, renderer.RenderRequest, self._config)
 
     async def prepare_portrait(self, image: bytes) -> renderer.Portrait:
         """Have the renderer prepare a portrait.

@@ -51,6 +51,20 @@ class MotionInterpolator:
         self._given += missing
         return np.repeat(self._last[-1:], missing, axis=0)
 
+    @property
+    def given(self) -> int:
+        """Frames returned so far."""
+        return self._given
+
+    @property
+    def last(self) -> Array:
+        """The last two motion frames, or none: with the counts all that there is to remember."""
+        return self._last
+
+    def restore(self, known: int, given: int, last: Array) -> None:
+        """Go on after `known` motion frames, of which `last` are the last, and `given` frames."""
+        self._known, self._given, self._last = known, given, last
+
     def _place(self) -> tuple[int, int]:
         """The next frame's motion frame, and the part of a frame behind it in 1 / rate."""
         return divmod(self._given * MOTION_FPS, self._rate)

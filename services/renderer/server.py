@@ -53,11 +53,14 @@ class RenderStream:
         self.view = View(config.framing, picture.width, picture.height, self._encoder.planar)
         self.look_ahead_ms = 0 if config.frame_rate == MOTION_FPS else 1000 // MOTION_FPS
         self._session = RenderSession(self._handle, self.view, config.frame_rate)
+        self.per_second = config.frame_rate
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encoder")
         stage.in_use[self._handle] += 1
 
     def take(self, payload: str, message: renderer_pb2.RenderRequest) -> None:
-        self._session.push(motion_array(message.motion, self._session.pushed))
+        chunk = getattr(message, payload)
+        motion = motion_array(chunk, self._session.pushed)
+        self._session.push(motion, seen=payload == "motion")
 
     def end(self) -> None:
         self._session.end()
@@ -77,6 +80,12 @@ class RenderStream:
         metrics.count("bytes", len(data))
         encoded = media_pb2.EncodedFrame(index=frame.index, data=data, keyframe=keyframe)
         return (renderer_pb2.RenderResponse(frame=encoded),)
+
+    def snapshot(self) -> bytes:
+        return self._session.snapshot()
+
+    def restore(self, state: bytes) -> None:
+        self._session.restore(state)
 
     def close(self) -> None:
         self._thread.shutdown(wait=False)

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from talkingface.common import snapshot
 from talkingface.common.motion import MOTION_DIM, Array
 from talkingface.renderer.interpolation import MotionInterpolator
 from talkingface.renderer.picture import View
@@ -46,43 +47,43 @@ class RenderSession:
         self._portrait = np.frombuffer(bytes.fromhex(handle.removeprefix("sha256:")), np.uint8)
         self._view = view
         self._interpolator = MotionInterpolator(frame_rate)
-        self._motion: deque[Array] = deque()  # of the pictures not yet requested
+        # Numbers and motion of the pictures not yet requested, and not yet accepted.
+        self._waiting: deque[tuple[int, Array]] = deque()
+        self._requested: deque[tuple[int, Array]] = deque()
         self._pushed = 0
-        self._requested = 0
-        self._accepted = 0
 
     @property
     def pushed(self) -> int:
         """Frames of motion pushed so far."""
         return self._pushed
 
-    @property
-    def frames(self) -> int:
-        """Pictures handed out so far."""
-        return self._accepted
-
-    def push(self, motion: Array) -> None:
+    def push(self, motion: Array, *, seen: bool = True) -> None:
         """Append motion (n, 58).
 
+        :param seen: False leaves its pictures out; their numbers are not given again.
         :raises ValueError: another shape
         """
         if motion.ndim != 2 or motion.shape[1] != MOTION_DIM:
             raise ValueError(f"motion must be (n, {MOTION_DIM}), got {motion.shape}")
-        self._motion.extend(self._interpolator.push(motion.astype(np.float32)))
+        first = self._interpolator.given
+        frames = self._interpolator.push(motion.astype(np.float32))
+        if seen:
+            self._waiting.extend(enumerate(frames, first))
         self._pushed += len(motion)
 
     def end(self) -> None:
         """No more motion comes: the last pictures can be made."""
-        self._motion.extend(self._interpolator.end())
+        first = self._interpolator.given
+        self._waiting.extend(enumerate(self._interpolator.end(), first))
 
     def next_request(self) -> dict[str, NDArray[Any]] | None:
         """Inputs of the model for the next picture (without a batch dimension), or None."""
-        if not self._motion:
+        if not self._waiting:
             return None
-        self._requested += 1
+        self._requested.append(self._waiting.popleft())
         return {
             "portrait": self._portrait,
-            "motion": self._motion.popleft(),
+            "motion": self._requested[-1][1],
             "view": self._view.to_array(),
         }
 
@@ -93,11 +94,37 @@ class RenderSession:
         :raises RuntimeError: no request is waiting for an answer
         :raises ValueError: an image of another shape or type
         """
-        if self._accepted == self._requested:
+        if not self._requested:
             raise RuntimeError("accept without a request")
         image = outputs["image"]
         if image.shape != self._view.shape or image.dtype != np.uint8:
             raise ValueError(f"frame synthesis answered with {image.shape} {image.dtype}")
-        frame = RenderedFrame(self._accepted, image)
-        self._accepted += 1
-        return frame
+        index, _ = self._requested.popleft()
+        return RenderedFrame(index, image)
+
+    def snapshot(self) -> bytes:
+        """All of the state, to go on elsewhere with `restore`: what is requested is so again."""
+        waiting = [*self._requested, *self._waiting]
+        values = {
+            "pushed": self._pushed,
+            "given": self._interpolator.given,
+            "waiting": [index for index, _ in waiting],
+        }
+        motion = np.array([row for _, row in waiting], np.float32).reshape(-1, MOTION_DIM)
+        return snapshot.pack(values, {"motion": motion, "last": self._interpolator.last})
+
+    def restore(self, data: bytes) -> None:
+        """Become the session that `snapshot` described.
+
+        :raises ServiceError: CHECKPOINT_MISMATCH
+        """
+        values, arrays = snapshot.unpack(data)
+        try:
+            like = np.zeros((0, MOTION_DIM), np.float32)
+            motion = snapshot.like(arrays["motion"], like)
+            last = snapshot.like(arrays["last"], like)
+            self._waiting.extend(zip(map(int, values["waiting"]), motion, strict=True))
+            self._pushed = int(values["pushed"])
+            self._interpolator.restore(self._pushed, int(values["given"]), last)
+        except (KeyError, TypeError, ValueError) as error:
+            raise snapshot.mismatch(repr(error)) from None

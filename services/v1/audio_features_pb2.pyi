@@ -18,18 +18,24 @@ class ExtractRequest(_message.Message):
     def __init__(self, config: _Optional[_Union[ExtractConfig, _Mapping]] = ..., audio: _Optional[bytes] = ..., end: _Optional[_Union[_empty_pb2.Empty, _Mapping]] = ...) -> None: ...
 
 class ExtractConfig(_message.Message):
-    __slots__ = ("session_id",)
+    __slots__ = ("session_id", "checkpoints", "resume")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINTS_FIELD_NUMBER: _ClassVar[int]
+    RESUME_FIELD_NUMBER: _ClassVar[int]
     session_id: str
-    def __init__(self, session_id: _Optional[str] = ...) -> None: ...
+    checkpoints: bool
+    resume: _stage_pb2.Checkpoint
+    def __init__(self, session_id: _Optional[str] = ..., checkpoints: _Optional[bool] = ..., resume: _Optional[_Union[_stage_pb2.Checkpoint, _Mapping]] = ...) -> None: ...
 
 class ExtractResponse(_message.Message):
-    __slots__ = ("started", "features")
+    __slots__ = ("started", "features", "checkpoint")
     STARTED_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     started: _stage_pb2.StageInfo
     features: AudioFeatures
-    def __init__(self, started: _Optional[_Union[_stage_pb2.StageInfo, _Mapping]] = ..., features: _Optional[_Union[AudioFeatures, _Mapping]] = ...) -> None: ...
+    checkpoint: _stage_pb2.Checkpoint
+    def __init__(self, started: _Optional[_Union[_stage_pb2.StageInfo, _Mapping]] = ..., features: _Optional[_Union[AudioFeatures, _Mapping]] = ..., checkpoint: _Optional[_Union[_stage_pb2.Checkpoint, _Mapping]] = ...) -> None: ...
 
 class AudioFeatures(_message.Message):
     __slots__ = ("first_row", "rows", "embedding", "prosody")

@@ -24,22 +24,28 @@ class GenerateRequest(_message.Message):
     def __init__(self, config: _Optional[_Union[GenerateConfig, _Mapping]] = ..., features: _Optional[_Union[_audio_features_pb2.AudioFeatures, _Mapping]] = ..., control: _Optional[_Union[_controls_pb2.ControlUpdate, _Mapping]] = ..., end: _Optional[_Union[_empty_pb2.Empty, _Mapping]] = ...) -> None: ...
 
 class GenerateConfig(_message.Message):
-    __slots__ = ("session_id", "seed", "controls")
+    __slots__ = ("session_id", "seed", "controls", "checkpoints", "resume")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     CONTROLS_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINTS_FIELD_NUMBER: _ClassVar[int]
+    RESUME_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     seed: int
     controls: _controls_pb2.Controls
-    def __init__(self, session_id: _Optional[str] = ..., seed: _Optional[int] = ..., controls: _Optional[_Union[_controls_pb2.Controls, _Mapping]] = ...) -> None: ...
+    checkpoints: bool
+    resume: _stage_pb2.Checkpoint
+    def __init__(self, session_id: _Optional[str] = ..., seed: _Optional[int] = ..., controls: _Optional[_Union[_controls_pb2.Controls, _Mapping]] = ..., checkpoints: _Optional[bool] = ..., resume: _Optional[_Union[_stage_pb2.Checkpoint, _Mapping]] = ...) -> None: ...
 
 class GenerateResponse(_message.Message):
-    __slots__ = ("started", "motion")
+    __slots__ = ("started", "motion", "checkpoint")
     STARTED_FIELD_NUMBER: _ClassVar[int]
     MOTION_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     started: _stage_pb2.StageInfo
     motion: MotionChunk
-    def __init__(self, started: _Optional[_Union[_stage_pb2.StageInfo, _Mapping]] = ..., motion: _Optional[_Union[MotionChunk, _Mapping]] = ...) -> None: ...
+    checkpoint: _stage_pb2.Checkpoint
+    def __init__(self, started: _Optional[_Union[_stage_pb2.StageInfo, _Mapping]] = ..., motion: _Optional[_Union[MotionChunk, _Mapping]] = ..., checkpoint: _Optional[_Union[_stage_pb2.Checkpoint, _Mapping]] = ...) -> None: ...
 
 class MotionChunk(_message.Message):
     __slots__ = ("frames",)

@@ -48,17 +48,19 @@ class Box(_message.Message):
     def __init__(self, left: _Optional[float] = ..., top: _Optional[float] = ..., width: _Optional[float] = ..., height: _Optional[float] = ...) -> None: ...
 
 class RenderRequest(_message.Message):
-    __slots__ = ("config", "motion", "end")
+    __slots__ = ("config", "motion", "end", "unseen")
     CONFIG_FIELD_NUMBER: _ClassVar[int]
     MOTION_FIELD_NUMBER: _ClassVar[int]
     END_FIELD_NUMBER: _ClassVar[int]
+    UNSEEN_FIELD_NUMBER: _ClassVar[int]
     config: RenderConfig
     motion: _motion_gen_pb2.MotionChunk
     end: _empty_pb2.Empty
-    def __init__(self, config: _Optional[_Union[RenderConfig, _Mapping]] = ..., motion: _Optional[_Union[_motion_gen_pb2.MotionChunk, _Mapping]] = ..., end: _Optional[_Union[_empty_pb2.Empty, _Mapping]] = ...) -> None: ...
+    unseen: _motion_gen_pb2.MotionChunk
+    def __init__(self, config: _Optional[_Union[RenderConfig, _Mapping]] = ..., motion: _Optional[_Union[_motion_gen_pb2.MotionChunk, _Mapping]] = ..., end: _Optional[_Union[_empty_pb2.Empty, _Mapping]] = ..., unseen: _Optional[_Union[_motion_gen_pb2.MotionChunk, _Mapping]] = ...) -> None: ...
 
 class RenderConfig(_message.Message):
-    __slots__ = ("session_id", "portrait_handle", "codec", "quality", "keyframe_interval", "size", "frame_rate", "framing")
+    __slots__ = ("session_id", "portrait_handle", "codec", "quality", "keyframe_interval", "size", "frame_rate", "framing", "checkpoints", "resume")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     PORTRAIT_HANDLE_FIELD_NUMBER: _ClassVar[int]
     CODEC_FIELD_NUMBER: _ClassVar[int]
@@ -67,6 +69,8 @@ class RenderConfig(_message.Message):
     SIZE_FIELD_NUMBER: _ClassVar[int]
     FRAME_RATE_FIELD_NUMBER: _ClassVar[int]
     FRAMING_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINTS_FIELD_NUMBER: _ClassVar[int]
+    RESUME_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     portrait_handle: str
     codec: _media_pb2.VideoCodec
@@ -75,12 +79,16 @@ class RenderConfig(_message.Message):
     size: int
     frame_rate: int
     framing: _media_pb2.Framing
-    def __init__(self, session_id: _Optional[str] = ..., portrait_handle: _Optional[str] = ..., codec: _Optional[_Union[_media_pb2.VideoCodec, str]] = ..., quality: _Optional[int] = ..., keyframe_interval: _Optional[int] = ..., size: _Optional[int] = ..., frame_rate: _Optional[int] = ..., framing: _Optional[_Union[_media_pb2.Framing, str]] = ...) -> None: ...
+    checkpoints: bool
+    resume: _stage_pb2.Checkpoint
+    def __init__(self, session_id: _Optional[str] = ..., portrait_handle: _Optional[str] = ..., codec: _Optional[_Union[_media_pb2.VideoCodec, str]] = ..., quality: _Optional[int] = ..., keyframe_interval: _Optional[int] = ..., size: _Optional[int] = ..., frame_rate: _Optional[int] = ..., framing: _Optional[_Union[_media_pb2.Framing, str]] = ..., checkpoints: _Optional[bool] = ..., resume: _Optional[_Union[_stage_pb2.Checkpoint, _Mapping]] = ...) -> None: ...
 
 class RenderResponse(_message.Message):
-    __slots__ = ("started", "frame")
+    __slots__ = ("started", "frame", "checkpoint")
     STARTED_FIELD_NUMBER: _ClassVar[int]
     FRAME_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     started: _stage_pb2.StageInfo
     frame: _media_pb2.EncodedFrame
-    def __init__(self, started: _Optional[_Union[_stage_pb2.StageInfo, _Mapping]] = ..., frame: _Optional[_Union[_media_pb2.EncodedFrame, _Mapping]] = ...) -> None: ...
+    checkpoint: _stage_pb2.Checkpoint
+    def __init__(self, started: _Optional[_Union[_stage_pb2.StageInfo, _Mapping]] = ..., frame: _Optional[_Union[_media_pb2.EncodedFrame, _Mapping]] = ..., checkpoint: _Optional[_Union[_stage_pb2.Checkpoint, _Mapping]] = ...) -> None: ...

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atalkingface/v1/stage.proto\x12\x0etalkingface.v1\"b\n\tStageInfo\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x15\n\rlook_ahead_ms\x18\x04 \x01(\r\x12\x0f\n\x07replica\x18\x05 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atalkingface/v1/stage.proto\x12\x0etalkingface.v1\"b\n\tStageInfo\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x15\n\rlook_ahead_ms\x18\x04 \x01(\r\x12\x0f\n\x07replica\x18\x05 \x01(\t\"M\n\nCheckpoint\x12\x10\n\x08messages\x18\x01 \x01(\x04\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,4 +33,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_STAGEINFO']._serialized_start=46
   _globals['_STAGEINFO']._serialized_end=144
+  _globals['_CHECKPOINT']._serialized_start=146
+  _globals['_CHECKPOINT']._serialized_end=223
 # @@protoc_insertion_point(module_scope)

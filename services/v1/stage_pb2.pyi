@@ -17,3 +17,15 @@ class StageInfo(_message.Message):
     look_ahead_ms: int
     replica: str
     def __init__(self, stage: _Optional[str] = ..., version: _Optional[str] = ..., model: _Optional[str] = ..., look_ahead_ms: _Optional[int] = ..., replica: _Optional[str] = ...) -> None: ...
+
+class Checkpoint(_message.Message):
+    __slots__ = ("messages", "version", "model", "state")
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    messages: int
+    version: str
+    model: str
+    state: bytes
+    def __init__(self, messages: _Optional[int] = ..., version: _Optional[str] = ..., model: _Optional[str] = ..., state: _Optional[bytes] = ...) -> None: ...

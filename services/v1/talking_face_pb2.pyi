@@ -16,6 +16,15 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class Pacing(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PACING_UNSPECIFIED: _ClassVar[Pacing]
+    PACING_OFFLINE: _ClassVar[Pacing]
+    PACING_LIVE: _ClassVar[Pacing]
+PACING_UNSPECIFIED: Pacing
+PACING_OFFLINE: Pacing
+PACING_LIVE: Pacing
+
 class UploadPortraitRequest(_message.Message):
     __slots__ = ("data",)
     DATA_FIELD_NUMBER: _ClassVar[int]
@@ -29,19 +38,29 @@ class UploadPortraitResponse(_message.Message):
     def __init__(self, portrait: _Optional[_Union[_renderer_pb2.Portrait, _Mapping]] = ...) -> None: ...
 
 class AnimateRequest(_message.Message):
-    __slots__ = ("config", "audio", "control", "end_of_audio")
+    __slots__ = ("config", "audio", "control", "end_of_audio", "end_of_utterance", "interrupt")
     CONFIG_FIELD_NUMBER: _ClassVar[int]
     AUDIO_FIELD_NUMBER: _ClassVar[int]
     CONTROL_FIELD_NUMBER: _ClassVar[int]
     END_OF_AUDIO_FIELD_NUMBER: _ClassVar[int]
+    END_OF_UTTERANCE_FIELD_NUMBER: _ClassVar[int]
+    INTERRUPT_FIELD_NUMBER: _ClassVar[int]
     config: AnimateConfig
     audio: bytes
     control: _controls_pb2.ControlUpdate
     end_of_audio: _empty_pb2.Empty
-    def __init__(self, config: _Optional[_Union[AnimateConfig, _Mapping]] = ..., audio: _Optional[bytes] = ..., control: _Optional[_Union[_controls_pb2.ControlUpdate, _Mapping]] = ..., end_of_audio: _Optional[_Union[_empty_pb2.Empty, _Mapping]] = ...) -> None: ...
+    end_of_utterance: EndOfUtterance
+    interrupt: _empty_pb2.Empty
+    def __init__(self, config: _Optional[_Union[AnimateConfig, _Mapping]] = ..., audio: _Optional[bytes] = ..., control: _Optional[_Union[_controls_pb2.ControlUpdate, _Mapping]] = ..., end_of_audio: _Optional[_Union[_empty_pb2.Empty, _Mapping]] = ..., end_of_utterance: _Optional[_Union[EndOfUtterance, _Mapping]] = ..., interrupt: _Optional[_Union[_empty_pb2.Empty, _Mapping]] = ...) -> None: ...
+
+class EndOfUtterance(_message.Message):
+    __slots__ = ("id",)
+    ID_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    def __init__(self, id: _Optional[str] = ...) -> None: ...
 
 class AnimateConfig(_message.Message):
-    __slots__ = ("portrait_handle", "portrait_image", "audio", "output", "quality", "seed", "controls", "size", "frame_rate", "framing")
+    __slots__ = ("portrait_handle", "portrait_image", "audio", "output", "quality", "seed", "controls", "size", "frame_rate", "framing", "pacing")
     PORTRAIT_HANDLE_FIELD_NUMBER: _ClassVar[int]
     PORTRAIT_IMAGE_FIELD_NUMBER: _ClassVar[int]
     AUDIO_FIELD_NUMBER: _ClassVar[int]
@@ -52,6 +71,7 @@ class AnimateConfig(_message.Message):
     SIZE_FIELD_NUMBER: _ClassVar[int]
     FRAME_RATE_FIELD_NUMBER: _ClassVar[int]
     FRAMING_FIELD_NUMBER: _ClassVar[int]
+    PACING_FIELD_NUMBER: _ClassVar[int]
     portrait_handle: str
     portrait_image: bytes
     audio: _media_pb2.AudioFormat
@@ -62,7 +82,8 @@ class AnimateConfig(_message.Message):
     size: int
     frame_rate: int
     framing: _media_pb2.Framing
-    def __init__(self, portrait_handle: _Optional[str] = ..., portrait_image: _Optional[bytes] = ..., audio: _Optional[_Union[_media_pb2.AudioFormat, _Mapping]] = ..., output: _Optional[_Union[_media_pb2.OutputKind, str]] = ..., quality: _Optional[int] = ..., seed: _Optional[int] = ..., controls: _Optional[_Union[_controls_pb2.Controls, _Mapping]] = ..., size: _Optional[int] = ..., frame_rate: _Optional[int] = ..., framing: _Optional[_Union[_media_pb2.Framing, str]] = ...) -> None: ...
+    pacing: Pacing
+    def __init__(self, portrait_handle: _Optional[str] = ..., portrait_image: _Optional[bytes] = ..., audio: _Optional[_Union[_media_pb2.AudioFormat, _Mapping]] = ..., output: _Optional[_Union[_media_pb2.OutputKind, str]] = ..., quality: _Optional[int] = ..., seed: _Optional[int] = ..., controls: _Optional[_Union[_controls_pb2.Controls, _Mapping]] = ..., size: _Optional[int] = ..., frame_rate: _Optional[int] = ..., framing: _Optional[_Union[_media_pb2.Framing, str]] = ..., pacing: _Optional[_Union[Pacing, str]] = ...) -> None: ...
 
 class AnimateResponse(_message.Message):
     __slots__ = ("started", "media", "motion", "event", "summary")
@@ -117,36 +138,56 @@ class Motion(_message.Message):
     def __init__(self, frames: _Optional[_Iterable[_Union[_motion_pb2.MotionFrame, _Mapping]]] = ...) -> None: ...
 
 class Event(_message.Message):
-    __slots__ = ("kind", "time", "deadline")
+    __slots__ = ("kind", "time", "deadline", "stage", "stall", "utterance_id", "played", "interrupted", "frames")
     class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         KIND_UNSPECIFIED: _ClassVar[Event.Kind]
         KIND_SPEAKING: _ClassVar[Event.Kind]
         KIND_IDLE: _ClassVar[Event.Kind]
         KIND_DRAINING: _ClassVar[Event.Kind]
+        KIND_RECOVERED: _ClassVar[Event.Kind]
+        KIND_UTTERANCE: _ClassVar[Event.Kind]
+        KIND_LATE: _ClassVar[Event.Kind]
     KIND_UNSPECIFIED: Event.Kind
     KIND_SPEAKING: Event.Kind
     KIND_IDLE: Event.Kind
     KIND_DRAINING: Event.Kind
+    KIND_RECOVERED: Event.Kind
+    KIND_UTTERANCE: Event.Kind
+    KIND_LATE: Event.Kind
     KIND_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_FIELD_NUMBER: _ClassVar[int]
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    STALL_FIELD_NUMBER: _ClassVar[int]
+    UTTERANCE_ID_FIELD_NUMBER: _ClassVar[int]
+    PLAYED_FIELD_NUMBER: _ClassVar[int]
+    INTERRUPTED_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_FIELD_NUMBER: _ClassVar[int]
     kind: Event.Kind
     time: _duration_pb2.Duration
     deadline: _duration_pb2.Duration
-    def __init__(self, kind: _Optional[_Union[Event.Kind, str]] = ..., time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., deadline: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    stage: str
+    stall: _duration_pb2.Duration
+    utterance_id: str
+    played: _duration_pb2.Duration
+    interrupted: bool
+    frames: int
+    def __init__(self, kind: _Optional[_Union[Event.Kind, str]] = ..., time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., deadline: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., stage: _Optional[str] = ..., stall: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., utterance_id: _Optional[str] = ..., played: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., interrupted: _Optional[bool] = ..., frames: _Optional[int] = ...) -> None: ...
 
 class Summary(_message.Message):
-    __slots__ = ("frames", "audio_duration", "first_frame_delay", "elapsed")
+    __slots__ = ("frames", "audio_duration", "first_frame_delay", "elapsed", "late_frames")
     FRAMES_FIELD_NUMBER: _ClassVar[int]
     AUDIO_DURATION_FIELD_NUMBER: _ClassVar[int]
     FIRST_FRAME_DELAY_FIELD_NUMBER: _ClassVar[int]
     ELAPSED_FIELD_NUMBER: _ClassVar[int]
+    LATE_FRAMES_FIELD_NUMBER: _ClassVar[int]
     frames: int
     audio_duration: _duration_pb2.Duration
     first_frame_delay: _duration_pb2.Duration
     elapsed: _duration_pb2.Duration
-    def __init__(self, frames: _Optional[int] = ..., audio_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., first_frame_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., elapsed: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    late_frames: int
+    def __init__(self, frames: _Optional[int] = ..., audio_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., first_frame_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., elapsed: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., late_frames: _Optional[int] = ...) -> None: ...
 
 class GetCapabilitiesRequest(_message.Message):
     __slots__ = ()

@@ -1,0 +1,229 @@
+"""A session's stream to a stage, which outlives the replica that serves it.
+
+The stage sends a checkpoint about once a second. What was sent after the last one is held here;
+when the call breaks, another is opened, at another replica or at the same one when it is back, it
+is given checkpoint and messages, and what it then says for the second time is left out. The results
+are the same as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from talkingface.common.errors import ServiceError
+from talkingface.orchestrator.stages import StageCall
+from talkingface.v1 import stage_pb2 as stage
+
+log = logging.getLogger(__name__)
+
+# What breaks a call that can go on elsewhere, and what may pass while it is opened there.
+_BROKEN = ("STAGE_UNAVAILABLE", "DRAINING")
+_PASSING = (*_BROKEN, "NO_CAPACITY", "CHECKPOINT_MISMATCH")
+_PAUSE_SECONDS = 0.1
+_FUTILE = 3  # calls that break without a single result: the input breaks them
+
+Connect = Callable[[Any], Awaitable[StageCall]]
+
+
+class StageStream:
+    """`open`, then `send` and `receive` side by side, `end`, `cancel`.
+
+    One task must be receiving for the others to go on after a break. `sent_until` and
+    `received_until` (seconds of the session) are kept by the user of the stream.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        connect: Connect,
+        patience: float,
+        on_recovery: Callable[[str, float], Awaitable[None]],
+    ) -> None:
+        """
+        :param connect: opens a call with a configuration; raises ServiceError.
+        :param patience: seconds within which a broken stream must go on.
+        :param on_recovery: told the name of the stage and how long it was away, in seconds.
+        """
+        self.name = name
+        self.opened = time.perf_counter()
+        self.results = 0
+        self.first_result: float | None = None
+        self.last_result: float | None = None
+        self._connect = connect
+        self._patience = patience
+        self._on_recovery = on_recovery
+        self._configuration: Any = None
+        self._call: StageCall | None = None
+        self._held: deque[dict[str, Any]] = deque()  # sent since the checkpoint
+        self._dropped = 0  # of those that the present call was sent
+        self._next = 0  # index of the first item not yet received
+        self._futile = 0
+        self._ended = False
+        self._writing = asyncio.Lock()
+        self._whole = asyncio.Event()
+        self._whole.set()
+        self._resending: asyncio.Task[None] | None = None
+
+    @property
+    def info(self) -> stage.StageInfo:
+        """Who serves the stream; empty before it is open."""
+        return stage.StageInfo() if self._call is None else self._call.info
+
+    @property
+    def call(self) -> StageCall:
+        """The call that serves the stream now."""
+        assert self._call is not None, "the stream is not open"
+        return self._call
+
+    @property
+    def sent_until(self) -> float:
+        return self.call.sent_until
+
+    @sent_until.setter
+    def sent_until(self, seconds: float) -> None:
+        self.call.sent_until = seconds
+
+    @property
+    def received_until(self) -> float:
+        return self.call.received_until
+
+    @received_until.setter
+    def received_until(self, seconds: float) -> None:
+        self.call.received_until = seconds
+
+    async def open(self, configuration: Any) -> None:
+        """Take the stream.
+
+        :raises ServiceError: what the stage refuses with, or STAGE_UNAVAILABLE.
+        """
+        configuration.checkpoints = True
+        self._configuration = configuration
+        self._call = await self._connect(configuration)
+
+    async def send(self, **payload: Any) -> None:
+        """Send a message; waits while the stage does not take it, or is away.
+
+        :raises ServiceError: the stage's error.
+        """
+        await self._whole.wait()
+        async with self._writing:
+            self._held.append(payload)
+            await self._try(self.call.send(**payload))
+
+    async def end(self) -> None:
+        """Say that no more messages come."""
+        await self._whole.wait()
+        async with self._writing:
+            self._ended = True
+            await self._try(self.call.end())
+
+    async def receive(self) -> Any | None:
+        """The next result, or None after the last.
+
+        :raises ServiceError: the stage's error, or STAGE_UNAVAILABLE when it is away too long.
+        """
+        while True:
+            try:
+                answer = await self.call.receive()
+            except ServiceError as error:
+                await self._recover(error)
+                continue
+            if answer is None:
+                return None
+            if answer.WhichOneof("payload") == "checkpoint":
+                self._keep(answer.checkpoint)
+                continue
+            first, count = _place(answer)
+            if first < self._next:
+                continue  # told before the break
+            self._next = first + count
+            self._futile = 0
+            self.results += 1
+            self.last_result = time.perf_counter()
+            self.first_result = self.first_result or self.last_result
+            return answer
+
+    def cancel(self) -> None:
+        """Give the stream up; its slot becomes free."""
+        if self._resending is not None:
+            self._resending.cancel()
+        if self._call is not None:
+            self._call.cancel()
+
+    async def _try(self, sending: Awaitable[None]) -> None:
+        """Send; where the call is broken, the receiver opens another and sends all that is held."""
+        try:
+            await sending
+        except ServiceError as error:
+            if error.reason not in _BROKEN:
+                raise
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise  # else it was the call that the receiver has given up
+
+    def _keep(self, checkpoint: stage.Checkpoint) -> None:
+        for _ in range(checkpoint.messages - self._dropped):
+            self._held.popleft()
+        self._dropped = checkpoint.messages
+        self._configuration.resume.CopyFrom(checkpoint)
+
+    async def _recover(self, error: ServiceError) -> None:
+        """Open another call and begin to send it what it lacks."""
+        self._futile += 1
+        if error.reason not in _BROKEN or self._futile > _FUTILE:
+            raise error
+        log.warning("event=stream_broken stage=%s %s", self.name, error)
+        began = time.perf_counter()
+        broken = self.call
+        self._whole.clear()
+        broken.cancel()
+        await self._writing.acquire()
+        try:
+            while True:
+                try:
+                    self._call = await self._connect(self._configuration)
+                    break
+                except ServiceError as again:
+                    late = time.perf_counter() - began + _PAUSE_SECONDS > self._patience
+                    if again.reason not in _PASSING or late:
+                        raise
+                    await asyncio.sleep(_PAUSE_SECONDS)
+        except BaseException:
+            self._writing.release()
+            raise
+        self.sent_until, self.received_until = broken.sent_until, broken.received_until
+        self._dropped = 0
+        # Side by side with receiving, without which the stage would soon take no more.
+        self._resending = asyncio.create_task(self._resend(self.call))
+        await self._on_recovery(self.name, time.perf_counter() - began)
+
+    async def _resend(self, call: StageCall) -> None:
+        """Send what is held; `_writing` is held from before the call was opened."""
+        try:
+            for payload in list(self._held):
+                await call.send(**payload)
+            if self._ended:
+                await call.end()
+        except ServiceError:
+            pass  # the receiver is told the same
+        finally:
+            self._writing.release()
+            self._whole.set()
+
+
+def _place(answer: Any) -> tuple[int, int]:
+    """Index of a result's first item, and how many it holds."""
+    match answer.WhichOneof("payload"):
+        case "features":
+            return answer.features.first_row, answer.features.rows
+        case "motion":
+            frames = answer.motion.frames
+            return (frames[0].index if frames else 0), len(frames)
+        case _:
+            return answer.frame.index, 1

@@ -1,0 +1,163 @@
+"""A live session's sound on the clock, without network."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from talkingface.common.errors import ServiceError
+from talkingface.orchestrator.live import (
+    AHEAD_SECONDS,
+    MAX_QUEUED_SECONDS,
+    LiveFeed,
+    LivePacer,
+    Played,
+)
+from talkingface.v1 import media_pb2 as media
+from talkingface.v1.talking_face_pb2 import Event
+
+RATE = 8000
+S16 = media.AudioFormat(encoding=media.AUDIO_ENCODING_PCM_S16LE, sample_rate=RATE, channels=1)
+AHEAD = int(AHEAD_SECONDS * RATE)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def feed_with_clock() -> tuple[LiveFeed, Clock]:
+    clock = Clock()
+    return LiveFeed(S16, clock), clock
+
+
+def sound(samples: int) -> bytes:
+    return np.arange(1, samples + 1, dtype="<i2").tobytes()
+
+
+def test_silence_comes_by_the_clock_from_the_beginning() -> None:
+    feed, clock = feed_with_clock()
+    data, _ = feed.due()
+    assert data == bytes(2 * AHEAD)
+    assert feed.due() == (b"", [])
+    clock.now += 0.04
+    assert len(feed.due()[0]) == 2 * 320
+    clock.now += 100
+    assert len(feed.due()[0]) == 2 * RATE  # not more than a second at a time
+    assert len(feed.due()[0]) == 2 * RATE
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_sound_comes_whole_however_it_is_cut(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    feed, clock = feed_with_clock()
+    whole = sound(4000)
+    cuts = np.sort(rng.integers(0, len(whole), 30)).tolist()
+    fed = b""
+    for first, last in zip([0, *cuts], [*cuts, len(whole)], strict=True):
+        feed.push(whole[first:last])
+        clock.now += float(rng.uniform(0, 0.03))
+        fed += feed.due()[0]
+    feed.end()
+    while not feed.finished:
+        clock.now += 0.02
+        fed += feed.due()[0]
+    samples = np.frombuffer(fed, "<i2")
+    assert samples[samples != 0].tobytes() == whole
+    assert len(samples) / RATE <= clock.now - 100 + AHEAD_SECONDS
+
+
+def test_utterances_are_told_when_their_last_sample_is_fed() -> None:
+    feed, clock = feed_with_clock()
+    feed.due()
+    feed.push(sound(800))
+    feed.end_of_utterance("a")
+    feed.push(sound(400))
+    feed.end_of_utterance("b")
+    told = []
+    for _ in range(10):
+        clock.now += 0.03
+        told += feed.due()[1]
+    begin = AHEAD_SECONDS
+    assert told == [
+        Played("a", pytest.approx(begin + 0.1), pytest.approx(0.1), False),
+        Played("b", pytest.approx(begin + 0.15), pytest.approx(0.05), False),
+    ]
+
+
+def test_an_interrupt_drops_what_is_not_fed() -> None:
+    feed, clock = feed_with_clock()
+    feed.due()
+    feed.push(sound(8000) + b"\x01")
+    feed.end_of_utterance("a")
+    feed.push(sound(400))
+    clock.now += 0.25
+    data, told = feed.due()
+    assert len(data) == 4000 and not told
+    end = pytest.approx(AHEAD_SECONDS + 0.25)
+    assert feed.interrupt() == [Played("a", end, 0.25, True), Played("", end, 0.0, True)]
+    assert feed.interrupt() == []
+    clock.now += 0.1
+    assert feed.due() == (bytes(1600), [])
+    feed.push(sound(80))
+    feed.end_of_utterance("c")
+    clock.now += 0.1
+    data, told = feed.due()
+    assert data[:160] == sound(80)
+    assert [(t.utterance_id, t.seconds, t.interrupted) for t in told] == [("c", 0.01, False)]
+
+
+def test_the_end_comes_with_the_last_word() -> None:
+    feed, clock = feed_with_clock()
+    feed.due()
+    feed.push(sound(100))
+    feed.end()
+    assert not feed.finished
+    clock.now += 1
+    data, told = feed.due()
+    assert len(data) == 200 and feed.finished
+    assert [t.utterance_id for t in told] == [""]
+
+
+def test_too_much_ahead_is_refused() -> None:
+    feed, _ = feed_with_clock()
+    feed.push(bytes(int(2 * RATE * MAX_QUEUED_SECONDS)))
+    with pytest.raises(ServiceError, match="AUDIO_TOO_LONG"):
+        feed.push(b"12")
+
+
+def test_a_file_has_no_pace() -> None:
+    with pytest.raises(ServiceError, match="FIELD_INVALID"):
+        LiveFeed(media.AudioFormat(encoding=media.AUDIO_ENCODING_FILE))
+    with pytest.raises(ServiceError, match="FIELD_INVALID"):
+        feed_with_clock()[0].end_of_utterance("x" * 65)
+
+
+def test_a_renderer_that_is_behind_is_sent_no_more_to_show() -> None:
+    clock = Clock()
+    pacer = LivePacer(clock)
+    assert [pacer.leave_out(0.08 * i) for i in range(1, 7)] == [False] * 4 + [True] * 2
+    assert pacer.see(0.04, 0) == []
+    assert pacer.leave_out(0.56), "the first piece is not whole yet"
+    assert pacer.see(0.08, 0) == []
+    assert not pacer.leave_out(0.64)
+    (late,) = pacer.see(0.60, 6)
+    assert (late.kind, late.frames) == (Event.KIND_LATE, 6)
+    assert pacer.see(0.64, 1) == [], "not twice a second"
+    clock.now += 1.1
+    (late,) = pacer.see(0.72, 1)
+    assert late.frames == 2
+
+
+def test_an_utterance_is_told_when_its_last_picture_has_come() -> None:
+    pacer = LivePacer(Clock())
+    pacer.play([Played("a", 1.0, 0.5, False), Played("b", 1.02, 0.02, False)])
+    assert pacer.see(0.96, 0) == []
+    (event,) = pacer.see(1.0, 0)
+    assert (event.utterance_id, event.played.ToMilliseconds(), event.interrupted) == ("a", 500, 0)
+    events = pacer.interrupt([Played("c", 1.2, 0.1, True)])
+    assert [(e.utterance_id, e.interrupted) for e in events] == [("b", False), ("c", True)]
+    assert pacer.see(2.0, 0) == []
