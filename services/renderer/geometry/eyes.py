@@ -217,9 +217,9 @@ def _lid_skin(
     )
     if not ring.any():
         return box.copy(), np.zeros_like(luma)
-    ring &= luma >= np.percentile(luma[ring], 35)
+    ring &= luma >= np.percentile(luma[ring], 15)
     lid = fill_outside(box, ring.astype(np.float32))
-    lid = cv.GaussianBlur(lid, (0, 0), 0.02 * face)
+    lid = cv.GaussianBlur(lid, (0, 0), 0.014 * face)
     rows = np.clip(np.arange(len(box)) + low[1] + round(CHEEK * face), 0, len(frame) - 1)
     cheek = frame[rows, low[0] : low[0] + box.shape[1]].astype(np.float32)
     detail = (cheek - cv.GaussianBlur(cheek, (0, 0), 0.01 * face)) @ LUMA
@@ -227,7 +227,7 @@ def _lid_skin(
     # The wider an eye stands open, the further up its lashes reach.
     opened = float(inside.sum()) / max(float(np.ptp(np.nonzero(inside.max(0))[0])), 1.0) / face
     over = (grown(inside, 0.012 + 0.35 * opened) > 0.5).astype(np.float32)
-    share = cv.GaussianBlur(over, (0, 0), 0.01 * face)
+    share = cv.GaussianBlur(over, (0, 0), 0.014 * face)
     return np.maximum(lid, 0), share
 
 
@@ -249,7 +249,7 @@ def _lid_form(ring: Array, shape: tuple[int, int], face: float) -> Array:
 
     top, bottom = rim(upper) + 0.026 * face, rim(lower)
     place = (top - height) / np.maximum(top - bottom, 1e-3)  # 0 at the crease, 1 at the rim
-    crease = 0.16 * np.exp(-(((top - height) / (0.009 * face)) ** 2))
+    crease = 0.09 * np.exp(-(((top - height) / (0.009 * face)) ** 2))
     crease *= smoothstep(0.0, 0.25, across / length) * smoothstep(1.05, 0.8, across / length)
     bulge = 0.06 * np.exp(-(((place - 0.5) / 0.25) ** 2))
     under = 0.10 * smoothstep(0.7, 1.0, place)

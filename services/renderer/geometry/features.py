@@ -54,7 +54,7 @@ TURNED_SHADE = 0.2  # by which the lips' inner sides are darker when they turn o
 SEAM = np.array([0.35, 0.5, 0.5], np.float32)  # of the line between lips that the photo parts
 SEAM_WIDTH = 0.012  # face widths
 LIP_MARGIN = 0.012  # face widths around the inner lips where the inside may show
-LASH_LINE = 0.0065  # face widths
+LASH_LINE = 0.0095  # face widths
 LASH = 0.02  # face widths: the longest lashes as seen on a shut lid
 SHUT = 0.7  # blink from which on a photo's eyes count as shut
 
@@ -137,7 +137,7 @@ def _lids_changed(portrait: Portrait, coefficients: Array, eye: int) -> float:
 
 def _lash_line(ring: Array, size: tuple[int, ...], face: float) -> Array:
     """Opacity (H, W) of the lashes on an upper lid (16, 2); `face` = face width in these pixels."""
-    upper = ring[10:]  # without the inner corner, where no lashes grow
+    upper = ring[[*range(10, 16), 0]]  # without the inner corner, where no lashes grow
     line = np.zeros(size, np.uint8)
     steps = np.linspace(0, len(upper) - 1, 25)
     x = np.interp(steps, np.arange(len(upper)), upper[:, 0])
