@@ -21,6 +21,7 @@ from talkingface.renderer.evaluation.reading import from_rest, iris_angle, read
 from talkingface.renderer.evaluation.recogniser import DESCRIPTOR
 from talkingface.renderer.evaluation.regions import Regions, regions
 from talkingface.renderer.evaluation.studio import studio
+from talkingface.renderer.geometry.portrait import BLINKS, Portrait
 
 Array = NDArray[np.float32]
 Image = NDArray[np.uint8]
@@ -28,6 +29,7 @@ cv: Any = cv2  # OpenCV's stubs do not tell element types
 
 COLUMNS = 6  # of a portrait's sheet
 REENCODED = 60  # JPEG quality of the photo that identity is compared with
+SHUT_ALREADY = 0.5  # of a blink in the photo
 LEAST_AREA = 400  # pixels of skin or hair whose detail is compared
 JUMP_CLEARANCE = 9  # pixels about a jump of the flow whose light steps are no detail
 
@@ -48,7 +50,7 @@ class Sitting:
     lost: list[str] = field(default_factory=list)  # poses in which no face is found any more
     readings: dict[str, Array] = field(default_factory=dict)  # by pose, (8,) from rest
     irises: dict[str, float] = field(default_factory=dict)  # by gaze sideways, yaw by pixels
-    eyes_seen: bool = True  # not hidden by dark glasses, behind which nothing is moved
+    eyes_seen: bool = True  # not hidden by dark glasses, and open: there is something to move
     # By measure and pose.
     figures: dict[str, dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
 
@@ -80,7 +82,7 @@ def sit(path: Path, report: Path) -> Sitting:
         out.refused = str(error)
         return out
     painter = Painter(prepared(analysed), here.inpainter)
-    out.eyes_seen = any(eye.visible > 0.5 for eye in painter.portrait.eyes)
+    out.eyes_seen = _eyes_seen(painter.portrait)
     areas = regions(analysed.landmarks, analysed.matte)
     photo = _photo(out, analysed, areas)
     out.figures["exact"]["own"] = float(
@@ -164,6 +166,11 @@ def _surface(
     for name, where in (("background", areas.background), ("shoulders", areas.shoulders)):
         if where.any():
             out.figures[name][pose.name] = float(change[where].mean())
+
+
+def _eyes_seen(portrait: Portrait) -> bool:
+    visible = max(eye.visible for eye in portrait.eyes)
+    return visible > 0.5 and float(portrait.fit.coefficients[BLINKS].mean()) < SHUT_ALREADY
 
 
 def _line(out: Sitting, name: str, image: Image, landmarks: Array) -> None:

@@ -30,7 +30,7 @@ def measure(sittings: Sequence[Sitting]) -> list[Row]:
         row = _row(f"{axis}, asked and read back", told, unit, OBEYED_BAR)
         if axis in EYES and len(seeing) < len(sittings):
             whole = _row(axis, _told(sittings, alone, i), unit, None).values["generated"]
-            hidden = f"; with {len(sittings) - len(seeing)} behind dark glasses {whole:.2f}"
+            hidden = f"; with {len(sittings) - len(seeing)} behind dark glasses or shut in the photo {whole:.2f}"
             row = replace(row, note=row.note + hidden)
         rows.append(row)
         if axis == "gaze yaw":
