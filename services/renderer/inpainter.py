@@ -64,7 +64,7 @@ def reach(drawn: Tensor) -> Tensor:
     """Where an answer may change the picture: the drawn mask (B, 1, H, W), 0..1, widened by a few
     pixels and soft; exactly 0 further away."""
     coarse = F.max_pool2d(drawn, 2)
-    wide = F.avg_pool2d(F.max_pool2d(coarse, 5, 1, 2), 3, 1, 1)
+    wide = F.avg_pool2d(F.max_pool2d(coarse, 3, 1, 1), 3, 1, 1)
     return F.interpolate(wide, scale_factor=2.0, mode="bilinear")
 
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from talkingface.renderer.training.dataset import PHOTO, Pairs
 
 MOVED, BLIND, SOFT = 0.2, 0.2, 0.25  # shares of a batch
-GUIDE_LIGHT = {"mouth": 0.4, "eye": 0.12}  # largest change of the guide's light, natural logarithm
+GUIDE_LIGHT = {"mouth": 0.12, "eye": 0.06}  # largest change of the guide's light, natural logarithm
 
 
 def _uniform(count: int, low: float, high: float, device: torch.device) -> Tensor:

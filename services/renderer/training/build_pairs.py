@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import av
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,6 +33,7 @@ from talkingface.renderer.analysis import FaceAnalyser, cut_frame, decode, frame
 from talkingface.renderer.face_model import rotation_matrix
 from talkingface.renderer.fit import LIPS, Camera, track
 from talkingface.renderer.geometry.eyes import RINGS
+from talkingface.renderer.geometry.image import cv
 from talkingface.renderer.geometry.portrait import BLINKS
 from talkingface.renderer.training.dataset import KINDS, PHOTO, QUALITY, VIDEO, Pair, write
 
@@ -41,7 +41,7 @@ Array = NDArray[Any]
 
 OPEN = 0.03  # height over width of the inner lips from which a mouth counts as open
 WIDE = 0.2  # ... as wide open, of which there are few
-DETOURS = {"shut": 1, "open": 1, "wide": 3}
+DETOURS = {"shut": 1, "open": 1, "wide": 2}
 SHUT_LIDS, OPEN_LIDS = 0.2, (0.3, 0.5)  # height over width of an eye
 DONORS = 3  # pairs of open eyes that a photograph with shut ones is given
 FAR = 0.04  # face widths that a target may be moved to lie over its drawing
@@ -101,7 +101,7 @@ def aligned(
     full[:2, :2] += linear
     full[:2, 2] = shift - linear @ middle
     cut = np.concatenate([matrix, [[0, 0, 1]]]) @ np.linalg.inv(full)
-    return cv2.warpAffine(target, cut[:2], (size, size), flags=cv2.INTER_AREA)
+    return cv.warpAffine(target, cut[:2], (size, size), flags=cv.INTER_AREA)
 
 
 def pairs_of(
@@ -214,7 +214,7 @@ def photo_pairs(photo: Photo, analyser: FaceAnalyser, random: np.random.Generato
         if number == 0 and size != "shut":
             # Seen in the calm picture, so that the open mouth is not given away.
             seen = tuple(
-                cv2.warpAffine(before.image, c.matrix, c.rgb.shape[1::-1], flags=cv2.INTER_AREA)
+                cv.warpAffine(before.image, c.matrix, c.rgb.shape[1::-1], flags=cv.INTER_AREA)
                 for c in own.crops
             )
             found += pairs_of(
@@ -243,15 +243,15 @@ def with_eyes_of(shut: Photo, donor: Photo) -> Array:
         turn = (corners[3] - corners[2]) / (corners[1] - corners[0])
         move = corners[2] - turn * corners[0]
         matrix = np.array([[turn.real, -turn.imag, move.real], [turn.imag, turn.real, move.imag]])
-        moved = cv2.warpAffine(
-            donor.frame, matrix, frame.shape[1::-1], borderMode=cv2.BORDER_REPLICATE
+        moved = cv.warpAffine(
+            donor.frame, matrix, frame.shape[1::-1], borderMode=cv.BORDER_REPLICATE
         )
-        outline = cv2.convexHull((there @ matrix[:, :2].T + matrix[:, 2]).astype(np.int32))
+        outline = cv.convexHull((there @ matrix[:, :2].T + matrix[:, 2]).astype(np.int32))
         span = max(int(0.14 * abs(corners[3] - corners[2])), 2)
-        mask = cv2.fillConvexPoly(np.zeros(frame.shape[:2], np.uint8), outline, 255)
-        mask = cv2.dilate(mask, np.ones((2 * span + 1, 2 * span + 1), np.uint8))
-        x, y, w, h = cv2.boundingRect(mask)
-        frame = cv2.seamlessClone(moved, frame, mask, (x + w // 2, y + h // 2), cv2.NORMAL_CLONE)
+        mask = cv.fillConvexPoly(np.zeros(frame.shape[:2], np.uint8), outline, 255)
+        mask = cv.dilate(mask, np.ones((2 * span + 1, 2 * span + 1), np.uint8))
+        x, y, w, h = cv.boundingRect(mask)
+        frame = cv.seamlessClone(moved, frame, mask, (x + w // 2, y + h // 2), cv.NORMAL_CLONE)
     return frame
 
 
@@ -331,7 +331,7 @@ def chosen_frames(
     eyes /= np.median(eyes)
     calm = int(np.where(eyes > 0.9, mouth, np.inf).argmin())
     ordered = np.argsort(-mouth)[: int((mouth > OPEN).sum())]
-    step = np.linspace(0, len(ordered) - 1, min(targets, len(ordered))) ** 1.0
+    step = np.linspace(0, len(ordered) - 1, min(targets, len(ordered)))
     order = [calm, *ordered[np.round(step).astype(int)]]
     blinking = np.nonzero(eyes < 0.75)[0]
     blinking = blinking[np.argsort(eyes[blinking])][:targets]
