@@ -108,7 +108,8 @@ def run(order: Order, jobs: int = 1) -> Report:
         ("cost", lambda: _cost(photos)),
     ]
     for name, measure in parts:
-        report.add(name, measure())
+        if rows := measure():
+            report.add(name, rows)
         report.write(order.report)
     worst.draw(sat, order.report)
     tell("all")

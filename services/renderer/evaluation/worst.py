@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from talkingface.renderer.evaluation import sheets
-from talkingface.renderer.evaluation.poses import shown
+from talkingface.renderer.evaluation.poses import NEUTRAL, shown
 from talkingface.renderer.evaluation.sections.identity import distances
 from talkingface.renderer.evaluation.sitting import COLUMNS, Sitting
 
@@ -29,9 +29,9 @@ def draw(sittings: Sequence[Sitting], report: Path) -> None:
         "seams": lambda one: one.figures["seams"],
         "skin": lambda one: _inverse(one.figures["skin"]),
         "hair": lambda one: _inverse(one.figures["hair"]),
-        "light_line": lambda one: {"neutral": one.figures["light line"].get("shut", 0.0)},
-        "shut_eyes": lambda one: one.figures["contrast"],
-        "whites": lambda one: one.figures["white"],
+        "light_line": lambda one: {NEUTRAL: 100 * one.figures["light line"].get("shut", 0.0)},
+        "shut_eyes": lambda one: one.figures["contrast"] if one.eyes_seen else {},
+        "whites": lambda one: one.figures["white"] if one.eyes_seen else {},
     }
     places = {pose.name: i + 1 for i, pose in enumerate(shown())}
     for name, measure in measures.items():

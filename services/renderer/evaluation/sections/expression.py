@@ -30,8 +30,8 @@ def measure(sittings: Sequence[Sitting]) -> list[Row]:
         row = _row(f"{axis}, asked and read back", told, unit, OBEYED_BAR)
         if axis in EYES and len(seeing) < len(sittings):
             whole = _row(axis, _told(sittings, alone, i), unit, None).values["generated"]
-            hidden = f"; with {len(sittings) - len(seeing)} behind dark glasses or shut in the photo {whole:.2f}"
-            row = replace(row, note=row.note + hidden)
+            hidden = f"{len(sittings) - len(seeing)} behind dark glasses or shut in the photo"
+            row = replace(row, note=f"{row.note}; with {hidden} {whole:.2f}")
         rows.append(row)
         if axis == "gaze yaw":
             by_pixels = [

@@ -29,57 +29,40 @@ def distances(sitting: Sitting) -> dict[str, float]:
 def measure(sittings: Sequence[Sitting], replays: Sequence[Replay]) -> list[Row]:
     """All rows of the section; the clips give real pictures of one person."""
     photos = np.stack([s.descriptor for s in sittings])
-    again = np.stack([s.reencoded for s in sittings])
     ours = [distances(s) for s in sittings]
     every = np.array([list(one.values()) for one in ours])
-    others = np.concatenate(
-        [
-            distance(shown, np.delete(photos, i, axis=0))
-            for i, s in enumerate(sittings)
-            for shown in s.descriptors.values()
-        ]
-    )
-    nearest = [
-        float(distance(shown, photos).argmin() == i)
-        for i, s in enumerate(sittings)
-        for shown in s.descriptors.values()
-    ]
-    same = distance(again, photos)
-    real = np.array([value for one in replays for value in one.distances])
+    drawn = [(i, one) for i, s in enumerate(sittings) for one in s.descriptors.values()]
+    others = [distance(one, np.delete(photos, i, axis=0)) for i, one in drawn]
+    nearest = [float(distance(one, photos).argmin() == i) for i, one in drawn]
+    groups = {
+        "generated": every.ravel(),
+        "static": distance(np.stack([s.reencoded for s in sittings]), photos),
+        "real": np.array([value for one in replays for value in one.distances]),
+        "other": np.concatenate([np.zeros(0), *others]),
+    }
+    groups = {name: values for name, values in groups.items() if len(values)}
+    beyond = 100 * float(np.mean(groups.get("other", np.nan) > OTHER))
     worst = np.unravel_index(every.argmax(), every.shape)
     names = list(ours[0])
     rows = [
         Row(
             f"poses nearer than {SAME} to the photo",
-            {
-                "generated": 100 * float((every < SAME).mean()),
-                "static": 100 * float((same < SAME).mean()),
-                "real": 100 * float((real < SAME).mean()) if len(real) else np.nan,
-                "other": 100 * float((others < SAME).mean()) if len(others) else np.nan,
-            },
+            {name: 100 * float((values < SAME).mean()) for name, values in groups.items()},
             "%",
             HELD_BAR,
             digits=1,
             note=f"{every.size} pictures of {len(sittings)} portraits; static: the photo as a "
-            f"JPEG; real: other frames of the clips; another person beyond {OTHER}: "
-            f"{100 * float((others > OTHER).mean()) if len(others) else np.nan:.0f} %",
+            f"JPEG; real: other frames of the clips; another person beyond {OTHER}: {beyond:.0f} %",
         ),
         Row(
             "distance, median",
-            {
-                "generated": float(np.median(every)),
-                "static": float(np.median(same)),
-                "real": float(np.median(real)) if len(real) else np.nan,
-                "other": float(np.median(others)) if len(others) else np.nan,
-            },
+            {name: float(np.median(values)) for name, values in groups.items()},
         ),
         Row(
-            "distance, worst (other: nearest)",
+            "distance, worst (another person: nearest)",
             {
-                "generated": float(every.max()),
-                "static": float(same.max()),
-                "real": float(real.max()) if len(real) else np.nan,
-                "other": float(others.min()) if len(others) else np.nan,
+                name: float(values.min() if name == "other" else values.max())
+                for name, values in groups.items()
             },
             note=f"{sittings[int(worst[0])].name}, {names[int(worst[1])]}",
         ),
