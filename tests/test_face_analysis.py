@@ -28,6 +28,7 @@ from talkingface.renderer.analysis import (
     matting,
 )
 from talkingface.renderer.analysis.analyser import MAX_YAW, check
+from talkingface.renderer.analysis.completion import complete
 from talkingface.renderer.analysis.image import WORKING_PIXELS, read_photo
 from talkingface.renderer.analysis.landmarks import Mesh
 from talkingface.renderer.face_model import FaceModel, rotation_matrix
@@ -334,3 +335,28 @@ def test_a_guessed_shoulder_that_looks_like_the_background_is_not_the_person() -
     assert found[360:, :180].max() < 0.05
     assert found[350:, 320:].min() > 0.95
     assert found[200:260, 230:280].min() > 0.95
+
+
+def test_a_hole_in_a_pattern_is_filled_with_the_pattern() -> None:
+    ys, xs = np.mgrid[:256, :256]
+    pattern = np.where((xs // 8 + ys // 8) % 2, 200, 60).astype(np.uint8)
+    image = np.repeat(pattern[..., None], 3, 2)
+    hole = np.zeros((256, 256), np.uint8)
+    hole[100:160, 90:150] = 1
+    holed = np.where(hole[..., None], 128, image).astype(np.uint8)
+    filled, agreement = complete(holed, holed.astype(np.float32), hole)
+    assert np.array_equal(filled[hole == 0], holed[hole == 0])
+    assert np.abs(filled - image)[hole == 1].mean() < 25, "a smooth fill misses by 70"
+    assert agreement[100:160, 90:150].mean() > 0.9
+    again, _ = complete(holed, holed.astype(np.float32), hole)
+    assert np.array_equal(filled, again)
+
+
+def test_patches_of_what_does_not_repeat_are_told_to_fit_badly() -> None:
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 255, (6, 6, 3), np.uint8)
+    image = cv2.resize(coarse, (256, 256), interpolation=cv2.INTER_CUBIC)
+    hole = np.zeros((256, 256), np.uint8)
+    hole[80:180, 80:180] = 1
+    _, agreement = complete(image, np.full((256, 256, 3), 128, np.float32), hole)
+    assert agreement[80:180, 80:180].mean() < 0.5

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from talkingface.renderer.analysis import completion
 from talkingface.renderer.analysis.tflite_graph import TfliteGraph
 
 # OpenCV's stubs do not tell element types: float32 and uint8 are meant.
@@ -20,6 +21,7 @@ _PLATE = 256  # working size of the background plate
 # How little, of 255 in a well-lit photo, the background's colour may be missed by and a surface may
 # vary to be told from the background no more.
 _LIKE, _PLAIN = 12.0, 7.0
+_UNCOVERED = 90.0  # pixels from the outline that a head may uncover
 _LIT = 160.0  # bright parts of a well-lit face, luma
 
 
@@ -59,13 +61,14 @@ def settled(matte: Array, frame: Image, face: Array) -> Array:
     """
     height, width = matte.shape
     hull = np.zeros((height, width), np.uint8)
-    cv2.fillConvexPoly(hull, cv2.convexHull(face.round().astype(np.int32)), 1)
+    outline: Any = cv2.convexHull(face.round().astype(np.int32))
+    cv2.fillConvexPoly(hull, outline, (1,))
     matte = np.maximum(matte, cv2.GaussianBlur(hull.astype(np.float32), (0, 0), 2))
     size = (_PLATE, _PLATE)
     soft = cv2.resize(cv2.GaussianBlur(frame, (0, 0), 2), size, interpolation=cv2.INTER_AREA)
     soft = soft.astype(np.float32)
-    known = cv2.resize(matte, size, interpolation=cv2.INTER_AREA) < 0.04
-    known = cv2.erode(known.astype(np.uint8), np.ones((5, 5), np.uint8))
+    empty = cv2.resize(matte, size, interpolation=cv2.INTER_AREA) < 0.04
+    known: Array = cv2.erode(empty.astype(np.uint8), np.ones((5, 5), np.uint8))
     if known.mean() < 0.003:
         return matte
     missed = np.abs(soft - push_pull(soft, np.maximum(known.astype(np.float32), 1e-6))).max(-1)
@@ -75,17 +78,17 @@ def settled(matte: Array, frame: Image, face: Array) -> Array:
     like = (missed < _LIKE * light) & (spread.max(-1) < (_PLAIN * light) ** 2)
     head = hull.copy()
     low, high = face.min(0), face.max(0)
-    centre = (low + high) / 2
-    axes = (0.62 * (high - low) * (1, 1.5)).astype(int).tolist()
-    cv2.ellipse(head, centre.astype(int).tolist(), axes, 0, 180, 360, 1, -1)
+    x, y = ((low + high) / 2).astype(int).tolist()
+    across, up = (0.62 * (high - low) * (1, 1.5)).astype(int).tolist()
+    cv2.ellipse(head, (x, y), (across, up), 0, 180, 360, (1,), -1)
     like &= cv2.resize(head, size) == 0
     broad = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (17, 17))
     plain = cv2.morphologyEx((like | (known > 0)).astype(np.uint8), cv2.MORPH_OPEN, broad)
     # Only what hangs together with the background that is sure.
     _, areas = cv2.connectedComponents(plain)
     joined = np.isin(areas, np.unique(areas[(known > 0) & (plain > 0)])) & (plain > 0)
-    empty = cv2.resize(cv2.GaussianBlur(joined.astype(np.float32), (0, 0), 2), (width, height))
-    return matte * (1 - empty)
+    leave = cv2.resize(cv2.GaussianBlur(joined.astype(np.float32), (0, 0), 2), (width, height))
+    return matte * (1 - leave)
 
 
 def guided_filter(guide: Array, values: Array, radius: int, epsilon: float) -> Array:
@@ -142,8 +145,8 @@ def push_pull(image: Array, weight: Array) -> Array:
 def inpaint_background(frame: Image, matte: Array, pad_mask: Array) -> Image:
     """The frame without its person: (H, W, 3).
 
-    Only what lies near the outline is ever uncovered, so the hole is filled smoothly, with the
-    grain of the surroundings laid over it.
+    Only what lies near the outline is ever uncovered: there the surroundings go on in patches of
+    their own, further in smoothly, with their grain.
 
     :param matte: (H, W) opacity of the person; :param pad_mask: (H, W), 1 = beyond the photo.
     """
@@ -163,6 +166,11 @@ def inpaint_background(frame: Image, matte: Array, pad_mask: Array) -> Image:
     clear = (person < 0.02) & (pad_mask < 0.5)
     spread = float(np.sqrt(np.median(grain[clear] ** 2))) if clear.any() else 0.0
     noise = np.random.default_rng(0).standard_normal((height, width, 1)).astype(np.float32)
+    depth = cv2.distanceTransform((~clear).astype(np.uint8), cv2.DIST_L2, 3)
+    hole = np.where(clear, 0, np.where(depth < _UNCOVERED, 1, 2)).astype(np.uint8)
+    patched, agreement = completion.complete(frame, filled.astype(np.float32), hole)
+    share = agreement * np.clip(2.5 * (1 - depth / _UNCOVERED), 0, 1)
     filled = filled + min(spread, 4.0) * noise
+    filled = filled + share[..., None] * (patched - filled)
     mix = person[..., None]
     return np.clip(filled * mix + frame * (1 - mix) + 0.5, 0, 255).astype(np.uint8)

@@ -1,0 +1,263 @@
+"""Completing a picture with patches of itself.
+
+PatchMatch (Barnes et al. 2009, "PatchMatch: a randomized correspondence algorithm") finds for every
+patch of the hole a like one in the known part; what these say of a pixel is averaged, from coarse
+to fine (Wexler et al. 2007, "Space-time completion of video"). Deterministic.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+Mask = NDArray[np.uint8]
+Indices = NDArray[np.int32]
+
+cv: Any = cv2  # OpenCV's stubs know no float results
+
+RADIUS = 3  # of a patch, pixels
+_COARSEST = 32
+_SEARCHED = 256  # side of the finest picture that is searched; a finer one takes over its finds
+_ROUNDS = (20, 10, 6, 4)  # searches and votes a level, from the coarsest
+_FAR = np.float32(1e12)
+_AGREEMENT_REACH = 12.0  # pixels of the finest picture searched
+_NOISE = 12.0  # variance of three colours that no patch needs to match
+
+
+def complete(image: NDArray[np.uint8], guess: Array, hole: Mask) -> tuple[Array, Array]:
+    """Fill a hole with patches from around it.
+
+    :param image: (S, S, 3), S a power of two.
+    :param guess: (S, S, 3) the picture with the hole filled smoothly.
+    :param hole: (S, S) 0 = known, 1 = to be filled, 2 = to be filled from nothing and used by none.
+    :return: (S, S, 3) RGB 0..255, `guess` where there is nothing to learn from; and (S, S) how well
+        the patches agree with what is known beside them, 0..1: low where the surroundings do not
+        repeat, so that patches of them would not fit.
+    """
+    size = image.shape[0]
+    sides = []
+    side = min(size, _SEARCHED)
+    while side >= _COARSEST:
+        sides.append(side)
+        side //= 2
+    found: Indices | None = None
+    filled = np.zeros((0, 0, 3), np.float32)
+    for level, side in enumerate(reversed(sides)):
+        photo, mask = _reduced(image, hole, side)
+        start = cv.resize(guess, (side, side), interpolation=cv2.INTER_AREA)
+        sources = _sources(mask)
+        if len(sources) < 50 or not (mask == 1).any():
+            continue
+        if found is None:
+            filled = np.where((mask == 0)[..., None], photo, start)
+            found = _random(mask, sources, level)
+        else:
+            found = _finer(found, mask, sources, level)
+            filled = _vote(photo, start, mask, found)
+        rounds = _ROUNDS[min(level, len(_ROUNDS) - 1)]
+        for turn in range(rounds):
+            trust = np.float32(0.0 if level == 0 and turn < 3 else 0.5)
+            _search(filled, mask, found, turn, 1 + level, trust)
+            filled = _vote(photo, filled, mask, found)
+    if found is None:
+        return guess, np.zeros((size, size), np.float32)
+    agreement = cv.resize(_agreement(filled, mask, found), (size, size))
+    while found.shape[0] < size:
+        photo, mask = _reduced(image, hole, 2 * found.shape[0])
+        found = _finer(found, mask, _sources(mask), 0)
+        start = cv.resize(guess, photo.shape[1::-1], interpolation=cv2.INTER_AREA)
+        filled = _vote(photo, start, mask, found)
+    return filled, agreement
+
+
+def _reduced(image: NDArray[np.uint8], hole: Mask, side: int) -> tuple[Array, Mask]:
+    """Picture and hole at another size; what is in part a hole is one."""
+    photo = cv.resize(image, (side, side), interpolation=cv2.INTER_AREA).astype(np.float32)
+    step = len(hole) // side
+    cells = hole.reshape(side, step, side, step).transpose(0, 2, 1, 3).reshape(side, side, -1)
+    return photo, np.where((cells == 1).any(-1), 1, cells.max(-1)).astype(np.uint8)
+
+
+def _sources(mask: Mask) -> Indices:
+    """(n, 2) centres (y, x) of the patches that are known as a whole."""
+    size = 2 * RADIUS + 1
+    whole = cv.erode((mask == 0).astype(np.uint8), np.ones((size, size), np.uint8), borderValue=0)
+    inside = np.zeros_like(whole)
+    inside[RADIUS:-RADIUS, RADIUS:-RADIUS] = 1
+    return np.argwhere(whole * inside).astype(np.int32)
+
+
+def _targets(mask: Mask) -> Mask:
+    """Centres of the patches that touch what is to be filled."""
+    size = 2 * RADIUS + 1
+    return np.asarray(cv.dilate((mask == 1).astype(np.uint8), np.ones((size, size), np.uint8)))
+
+
+def _random(mask: Mask, sources: Indices, seed: int) -> Indices:
+    """A first find for every target: (H, W, 2), -1 where there is none."""
+    found = np.full((*mask.shape, 2), -1, np.int32)
+    wanted = _targets(mask) > 0
+    chosen = np.random.default_rng(seed).integers(0, len(sources), int(wanted.sum()))
+    found[wanted] = sources[chosen]
+    return found
+
+
+def _finer(coarse: Indices, mask: Mask, sources: Indices, seed: int) -> Indices:
+    """Finds at twice the size; where they do not lie in the known part any more, new ones."""
+    found = (
+        _random(mask, sources, seed) if len(sources) else np.full((*mask.shape, 2), -1, np.int32)
+    )
+    known = np.zeros(mask.shape, np.uint8)
+    known[sources[:, 0], sources[:, 1]] = 1
+    ys, xs = np.mgrid[: mask.shape[0], : mask.shape[1]]
+    offset = np.repeat(np.repeat(coarse, 2, 0), 2, 1)
+    doubled = 2 * offset + np.stack([ys % 2, xs % 2], -1)
+    inside = (offset[..., 0] >= 0) & (found[..., 0] >= 0)
+    y, x = np.clip(doubled, 0, np.array(mask.shape) - 1).transpose(2, 0, 1)
+    keep = inside & (known[y, x] > 0)
+    found[keep] = doubled[keep]
+    return np.ascontiguousarray(found.astype(np.int32))
+
+
+@njit(cache=True)
+def _distance(
+    filled: Array, mask: Mask, y: int, x: int, v: int, u: int, trust: np.float32, best: np.float32
+) -> np.float32:
+    """Squared difference of the patches about (y, x) and (v, u), up to `best`."""
+    height, width = mask.shape
+    total = np.float32(0)
+    for i in range(-RADIUS, RADIUS + 1):
+        for j in range(-RADIUS, RADIUS + 1):
+            if 0 <= y + i < height and 0 <= x + j < width and mask[y + i, x + j] != 2:
+                # What is known counts more than what is guessed.
+                weight = np.float32(1.0) if mask[y + i, x + j] == 0 else trust
+                for k in range(3):
+                    gap = filled[y + i, x + j, k] - filled[v + i, u + j, k]
+                    total += weight * gap * gap
+        if total > best:
+            return total
+    return total
+
+
+@njit(cache=True)
+def _search(
+    filled: Array, mask: Mask, found: Indices, turn: int, seed: int, trust: np.float32
+) -> None:
+    """One round: take over from neighbours, then try at random around what was found."""
+    height, width = mask.shape
+    known = np.zeros((height, width), np.uint8)
+    for y in range(RADIUS, height - RADIUS):
+        for x in range(RADIUS, width - RADIUS):
+            whole = np.uint8(1)
+            for i in range(-RADIUS, RADIUS + 1):
+                for j in range(-RADIUS, RADIUS + 1):
+                    if mask[y + i, x + j] != 0:
+                        whole = np.uint8(0)
+            known[y, x] = whole
+    state = np.uint64(seed * 7919 + turn * 104729 + 12345)
+    way = 1 if turn % 2 == 0 else -1
+    for a in range(height):
+        y = a if way == 1 else height - 1 - a
+        for b in range(width):
+            x = b if way == 1 else width - 1 - b
+            if found[y, x, 0] < 0:
+                continue
+            v, u = found[y, x, 0], found[y, x, 1]
+            best = _distance(filled, mask, y, x, v, u, trust, _FAR)
+            for step in range(2):
+                ny, nx = (y - way, x) if step == 0 else (y, x - way)
+                if not (0 <= ny < height and 0 <= nx < width) or found[ny, nx, 0] < 0:
+                    continue
+                row, column = found[ny, nx, 0] + y - ny, found[ny, nx, 1] + x - nx
+                if 0 <= row < height and 0 <= column < width and known[row, column]:
+                    gap = _distance(filled, mask, y, x, row, column, trust, best)
+                    if gap < best:
+                        best, v, u = gap, row, column
+            reach = max(height, width)
+            while reach >= 1:
+                # A linear congruential generator: the same on every machine.
+                state = state * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
+                ry = int((state >> np.uint64(33)) % np.uint64(2 * reach + 1)) - reach
+                state = state * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
+                rx = int((state >> np.uint64(33)) % np.uint64(2 * reach + 1)) - reach
+                row, column = v + ry, u + rx
+                if 0 <= row < height and 0 <= column < width and known[row, column]:
+                    gap = _distance(filled, mask, y, x, row, column, trust, best)
+                    if gap < best:
+                        best, v, u = gap, row, column
+                reach //= 2
+            found[y, x, 0], found[y, x, 1] = v, u
+
+
+def _agreement(filled: Array, mask: Mask, found: Indices) -> Array:
+    """How well finds at the hole's edge match what is known there, spread from there, (H, W)."""
+    sums = np.zeros((*mask.shape, 2), np.float32)
+    _edge_errors(filled, mask, found, sums)
+    error, variance = np.moveaxis(cv.GaussianBlur(sums, (0, 0), _AGREEMENT_REACH), -1, 0)
+    ratio = error / np.maximum(variance, 1e-6)
+    return np.clip(2 - ratio, 0, 1).astype(np.float32)
+
+
+@njit(cache=True)
+def _edge_errors(filled: Array, mask: Mask, found: Indices, out: Array) -> None:
+    """For patches in part known: squared error of the find there, and the variance; (H, W, 2)."""
+    height, width = mask.shape
+    for y in range(RADIUS, height - RADIUS):
+        for x in range(RADIUS, width - RADIUS):
+            v, u = found[y, x]
+            if v < 0:
+                continue
+            count = 0
+            error = np.float32(0)
+            for k in range(3):
+                count, total, squares = 0, np.float32(0), np.float32(0)
+                for i in range(-RADIUS, RADIUS + 1):
+                    for j in range(-RADIUS, RADIUS + 1):
+                        if mask[y + i, x + j] == 0:
+                            value = filled[y + i, x + j, k]
+                            gap = value - filled[v + i, u + j, k]
+                            error += gap * gap
+                            total += value
+                            squares += value * value
+                            count += 1
+                if count:
+                    out[y, x, 1] += squares - total * total / count
+            if count:
+                out[y, x, 0] = error
+                out[y, x, 1] += _NOISE * count
+
+
+@njit(cache=True)
+def _vote(photo: Array, filled: Array, mask: Mask, found: Indices) -> Array:
+    """Every pixel to be filled becomes the mean of what the patches over it found."""
+    height, width = mask.shape
+    out = filled.copy()
+    for y in range(height):
+        for x in range(width):
+            if mask[y, x] != 1:
+                if mask[y, x] == 0:
+                    for k in range(3):
+                        out[y, x, k] = photo[y, x, k]
+                continue
+            total = np.float32(0)
+            r = g = b = np.float32(0)
+            for i in range(-RADIUS, RADIUS + 1):
+                for j in range(-RADIUS, RADIUS + 1):
+                    ny, nx = y + i, x + j
+                    if not (0 <= ny < height and 0 <= nx < width) or found[ny, nx, 0] < 0:
+                        continue
+                    v, u = found[ny, nx, 0] - i, found[ny, nx, 1] - j
+                    # Patches centred near say more: the result stays sharp.
+                    weight = np.float32(1.0 / (1.0 + i * i + j * j))
+                    total += weight
+                    r += weight * photo[v, u, 0]
+                    g += weight * photo[v, u, 1]
+                    b += weight * photo[v, u, 2]
+            if total > 0:
+                out[y, x, 0], out[y, x, 1], out[y, x, 2] = r / total, g / total, b / total
+    return out
