@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from talkingface.renderer.geometry.image import FRAME, box, carry, cv, raster
 from talkingface.renderer.geometry.plates import MARGIN, SOLID
 from talkingface.renderer.geometry.portrait import Portrait
+from talkingface.renderer.geometry.relief import still_field
 from talkingface.renderer.geometry.surface import anatomy, smoothstep
 
 Array = NDArray[np.float32]
@@ -20,6 +21,7 @@ NO_BORDERS: Borders = (False, False, False, False)
 # The cheek that a turned side keeps in the rear plate: heights over which, face widths from the
 # middle from which, and over how many.
 CHEEK = (np.float32(-0.22), np.float32(-0.08), np.float32(0.1), np.float32(0.1))
+SKIRT = 4  # pixels by which the face's flow goes on beyond its edge
 PINNED = (10.0, 80.0)  # pixels from a pinned border over which motion sets in
 
 
@@ -51,31 +53,28 @@ def _blend_face(
 
 
 @njit(cache=True, fastmath=True)
-def _blend_rear(
-    background: Image, near: Image, rear: Image, sharp: Image, field: Array, out: Image
-) -> None:
+def _blend_rear(background: Image, near: Image, rear: Image, field: Array, out: Image) -> None:
     """Rear plate (RGBA) over background; where little moves, the background is the photo's own.
 
     `background` is invented around the person, to be clear of strands of hair that the matte
     misses; `near` keeps the photo there, strands and all, and serves where these hardly move.
 
-    :param sharp: (H, W, 3) what the photo has there, for where the plate is nothing but photo.
-    :param field: (H, W, 2) where in the photo the rear plate's pixels come from.
+    :param field: (H, W, 2) where in the rear plate the pixels come from.
+    :param out: (H, W, 3) in and out; comes with what the photo has there, and keeps it where the
+        plate is nothing but photo.
     """
     one, reach, half = np.float32(1), np.float32(6), np.float32(0.5)
     for y in range(out.shape[0]):
         for x in range(out.shape[1]):
             opacity = rear[y, x, 3]
             if opacity == 255:
-                for k in range(3):
-                    out[y, x, k] = sharp[y, x, k]
                 continue
             if opacity >= SOLID:
                 for k in range(3):
                     out[y, x, k] = rear[y, x, k]
                 continue
-            dx = field[y, x, 0] - np.float32(x)
-            dy = field[y, x, 1] - np.float32(y)
+            dx = field[y, x, 0] - np.float32(x + MARGIN)
+            dy = field[y, x, 1] - np.float32(y + MARGIN)
             away = dx * dx + dy * dy
             if away >= reach * reach:
                 if opacity == 0:
@@ -104,20 +103,26 @@ def border_distance(size: int, borders: Borders) -> Array:
 
 
 def pin_field(field: Array, borders: Borders) -> Array:
-    """A field (N, N, 2) of the whole frame that comes to rest at some borders."""
-    step = FRAME / len(field)
-    along = np.arange(len(field), dtype=np.float32) * step + (step - 1) / 2
-    here = np.stack(np.meshgrid(along, along), -1)
+    """A field of motion that comes to rest at some borders."""
     free = smoothstep(*PINNED, border_distance(len(field), borders))[..., None]
-    return (here + free * (field - here)).astype(np.float32)
+    return still_field() + free * (field - still_field())
 
 
 @njit(cache=True, fastmath=True)
 def _clear(
-    plate: Image, cleared: Image, box: Indices, share: float, near: Array, across: Array, up: Array
+    plate: Image,
+    cleared: Image,
+    whole: NDArray[np.uint32],
+    whole_cleared: NDArray[np.uint32],
+    box: Indices,
+    share: float,
+    near: Array,
+    across: Array,
+    up: Array,
 ) -> None:
     """Take jaw and cheeks out of the rear plate in place, save on a side that turns to the viewer.
 
+    :param whole, whole_cleared: (H, W) the plates' pixels as one number each.
     :param box: (4,) left, top, right, bottom of where the two plates differ.
     :param near: (2,) how far the viewer's left, right side does so.
     :param across, up: (3,) affine functions of the plate's pixels: face widths from the head's
@@ -126,6 +131,8 @@ def _clear(
     zero, one = np.float32(0), np.float32(1)
     for y in range(box[1], box[3]):
         for x in range(box[0], box[2]):
+            if whole[y, x] == whole_cleared[y, x]:
+                continue
             a = np.float32(share)
             aside = across[0] * x + across[1] * y + across[2]
             kept = near[0] if aside < 0 else near[1]
@@ -150,7 +157,8 @@ def rear_plate_now(portrait: Portrait, cleared: float, near: Array) -> Image:
         across = np.array([np.cos(roll), np.sin(roll)]) / scale
         up = np.array([np.sin(roll), -np.cos(roll)]) / scale
         _clear(
-            plate, portrait.rear_cleared, portrait.cleared_box, cleared, near,
+            plate, portrait.rear_cleared, plate.view(np.uint32)[..., 0],
+            portrait.rear_cleared.view(np.uint32)[..., 0], portrait.cleared_box, cleared, near,
             np.append(across, -across @ pivot).astype(np.float32),
             np.append(up, -up @ pivot).astype(np.float32),
         )  # fmt: skip
@@ -172,32 +180,33 @@ def compose(
     :return: also the face's flow (h, w, 2), its place in the frame and where it is opaque (h, w).
 
     :param front: (V,) opacity of the face.
-    :param field: (512, 512, 2) where in the photo the rear plate's pixels come from.
+    :param field: (N, N, 2) where in the photo the rear plate's pixels come from.
     :param cleared: how far the rear plate has lost jaw and cheeks, 0..1.
     :param near: (2,) how far the viewer's left and right side turned towards the viewer, 0..1.
     :param hidden: (V,) share of the colours from the portrait's hidden side, if any.
     """
     shape = anatomy()
     plate = rear_plate_now(portrait, cleared, near)
-    rear = cv.remap(plate, field + MARGIN, None, cv.INTER_LINEAR, borderMode=cv.BORDER_REPLICATE)
-    image = np.empty_like(portrait.frame)
-    sharp = look_finely(portrait.fine, field)
-    _blend_rear(portrait.background, portrait.near_background, rear, sharp, field, image)
+    # Maps are made where they are small: what is 512 pixels wide is touched once.
+    beyond, double = enlarge(field + MARGIN), enlarge(field * 2)
+    rear = cv.remap(plate, beyond, None, cv.INTER_LINEAR, borderMode=cv.BORDER_REPLICATE)
+    image = _look_up(portrait.fine, double)
+    _blend_rear(portrait.background, portrait.near_background, rear, beyond, image)
     mask = np.zeros((FRAME, FRAME, 2), np.uint8)
 
     facing = shape.head
     left, top, right, bottom = box(points[shape.head_vertices], 4)
     local = points - np.array([left, top, 0], np.float32)
     ids, weights = raster(local, facing, bottom - top, right - left)
-    flow = carry(source, facing, ids, weights)
-    _skirt(flow, ids, 4)
-    shown = carry(front, facing, ids, weights)
+    carried = carry(np.column_stack([source, front]), facing, ids, weights)
+    flow, shown = np.ascontiguousarray(carried[..., :2]), carried[..., 2]
+    _skirt(flow, ids)
     opacity = cv.GaussianBlur(cv.dilate(shown, np.ones((3, 3), np.uint8)), (0, 0), 1.0)
-    colour = look_finely(portrait.fine, flow)
+    colour = _look_up(portrait.fine, flow * 2)
     if hidden is not None:
         values = np.concatenate([portrait.other_side.places, hidden[:, None]], 1)
         other = carry(values, facing, ids, weights)
-        _skirt(other[..., :2], ids, 4)
+        _skirt(other[..., :2], ids)
         lit = cv.remap(
             portrait.other_side.picture, np.ascontiguousarray(other[..., :2]), None, cv.INTER_LINEAR
         )
@@ -211,19 +220,28 @@ def compose(
 
 
 def finely(photo: Image) -> Image:
-    """A photo at twice its size, every second pixel its own; see `look_finely`."""
+    """A photo at twice its size, every second pixel its own; see `_look_up`."""
     double = np.array([[0.5, 0, 0], [0, 0.5, 0]], np.float32)
     size = (2 * photo.shape[1], 2 * photo.shape[0])
     flags = cv.INTER_CUBIC | cv.WARP_INVERSE_MAP
     return cv.warpAffine(photo, double, size, flags=flags, borderMode=cv.BORDER_REFLECT_101)
 
 
-def look_finely(fine: Image, flow: Array) -> Image:
-    """A photo along a flow, nearly as sharp as by cubic interpolation and several times as fast.
+def _look_up(image: Image, places: Array) -> Image:
+    """An image's colours at places (H, W, 2).
 
-    :param fine: the photo from `finely`; flow (H, W, 2) in its own pixels.
+    From the photo at twice its size this is nearly as sharp as cubic interpolation, and several
+    times as fast.
     """
-    return cv.remap(fine, flow * 2, None, cv.INTER_LINEAR, borderMode=cv.BORDER_REFLECT_101)
+    return cv.remap(image, places, None, cv.INTER_LINEAR, borderMode=cv.BORDER_REFLECT_101)
+
+
+def enlarge(field: Array) -> Array:
+    """A field (N, N, 2) for every pixel of the frame, (512, 512, 2), even up to its rim."""
+    wide = np.pad(field, ((1, 1), (1, 1), (0, 0)), mode="reflect", reflect_type="odd")
+    cell = FRAME // len(field)
+    size = (FRAME + 2 * cell,) * 2
+    return cv.resize(wide, size, interpolation=cv.INTER_LINEAR)[cell:-cell, cell:-cell]
 
 
 @njit(cache=True, fastmath=True)
@@ -261,18 +279,27 @@ def _measure_wear(
 
 
 @njit(cache=True, fastmath=True)
-def _skirt(flow: Array, ids: Indices, reach: int) -> None:
+def _skirt(flow: Array, ids: Indices) -> None:
     """Continue a flow (H, W, 2) a few pixels beyond its edge in place, so that edges can be soft.
 
     The displacement is what continues, taken from the nearest covered pixel of the row or column.
     """
     height, width = ids.shape
+    first, last = np.full(height, width), np.full(height, -1)
     for y in range(height):
         for x in range(width):
             if ids[y, x] >= 0:
+                first[y] = min(first[y], x)
+                last[y] = x
+    for y in range(height):
+        above, below = max(y - SKIRT, 0), min(y + SKIRT + 1, height)
+        left = max(first[above:below].min() - SKIRT, 0)
+        right = min(last[above:below].max() + SKIRT + 1, width)
+        for x in range(left, right):
+            if ids[y, x] >= 0:
                 continue
-            best = reach + 1
-            for d in range(-reach, reach + 1):
+            best = SKIRT + 1
+            for d in range(-SKIRT, SKIRT + 1):
                 if abs(d) < best and 0 <= x + d < width and ids[y, x + d] >= 0:
                     best = abs(d)
                     flow[y, x, 0] = flow[y, x + d, 0] - d

@@ -32,6 +32,7 @@ STEP = 8  # pixels between the relief's nodes
 NODES = (FRAME + 2 * MARGIN) // STEP + 1
 THINNED = 2  # of which every second draws the field of motion
 FIELD = 128  # cells of the field of motion along a side
+CELL = FRAME // FIELD
 FACING = 0.64  # cosine towards the camera down to which the head's own depth is taken
 LIMB = 0.3  # the same below which a head's point counts as its outline
 NEAR_SLOPE, FAR_SLOPE = 3.0, 2.0  # depth a pixel aside: of a side turned to the viewer, and away
@@ -274,18 +275,25 @@ def relief_field(
         thin.reshape(len(thin), -1), nodes, turn, flat, start.translation[0],
         camera.translation[0], torso, left, right, points,
     )  # fmt: skip
-    step = FRAME / FIELD
-    points[:, :2] = (points[:, :2] - (step - 1) / 2) / step
+    points[:, :2] = (points[:, :2] - (CELL - 1) / 2) / CELL
     ids, weights = raster(points, triangles, FIELD, FIELD, False)
     field = carry(nodes, triangles, ids, weights)
     empty = ids < 0
-    along = np.arange(FIELD, dtype=np.float32) * step + (step - 1) / 2
-    here = np.stack(np.meshgrid(along, along), -1)
+    here = still_field()
     moved = field - here
     if empty.any():
         moved[empty] = 0
         moved = fill_outside(moved, (~empty).astype(np.float32))
     return (here + cv.GaussianBlur(moved, (0, 0), 0.8)).astype(np.float32)
+
+
+@lru_cache(maxsize=1)
+def still_field() -> Array:
+    """The field (FIELD, FIELD, 2) in which nothing moves: pixels at the cells' centres."""
+    along = np.arange(FIELD, dtype=np.float32) * CELL + (CELL - 1) / 2
+    here = np.stack(np.meshgrid(along, along), -1)
+    here.flags.writeable = False
+    return here
 
 
 def side_shares(vertices: Array, camera: Camera) -> Array:
@@ -375,7 +383,6 @@ def skin_places(
 
 def look_up(field: Array, points: Array) -> Array:
     """A field's values (N, 2) at pixels (N, 2+) of the frame."""
-    step = FRAME / FIELD
-    at = ((points[:, :2] - (step - 1) / 2) / step).astype(np.float32)
+    at = ((points[:, :2] - (CELL - 1) / 2) / CELL).astype(np.float32)
     found = cv.remap(field, at[:, None], None, cv.INTER_LINEAR, borderMode=cv.BORDER_REPLICATE)
     return found[:, 0]

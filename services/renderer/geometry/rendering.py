@@ -28,6 +28,7 @@ from talkingface.renderer.geometry.layers import (
     Borders,
     border_distance,
     compose,
+    enlarge,
     pin_field,
 )
 from talkingface.renderer.geometry.portrait import Portrait
@@ -39,7 +40,7 @@ from talkingface.renderer.geometry.pose import (
     target_pose,
     torso_map,
 )
-from talkingface.renderer.geometry.relief import look_up, relief_field, skin_places
+from talkingface.renderer.geometry.relief import look_up, relief_field, skin_places, still_field
 from talkingface.renderer.geometry.surface import anatomy, smoothstep, vertex_normals
 
 Array = NDArray[np.float32]
@@ -126,9 +127,8 @@ def render_pose(
     worn_source += np.maximum(share, soft)[:, None] * (told - portrait.source)
     if any(borders):
         coarse = pin_field(coarse, borders)
-    field = cv.resize(coarse, (FRAME, FRAME), interpolation=cv.INTER_LINEAR)
     image, mask, flow, place, solid = compose(
-        portrait, points, worn_source, opacity, field, min(parted / 4.0, 1.0), turned, hidden
+        portrait, points, worn_source, opacity, coarse, min(parted / 4.0, 1.0), turned, hidden
     )
     for eye in range(2):
         place_eye(
@@ -146,7 +146,7 @@ def render_pose(
     place_mouth(portrait, image, mask, points, source, vertices, normals, lip_change, draw_always)
     if travel < 0.02 and gaze_shift(portrait, coefficients, 0)[1] == 0 and not draw_always:
         image = portrait.frame.copy()
-        field = np.stack(np.meshgrid(*[np.arange(FRAME, dtype=np.float32)] * 2), -1)
+        coarse = still_field()
         solid = np.zeros_like(solid)
         mask[:] = 0
     if any(borders):
@@ -164,6 +164,7 @@ def render_pose(
     cut = (crops[0], crops[1], crops[2])
     if not traced:
         return WarpedFrame(image, mask, cut)
+    field = enlarge(coarse)
     field[place][solid] = flow[solid]
     return WarpedFrame(image, mask, cut, field, _carried(portrait.frame, image, field))
 
