@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -75,11 +76,11 @@ def place_eye(
     shape = anatomy()
     if draw_always and float(portrait.fit.coefficients[BLINKS[eye]]) > SHUT:
         closing = 1.0
-    ring = _marks(points[:, :2], list(RINGS[eye]))
+    ring = _marks(points[:, :2], RINGS[eye])
     reach = np.zeros_like(ring)
     if closing > 0:
         # What is drawn begins above where the open lid would be.
-        down = _marks(portrait.shut[eye], list(RINGS[eye])) @ camera.rotation[0, :2].T * FLIP
+        down = _marks(portrait.shut[eye], RINGS[eye]) @ camera.rotation[0, :2].T * FLIP
         reach = closing * camera.scale[0] * down
     margin = 6 if closing == 0 else 0.06 * float(camera.scale[0])
     left, top, right, bottom = box(np.concatenate([ring, ring - reach]), margin)
@@ -138,25 +139,43 @@ def _lids_changed(portrait: Portrait, coefficients: Array, eye: int) -> float:
 def _lash_line(ring: Array, size: tuple[int, ...], face: float) -> Array:
     """Opacity (H, W) of the lashes on an upper lid (16, 2); `face` = face width in these pixels."""
     upper = ring[[*range(10, 16), 0]]  # without the inner corner, where no lashes grow
-    line = np.zeros(size, np.uint8)
-    steps = np.linspace(0, len(upper) - 1, 25)
+    steps, outer = np.linspace(0, len(upper) - 1, 13), np.linspace(0, 1, 13)
     x = np.interp(steps, np.arange(len(upper)), upper[:, 0])
     y = np.interp(steps, np.arange(len(upper)), upper[:, 1])
-    places = np.stack([x, y], 1)
-    outer = np.linspace(0, 1, 25)
-    for k in range(24):
-        # Thickest in the outer half, thin towards both corners.
-        thick = LASH_LINE * face * np.sin(np.pi * min(float(outer[k]) * 0.8 + 0.03, 1)) ** 0.7
-        a, b = np.round(places[k] * 8).astype(int), np.round(places[k + 1] * 8).astype(int)
-        opacity = round(255 * min(thick, 1.0))
-        cv.line(line, a.tolist(), b.tolist(), opacity, max(round(thick), 1), cv.LINE_AA, shift=3)
+    # Thickest in the outer half, thin towards both corners.
+    thick = LASH_LINE * face * np.sin(np.pi * (0.9 * outer + 0.04)) ** 0.7
+    line = np.stack([x[:-1], y[:-1], x[1:], y[1:], thick[:-1], np.ones(12)], 1)
     # Lashes hang down, further out the longer and the more outwards.
     away = np.sign(ring[0, 0] - ring[8, 0])
-    for k in range(6, 25, 2):
-        tip = places[k] + face * LASH * float(outer[k]) * np.array([0.9 * away * outer[k], 1.0])
-        a, b = np.round(places[k] * 8).astype(int), np.round(tip * 8).astype(int)
-        cv.line(line, a.tolist(), b.tolist(), 150, 1, cv.LINE_AA, shift=3)
-    return cv.GaussianBlur(line, (0, 0), 0.003 * face).astype(np.float32) / 255
+    hang = face * LASH * outer
+    tips = [x, y, x + hang * 0.9 * away * outer, y + hang, np.full(13, 0.5), np.full(13, 0.6)]
+    strokes = np.concatenate([line, np.stack(tips, 1)[3:]]).astype(np.float32)
+    out = np.zeros(size, np.float32)
+    _draw_strokes(strokes, max(0.006 * face, 0.7), out)
+    return out
+
+
+@njit(cache=True)
+def _draw_strokes(strokes: Array, soft: float, out: Array) -> None:
+    """Lines with soft edges, in place: strokes (N, 6) from x, y to x, y, thickness, opacity."""
+    height, width = out.shape
+    for n in range(len(strokes)):
+        ax, ay, bx, by, thick, opacity = strokes[n]
+        reach = thick / 2 + soft
+        dx, dy = bx - ax, by - ay
+        length = max(dx * dx + dy * dy, np.float32(1e-6))
+        for row in range(
+            max(int(min(ay, by) - reach), 0), min(int(max(ay, by) + reach) + 2, height)
+        ):
+            first, last = max(int(min(ax, bx) - reach), 0), min(int(max(ax, bx) + reach) + 2, width)
+            for column in range(first, last):
+                t = ((column - ax) * dx + (row - ay) * dy) / length
+                t = min(max(t, 0.0), 1.0)
+                u, v = column - ax - t * dx, row - ay - t * dy
+                edge = (reach - np.sqrt(u * u + v * v)) / (2 * min(soft, reach))
+                share = min(max(edge, 0.0), 1.0)
+                share = opacity * share * share * (3 - 2 * share)
+                out[row, column] = max(out[row, column], share)
 
 
 def place_mouth(
@@ -276,11 +295,26 @@ def _compose_mouth(
             share[y, x], new[y, x] = 1.0, 1 - keep
 
 
-def _marks(points: Array, indices: list[int]) -> Array:
-    """Some of the skin's landmarks (N, ...) of any vertex values (V, ...)."""
+def _marks(points: Array, indices: Sequence[int]) -> Array:
+    """Some of the skin's landmarks (N, C) of any vertex values (V, C)."""
     model = FaceModel.load()
-    corners, weights = model.landmark_corners[indices], model.landmark_weights[indices]
-    return np.einsum("nk,nkc->nc", weights, points[corners])
+    corners, weights = model.landmark_corners, model.landmark_weights
+    out = np.empty((len(indices), points.shape[1]), np.float32)
+    _weigh(points, np.asarray(indices), corners, weights, out)
+    return out
+
+
+@njit(cache=True)
+def _weigh(
+    points: Array, indices: NDArray[np.int64], corners: Indices, weights: Array, out: Array
+) -> None:
+    for n in range(len(indices)):
+        i = indices[n]
+        for k in range(points.shape[1]):
+            total = np.float32(0)
+            for c in range(3):
+                total += weights[i, c] * points[corners[i, c], k]
+            out[n, k] = total
 
 
 def _lip_middle(vertices: Array) -> Array:

@@ -97,10 +97,9 @@ def target_pose(portrait: Portrait, motion: Array) -> tuple[Array, Camera]:
     kept[LIDS] = own[LIDS]
     kept[MOUTH_SHAPE] = np.minimum(own[MOUTH_SHAPE], KEPT_MOUTH)
     # Corners that go down take smile and raised cheeks with them.
-    kept[SMILING] *= 1 - asked[FROWNS].mean()
+    kept[SMILING] *= 1 - float(asked[FROWNS].sum()) / 2
     # What a smile had raised sinks back with it.
-    gone = np.clip(own[SMILES] - asked[SMILES], 0, 1).mean()
-    kept[CHEEKS] *= 1 - gone
+    kept[CHEEKS] *= 1 - float(np.maximum(own[SMILES] - asked[SMILES], 0).sum()) / 2
     changed = np.concatenate([UPPER_FACE, LIDS, MOUTH_SHAPE])
     out[changed] = np.maximum(asked, kept)[changed]
     out[ASYMMETRY] = np.maximum(asked[ASYMMETRY], own[ASYMMETRY])
@@ -199,15 +198,12 @@ def posed_vertices(portrait: Portrait, coefficients: Array) -> tuple[Array, floa
     # Lids follow the gaze by its change; the photo shows them where its own gaze put them.
     change = coefficients[GAZES] - own[GAZES]
     own[GAZES] = moving[GAZES] = 0
-    vertices = portrait.base + expression_offsets(np.minimum(moving, own))
+    vertices = portrait.base.copy()
+    _add(vertices, np.minimum(moving, own), FaceModel.load().expressions)
     further = np.maximum(moving - own, 0)
     further[GAZES] = _visible(portrait) * np.where(LOOKS_DOWN, np.minimum(change, 0), change)
-    active = np.nonzero(np.abs(further) > 1e-4)[0]
-    if len(active):
-        vertices += np.tensordot(further[active], drawn_expressions()[active], 1)
-    closing = lid_closing(portrait, coefficients)
-    for k in np.nonzero(closing)[0]:
-        vertices += closing[k] * portrait.shut[k]
+    _add(vertices, further, drawn_expressions())
+    _add(vertices, lid_closing(portrait, coefficients), portrait.shut)
     model = FaceModel.load()
     pair = model.landmark_expressions[:, list(LIP_PAIRS[0]), 1]
     parting = pair[:, 0] - pair[:, 1]
@@ -217,6 +213,16 @@ def posed_vertices(portrait: Portrait, coefficients: Array) -> tuple[Array, floa
     lip_change = min(abs(now - before) / 0.02, 1.0)
     _sink_tongue(vertices, max(now, 0.0), lip_change)
     return vertices, max(now, 0.0), lip_change
+
+
+@njit(cache=True)
+def _add(vertices: Array, weights: Array, offsets: Array) -> None:
+    """Add offsets (N, V, 3) by their weights (N,) to vertices (V, 3), in place."""
+    for n in range(len(weights)):
+        if abs(weights[n]) > 1e-6:
+            for v in range(len(vertices)):
+                for k in range(3):
+                    vertices[v, k] += weights[n] * offsets[n, v, k]
 
 
 def _sink_tongue(vertices: Array, opened: float, lip_change: float) -> None:
