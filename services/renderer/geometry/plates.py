@@ -89,53 +89,60 @@ def rear_plate(
     :param face: (H, W) 1 where the face hides what is behind it and may uncover it.
     :param behind: (H, W) 1 where neck and skull are, seen or not.
     """
-    colours = person_colours(frame, matte, background)
-    photo = np.concatenate([colours, 255 * matte[..., None]], 2)
+    photo = np.dstack([person_colours(frame, matte, background), 255 * matte])
     hide = cv.dilate(face, np.ones((5, 5), np.uint8))
     # The person's outline goes with the face that makes it.
     hide = np.maximum(hide, cv.dilate(face, np.ones((13, 13), np.uint8)) * (matte < 0.98))
-    hide = np.maximum(hide, _skin_beside(colours, face, hide))
+    hide = np.maximum(hide, _skin_beside(photo[..., :3], face, hide))
     hide = np.maximum(hide, _chin_beyond(frame, hide))
     if hide.max() <= 0.5:
         raise ValueError("the face lies outside the frame")
+    filled = _around(photo, hide)
+    _add_neck(filled, photo, hide, behind)
+    soft = np.maximum(cv.GaussianBlur(hide, (0, 0), 1.0), _run_over(photo, filled, hide))
+    filled -= photo
+    filled *= soft[..., None]
+    filled += photo
+    filled[..., 3] = _without_slivers(filled[..., 3], face)
+    plate, cleared = _as_bytes(photo), _as_bytes(filled)
+    invented = (plate != cleared).any(-1)
+    cleared[invented, 3] = np.minimum(cleared[invented, 3], SOLID)
+    return plate, cleared
+
+
+def _as_bytes(values: Array) -> Image:
+    return np.clip(values + 0.5, 0, 255).astype(np.uint8)
+
+
+def _around(photo: Array, hide: Array) -> Array:
+    """The person's colours and opacity (H, W, 4) continued over what is hidden."""
     half = cv.resize(photo, None, fx=0.5, fy=0.5, interpolation=cv.INTER_AREA)
-    size = half.shape[1::-1]
-    shown = cv.resize(1 - hide, size, interpolation=cv.INTER_AREA) > 0.999
+    shown = cv.resize(1 - hide, half.shape[1::-1], interpolation=cv.INTER_AREA) > 0.999
     # Colours come from the person alone, the opacity from everything around.
     person = shown & (half[..., 3] > 240)
-    filled = np.concatenate(
-        [
-            fill_outside(half[..., :3], person.astype(np.float32)),
-            fill_outside(half[..., 3:], shown.astype(np.float32)),
-        ],
-        2,
-    )
-    filled = cv.resize(filled, frame.shape[1::-1], interpolation=cv.INTER_LINEAR)
-    # Neck and skull are solid behind the face, but the neck no wider than right below the jaw,
-    # and of the colour it has there, save at the sides, where hair comes down.
+    colours = fill_outside(half[..., :3], person.astype(np.float32))
+    opacity = fill_outside(half[..., 3:], shown.astype(np.float32))
+    filled = np.concatenate([colours, opacity], 2)
+    return np.asarray(cv.resize(filled, photo.shape[1::-1], interpolation=cv.INTER_LINEAR))
+
+
+def _add_neck(filled: Array, photo: Array, hide: Array, behind: Array) -> None:
+    """Neck and skull behind the face, in place: solid, but no wider than right below the jaw.
+
+    Of the colour that the neck has there, save at the sides, where hair comes down.
+    """
     colour, seen, like = _below(photo, hide)
     columns = np.nonzero(hide.max(0) > 0.5)[0]
     middle, half_width = columns.mean(), max(np.ptp(columns) / 2, 1)
     central = np.clip((0.9 - np.abs(np.arange(len(seen)) - middle) / half_width) / 0.2, 0, 1)
-    central = np.maximum(central, like)
+    share = (np.maximum(central, like) * seen).astype(np.float32)[:, None]
     # The chin keeps the light from it.
     depth = _lower_end(hide) - np.arange(len(hide), dtype=np.float32)[:, None]
-    shaded = colour * (1 - CHIN_SHADE * smoothstep(0, 36, depth))[..., None]
-    filled[..., :3] += (central * seen)[:, None] * (shaded - filled[..., :3])
-    filled[..., :3] += (seen * like)[:, None] * _mirrored_grain(colours, hide)
+    shade = 1 - CHIN_SHADE * smoothstep(0, 36, depth)
+    filled[..., :3] += share * (colour * shade[..., None] - filled[..., :3])
+    filled[..., :3] += (seen * like)[:, None] * _mirrored_grain(photo[..., :3], hide)
     opacity = np.clip((filled[..., 3] / 255 - 0.3) / 0.4, 0, 1)
     filled[..., 3] = 255 * np.maximum(opacity, behind * seen)
-    soft = np.maximum(cv.GaussianBlur(hide, (0, 0), 1.0), _run_over(photo, filled, hide))[..., None]
-    cleared = photo * (1 - soft) + filled * soft
-    cleared[..., 3] = _without_slivers(cleared[..., 3], face)
-
-    def as_bytes(values: Array) -> Image:
-        return np.clip(values + 0.5, 0, 255).astype(np.uint8)
-
-    cleared_bytes = as_bytes(cleared)
-    invented = np.abs(cleared - photo).max(-1) > 0.5
-    cleared_bytes[invented, 3] = np.minimum(cleared_bytes[invented, 3], SOLID)
-    return as_bytes(photo), cleared_bytes
 
 
 def _without_slivers(opacity: Array, face: Array) -> Array:
@@ -244,8 +251,9 @@ def continued(plate: Image) -> Image:
     smooth = fill_outside(half.astype(np.float32), seen)
     smooth = cv.resize(smooth, out.shape[1::-1], interpolation=cv.INTER_LINEAR)
     away = cv.distanceTransform(1 - inside, cv.DIST_C, 3)
-    share = smoothstep(4, 56, away)[..., None]
-    out[..., :3] = out[..., :3] * (1 - share) + smooth * share + 0.5
+    share = smoothstep(4, 56, away)
+    for k in range(3):
+        out[..., k] = out[..., k] * (1 - share) + smooth[..., k] * share + 0.5
     up = np.arange(MARGIN, 0, -1, dtype=np.float32)[:, None]
     dome = _dome(outline[MARGIN:])
     outline[:MARGIN] = (outline[:MARGIN] * np.clip(dome - up + 1, 0, 1)).astype(np.uint8)
