@@ -16,7 +16,7 @@ CHIN = 0.045  # of the face's width: how far below the fitted chin its edge is l
 SHADES = (0.35, 1.15)  # of the face's colour that a neck may have
 CHIN_SHADE = 0.18  # of the light
 RUN = 6  # pixels over which a filled neck runs over into the photo's
-GRAIN = 14.0  # levels by which mirrored grain may change a fill
+GRAIN = 6.0  # levels by which mirrored grain may change a fill
 CUT = 12  # rows below the upper edge from which an outline's course beyond it is told
 SOLID = 254  # opacity from which nothing shines through; 255 is the photo itself
 MARGIN = 96  # pixels by which the rear plate reaches beyond the frame
@@ -165,7 +165,7 @@ def _skin_beside(colours: Array, face: Array, hide: Array) -> Array:
 
     Below the middle of the face only: above lie the ears.
     """
-    near = cv.dilate(face, np.ones((19, 19), np.uint8))
+    near = cv.dilate(face, np.ones((3, 19), np.uint8))
     small = cv.resize(colours, None, fx=0.25, fy=0.25, interpolation=cv.INTER_AREA)
     size = colours.shape[1::-1]
 
@@ -188,7 +188,7 @@ def _run_over(photo: Array, filled: Array, hide: Array) -> Array:
     below = cv.dilate(hide, reach, anchor=(0, 2 * RUN))
     below = cv.GaussianBlur(below, (0, 0), RUN / 2.5)
     apart = np.abs(photo[..., :3] - filled[..., :3]).max(-1)
-    return below * cv.blur(smoothstep(100, 40, apart), (5, 5))
+    return below * smoothstep(100, 40, cv.blur(apart, (11, 11)))
 
 
 def _lower_end(hide: Array) -> NDArray[np.intp]:
@@ -211,7 +211,11 @@ def _chin_beyond(frame: Image, hide: Array) -> Array:
     last = _lower_end(hide)
     rows = np.clip(last + np.arange(reach + 2)[:, None], 0, height - 1)
     steps = np.abs(grey[rows[2:], np.arange(width)] - grey[rows[:-2], np.arange(width)])
-    found = np.where(steps.max(0) > 8, steps.argmax(0) + 1, 0)[columns]
+    found = np.where(steps.max(0) > 8, steps.argmax(0) + 1, 0)
+    # Below a chin lies skin; a collar's edge is not the chin's.
+    below = frame[np.minimum(last + found + 4, height - 1), np.arange(width)].astype(np.float32)
+    likeness = _like_skin(below, np.median(frame[hide > 0.5], 0))
+    found = np.where(likeness > 0.5, found, 0)[columns]
     # The middle of the neighbours' opinions.
     around = np.lib.stride_tricks.sliding_window_view(np.pad(found, 10, mode="edge"), 21)
     agreed = cv.GaussianBlur(np.median(around, 1)[None].astype(np.float32), (0, 0), 5)[0]
@@ -288,6 +292,13 @@ def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
     return [(int(a), int(b)) for a, b in ends.reshape(-1, 2)]
 
 
+def _like_skin(colours: Array, skin: Array) -> Array:
+    """How much colours (N, 3) are some shade of a face's colour (3,), (N,)."""
+    shade = np.clip(colours @ skin / max(float(skin @ skin), 1), *SHADES)[:, None]
+    strange = np.linalg.norm(colours - shade * skin, axis=1) / max(float(np.linalg.norm(skin)), 1)
+    return smoothstep(0.22, 0.1, strange)
+
+
 def _below(photo: Array, hide: Array) -> tuple[Array, Array, Array]:
     """For each column what is seen just below `hide`, if it is skin: colours (W, 3), share of a
     person (W,), and how much like skin it is (W,). Collars and beards lend the neck no colour.
@@ -303,10 +314,7 @@ def _below(photo: Array, hide: Array) -> tuple[Array, Array, Array]:
     seen = opacity.mean(0)[:, 0]
     colour = (below[..., :3] * opacity).mean(0) / np.maximum(seen, 1e-3)[:, None]
     skin = np.median(photo[..., :3][covered], 0)
-    # Skin in some shade of its own colour.
-    shade = np.clip(colour @ skin / max(float(skin @ skin), 1), *SHADES)[:, None]
-    strange = np.linalg.norm(colour - shade * skin, axis=1) / max(float(np.linalg.norm(skin)), 1)
-    like = smoothstep(0.22, 0.1, strange)
+    like = _like_skin(colour, skin)
     spread = below[..., :3].std(0).mean(-1) / max(float(skin.mean()), 1)
     like *= smoothstep(0.2, 0.08, spread)  # nor does the collar's edge
     weight = seen * np.maximum(like, 1e-6)
