@@ -1,7 +1,12 @@
-"""Frames on other grids: sizes, the photo's detail, the whole photo; without networks or faces."""
+"""Frames on other grids: sizes, the photo's detail, the whole photo; without networks or faces.
+
+And that kernels are compiled once.
+"""
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +15,7 @@ import numpy as np
 import pytest
 
 from talkingface.renderer.geometry import FRAME, WarpedFrame
+from talkingface.renderer.kernels import compile_kernels
 from talkingface.renderer.picture import View, photo_size
 from talkingface.renderer.view import PhotoPixels, Viewer, make_viewer, photo_pixels
 from talkingface.v1.media_pb2 import FRAMING_CROP, FRAMING_PHOTO
@@ -172,3 +178,19 @@ def test_a_large_photo_is_reduced() -> None:
     assert np.array_equal(viewer.picture(warped(frame)), pixels.whole)
     with pytest.raises(ValueError, match="1536x1920"):
         viewer_of(frame, pixels, View(FRAMING_PHOTO, 640, 480))
+
+
+def test_kernels_are_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "numba"))
+    calls: list[list[str]] = []
+    results = [subprocess.CalledProcessError(1, "python3"), None]
+
+    def run(command: list[str], *, check: bool) -> None:
+        calls.append(command)
+        if error := results[len(calls) - 1]:
+            raise error
+
+    monkeypatch.setattr(subprocess, "run", run)
+    for _ in range(4):  # fails, is tried again, is done
+        compile_kernels()
+    assert calls == [["python3", "-m", "talkingface.renderer.kernels"]] * 2

@@ -11,9 +11,11 @@ from talkingface.renderer.analysis import (
     PortraitError,
     PortraitReason,
 )
+from talkingface.renderer.analysis.matting import inpaint_background
 from talkingface.renderer.geometry import prepare
 from talkingface.renderer.picture import photo_size
 from talkingface.renderer.store import PHOTO, PORTRAIT, Arrays, handle_of, pack
+from talkingface.renderer.synthesis import grey_face
 from talkingface.renderer.view import photo_pixels
 from talkingface.v1.renderer_pb2 import Box, Portrait
 
@@ -28,6 +30,15 @@ class PortraitPreparation:
 
     def __init__(self) -> None:
         self._analyser = FaceAnalyser()
+
+    def warm_up(self) -> None:
+        """Run what a portrait goes through, without a face to be found, so that all kernels are
+        compiled or loaded."""
+        frame, points = grey_face()
+        matte = np.zeros(frame.shape[:2], np.float32)
+        matte[100:, 100:-100] = 1
+        background = inpaint_background(frame, matte, np.zeros_like(matte))
+        prepare(frame, points, matte, background)
 
     def prepare(self, content: bytes) -> tuple[Portrait, Arrays]:
         """Prepare a JPEG, PNG or WebP file.

@@ -47,7 +47,7 @@ def _fingerprint() -> str:
     return digest.hexdigest()[:12]
 
 
-_RELEASE = _fingerprint()
+RELEASE = _fingerprint()
 
 
 def pack(value: Any, name: str = "") -> Arrays:
@@ -106,7 +106,7 @@ class PortraitStore:
         """
         if not _HANDLE.fullmatch(handle):
             raise _not_found(handle)
-        return self._folder / f"{handle.removeprefix('sha256:')}.{_RELEASE}.npz"
+        return self._folder / f"{handle.removeprefix('sha256:')}.{RELEASE}.npz"
 
     def has(self, handle: str) -> bool:
         """True when the portrait is here; it then counts as just used."""

@@ -45,13 +45,18 @@ def finish(frame: WarpedFrame, mouth: Array, eyes: Array) -> Image:
     return frame.image
 
 
-def warm_up() -> None:
-    """Run everything once on a grey portrait of the mean face, so that all kernels are compiled."""
+def grey_face() -> tuple[Image, Array]:
+    """A grey frame (512, 512, 3), and the mean face's landmarks (478, 3) in it."""
     model = FaceModel.load()
     none = np.zeros(len(model.identity), np.float32)
     points = model.landmarks(none, np.zeros(ARKIT_DIM, np.float32)) * (200, -200, -200) + 256
-    grey = np.full((FRAME, FRAME, 3), 128, np.uint8)
-    portrait = prepare(grey, points.astype(np.float32), np.ones((FRAME, FRAME), np.float32), grey)
+    return np.full((FRAME, FRAME, 3), 128, np.uint8), points.astype(np.float32)
+
+
+def warm_up() -> None:
+    """Run everything once on a grey portrait, so that all kernels are compiled or loaded."""
+    grey, points = grey_face()
+    portrait = prepare(grey, points, np.ones((FRAME, FRAME), np.float32), grey)
     motion = neutral(1)[0]
     motion[YAW] = 10
     for name in ("jawOpen", "eyeBlinkLeft", "eyeLookUpRight"):

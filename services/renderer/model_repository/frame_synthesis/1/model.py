@@ -6,7 +6,6 @@ view makes of the frame the picture that was asked for.
 
 from __future__ import annotations
 
-import ctypes
 from collections import OrderedDict
 from typing import Any
 
@@ -17,6 +16,7 @@ import triton_python_backend_utils as pb_utils
 from talkingface.common.config import RendererConfig, load
 from talkingface.common.errors import ServiceError
 from talkingface.renderer.geometry import Portrait
+from talkingface.renderer.kernels import compile_kernels
 from talkingface.renderer.picture import View
 from talkingface.renderer.store import PHOTO, PORTRAIT, PortraitStore, unpack
 from talkingface.renderer.synthesis import finish, inpainter_inputs, warm_up
@@ -33,9 +33,8 @@ class TritonPythonModel:
         cv2.setNumThreads(1)
         self._store = PortraitStore(load(RendererConfig).portrait_store)
         self._kept: OrderedDict[bytes, tuple[Portrait, Viewer, int]] = OrderedDict()
+        compile_kernels()
         warm_up()
-        # What compiling has taken is not needed again.
-        ctypes.CDLL(None).malloc_trim(0)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """One frame a request."""

@@ -13,6 +13,7 @@ import triton_python_backend_utils as pb_utils
 
 from talkingface.common.config import RendererConfig, load
 from talkingface.common.errors import ServiceError
+from talkingface.renderer.kernels import compile_kernels
 from talkingface.renderer.preparation import PortraitPreparation
 from talkingface.renderer.store import PortraitStore
 
@@ -21,9 +22,11 @@ class TritonPythonModel:
     """One instance."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Load the networks of the face analysis."""
+        """Load the networks of the face analysis, and run once what follows them."""
         cv2.setNumThreads(1)
+        compile_kernels()
         self._preparation = PortraitPreparation()
+        self._preparation.warm_up()
         self._store = PortraitStore(load(RendererConfig).portrait_store)
 
     def execute(self, requests: list[Any]) -> list[Any]:
