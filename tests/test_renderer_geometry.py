@@ -187,6 +187,17 @@ def test_a_tiny_motion_changes_the_picture_only_a_little(portrait: geometry.Port
     assert near.mean() < 0.02
 
 
+@pytest.mark.parametrize(("name", "most"), [("jawOpen", 0.12), ("yaw", 3.0)])
+def test_nothing_pops_while_a_motion_sets_in(
+    portrait: geometry.Portrait, name: str, most: float
+) -> None:
+    """Even steps of the motion change the picture by even amounts."""
+    asked = (motion(**{name: float(v)}) for v in np.linspace(0, most, 17))
+    frames = [geometry.render(portrait, m).image.astype(float) for m in asked]
+    steps = [np.abs(b - a).mean() for a, b in zip(frames, frames[1:], strict=False)]
+    assert max(steps) < 2 * np.median(steps)
+
+
 def test_hair_stays_as_photographed_while_only_the_jaw_moves(portrait: geometry.Portrait) -> None:
     asked = portrait.own_motion
     asked[ARKIT_INDEX["jawOpen"]] += 0.3

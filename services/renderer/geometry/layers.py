@@ -142,9 +142,12 @@ def _clear(
                 kept *= min(max((abs(aside) - CHEEK[2]) / CHEEK[3], zero), one)
                 a *= one - kept
             part = int(a * np.float32(256) + np.float32(0.5))
+            if part == 0:
+                continue
             for k in range(4):
                 here = int(plate[y, x, k])
                 plate[y, x, k] = here + ((part * (int(cleared[y, x, k]) - here) + 128) >> 8)
+            plate[y, x, 3] = min(plate[y, x, 3], SOLID)  # no longer the photo itself
 
 
 def rear_plate_now(portrait: Portrait, cleared: float, near: Array) -> Image:

@@ -116,7 +116,7 @@ def render_pose(
     turning = smoothstep(0.05, 0.35, normals @ camera.rotation[0, 2])
     opacity = shape.front * (shape.hard + (1 - shape.hard) * turning)
     revealing = np.maximum(share, revealed)  # what the photo did not show has colours of its own
-    opacity *= np.maximum(portrait.edge_seen, revealing) if travel > 0.02 else 1
+    opacity *= 1 - min(parted / 4.0, 1.0) * (1 - np.maximum(portrait.edge_seen, revealing))
     # Hair and neck turn with the head; what the face does is not theirs.
     still = placed(portrait, portrait.photographed, camera, torso)
     coarse = relief_field(portrait.relief, start, camera, torso, float(turned[0]), float(turned[1]))
