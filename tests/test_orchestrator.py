@@ -402,6 +402,7 @@ async def test_a_stage_that_hangs_or_dies_is_told(
         audio_features_target=encoder.address,
         motion_gen_target=motion_gen_service.address,
         stage_timeout="1",
+        recovery_timeout="1",
     )
 
     async def audio(number: signal.Signals) -> AsyncIterator[bytes]:

@@ -10,6 +10,7 @@ import pytest
 
 from talkingface.common.errors import ServiceError
 from talkingface.orchestrator import stream as streams
+from talkingface.orchestrator.replicas import Replica
 from talkingface.orchestrator.stream import StageStream
 from talkingface.v1 import audio_features_pb2 as audio_features
 from talkingface.v1 import stage_pb2 as stage
@@ -31,6 +32,7 @@ class SummingCall:
     def __init__(self, life: int, reason: str = "STAGE_UNAVAILABLE") -> None:
         self.info = stage.StageInfo(stage="sums")
         self.sent_until = self.received_until = 0.0
+        self.replica = Replica("127.0.0.1:1")
         self._life, self._reason = life, reason
         self._answers: asyncio.Queue[Any] = asyncio.Queue()
         self._sum = self._row = self._taken = self._since = 0

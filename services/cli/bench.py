@@ -238,30 +238,29 @@ class _StageBench:
     async def audio_features(self) -> Run:
         pieces = np.array_split(self._voice, math.ceil(len(self._voice) / 4000))
         messages = [{"audio": piece.astype("<f4").tobytes()} for piece in pieces]
-        stream = self._stages.to_audio_features()
         config = audio_features.ExtractConfig(session_id="bench")
-        results, run = await _drive(stream, config, messages, lambda r: r.features.rows / 2)
+        call = await self._stages.open("audio_features", config)
+        results, run = await _drive(call, messages, lambda r: r.features.rows / 2)
         self._features = [{"features": result.features} for result in results]
         return run
 
     async def motion_gen(self) -> Run:
-        stream = self._stages.to_motion_gen()
         config = motion_gen.GenerateConfig(session_id="bench", seed=1)
-        results, run = await _drive(stream, config, self._features, lambda r: len(r.motion.frames))
+        call = await self._stages.open("motion_gen", config)
+        results, run = await _drive(call, self._features, lambda r: len(r.motion.frames))
         self._motion = [{"motion": result.motion} for result in results]
         return run
 
     async def renderer(self, handle: str, fields: dict[str, Any]) -> Run:
-        stream = self._stages.to_renderer()
         config = renderer.RenderConfig(
             session_id="bench", portrait_handle=handle, codec=media.VIDEO_CODEC_H264, **fields
         )
-        return (await _drive(stream, config, self._motion, lambda r: 1))[1]
+        call = await self._stages.open("renderer", config)
+        return (await _drive(call, self._motion, lambda r: 1))[1]
 
 
 async def _drive(
-    stream: StageCall,
-    config: Any,
+    call: StageCall,
     messages: list[dict[str, Any]],
     frames_of: Callable[[Any], float],
 ) -> tuple[list[Any], Run]:
@@ -269,17 +268,16 @@ async def _drive(
 
     async def send() -> None:
         for message in messages:
-            await stream.send(**message)
-        await stream.end()
+            await call.send(**message)
+        await call.end()
 
-    await stream.open(config)
     begin = time.perf_counter()
     sender = asyncio.create_task(send())
     results: list[Any] = []
     times: list[float] = []
     frames = first = 0.0
     last = begin
-    while (result := await stream.receive()) is not None:
+    while (result := await call.receive()) is not None:
         now = time.perf_counter()
         count = frames_of(result)
         first = first or now - begin

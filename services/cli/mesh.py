@@ -161,6 +161,7 @@ class LocalMesh:
         *,
         port: int = 0,
         stages: Iterable[str] = STAGES,
+        replicas: Mapping[str, int] | None = None,
         environ: Mapping[str, str] | None = None,
         on_line: Callable[[str, str], None] | None = None,
         on_progress: Callable[[str], None] | None = None,
@@ -168,12 +169,16 @@ class LocalMesh:
         """
         :param port: of the orchestrator; 0 takes a free one.
         :param stages: which stages to start.
+        :param replicas: how many of a stage, where not one; "renderer-2" is the second renderer.
         :param environ: settings of all services, beside those of this process.
         :param on_line: called in threads with (service, line) for each line of log.
         :param on_progress: called with the name of each service that has become ready.
         """
         self._port = port
-        self._stages = tuple(stages)
+        self._stages = {
+            stage: [stage, *(f"{stage}-{i}" for i in range(2, (replicas or {}).get(stage, 1) + 1))]
+            for stage in stages
+        }
         self._environ = {
             "TALKINGFACE_HOST": "127.0.0.1",
             "TALKINGFACE_METRICS_PORT": "0",
@@ -197,13 +202,17 @@ class LocalMesh:
         """
         deadline = time.monotonic() + START_SECONDS
         try:
-            for stage in self._stages:
-                self._spawn(stage, {"TALKINGFACE_PORT": "0"})
+            for stage, names in self._stages.items():
+                for name in names:
+                    self._spawn(stage, name, {"TALKINGFACE_PORT": "0", "TALKINGFACE_REPLICA": name})
             targets = {}
-            for stage in self._stages:
-                self.processes[stage].wait_listening(deadline)
-                targets[f"TALKINGFACE_{stage.upper()}_TARGET"] = self.processes[stage].target
-            self._spawn(ORCHESTRATOR, {"TALKINGFACE_PORT": str(self._port), **targets})
+            for stage, names in self._stages.items():
+                for name in names:
+                    self.processes[name].wait_listening(deadline)
+                addresses = ",".join(self.processes[name].target for name in names)
+                targets[f"TALKINGFACE_{stage.upper()}_TARGET"] = addresses
+            environ = {"TALKINGFACE_PORT": str(self._port), **targets}
+            self._spawn(ORCHESTRATOR, ORCHESTRATOR, environ)
             self.processes[ORCHESTRATOR].wait_listening(deadline)
             for name, process in self.processes.items():
                 process.wait_serving(deadline)
@@ -223,8 +232,12 @@ class LocalMesh:
         """End everything: the orchestrator first, so that it can drain, then the stages."""
         deadline = time.monotonic() + _STOP_SECONDS
         try:
-            for group in ((ORCHESTRATOR,), self._stages):
-                running = [self.processes[name] for name in group if name in self.processes]
+            for first in (True, False):
+                running = [
+                    process
+                    for name, process in self.processes.items()
+                    if (name == ORCHESTRATOR) == first
+                ]
                 for process in running:
                     process.terminate()
                 for process in running:
@@ -234,8 +247,9 @@ class LocalMesh:
                 process.kill()
             raise
 
-    def _spawn(self, name: str, environ: Mapping[str, str]) -> None:
-        self.processes[name] = ServiceProcess(name, {**self._environ, **environ}, self._on_line)
+    def _spawn(self, service: str, name: str, environ: Mapping[str, str]) -> None:
+        environ = {**self._environ, **environ}
+        self.processes[name] = ServiceProcess(service, environ, self._on_line)
 
     def __enter__(self) -> Self:
         self.start()

@@ -30,7 +30,7 @@ from talkingface.common.errors import ServiceError, invalid_field
 from talkingface.common.server import Call, Context, ServiceHost
 from talkingface.common.triton_client import Arrays, TritonClient
 from talkingface.common.triton_server import EmbeddedTriton, TritonError
-from talkingface.v1 import stage_pb2
+from talkingface.v1 import stage_pb2, stage_pb2_grpc
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +101,11 @@ class Stage:
 
     async def run(self) -> int:
         """Run until a signal; see `ServiceHost.run`."""
-        return await self.host.run(self.service, self.add_to, self.start, self.stop)
+        return await self.host.run(self.service, self._add_all, self.start, self.stop)
+
+    def _add_all(self, server: grpc.aio.Server) -> None:
+        self.add_to(server)
+        stage_pb2_grpc.add_StageStatusServiceServicer_to_server(_Status(self), server)
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Register the servicer."""
@@ -176,8 +180,23 @@ class Stage:
         if not self._ready:
             raise ServiceError("STAGE_UNAVAILABLE", f"the Triton of {self.name} is not ready")
 
+    def status(self) -> stage_pb2.GetStatusResponse:
+        """How the stage is now."""
+        draining = self.host.draining.is_set()
+        return stage_pb2.GetStatusResponse(
+            info=self.identity(),
+            slots_total=self.config.slots,
+            slots_in_use=self.host.slots_in_use,
+            serving=self._ready and not draining,
+            draining=draining,
+        )
+
     def info(self, stream: Any) -> stage_pb2.StageInfo:
         """What the stage says of itself when it has taken a stream."""
+        return self.identity()
+
+    def identity(self) -> stage_pb2.StageInfo:
+        """What the stage says of itself at any time."""
         return stage_pb2.StageInfo(
             stage=self.name,
             version=talkingface.__version__,
@@ -354,6 +373,19 @@ class Stage:
             if error.reason == "STAGE_UNAVAILABLE" and self._ready:
                 await self._set_ready(False)  # until the watcher has found it well
             raise
+
+
+class _Status(stage_pb2_grpc.StageStatusServiceServicer):
+    """Tells how a stage is."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+
+    async def GetStatus(
+        self, request: stage_pb2.GetStatusRequest, context: Context
+    ) -> stage_pb2.GetStatusResponse:
+        """See stage.proto."""
+        return self._stage.status()
 
 
 def _look_at(task: asyncio.Task[Arrays]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 
 from talkingface.audio_features.contract import ROW_RATE
 from talkingface.common.errors import ServiceError
@@ -46,10 +47,8 @@ class Conductor:
         """
         self._session = session
         self._patience = patience
-        self._features = self._stream(
-            "audio_features", lambda c: stages.to_audio_features().open(c)
-        )
-        self._motion = self._stream("motion_gen", lambda c: stages.to_motion_gen().open(c))
+        self._features = self._stream("audio_features", partial(stages.open, "audio_features"))
+        self._motion = self._stream("motion_gen", partial(stages.open, "motion_gen"))
         self._renderer = self._stream("renderer", portraits.open_renderer)
         self._answers: asyncio.Queue[Answer | None] = asyncio.Queue(_QUEUED_ANSWERS)
         self._progress = asyncio.Event()

@@ -9,14 +9,12 @@ import time
 from pathlib import Path
 
 from talkingface.common.errors import ServiceError
+from talkingface.orchestrator.replicas import Replica
 from talkingface.orchestrator.stages import StageCall, Stages
 from talkingface.renderer.limits import MAX_BYTES
 from talkingface.v1 import renderer_pb2 as renderer
 
 _PREFIX = "sha256:"
-# With several renderers behind one name, a portrait prepared by one may be asked of another. The
-# k-th try prepares k times, so that no fixed order of replicas can miss for ever.
-_TRIES = 4
 
 
 def handle_of(image: bytes) -> str:
@@ -125,17 +123,13 @@ class Portraits:
     async def open_renderer(self, configuration: renderer.RenderConfig) -> StageCall:
         """A call of a renderer that has the portrait; one that lacks it is given it.
 
-        :raises ServiceError: as `StageCall.open`.
+        :raises ServiceError: as `Stages.open`.
         """
-        for attempt in range(1, _TRIES + 1):
-            try:
-                return await self._stages.to_renderer().open(configuration)
-            except ServiceError as error:
-                if error.reason != "PORTRAIT_NOT_FOUND" or attempt == _TRIES:
-                    raise
+
+        async def bring(replica: Replica) -> None:
             image = await asyncio.to_thread(self._store.image, configuration.portrait_handle)
             if image is None:
                 raise ServiceError("PORTRAIT_NOT_FOUND", "the portrait is no longer kept")
-            for _ in range(attempt):
-                await self._stages.prepare_portrait(image)
-        raise AssertionError("unreachable")
+            await self._stages.prepare_portrait(image, replica)
+
+        return await self._stages.open("renderer", configuration, bring)

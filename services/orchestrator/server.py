@@ -37,13 +37,11 @@ from talkingface.renderer.limits import (
 from talkingface.renderer.picture import FRAMINGS
 from talkingface.v1 import media_pb2 as media
 from talkingface.v1 import renderer_pb2 as renderer
-from talkingface.v1 import stage_pb2 as stage
 from talkingface.v1 import talking_face_pb2 as talking_face
 from talkingface.v1 import talking_face_pb2_grpc as talking_face_grpc
 
 NAME = "orchestrator"
 SERVICE = "talkingface.v1.TalkingFaceService"
-STAGES = ("audio_features", "motion_gen", "renderer")
 
 # When a client goes away, its stream ends a moment before the call is cancelled.
 _CANCEL_SECONDS = 0.05
@@ -55,7 +53,6 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
     def __init__(self, config: OrchestratorConfig) -> None:
         self._config = config
         self._host = ServiceHost(NAME, config)
-        self._infos: dict[str, stage.StageInfo] = {}
         self._stages: Stages
         self._portraits: Portraits
 
@@ -121,7 +118,7 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
         """Tell what this server can do."""
         return talking_face.GetCapabilitiesResponse(
             version=talkingface.__version__,
-            stages=[self._infos[name] for name in STAGES if name in self._infos],
+            stages=self._stages.infos(),
             picture_size=DEFAULT_SIZE,
             frame_rate=MIN_FRAME_RATE,
             outputs=[*CODECS, media.OUTPUT_KIND_MOTION],
@@ -184,9 +181,6 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
             await conductor.run(portrait, read, write)
         finally:
             draining.cancel()
-            for stream in conductor.streams:
-                if stream.info.stage:
-                    self._infos[stream.info.stage] = stream.info
         self._host.metrics.count("sessions")
         return conductor
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Self
 
 import grpc
@@ -13,8 +13,8 @@ import grpc
 from talkingface.common.config import MAX_CHUNK_BYTES
 from talkingface.common.errors import ServiceError
 from talkingface.common.rpc import CallStatus
-from talkingface.common.server import CLIENT_OPTIONS
 from talkingface.orchestrator.config import OrchestratorConfig
+from talkingface.orchestrator.replicas import Replica, Replicas
 from talkingface.v1 import audio_features_pb2 as audio_features
 from talkingface.v1 import audio_features_pb2_grpc as audio_features_grpc
 from talkingface.v1 import motion_gen_pb2 as motion_gen
@@ -50,12 +50,16 @@ class StageCall:
     from them it is known whether the stage owes a result.
     """
 
-    def __init__(self, name: str, method: Any, requests: Any, config: OrchestratorConfig) -> None:
+    def __init__(
+        self, name: str, method: Any, requests: Any, config: OrchestratorConfig, replica: Replica
+    ) -> None:
         """
         :param method: the stub's bidirectional method.
         :param requests: class of its messages, with the fields `config` and `end`.
+        :param replica: whose method it is.
         """
         self.name = name
+        self.replica = replica
         self.info = stage.StageInfo()
         self.sent_until = 0.0
         self.received_until = 0.0
@@ -76,6 +80,7 @@ class StageCall:
         except BaseException:
             self.cancel()
             raise
+        self.replica.opened()
         return self
 
     async def _open(self, configuration: Any) -> None:
@@ -166,50 +171,76 @@ class StageCall:
             raise stage_error(self.name, ended, await self._status.error(ended)) from None
 
 
+# Stub, method and class of the requests of every stage, in the order of the data.
+_METHODS: dict[str, tuple[Any, str, Any]] = {
+    "audio_features": (
+        audio_features_grpc.AudioFeaturesServiceStub, "Extract", audio_features.ExtractRequest
+    ),
+    "motion_gen": (motion_gen_grpc.MotionGenServiceStub, "Generate", motion_gen.GenerateRequest),
+    "renderer": (renderer_grpc.RendererServiceStub, "Render", renderer.RenderRequest),
+}  # fmt: skip
+# Refusals after which another replica is tried.
+_ELSEWHERE = ("NO_CAPACITY", "STAGE_UNAVAILABLE", "DRAINING", "CHECKPOINT_MISMATCH")
+
+# Gives a renderer the portrait that it lacks.
+Bring = Callable[[Replica], Awaitable[None]]
+
+
 class Stages:
-    """Connections to the three stages."""
+    """The three stages and their replicas."""
 
     def __init__(self, config: OrchestratorConfig) -> None:
         self._config = config
-        self._channels = [
-            grpc.aio.insecure_channel(target, options=CLIENT_OPTIONS)
-            for target in (
-                config.audio_features_target,
-                config.motion_gen_target,
-                config.renderer_target,
-            )
-        ]
-        self._audio_features = audio_features_grpc.AudioFeaturesServiceStub(self._channels[0])
-        self._motion_gen = motion_gen_grpc.MotionGenServiceStub(self._channels[1])
-        self._renderer = renderer_grpc.RendererServiceStub(self._channels[2])
+        self._replicas = {
+            name: Replicas(name, getattr(config, f"{name}_target")) for name in _METHODS
+        }
 
     async def close(self) -> None:
         """End the connections, and with them all streams."""
-        for channel in self._channels:
-            await channel.close()
+        for replicas in self._replicas.values():
+            await replicas.close()
 
-    def to_audio_features(self) -> StageCall:
-        """A call of the speech encoder, to be opened."""
-        return StageCall(
-            "audio_features",
-            self._audio_features.Extract,
-            audio_features.ExtractRequest,
-            self._config,
-        )
+    def infos(self) -> list[stage.StageInfo]:
+        """What the stages say of themselves, as far as they are heard of."""
+        infos = (replicas.info for replicas in self._replicas.values())
+        return [info for info in infos if info is not None]
 
-    def to_motion_gen(self) -> StageCall:
-        """A call of the motion generator, to be opened."""
-        return StageCall(
-            "motion_gen", self._motion_gen.Generate, motion_gen.GenerateRequest, self._config
-        )
+    async def open(self, name: str, configuration: Any, bring: Bring | None = None) -> StageCall:
+        """A call of a stage: at the emptiest replica, or the next one that takes it.
 
-    def to_renderer(self) -> StageCall:
-        """A call of the renderer, to be opened."""
-        return StageCall("renderer", self._renderer.Render, renderer.RenderRequest, self._config)
+        :param bring: called where a renderer lacks the portrait, which is then tried again.
+        :raises ServiceError: what the stage refuses with; NO_CAPACITY where all replicas are full.
+        """
+        refusal: ServiceError | None = None
+        for replica in await self._replicas[name].candidates():
+            for brought in (False, True):
+                try:
+                    return await self._call(name, replica).open(configuration)
+                except ServiceError as error:
+                    if error.reason == "PORTRAIT_NOT_FOUND" and bring is not None and not brought:
+                        await bring(replica)
+                        continue
+                    if error.reason == "STAGE_UNAVAILABLE":
+                        replica.lost()
+                    elif error.reason not in _ELSEWHERE:
+                        raise
+                    if refusal is None or error.reason == "NO_CAPACITY":
+                        refusal = error
+                    break
+        assert refusal is not None, "there is at least one candidate"
+        raise refusal
 
-    async def prepare_portrait(self, image: bytes) -> renderer.Portrait:
-        """Have the renderer prepare a portrait.
+    def _call(self, name: str, replica: Replica) -> StageCall:
+        stub, method, requests = _METHODS[name]
+        call = getattr(stub(replica.channel), method)
+        return StageCall(name, call, requests, self._config, replica)
 
+    async def prepare_portrait(
+        self, image: bytes, replica: Replica | None = None
+    ) -> renderer.Portrait:
+        """Have a renderer prepare a portrait.
+
+        :param replica: which; None takes the emptiest.
         :raises ServiceError: what the renderer refuses with, or STAGE_UNAVAILABLE.
         """
 
@@ -218,8 +249,10 @@ class Stages:
                 piece = image[first : first + MAX_CHUNK_BYTES]
                 yield renderer.PreparePortraitRequest(data=piece)
 
+        if replica is None:
+            replica = (await self._replicas["renderer"].candidates())[0]
         try:
-            response = await self._renderer.PreparePortrait(
+            response = await renderer_grpc.RendererServiceStub(replica.channel).PreparePortrait(
                 pieces(), timeout=self._config.portrait_timeout
             )
         except grpc.aio.AioRpcError as error:

@@ -68,6 +68,7 @@ class StageStream:
         self._whole = asyncio.Event()
         self._whole.set()
         self._resending: asyncio.Task[None] | None = None
+        self._moving: asyncio.Task[None] | None = None
 
     @property
     def info(self) -> stage.StageInfo:
@@ -104,6 +105,7 @@ class StageStream:
         configuration.checkpoints = True
         self._configuration = configuration
         self._call = await self._connect(configuration)
+        self._call.replica.streams.add(self)
 
     async def send(self, **payload: Any) -> None:
         """Send a message; waits while the stage does not take it, or is away.
@@ -128,11 +130,19 @@ class StageStream:
         :raises ServiceError: the stage's error, or STAGE_UNAVAILABLE when it is away too long.
         """
         while True:
+            call = self.call
             try:
-                answer = await self.call.receive()
+                answer = await call.receive()
             except ServiceError as error:
-                await self._recover(error)
+                if call is self._call:
+                    await self._recover(error)
                 continue
+            except asyncio.CancelledError:
+                if _cancelled() or call is self._call:
+                    raise
+                continue  # it was the call that was left
+            if call is not self._call:
+                continue  # the other call says it again
             if answer is None:
                 return None
             if answer.WhichOneof("payload") == "checkpoint":
@@ -148,11 +158,18 @@ class StageStream:
             self.first_result = self.first_result or self.last_result
             return answer
 
+    def move(self) -> None:
+        """Go on at another replica, if there is one: this one is leaving."""
+        if self._moving is None or self._moving.done():
+            self._moving = asyncio.create_task(self._move())
+
     def cancel(self) -> None:
         """Give the stream up; its slot becomes free."""
-        if self._resending is not None:
-            self._resending.cancel()
+        for task in (self._resending, self._moving):
+            if task is not None:
+                task.cancel()
         if self._call is not None:
+            self._call.replica.streams.discard(self)
             self._call.cancel()
 
     async def _try(self, sending: Awaitable[None]) -> None:
@@ -163,9 +180,8 @@ class StageStream:
             if error.reason not in _BROKEN:
                 raise
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise  # else it was the call that the receiver has given up
+            if _cancelled():
+                raise  # else it was the call that was left
 
     def _keep(self, checkpoint: stage.Checkpoint) -> None:
         for _ in range(checkpoint.messages - self._dropped):
@@ -180,14 +196,14 @@ class StageStream:
             raise error
         log.warning("event=stream_broken stage=%s %s", self.name, error)
         began = time.perf_counter()
-        broken = self.call
         self._whole.clear()
-        broken.cancel()
+        self.call.replica.lost()
+        self.call.cancel()
         await self._writing.acquire()
         try:
             while True:
                 try:
-                    self._call = await self._connect(self._configuration)
+                    await self._change_over()
                     break
                 except ServiceError as again:
                     late = time.perf_counter() - began + _PAUSE_SECONDS > self._patience
@@ -197,11 +213,39 @@ class StageStream:
         except BaseException:
             self._writing.release()
             raise
-        self.sent_until, self.received_until = broken.sent_until, broken.received_until
+        await self._on_recovery(self.name, time.perf_counter() - began)
+
+    async def _move(self) -> None:
+        """Open another call while this one goes on, and then leave it."""
+        self._whole.clear()
+        await self._writing.acquire()
+        left = self.call
+        try:
+            await self._change_over()
+        except ServiceError as error:  # nobody else has room: this one may finish it
+            log.info("event=stream_stays stage=%s %s", self.name, error)
+            self._writing.release()
+            self._whole.set()
+        except BaseException:
+            self._writing.release()
+            raise
+        else:
+            log.info("event=stream_moved stage=%s replica=%s", self.name, self.info.replica)
+            left.cancel()
+
+    async def _change_over(self) -> None:
+        """Another call in place of the present one; `_writing` is held, and by `_resend` then.
+
+        :raises ServiceError: it cannot be opened; nothing has changed.
+        """
+        old, new = self.call, await self._connect(self._configuration)
+        new.sent_until, new.received_until = old.sent_until, old.received_until
+        old.replica.streams.discard(self)
+        new.replica.streams.add(self)
+        self._call = new
         self._dropped = 0
         # Side by side with receiving, without which the stage would soon take no more.
-        self._resending = asyncio.create_task(self._resend(self.call))
-        await self._on_recovery(self.name, time.perf_counter() - began)
+        self._resending = asyncio.create_task(self._resend(new))
 
     async def _resend(self, call: StageCall) -> None:
         """Send what is held; `_writing` is held from before the call was opened."""
@@ -215,6 +259,12 @@ class StageStream:
         finally:
             self._writing.release()
             self._whole.set()
+
+
+def _cancelled() -> bool:
+    """Whether the running task is, and not just a call in it."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _place(answer: Any) -> tuple[int, int]:

@@ -24,15 +24,21 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atalkingface/v1/stage.proto\x12\x0etalkingface.v1\"b\n\tStageInfo\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x15\n\rlook_ahead_ms\x18\x04 \x01(\r\x12\x0f\n\x07replica\x18\x05 \x01(\t\"M\n\nCheckpoint\x12\x10\n\x08messages\x18\x01 \x01(\x04\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atalkingface/v1/stage.proto\x12\x0etalkingface.v1\"\x12\n\x10GetStatusRequest\"\x8a\x01\n\x11GetStatusResponse\x12\'\n\x04info\x18\x01 \x01(\x0b\x32\x19.talkingface.v1.StageInfo\x12\x13\n\x0bslots_total\x18\x02 \x01(\r\x12\x14\n\x0cslots_in_use\x18\x03 \x01(\r\x12\x0f\n\x07serving\x18\x04 \x01(\x08\x12\x10\n\x08\x64raining\x18\x05 \x01(\x08\"b\n\tStageInfo\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x15\n\rlook_ahead_ms\x18\x04 \x01(\r\x12\x0f\n\x07replica\x18\x05 \x01(\t\"M\n\nCheckpoint\x12\x10\n\x08messages\x18\x01 \x01(\x04\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\x0c\x32\x66\n\x12StageStatusService\x12P\n\tGetStatus\x12 .talkingface.v1.GetStatusRequest\x1a!.talkingface.v1.GetStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'talkingface.v1.stage_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STAGEINFO']._serialized_start=46
-  _globals['_STAGEINFO']._serialized_end=144
-  _globals['_CHECKPOINT']._serialized_start=146
-  _globals['_CHECKPOINT']._serialized_end=223
+  _globals['_GETSTATUSREQUEST']._serialized_start=46
+  _globals['_GETSTATUSREQUEST']._serialized_end=64
+  _globals['_GETSTATUSRESPONSE']._serialized_start=67
+  _globals['_GETSTATUSRESPONSE']._serialized_end=205
+  _globals['_STAGEINFO']._serialized_start=207
+  _globals['_STAGEINFO']._serialized_end=305
+  _globals['_CHECKPOINT']._serialized_start=307
+  _globals['_CHECKPOINT']._serialized_end=384
+  _globals['_STAGESTATUSSERVICE']._serialized_start=386
+  _globals['_STAGESTATUSSERVICE']._serialized_end=488
 # @@protoc_insertion_point(module_scope)

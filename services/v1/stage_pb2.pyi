@@ -1,8 +1,27 @@
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from typing import ClassVar as _ClassVar, Optional as _Optional
+from collections.abc import Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class GetStatusRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetStatusResponse(_message.Message):
+    __slots__ = ("info", "slots_total", "slots_in_use", "serving", "draining")
+    INFO_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_IN_USE_FIELD_NUMBER: _ClassVar[int]
+    SERVING_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
+    info: StageInfo
+    slots_total: int
+    slots_in_use: int
+    serving: bool
+    draining: bool
+    def __init__(self, info: _Optional[_Union[StageInfo, _Mapping]] = ..., slots_total: _Optional[int] = ..., slots_in_use: _Optional[int] = ..., serving: _Optional[bool] = ..., draining: _Optional[bool] = ...) -> None: ...
 
 class StageInfo(_message.Message):
     __slots__ = ("stage", "version", "model", "look_ahead_ms", "replica")

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from talkingface.v1 import stage_pb2 as talkingface_dot_v1_dot_stage__pb2
 
 GRPC_GENERATED_VERSION = '1.81.1'
 GRPC_VERSION = grpc.__version__
@@ -22,3 +23,79 @@ if _version_not_supported:
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
     )
+
+
+class StageStatusServiceStub:
+    """What every stage tells of itself at any time, beside the service of its own.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.GetStatus = channel.unary_unary(
+                '/talkingface.v1.StageStatusService/GetStatus',
+                request_serializer=talkingface_dot_v1_dot_stage__pb2.GetStatusRequest.SerializeToString,
+                response_deserializer=talkingface_dot_v1_dot_stage__pb2.GetStatusResponse.FromString,
+                _registered_method=True)
+
+
+class StageStatusServiceServicer:
+    """What every stage tells of itself at any time, beside the service of its own.
+    """
+
+    def GetStatus(self, request, context):
+        """How the stage is now. Takes no slot.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_StageStatusServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'GetStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStatus,
+                    request_deserializer=talkingface_dot_v1_dot_stage__pb2.GetStatusRequest.FromString,
+                    response_serializer=talkingface_dot_v1_dot_stage__pb2.GetStatusResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'talkingface.v1.StageStatusService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('talkingface.v1.StageStatusService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class StageStatusService:
+    """What every stage tells of itself at any time, beside the service of its own.
+    """
+
+    @staticmethod
+    def GetStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/talkingface.v1.StageStatusService/GetStatus',
+            talkingface_dot_v1_dot_stage__pb2.GetStatusRequest.SerializeToString,
+            talkingface_dot_v1_dot_stage__pb2.GetStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
