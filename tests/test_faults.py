@@ -77,7 +77,7 @@ async def animate(
     output: Any,
     strike: Callable[[], None] | None = None,
     names: list[str] | None = None,
-    pace: float = 0.0,
+    pace: float = 0.02,
 ) -> tuple[str, list[str]]:
     """A session's result as a hash, and the stages that it had to find again.
 
@@ -193,7 +193,7 @@ async def test_streams_leave_a_stage_that_drains(pair: Mesh, voice: np.ndarray) 
         leaver = names[1]
         pair.processes[leaver].terminate()
 
-    moved, recovered = await animate(pair, None, voice, OUTPUT_KIND_MOTION, leave, names, pace=0.02)
+    moved, recovered = await animate(pair, None, voice, OUTPUT_KIND_MOTION, leave, names)
     assert moved == whole
     assert recovered == [], "the other replica had the stream before this one was gone"
     # It did not have to wait for its stream's end to leave.

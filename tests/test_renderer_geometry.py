@@ -283,7 +283,9 @@ def test_the_hidden_side_of_a_turned_portrait_is_made_from_the_other() -> None:
     np.testing.assert_array_equal(portrait.other_side.hidden, [1, 0])
     image = geometry.render(portrait, motion(yaw=25)).image.astype(int)
     face = image[180:330, 210:300]
-    assert (np.abs(face - (205, 160, 135)).max(-1) > 40).mean() < 0.2  # no wall in it but eyes, lips
+    assert (
+        np.abs(face - (205, 160, 135)).max(-1) > 40
+    ).mean() < 0.2  # no wall in it but eyes, lips
 
 
 def test_rendering_is_deterministic(portrait: geometry.Portrait) -> None:

@@ -15,7 +15,7 @@ _MAX_SECONDS = 24 * 3600
 def frame_of(time: Duration, path: str) -> int:
     """The first frame that is shown at `time` or later.
 
-    :raises ServiceError: FIELD_INVALID for a time before the session or beyond an hour.
+    :raises ServiceError: FIELD_INVALID for a time before the session or beyond a day.
     """
     nanoseconds = time.seconds * 10**9 + time.nanos
     if not 0 <= nanoseconds <= _MAX_SECONDS * 10**9:
