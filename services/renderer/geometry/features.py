@@ -55,7 +55,7 @@ TURNED_SHADE = 0.2  # by which the lips' inner sides are darker when they turn o
 SEAM = np.array([0.35, 0.5, 0.5], np.float32)  # of the line between lips that the photo parts
 SEAM_WIDTH = 0.012  # face widths
 LIP_MARGIN = 0.012  # face widths around the inner lips where the inside may show
-LASH_LINE = 0.0095  # face widths
+LASH_LINE = 0.0125  # face widths
 LASH = 0.02  # face widths: the longest lashes as seen on a shut lid
 SHUT = 0.7  # blink from which on a photo's eyes count as shut
 
@@ -121,7 +121,7 @@ def place_eye(
         changed = max(moved, _lids_changed(portrait, coefficients, eye))
         paint_eye(hole, rest, ball, iris, shade, moved, changed, drawn, new)
     if closing > 0:
-        lashes = 0.85 * min(2.5 * closing, 1) * _lash_line(rim, size, unit)
+        lashes = min(2.5 * closing, 1) * np.minimum(1.3 * _lash_line(rim, size, unit), 0.96)
         lid = look_up(texture, texture.lid, back, size)
         # Beside the eye the old rim with its lashes goes as the lid comes down.
         begun = ramp((0.0, 0.3), closing)

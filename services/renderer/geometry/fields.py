@@ -20,6 +20,7 @@ from talkingface.renderer.geometry.surface import (
 Array = NDArray[np.float32]
 Image = NDArray[np.uint8]
 
+FOLD_STILL = 0.65  # how much less the fold above a closing lid moves than the lid
 UPPER_LIDS = ((161, 160, 159, 158, 157), (388, 387, 386, 385, 384))
 LOWER_LIDS = ((163, 144, 145, 153, 154), (390, 373, 374, 380, 381))
 
@@ -99,14 +100,14 @@ def hidden_vertices(source: Array) -> NDArray[np.bool_]:
 
 
 def lid_shift(shut: Array, camera: Camera) -> Array:
-    """Change of the photo coordinates, (2, V, 2), that holds the photo still on closing lids.
+    """Change of the photo coordinates, (2, V, 2), that keeps the photo in place on closing lids.
 
-    The lid's own skin is drawn; the fold above it, brows and the frames of glasses do not stretch.
+    The lid's own skin is drawn; the fold above it hardly stretches, nor do the frames of glasses.
 
     :param shut: (2, V, 3) what moves the photographed lids to shut ones.
     """
     moved = shut @ camera.rotation[0, :2].T * FLIP
-    return (moved * camera.scale[0]).astype(np.float32)
+    return (FOLD_STILL * moved * camera.scale[0]).astype(np.float32)
 
 
 def outside_person(source: Array, matte: Array, inset: int) -> Array:
