@@ -285,7 +285,7 @@ def test_bench_measures_every_stage(
     assert frames["renderer, 60 FPS"] == pytest.approx(2.4 * frames["renderer"], abs=1)
     for entry in report["measurements"]:
         assert entry["fps"] > 0
-        assert entry["cpu_ms"] > 0
+        assert entry["cpu_ms"] > (5 if "renderer" in entry["what"] else -1)  # told in 10 ms
         assert 0 < entry["p50_ms"] <= entry["p95_ms"] <= entry["p99_ms"]
         assert entry["what"] in done.stdout
     memory = {entry["service"]: entry for entry in report["memory_mib"]}
