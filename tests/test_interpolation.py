@@ -7,9 +7,6 @@ import pytest
 
 from talkingface.common.motion import MOTION_DIM, Array
 from talkingface.renderer.interpolation import MotionInterpolator, frame_count
-from talkingface.renderer.picture import View
-from talkingface.renderer.session import RenderSession
-from talkingface.v1.media_pb2 import FRAMING_CROP
 
 RATES = (25, 26, 30, 40, 48, 50, 59, 60)
 
@@ -78,27 +75,3 @@ def test_the_end_holds_the_last_motion_frame() -> None:
     assert np.array_equal(interpolated(motion, 60)[5:], np.repeat(motion[2:], 3, axis=0))
     assert len(interpolated(noise(0), 60)) == 0
     assert len(interpolated(noise(1), 60)) == 3
-
-
-@pytest.mark.parametrize("rate", [25, 30, 60])
-def test_a_session_goes_on_elsewhere_in_the_middle(rate: int) -> None:
-    motion, view = noise(9), View(FRAMING_CROP, 512, 512)
-    handle = "sha256:" + "0" * 64
-
-    def rest(session: RenderSession, begin: int) -> list[Array]:
-        session.push(motion[begin:])
-        session.end()
-        return [request["motion"] for request in iter(session.next_request, None)]
-
-    whole = rest(RenderSession(handle, view, rate), 0)
-    assert len(whole) == frame_count(9, rate)
-    for cut in range(10):
-        first = RenderSession(handle, view, rate)
-        first.push(motion[:cut])
-        made = [request["motion"] for request in iter(first.next_request, None)]
-        for index in range(len(made)):
-            frame = first.accept({"image": np.zeros(view.shape, np.uint8)})
-            assert frame.index == index
-        second = RenderSession(handle, view, rate)
-        second.restore(first.snapshot())
-        assert np.array_equal([*made, *rest(second, cut)], whole)
