@@ -20,6 +20,7 @@ from talkingface.renderer import geometry
 from talkingface.renderer.face_model import FaceModel, rotation_matrices, rotation_matrix
 from talkingface.renderer.fit import Camera, fit, track
 from talkingface.renderer.geometry.eyes import RINGS
+from talkingface.renderer.geometry.layers import rear_plate_now
 from talkingface.renderer.geometry.plates import MARGIN, SOLID, continued
 from talkingface.renderer.geometry.rasterizer import rasterize
 
@@ -196,6 +197,15 @@ def test_nothing_pops_while_a_motion_sets_in(
     frames = [geometry.render(portrait, m).image.astype(float) for m in asked]
     steps = [np.abs(b - a).mean() for a, b in zip(frames, frames[1:], strict=False)]
     assert max(steps) < 2 * np.median(steps)
+
+
+def test_what_is_partly_cleared_is_no_longer_shown_as_the_photo(
+    portrait: geometry.Portrait,
+) -> None:
+    plate = rear_plate_now(portrait, 0.1, np.zeros(2, np.float32))
+    differ = (portrait.rear != portrait.rear_cleared).any(-1)
+    assert differ.any() and plate[differ, 3].max() <= SOLID
+    np.testing.assert_array_equal(plate[~differ], portrait.rear[~differ])
 
 
 def test_hair_stays_as_photographed_while_only_the_jaw_moves(portrait: geometry.Portrait) -> None:
