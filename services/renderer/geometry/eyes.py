@@ -153,7 +153,7 @@ def _sclera(
     free = trusted & beside
     if free.sum() >= 8:
         white = box[free & (luma >= np.percentile(luma[free], 75))].mean(0)
-        even = lit[free & (luma >= np.percentile(luma[free], 50))].mean(0)
+        even = lit[free & (luma >= np.percentile(luma[free], 35))].mean(0)
         good = free & (np.abs(luma - even @ LUMA) < 0.3 * (even @ LUMA))
     else:
         # Hardly open: what little is bright around has to serve.

@@ -54,6 +54,8 @@ LID_NAMES = tuple(
 TURNED_SHADE = 0.2  # by which the lips' inner sides are darker when they turn out
 SEAM = np.array([0.35, 0.5, 0.5], np.float32)  # of the line between lips that the photo parts
 SEAM_WIDTH = 0.012  # face widths
+SLIT = 0.016  # face widths of an opening that is a line rather than a mouth
+LINE = (0.42, 0.34, 0.34)  # its colour over the lips' own
 LIP_MARGIN = 0.012  # face widths around the inner lips where the inside may show
 LASH_LINE = 0.0125  # face widths
 LASH = 0.02  # face widths: the longest lashes as seen on a shut lid
@@ -230,7 +232,7 @@ def place_mouth(
     share, new = np.empty_like(lit), np.empty_like(lit)
     _compose_mouth(
         part, photo, known, carried[..., 8:10], lit / light_between(photographed),
-        draw_always, lip_change, float(paint.tooth @ LUMA), drawn, share, new,
+        opened[2], draw_always, lip_change, float(paint.tooth @ LUMA), drawn, share, new,
     )  # fmt: skip
     seam = ramp((0.01, 0.04), photographed) * ramp((0.02, 0.0), _lip_gap(vertices))
     if seam > 0:
@@ -247,6 +249,7 @@ def _compose_mouth(
     known: Array,
     lips: Array,
     light: Array,
+    opened: Array,
     draw_always: bool,
     lip_change: float,
     tooth: float,
@@ -259,10 +262,18 @@ def _compose_mouth(
     :param photo: (H, W, 3), known (H, W): the photo, and where it shows the mouth's inside.
     :param lips: (H, W, 2): the lips' inner sides, and how near the lips' line.
     :param light: (H, W) that gets into the mouth, over that in the photo.
+    :param opened: (W,) height of the opening, face widths.
     :param draw_always: do not use the photo; lip_change: how far the lips left their place in it.
     :param tooth: brightness of teeth.
     :param drawn: (H, W, 3) in: the painted inside, out: all; share, new: as in `merge`.
     """
+    lip, count = np.zeros(3, np.float32), 1e-3
+    for y in range(0, part.shape[0], 2):
+        for x in range(0, part.shape[1], 2):
+            if part[y, x] == SKIN and lips[y, x, 1] > 0.6:
+                count += 1
+                for k in range(3):
+                    lip[k] += photo[y, x, k]
     for y in range(part.shape[0]):
         for x in range(part.shape[1]):
             p = part[y, x]
@@ -287,6 +298,12 @@ def _compose_mouth(
                     keep *= 1 - lip_change * (1 - t * t * (3 - 2 * t))
                 else:
                     keep *= 1 - lip_change
+            # What hardly parts is a line of the lips' own colour.
+            t = min(opened[x] / SLIT, 1.0)
+            t = t * t * (3 - 2 * t)
+            for k in range(3):
+                slit = LINE[k] * lip[k] / count
+                drawn[y, x, k] = slit + t * (drawn[y, x, k] - slit)
             # Lips that close put the photo's teeth in the dark.
             darker = 1 - lip_change * keep * (1 - min(light[y, x], 1.0))
             for k in range(3):
