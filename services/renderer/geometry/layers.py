@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from talkingface.renderer.geometry.image import FRAME, box, carry, cv, raster
 from talkingface.renderer.geometry.plates import MARGIN, SOLID
 from talkingface.renderer.geometry.portrait import Portrait
-from talkingface.renderer.geometry.relief import still_field
+from talkingface.renderer.geometry.relief import CELL, still_field
 from talkingface.renderer.geometry.surface import anatomy, smoothstep
 
 Array = NDArray[np.float32]
@@ -180,13 +180,13 @@ def compose(
 ) -> tuple[Image, Image, Array, tuple[slice, slice], NDArray[np.bool_]]:
     """Background, rear plate and face: (512, 512, 3), and the mask (512, 512, 2).
 
-    :return: also the face's flow (h, w, 2), its place in the frame and where it is opaque (h, w).
-
+    :param points: (V, 3) the mesh in the frame; source (V, 2) where in the photo its colours are.
     :param front: (V,) opacity of the face.
-    :param field: (N, N, 2) where in the photo the rear plate's pixels come from.
+    :param field: (FIELD, FIELD, 2) where in the photo the rear plate's pixels come from.
     :param cleared: how far the rear plate has lost jaw and cheeks, 0..1.
     :param near: (2,) how far the viewer's left and right side turned towards the viewer, 0..1.
     :param hidden: (V,) share of the colours from the portrait's hidden side, if any.
+    :return: also the face's flow (h, w, 2), its place in the frame and where it is opaque (h, w).
     """
     shape = anatomy()
     plate = rear_plate_now(portrait, cleared, near)
@@ -240,11 +240,14 @@ def _look_up(image: Image, places: Array) -> Image:
 
 
 def enlarge(field: Array) -> Array:
-    """A field (N, N, 2) for every pixel of the frame, (512, 512, 2), even up to its rim."""
-    wide = np.pad(field, ((1, 1), (1, 1), (0, 0)), mode="reflect", reflect_type="odd")
-    cell = FRAME // len(field)
-    size = (FRAME + 2 * cell,) * 2
-    return cv.resize(wide, size, interpolation=cv.INTER_LINEAR)[cell:-cell, cell:-cell]
+    """A field (FIELD, FIELD, 2) for every pixel of the frame, (512, 512, 2)."""
+    out = np.asarray(cv.resize(field, (FRAME, FRAME), interpolation=cv.INTER_LINEAR))
+    # Half a cell at the rim lies beyond the outermost centres: there the field goes on evenly.
+    half = CELL // 2
+    ahead = np.arange(half, 0, -1, dtype=np.float32)[:, None, None]
+    for rim in (out, out[::-1], out.swapaxes(0, 1), out.swapaxes(0, 1)[::-1]):
+        rim[:half] = rim[half] - ahead * (rim[half + 1] - rim[half])
+    return out
 
 
 @njit(cache=True, fastmath=True)

@@ -36,9 +36,8 @@ CELL = FRAME // FIELD
 FACING = 0.64  # cosine towards the camera down to which the head's own depth is taken
 LIMB = 0.3  # the same below which a head's point counts as its outline
 NEAR_SLOPE, FAR_SLOPE = 3.0, 2.0  # depth a pixel aside: of a side turned to the viewer, and away
-HULL = (
-    0.8  # share of its narrowing by turning that an outline is spared: the head is deeper than wide
-)
+# Share of its narrowing by turning that an outline is spared, for the head is deeper than wide.
+HULL = 0.8
 SIDES = (0.12, 0.3)  # face widths from the middle over which a side becomes left or right
 AXIS_DEPTH = 0.2  # face widths: the head's upright axis before the turning point
 TURNED = (26.0, 38.0)  # degrees from the camera over which colours come by the relief
@@ -47,7 +46,8 @@ SHOULDERS = (-1.35, -0.55)  # heights between which hair goes over to the should
 
 
 def build_relief(source: Array, camera: Camera, matte: Array) -> Array:
-    """The relief (6, N, N) of a portrait: for each node of the grid
+    """The relief (6, NODES, NODES) of a portrait. For each node of the grid:
+
     0: depth in pixels before the turning point, where the side turns towards the viewer
     1: the same where it turns away: without the cheeks, which have an edge of their own there
     2: 1 at the outline, where new hair comes forward as old goes back
@@ -90,7 +90,6 @@ def build_relief(source: Array, camera: Camera, matte: Array) -> Array:
     roll = np.deg2rad(camera.angles[0, 2])
     dx, dy = xs - camera.translation[0, 0], ys - camera.translation[0, 1]
     height = (np.sin(roll) * dx - np.cos(roll) * dy) / scale
-    # The head's middle on the photo: its outline's, not the nose's.
     across = (np.cos(roll) * dx + np.sin(roll) * dy) / scale
     side = np.sign(across) * smoothstep(*SIDES, np.abs(across))
 

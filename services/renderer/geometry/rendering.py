@@ -1,9 +1,10 @@
 """A portrait moved by geometry alone: fit once, then one dense warp a frame.
 
 Three layers, back to front: the background plate; the rear plate (hair, ears, neck, shoulders),
-moved by a smooth field; the face, rasterised as a mesh whose every vertex knows where in the photo
-it came from, so that nose and jaw hide what is behind them. Eyes and mouth are drawn into the holes
-of that mesh at twice the resolution. Where nothing moved, the frame is the photo.
+turned as a relief (`relief`); the face, rasterised as a mesh whose every vertex knows where in the
+photo it came from, so that nose and jaw hide what is behind them. A side that a turned portrait
+hides comes from a picture of its own (`hidden`). Eyes and mouth are drawn into the holes of the
+mesh at twice the resolution. Where nothing moved, the frame is the photo.
 
 Motion coefficients are absolute for the lips (0 = closed, at rest). Of the portrait's own
 expression brows, cheeks and nose keep `KEPT_UPPER`, the mouth's shape at most `KEPT_MOUTH`. Lids
@@ -101,34 +102,34 @@ def render_pose(
     source = portrait.source + lip_change * portrait.lip_shift
     source += np.tensordot(closing, portrait.lid_shift, 1)
     travel = float(np.abs(points[:, :2] - portrait.source)[shape.front > 0.5].max())
+    # Only where jaw and cheeks end does it matter what lies behind them.
+    parted = float(np.abs(points[:, :2] - portrait.source)[shape.rim].max())
     yaw = float(camera.angles[0, 1] - start.angles[0, 1])
     turned = np.array([ramp(SIDE_TURN, yaw), ramp(SIDE_TURN, -yaw)], np.float32)
     # A side that the photo hides does not come by stretching, but from its own picture.
     revealed = float(turned @ portrait.other_side.hidden)
-    hidden = revealed * portrait.other_side.share if revealed > 0 else None
     turned *= 1 - portrait.other_side.hidden
-    share = turned @ portrait.sides
-    # Only where jaw and cheeks end does it matter what lies behind them.
-    parted = float(np.abs(points[:, :2] - portrait.source)[shape.rim].max())
-    moved = min(parted / 2.0, 1.0)
-    worn_source = source + moved * portrait.inward
-    # Above the cheeks the layer has no edge of its own: it ends before it turns away.
-    turning = smoothstep(0.05, 0.35, normals @ camera.rotation[0, 2])
-    opacity = shape.front * (shape.hard + (1 - shape.hard) * turning)
-    revealing = np.maximum(share, revealed)  # what the photo did not show has colours of its own
-    opacity *= 1 - min(parted / 4.0, 1.0) * (1 - np.maximum(portrait.edge_seen, revealing))
     # Hair and neck turn with the head; what the face does is not theirs.
     still = placed(portrait, portrait.photographed, camera, torso)
     coarse = relief_field(portrait.relief, start, camera, torso, float(turned[0]), float(turned[1]))
     # What the photo shows badly takes its colours from where the relief says.
+    share = turned @ portrait.sides
     told = skin_places(portrait.relief, start, camera, still, portrait.source, share > 0)
     soft = (1 - shape.hard) * (1 - shape.front)
     told += soft[:, None] * (look_up(coarse, still) - told)
+    worn_source = source + min(parted / 2.0, 1.0) * portrait.inward
     worn_source += np.maximum(share, soft)[:, None] * (told - portrait.source)
+    # Above the cheeks the layer has no edge of its own: it ends before it turns away. What the
+    # photo did not show of the jaw's edge is left out, unless it now has colours from elsewhere.
+    cleared = min(parted / 4.0, 1.0)
+    turning = smoothstep(0.05, 0.35, normals @ camera.rotation[0, 2])
+    opacity = shape.front * (shape.hard + (1 - shape.hard) * turning)
+    opacity *= 1 - cleared * (1 - np.maximum(portrait.edge_seen, np.maximum(share, revealed)))
+    hidden = revealed * portrait.other_side.share if revealed > 0 else None
     if any(borders):
         coarse = pin_field(coarse, borders)
     image, mask, flow, place, solid = compose(
-        portrait, points, worn_source, opacity, coarse, min(parted / 4.0, 1.0), turned, hidden
+        portrait, points, worn_source, opacity, coarse, cleared, turned, hidden
     )
     for eye in range(2):
         place_eye(
