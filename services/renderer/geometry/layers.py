@@ -205,7 +205,7 @@ def compose(
     flow, shown = np.ascontiguousarray(carried[..., :2]), carried[..., 2]
     _skirt(flow, ids)
     opacity = cv.GaussianBlur(cv.dilate(shown, np.ones((3, 3), np.uint8)), (0, 0), 1.0)
-    colour = _look_up(portrait.fine, flow * 2)
+    colour = _look_up(portrait.fine, flow * np.float32(2))
     if hidden is not None:
         values = np.concatenate([portrait.other_side.places, hidden[:, None]], 1)
         other = carry(values, facing, ids, weights)
