@@ -58,6 +58,7 @@ SLIT = 0.016  # face widths of an opening that is a line rather than a mouth
 LINE = (0.42, 0.34, 0.34)  # its colour over the lips' own
 LIP_MARGIN = 0.012  # face widths around the inner lips where the inside may show
 LASH_LINE = 0.0125  # face widths
+LASH_DARK = 0.25  # of the skin's brightness: the lash line's at most
 LASH = 0.02  # face widths: the longest lashes as seen on a shut lid
 SHUT = 0.7  # blink from which on a photo's eyes count as shut
 
@@ -123,11 +124,14 @@ def place_eye(
         changed = max(moved, _lids_changed(portrait, coefficients, eye))
         paint_eye(hole, rest, ball, iris, shade, moved, changed, drawn, new)
     if closing > 0:
-        lashes = min(2.5 * closing, 1) * np.minimum(1.3 * _lash_line(rim, size, unit), 0.96)
+        lashes = min(2.5 * closing, 1) * _lash_line(rim, size, unit)
+        # Dark against any skin, as what lies in the fold between two lids is.
+        skin = texture.lid[..., :3].reshape(-1, 3).mean(0) @ LUMA
+        lash = portrait.lash * min(LASH_DARK * skin / max(float(portrait.lash @ LUMA), 1.0), 1.0)
         lid = look_up(texture, texture.lid, back, size)
         # Beside the eye the old rim with its lashes goes as the lid comes down.
         begun = ramp((0.0, 0.3), closing)
-        paint_lid(ids >= 0, lid, ball, begun, lashes, portrait.lash, drawn, share, new)
+        paint_lid(ids >= 0, lid, ball, begun, lashes, lash.astype(np.float32), drawn, share, new)
     merge(image, mask, left, top, drawn, share, hole | (ids >= 0), new)
 
 
@@ -153,7 +157,11 @@ def _lash_line(ring: Array, size: tuple[int, ...], face: float) -> Array:
     tips = [x, y, x + hang * 0.9 * away * outer, y + hang, np.full(13, 0.5), np.full(13, 0.6)]
     strokes = np.concatenate([line, np.stack(tips, 1)[3:]]).astype(np.float32)
     out = np.zeros(size, np.float32)
-    _draw_strokes(strokes, max(0.006 * face, 0.7), out)
+    _draw_strokes(strokes, max(0.005 * face, 0.7), out)
+    # The lid's soft shadow below the line.
+    line[:, [1, 3]] += 0.006 * face
+    line[:, 5] = 0.3
+    _draw_strokes(line.astype(np.float32), 0.016 * face, out)
     return out
 
 
