@@ -173,6 +173,8 @@ def test_what_a_head_does_is_read_back(axis: str, person: FaceFit) -> None:
     found = from_rest(readings, readings[0])[1:, column]
     asked = np.array([pose.asked[column] for pose in alone])
     assert correlation(asked, found) > 0.98
+    if axis == "lids":
+        found = found / readings[0, column]
     slope = np.polyfit(asked, found, 1)[0]
     assert 0.75 < slope < 1.25
 
@@ -259,6 +261,20 @@ def test_whites_have_the_colour_of_the_bright_part(marks: np.ndarray) -> None:
     assert found[0] == pytest.approx(89.5, abs=1)
     assert features.contrast(picture, marks) > 40
     assert features.contrast(np.full_like(picture, 90), marks) == 0
+
+
+def test_half_shut_lids_have_taken_half_of_the_eye(marks: np.ndarray) -> None:
+    def lowered(share: float) -> np.ndarray:
+        picture = np.full((512, 512, 3), 230, np.uint8)
+        for ring in features.RINGS:
+            low, high = marks[list(ring), 1].min(), marks[list(ring), 1].max()
+            picture[: round(float(low + share * (high - low))) + 1] = 120
+        return picture
+
+    frames = {f"{share}": lowered(share) for share in (0.5, 1.1)}
+    found = features.covered(frames, (lowered(0), marks), "1.1")
+    assert found == {"0.5": pytest.approx(0.5, abs=0.1)}
+    assert features.covered({"1.1": lowered(0)}, (lowered(0), marks), "1.1") == {}
 
 
 @pytest.mark.parametrize("shift", [(5, 0), (-4, 0), (0, 3)])

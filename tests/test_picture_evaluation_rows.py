@@ -9,7 +9,7 @@ import pytest
 
 from talkingface.common.report import Row
 from talkingface.renderer.evaluation.clip import Replay
-from talkingface.renderer.evaluation.poses import NEUTRAL, SHUT_EYES, poses, shown
+from talkingface.renderer.evaluation.poses import SHUT_EYES, poses, shown
 from talkingface.renderer.evaluation.reading import AXES
 from talkingface.renderer.evaluation.sections import (
     clips,
@@ -31,11 +31,14 @@ def person(number: int) -> np.ndarray:
 
 def ideal(number: int) -> Sitting:
     """What a perfect renderer would give; every other portrait smiles with teeth."""
-    out = Sitting(f"{number:05}", descriptor=person(number), reencoded=person(number))
+    out = Sitting(f"{number:05}", descriptor=person(number), reencoded=person(number), lids=0.06)
     for pose in poses():
         out.readings[pose.name] = pose.asked
         if pose.hard:
             out.descriptors[pose.name] = person(number)
+        if pose.axis == "lids":
+            out.readings[pose.name] = pose.asked * out.lids
+            out.figures["covered"][pose.name] = float(pose.asked[list(AXES).index("lids")])
         if pose.axis == "gaze yaw":
             out.irises[pose.name] = float(pose.asked[list(AXES).index("gaze yaw")])
             out.figures["iris"][pose.name] = 1.0
@@ -52,6 +55,7 @@ def ideal(number: int) -> Sitting:
     out.figures["exact"]["own"] = 1.0
     out.figures["white"]["photo"] = 5.0
     out.figures["contrast"][SHUT_EYES] = 0.1
+    out.figures["shut"][SHUT_EYES] = 0.8
     out.figures["skin"]["photo"] = out.figures["hair"]["photo"] = 1.0
     return out
 
@@ -163,5 +167,5 @@ def test_teeth_between_shut_lips_are_missed(sittings: list[Sitting]) -> None:
 
 def test_lids_that_stay_open_are_missed(sittings: list[Sitting]) -> None:
     for one in sittings:
-        one.readings[SHUT_EYES] = one.readings[NEUTRAL]
+        one.figures["shut"][SHUT_EYES] = 0.3
     assert [what.split()[0] for what in missed(features.measure(sittings))] == ["shut"]

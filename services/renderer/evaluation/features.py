@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import cv2
@@ -22,6 +23,7 @@ LINE_REACH = 0.05  # face widths above and below the lips' line that are looked 
 LINE_HALF = 0.025  # ... that belong to the line
 WHITE_SHARE = 0.3  # of an eye's pixels, the brightest: the white
 LEAST_WHITE = 8  # pixels
+LEAST_CHANGE = 4.0  # grey values by which an eye differs from its lid
 
 
 class Line(NamedTuple):
@@ -99,6 +101,30 @@ def contrast(image: Image, landmarks: Array) -> float:
         if inside.any():
             spreads.append(float(grey[inside].std()))
     return float(np.mean(spreads)) if spreads else float("nan")
+
+
+def covered(frames: Mapping[str, Image], rest: tuple[Image, Array], shut: str) -> dict[str, float]:
+    """How much of the open eye is gone, 0 as at rest, 1 as in the frame `shut`, by frame.
+
+    :param frames: pictures in which nothing but the lids moves; those of half-shut lids are judged
+    :param rest: picture and landmarks (478, 2+) of the face at rest
+    """
+    if shut not in frames:
+        return {}
+    image, landmarks = rest
+    inside = np.zeros(image.shape[:2], np.uint8)
+    for ring in RINGS:
+        inside |= hull(landmarks[list(ring), :2], image.shape)
+    where = inside > 0
+    end = luma(frames[shut])[where]
+    whole = float(np.abs(luma(image)[where] - end).mean())
+    if whole < LEAST_CHANGE:
+        return {}
+    return {
+        name: 1 - float(np.abs(luma(frame)[where] - end).mean()) / whole
+        for name, frame in frames.items()
+        if name != shut
+    }
 
 
 def iris_shift(image: Image, rest: Image, landmarks: Array) -> tuple[Array, float]:

@@ -46,7 +46,7 @@ class Pose:
 
     @property
     def asked(self) -> Array:
-        """(8,) what `reading.read` ought to find, in the order of `AXES`."""
+        """(8,) what `reading` ought to find, in the order of `AXES`; lids as a share of the eye."""
         return asked(self.motion)
 
 
@@ -73,7 +73,7 @@ def motion_of(
 
 
 def asked(motion: Array) -> Array:
-    """(8,) what a motion frame asks for, in the units of `AXES`."""
+    """(8,) what a motion frame asks for, in the units of `AXES`, but lids as a share of the eye."""
 
     def both(name: str) -> float:
         return float(motion[ARKIT_INDEX[f"{name}Left"]] + motion[ARKIT_INDEX[f"{name}Right"]]) / 2

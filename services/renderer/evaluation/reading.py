@@ -27,11 +27,12 @@ from talkingface.renderer.fit import (
 
 Array = NDArray[np.float32]
 
-# Name and unit of what is read; opening is absolute, the others count from the face at rest.
+# Name and unit of what is read; opening is absolute, the others count from the face at rest. Lids
+# are asked to close by a share of their height in the photo and read by how far they came down.
 AXES = {
     "opening": "face widths",
     "smile": "face widths",
-    "lids": "share shut",
+    "lids": "face widths",
     "gaze yaw": "degrees",
     "gaze pitch": "degrees",
     "yaw": "degrees",
@@ -130,7 +131,7 @@ def from_rest(readings: Array, rest: Array) -> Array:
         if axis in ABSOLUTE:
             out[:, i] = readings[:, i]
         elif axis == "lids":
-            out[:, i] = 1 - readings[:, i] / rest[i]
+            out[:, i] = rest[i] - readings[:, i]
         elif axis.startswith("gaze"):
             out[:, i] = _angle(out[:, i])
     return out

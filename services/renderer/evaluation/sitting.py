@@ -17,7 +17,7 @@ from talkingface.renderer.evaluation import features, flow, sheets
 from talkingface.renderer.evaluation.painter import Drawn, Painter, prepared
 from talkingface.renderer.evaluation.pictures import detail, sharpness
 from talkingface.renderer.evaluation.poses import NEUTRAL, SHUT_EYES, Pose, poses, shown
-from talkingface.renderer.evaluation.reading import from_rest, iris_angle, read
+from talkingface.renderer.evaluation.reading import AXES, from_rest, iris_angle, read
 from talkingface.renderer.evaluation.recogniser import DESCRIPTOR
 from talkingface.renderer.evaluation.regions import Regions, regions
 from talkingface.renderer.evaluation.studio import studio
@@ -29,6 +29,7 @@ cv: Any = cv2  # OpenCV's stubs do not tell element types
 
 COLUMNS = 6  # of a portrait's sheet
 REENCODED = 60  # JPEG quality of the photo that identity is compared with
+LIDS = list(AXES).index("lids")
 SHUT_ALREADY = 0.5  # of a blink in the photo
 LEAST_AREA = 400  # pixels of skin or hair whose detail is compared
 JUMP_CLEARANCE = 9  # pixels about a jump of the flow whose light steps are no detail
@@ -49,6 +50,7 @@ class Sitting:
     descriptors: dict[str, Array] = field(default_factory=dict)  # by hard pose, where a face is
     lost: list[str] = field(default_factory=list)  # poses in which no face is found any more
     readings: dict[str, Array] = field(default_factory=dict)  # by pose, (8,) from rest
+    lids: float = np.nan  # height of the photo's eyes as read, face widths
     irises: dict[str, float] = field(default_factory=dict)  # by gaze sideways, yaw by pixels
     eyes_seen: bool = True  # not hidden by dark glasses, and open: there is something to move
     # By measure and pose.
@@ -92,6 +94,7 @@ def sit(path: Path, report: Path) -> Sitting:
     names: list[str] = []
     seen: list[Array] = []
     rest: tuple[Image, Array] | None = None
+    shutters: dict[str, Image] = {}
     looked_at = {pose.name for pose in shown()}
     for pose in poses():
         traced = pose.name in looked_at
@@ -112,10 +115,18 @@ def sit(path: Path, report: Path) -> Sitting:
             out.descriptors[pose.name] = here.recogniser(drawn.image, found)
         if rest is not None:
             _eyes(out, pose, drawn.image, found, rest, painter)
+            if pose.axis == "lids":
+                shutters[pose.name] = drawn.image
     if rest is not None:
-        readings = read(np.stack(seen), painter.portrait.fit)
+        readings = read(np.stack([*seen, analysed.landmarks]), painter.portrait.fit)
+        out.lids = float(readings[-1, LIDS])
         still = readings[names.index(NEUTRAL)]
-        out.readings = dict(zip(names, from_rest(readings, still), strict=True))
+        out.readings = dict(zip(names, from_rest(readings[:-1], still), strict=True))
+        if SHUT_EYES in out.readings:
+            share = float(out.readings[SHUT_EYES][LIDS] / still[LIDS])
+            out.figures["shut"][SHUT_EYES] = share
+        for name, gone in features.covered(shutters, rest, SHUT_EYES).items():
+            out.figures["covered"][name] = gone
     sheets.write(report / "portraits" / f"{path.stem}.png", sheets.grid(tiles, COLUMNS))
     return out
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,36 +18,43 @@ OBEYED_BAR = Bar(0.9)
 GAZES = ("gaze yaw", "gaze pitch")
 EYES = ("lids", *GAZES)
 Column = NDArray[np.float64]
-Told = list[tuple[float, float, str]]  # asked, found, which picture
+
+
+class Told(NamedTuple):
+    """One picture: how strongly something was asked for, and what was found."""
+
+    level: float
+    found: float
+    where: str  # which picture
+    scale: float = 1.0  # of a level in the unit of what was found: for lids, the eye's height
 
 
 def measure(sittings: Sequence[Sitting]) -> list[Row]:
     """All rows of the section."""
-    rows = []
     seeing = [s for s in sittings if s.eyes_seen]
-    for i, (axis, unit) in enumerate(AXES.items()):
-        alone = on_axis(axis)
-        told = _told(seeing if axis in EYES else sittings, alone, i)
+    rows = []
+    for axis, unit in AXES.items():
+        told = _read(seeing if axis in EYES else sittings, on_axis(axis), axis)
         row = _row(f"{axis}, asked and read back", told, unit, OBEYED_BAR)
+        note = f"{row.note}; {_levels(told)}; oddest {_oddest(told)}"
         if axis in EYES and len(seeing) < len(sittings):
-            whole = _row(axis, _told(sittings, alone, i), unit, None).values["generated"]
+            whole = _row(axis, _read(sittings, on_axis(axis), axis), unit).values["generated"]
             hidden = f"{len(sittings) - len(seeing)} behind dark glasses or shut in the photo"
-            row = replace(row, note=f"{row.note}; with {hidden} {whole:.2f}")
-        rows.append(row)
+            note += f"; with {hidden} {whole:.2f}"
+        if axis == "lids":
+            shares = [Told(one.level, one.found / one.scale, one.where) for one in told]
+            note += f"; as shares of each eye's height r {correlation(*_columns(shares)):.2f}"
+        rows.append(replace(row, note=note))
+        if axis == "lids":
+            rows.append(_row("lids half shut, by what is gone of the eye", _covered(seeing)))
         if axis == "gaze yaw":
-            by_pixels = [
-                (float(pose.asked[i]), s.irises[pose.name], f"{s.name}, {pose.name}")
-                for s in seeing
-                for pose in alone
-                if pose.name in s.irises
-            ]
-            rows.append(_row(f"{axis}, by the iris's own pixels", by_pixels, unit, None))
+            rows.append(_row(f"{axis}, by the iris's own pixels", _irises(seeing), unit))
     mixes = [pose for pose in poses() if pose.name.startswith("mix")]
-    for i, (axis, unit) in enumerate(AXES.items()):
-        told = _told(seeing if axis in EYES else sittings, mixes, i)
+    for axis, unit in AXES.items():
+        told = _read(seeing if axis in EYES else sittings, mixes, axis)
         if axis in GAZES:  # where lids close, none is asked for
-            told = [one for one in told if one[0] != 0]
-        row = _row(f"{axis}, while everything moves", told, unit, None)
+            told = [one for one in told if one.level != 0]
+        row = _row(f"{axis}, while everything moves", told, unit)
         if axis in GAZES:  # a head read some degrees wrong puts the irises as far aside
             row = replace(row, note=f"{row.note}; errors of the head's reading included")
         rows.append(row)
@@ -69,50 +77,78 @@ def correlation(asked: Column, found: Column) -> float:
     return float(np.corrcoef(asked, found)[0, 1])
 
 
-def _told(sittings: Sequence[Sitting], asked_for: Sequence[Pose], axis: int) -> Told:
+def _read(sittings: Sequence[Sitting], asked_for: Sequence[Pose], axis: str) -> list[Told]:
+    column = list(AXES).index(axis)
     return [
-        (float(pose.asked[axis]), float(s.readings[pose.name][axis]), f"{s.name}, {pose.name}")
+        Told(
+            float(pose.asked[column]),
+            float(s.readings[pose.name][column]),
+            f"{s.name}, {pose.name}",
+            s.lids if axis == "lids" else 1.0,
+        )
         for s in sittings
         for pose in asked_for
         if pose.name in s.readings
     ]
 
 
-def _row(what: str, told: Told, unit: str, bar: Bar | None) -> Row:
-    asked, found = (np.array([one[k] for one in told], float) for k in range(2))
-    slope, scatter = _line(told)
-    note = f"slope {slope:.2f}; scatter {scatter:.2g} {unit}"
-    if bar is not None:
-        note += f"; {_levels(asked, found)}; oddest {_oddest(asked, found, told)}"
+def _covered(sittings: Sequence[Sitting]) -> list[Told]:
+    column = list(AXES).index("lids")
+    return [
+        Told(float(pose.asked[column]), s.figures["covered"][pose.name], f"{s.name}, {pose.name}")
+        for s in sittings
+        for pose in on_axis("lids")
+        if pose.name in s.figures["covered"]
+    ]
+
+
+def _irises(sittings: Sequence[Sitting]) -> list[Told]:
+    column = list(AXES).index("gaze yaw")
+    return [
+        Told(float(pose.asked[column]), s.irises[pose.name], f"{s.name}, {pose.name}")
+        for s in sittings
+        for pose in on_axis("gaze yaw")
+        if pose.name in s.irises
+    ]
+
+
+def _columns(told: Sequence[Told]) -> tuple[Column, Column]:
+    """Asked and found."""
+    asked = np.array([one.level * one.scale for one in told], float)
+    return asked, np.array([one.found for one in told], float)
+
+
+def _row(what: str, told: Sequence[Told], unit: str = "", bar: Bar | None = None) -> Row:
+    asked, found = _columns(told)
+    slope = scatter = float("nan")
+    if len(told) > 1 and asked.std():
+        slope, start = np.polyfit(asked, found, 1)
+        scatter = float((found - slope * asked - start).std())
     mixed = np.random.default_rng(0).permutation(found)
     values = {"generated": correlation(asked, found), "shuffled": correlation(asked, mixed)}
+    note = f"slope {slope:.2f}; scatter {scatter:.2g} {unit}".rstrip()
     return Row(what, values, "r", bar, note=note)
 
 
-def _line(told: Told) -> tuple[float, float]:
-    """Slope, and standard deviation about the line."""
-    asked, found = (np.array([one[k] for one in told], float) for k in range(2))
-    if len(told) < 2 or not asked.std():
-        return float("nan"), float("nan")
-    slope, start = np.polyfit(asked, found, 1)
-    return float(slope), float((found - slope * asked - start).std())
+def _by_level(told: Sequence[Told]) -> dict[float, list[Told]]:
+    levels: dict[float, list[Told]] = {}
+    for one in sorted(told):
+        levels.setdefault(round(one.level, 3), []).append(one)
+    return levels
 
 
-def _levels(asked: Column, found: Column) -> str:
+def _levels(told: Sequence[Told]) -> str:
     """Median found for each strength that was asked for."""
-    means = [
-        f"{at:.3g}: {np.median(found[np.abs(asked - at) < 1e-3]):.3g}"
-        for at in np.unique(asked.round(3))
-    ]
-    return ", ".join(means)
+    return ", ".join(
+        f"{level:.3g}: {np.median([one.found / one.scale for one in group]):.3g}"
+        for level, group in _by_level(told).items()
+    )
 
 
-def _oddest(asked: Column, found: Column, told: Told) -> str:
+def _oddest(told: Sequence[Told]) -> str:
     """The picture farthest from its strength's median."""
-    if not told:
-        return "none"
-    off = np.zeros(len(asked))
-    for at in np.unique(asked.round(3)):
-        here = np.abs(asked - at) < 1e-3
-        off[here] = np.abs(found[here] - np.median(found[here]))
-    return told[int(off.argmax())][2]
+    odd = [(0.0, "none")]
+    for group in _by_level(told).values():
+        middle = float(np.median([one.found / one.scale for one in group]))
+        odd += [(abs(one.found / one.scale - middle), one.where) for one in group]
+    return max(odd)[1]

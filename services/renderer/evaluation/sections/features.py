@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from talkingface.common.report import Bar, Row
 from talkingface.renderer.evaluation.poses import SHUT_EYES, poses
-from talkingface.renderer.evaluation.reading import AXES
 from talkingface.renderer.evaluation.sitting import Sitting, found, median
 
 TEETH_SHOW = 0.03  # face widths between the lips of a photo that is to shut its mouth
@@ -98,18 +97,19 @@ def _whites(sittings: Sequence[Sitting]) -> list[Row]:
 
 
 def _lids(sittings: Sequence[Sitting]) -> list[Row]:
-    column = list(AXES).index("lids")
-    shut = np.array([s.readings[SHUT_EYES][column] for s in sittings if SHUT_EYES in s.readings])
+    if not sittings:
+        return []
+    shut = [value for value, _ in found(sittings, "shut", [SHUT_EYES])]
     left = found(sittings, "contrast", [SHUT_EYES])
     worst, where = max(left, default=(np.nan, "none"))
     return [
         Row(
             f"shut eyes whose lids read at least {LIDS_SHUT} shut",
-            {"generated": 100 * float((shut >= LIDS_SHUT).mean()) if len(shut) else np.nan},
+            {"generated": 100 * float(np.mean([value >= LIDS_SHUT for value in shut]))},
             "%",
             LIDS_BAR,
             digits=0,
-            note=f"median {float(np.median(shut)) if len(shut) else np.nan:.2f}",
+            note=f"median {np.median(shut):.2f}",
         ),
         Row(
             "contrast left where the open eye was",
