@@ -9,7 +9,7 @@ from talkingface.renderer.fit import Camera
 from talkingface.renderer.geometry.eyes import LUMA, RINGS, EyeTexture
 from talkingface.renderer.geometry.image import FRAME, SKIN, box, cv
 from talkingface.renderer.geometry.mouth import TOOTH
-from talkingface.renderer.geometry.surface import INNER_LOWER, INNER_UPPER, anatomy
+from talkingface.renderer.geometry.surface import INNER_LOWER, INNER_UPPER, anatomy, smoothstep
 
 Array = NDArray[np.float32]
 Image = NDArray[np.uint8]
@@ -56,7 +56,7 @@ def near_background(frame: Image, rear: Image, cleared: Image, background: Image
     """
     seen = rear[..., 3:].astype(np.float32) / 255
     lacking = frame - seen * rear[..., :3] - (1 - seen) * background
-    lacking *= np.abs(rear[..., 3:].astype(np.float32) - cleared[..., 3:]) < 8
+    lacking *= smoothstep(64, 16, np.abs(rear[..., 3:].astype(np.float32) - cleared[..., 3:]))
     return np.clip(background + lacking / np.maximum(1 - seen, 0.15) + 0.5, 0, 255).astype(np.uint8)
 
 
