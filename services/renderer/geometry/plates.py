@@ -57,8 +57,16 @@ def settled_matte(frame: Image, matte: Array, background: Image, chin: float) ->
     doubtful = smoothstep(0.97, 0.8, matte)
     near = cv.dilate(matte, np.ones((15, 15), np.uint8))
     sleeve = smoothstep(0.9, 0.7, near) * smoothstep(0.1, 0.25, matte) * smoothstep(30, 60, apart)
-    sleeve[: max(int(chin), 0)] = 0
     settled = matte * (1 - alike * doubtful)
+    # Below the chin, what has the colour of the body beside it is body throughout.
+    small = cv.resize(frame, None, fx=0.25, fy=0.25, interpolation=cv.INTER_AREA)
+    solid = cv.resize(matte, small.shape[1::-1], interpolation=cv.INTER_AREA) > 0.97
+    body = fill_outside(small.astype(np.float32), solid.astype(np.float32))
+    body = cv.resize(body, frame.shape[1::-1], interpolation=cv.INTER_LINEAR)
+    unlike = np.abs(frame - body).max(-1)
+    beside = smoothstep(0.1, 0.3, matte) * smoothstep(30, 60, apart) * (unlike < 0.7 * apart)
+    sleeve = np.maximum(sleeve, cv.blur(beside.astype(np.float32), (5, 5)))
+    sleeve[: max(int(chin), 0)] = 0
     return (settled + sleeve * (1 - settled)).astype(np.float32)
 
 
@@ -103,7 +111,7 @@ def rear_plate(
     filled -= photo
     filled *= soft[..., None]
     filled += photo
-    filled[..., 3] = _without_slivers(filled[..., 3], face)
+    filled[..., 3] = _without_slivers(filled, face)
     plate, cleared = _as_bytes(photo), _as_bytes(filled)
     invented = (plate != cleared).any(-1)
     cleared[invented, 3] = np.minimum(cleared[invented, 3], SOLID)
@@ -145,13 +153,21 @@ def _add_neck(filled: Array, photo: Array, hide: Array, behind: Array) -> None:
     filled[..., 3] = 255 * np.maximum(opacity, behind * seen)
 
 
-def _without_slivers(opacity: Array, face: Array) -> Array:
-    """The opacity (H, W) without thin remains of the jaw's outline around and below the jaw."""
-    around = cv.dilate(face, np.ones((45, 45), np.uint8)) > 0.5
-    around[: _middle_row(face)] = False
+def _without_slivers(plate: Array, face: Array) -> Array:
+    """The opacity (H, W) of a plate without thin remains of the jaw's outline below the ears.
+
+    Of what is thin about the jaw only what has the face's colour: the edge of a collar stays.
+    """
+    around = cv.dilate(face, np.ones((45, 45), np.uint8))
+    around[: _middle_row(face)] = 0
     disc = cv.getStructuringElement(cv.MORPH_ELLIPSE, (11, 11))
-    broad = cv.GaussianBlur(cv.morphologyEx(opacity, cv.MORPH_OPEN, disc), (0, 0), 1.0)
-    return np.where(around, np.minimum(opacity, broad), opacity)
+    opacity = np.ascontiguousarray(plate[..., 3])
+    thin = opacity - np.minimum(cv.morphologyEx(opacity, cv.MORPH_OPEN, disc), opacity)
+    inside = around > 0.5
+    alike = np.zeros_like(opacity)
+    alike[inside] = _like_skin(plate[inside, :3], np.median(plate[face > 0.5, :3], 0))
+    alike = cv.GaussianBlur(cv.dilate(alike, np.ones((5, 5), np.uint8)), (0, 0), 1.5)
+    return opacity - thin * alike
 
 
 def _middle_row(face: Array) -> int:
