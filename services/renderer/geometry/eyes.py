@@ -120,7 +120,7 @@ def eye_texture(frame: Image, landmarks: Array, eye: int, face: float) -> EyeTex
     lid *= _lid_form(ring - low, (height, span), face)[..., None]
     cheeks = landmarks[np.array(CHEEKS), :2].round().astype(int).clip(0, len(frame) - 1)
     skin = float(np.median(frame[cheeks[..., 1], cheeks[..., 0]] @ LUMA, 1).max())
-    visible = _visible(float(white @ LUMA) / max(skin, 1.0), box @ LUMA / max(skin, 1.0), inside)
+    visible = _visible(white, box @ LUMA, skin, inside)
     return EyeTexture(
         origin=low.astype(np.float32),
         rest=rest,
@@ -132,14 +132,18 @@ def eye_texture(frame: Image, landmarks: Array, eye: int, face: float) -> EyeTex
     )
 
 
-def _visible(white: float, luma: Array, inside: Array) -> float:
-    """Whether an eye is to be seen, 0..1: not where it and all around it are dark.
+def _visible(white: Array, luma: Array, skin: float, inside: Array) -> float:
+    """Whether an eye is to be seen, 0..1: not where it and all around it are dark, or it is blue.
 
-    :param white: and luma (H, W): brightness of the white and of the picture over the cheeks'.
+    :param white: (3,) colour of the white; luma (H, W): brightness of the picture.
+    :param skin: brightness of the cheeks.
     """
     near = cv.dilate(inside, np.ones((15, 15))) - cv.dilate(inside, np.ones((5, 5))) > 0.5
-    around = float(np.median(luma[near])) if near.any() else 1.0
-    return 1 - ramp(DARK_WHITE, white) * ramp(DARK_AROUND, around)
+    around = float(np.median(luma[near])) if near.any() else skin
+    level = float(white @ LUMA) / max(skin, 1.0)
+    dark = ramp(DARK_WHITE, level) * ramp(DARK_AROUND, around / max(skin, 1.0))
+    blue = float(white[2] - white[0]) / max(float(white.max()), 1.0)
+    return (1 - dark) * (1 - ramp((0.15, 0.35), blue) * ramp((0.9, 0.6), level))
 
 
 def _sclera(

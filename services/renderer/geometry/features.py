@@ -57,8 +57,8 @@ SEAM_WIDTH = 0.012  # face widths
 SLIT = 0.016  # face widths of an opening that is a line rather than a mouth
 LINE = (0.42, 0.34, 0.34)  # its colour over the lips' own
 LIP_MARGIN = 0.012  # face widths around the inner lips where the inside may show
-LASH_LINE = 0.0125  # face widths
-LASH_DARK = 0.25  # of the skin's brightness: the lash line's at most
+LASH_LINE = 0.0135  # face widths
+LASH_DARK = 0.2  # of the skin's brightness: the lash line's at most
 LASH = 0.02  # face widths: the longest lashes as seen on a shut lid
 SHUT = 0.7  # blink from which on a photo's eyes count as shut
 
