@@ -180,6 +180,15 @@ def test_a_large_photo_is_reduced() -> None:
         viewer_of(frame, pixels, View(FRAMING_PHOTO, 640, 480))
 
 
+def test_a_photo_that_was_decoded_reduced_has_the_size_of_its_file() -> None:
+    photo = texture(1800, 1750)  # of 3600x3500
+    frame, to_photo = frame_of(photo, 500, 300, 700)
+    size = photo_size(3600, 3500)
+    pixels = photo_pixels(photo, frame, to_photo, size)
+    assert pixels.whole.shape == (size[1], size[0], 3) == (1866, 1920, 3)
+    assert pixels.place == (533, 320, 747)
+
+
 def test_kernels_are_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "numba"))
     calls: list[list[str]] = []

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from talkingface.renderer.geometry import FRAME, Portrait, WarpedFrame, render
 from talkingface.renderer.geometry.image import cv
-from talkingface.renderer.limits import MAX_PHOTO_SIDE, MAX_SIZE
+from talkingface.renderer.limits import MAX_SIZE
 from talkingface.renderer.picture import View
 from talkingface.v1.media_pb2 import FRAMING_CROP
 
@@ -35,9 +35,7 @@ NO_DETAIL = 128
 class PhotoPixels:
     """What the photo holds beyond the portrait's frame."""
 
-    square: (
-        Image  # (S, S, 3) the frame's square, 512 < S <= 1024; (0, 0, 3): no more than the frame
-    )
+    square: Image  # (S, S, 3) the frame's square, 512 < S <= 1024; (0, 0, 3): the frame is all
     whole: Image  # (H, W, 3) the photo at the size of its picture, see `photo_size`
     place: tuple[int, int, int]  # left, top, side of the frame's square in `whole`
 
@@ -57,12 +55,13 @@ def photo_pixels(photo: Image, frame: Image, to_photo: Array, size: tuple[int, i
     if scale > WORTH_KEEPING:
         square = _cut(photo, frame, scale, corner, min(round(scale * FRAME), MAX_SIZE))
     height, width = photo.shape[:2]
-    if max(width, height) > MAX_PHOTO_SIDE:
-        zoom = size[0] / width
-        whole = cv.resize(photo, size, interpolation=cv.INTER_AREA)
-    else:
+    if (width // 2 * 2, height // 2 * 2) == size:
         zoom = 1.0
         whole = photo[: size[1], : size[0]]
+    else:
+        zoom = size[0] / width
+        method = cv.INTER_AREA if zoom < 1 else cv.INTER_CUBIC
+        whole = cv.resize(photo, size, interpolation=method)
     left, top = (round(float(v) * zoom) for v in corner)
     return PhotoPixels(
         square, np.ascontiguousarray(whole), (left, top, round(scale * zoom * FRAME))
