@@ -24,7 +24,7 @@ from talkingface.v1.renderer_pb2 import RenderConfig
 
 Array = NDArray[np.float32]
 
-FRAMES = 50  # of talking that is timed
+FRAMES = 30  # of talking that is timed
 REPEATS = 3  # the fastest counts: another process can only slow one down
 PARTS = ("geometry", "network", "finishing", "encoding")
 
