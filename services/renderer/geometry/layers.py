@@ -209,10 +209,9 @@ def compose(
     if hidden is not None:
         values = np.concatenate([portrait.other_side.places, hidden[:, None]], 1)
         other = carry(values, facing, ids, weights)
-        _skirt(other[..., :2], ids)
-        lit = cv.remap(
-            portrait.other_side.picture, np.ascontiguousarray(other[..., :2]), None, cv.INTER_LINEAR
-        )
+        places = np.ascontiguousarray(other[..., :2])
+        _skirt(places, ids)
+        lit = _look_up(portrait.other_side.picture, places)
         share = cv.blur(cv.dilate(other[..., 2], np.ones((3, 3), np.uint8)), (3, 3))
         _mix(colour, lit, share)
     worn = np.empty(len(facing), np.float32)
@@ -250,7 +249,8 @@ def enlarge(field: Array) -> Array:
     return out
 
 
-@njit(cache=True, fastmath=True)
+# Compiled at once, for not every portrait has a hidden side, and a stream must not wait for it.
+@njit("void(u1[:,:,::1], u1[:,:,::1], f4[:,::1])", cache=True, fastmath=True)
 def _mix(image: Image, other: Image, share: Array) -> None:
     """Change an image into another one where `share` (H, W) is 1, in place."""
     for y in range(share.shape[0]):
