@@ -31,6 +31,8 @@ MOUTH_SIZE, EYE_SIZE = 128, 64
 CROP_CHANNELS = 8
 RESIDUAL_CHANNELS = 4  # RGB in [-1, 1] of full scale, alpha in [0, 1]
 CONTROL_DIM = 6
+# Share of an answer that is applied; see the model card.
+MOUTH_STRENGTH, EYE_STRENGTH = 0.5, 0.7
 # Order of the crops wherever they come together; "left" is the subject's.
 CROPS = ("mouth", "left_eye", "right_eye")
 MOUTH_CONTROL = (
@@ -73,10 +75,15 @@ class CropNet(nn.Module):
 
     (B, 8, S, S) in [0, 1] and (B, 6) -> residual (B, 4, S, S): RGB in [-1, 1], and where it is
     applied in [0, 1], by `reach`. S must be divisible by 2 ** len(widths).
+
+    :param strength: share of the answer that is applied.
     """
 
-    def __init__(self, widths: tuple[int, ...], bottleneck_blocks: int = 2) -> None:
+    def __init__(
+        self, widths: tuple[int, ...], strength: float, bottleneck_blocks: int = 2
+    ) -> None:
         super().__init__()
+        self.strength = strength
         self.stem = nn.Conv2d(4 * CROP_CHANNELS, widths[0], 3, padding=1)
         # At the finest level the stem alone encodes: a block there costs as much as all below it.
         self.encoders = nn.ModuleList(
@@ -108,7 +115,7 @@ class CropNet(nn.Module):
             x = F.interpolate(self.ups[i](x), scale_factor=2.0, mode="nearest")
             x = self.decoders[i](x + skips[i])
         colour = F.pixel_shuffle(torch.tanh(self.head(x)), 2)
-        return torch.cat([colour, reach(crop[:, 3:4])], 1)
+        return torch.cat([colour, self.strength * reach(crop[:, 3:4])], 1)
 
 
 class Inpainter(nn.Module):
@@ -117,12 +124,14 @@ class Inpainter(nn.Module):
     inputs:  mouth uint8 (B, 128, 128, 8), eyes uint8 (B, 2, 64, 64, 8): left, right of the subject,
              mouth_control float32 (B, 6), eyes_control float32 (B, 2, 6)
     outputs: mouth_residual float32 (B, 128, 128, 4), eyes_residual float32 (B, 2, 64, 64, 4)
+
+    :param training: apply answers in full, not at `MOUTH_STRENGTH` and `EYE_STRENGTH`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, training: bool = False) -> None:
         super().__init__()
-        self.mouth = CropNet((16, 32, 64, 96))
-        self.eye = CropNet((16, 32, 48))
+        self.mouth = CropNet((16, 32, 64, 96), 1.0 if training else MOUTH_STRENGTH)
+        self.eye = CropNet((16, 32, 48), 1.0 if training else EYE_STRENGTH)
 
     def forward(
         self, mouth: Tensor, eyes: Tensor, mouth_control: Tensor, eyes_control: Tensor

@@ -17,7 +17,7 @@ GAIN = (0.5, 1.5)  # by which a photograph's light may differ from the drawing's
 DARK = (0.1, 0.35)  # brightness of drawn cavities, which stay as dark as drawn, and of drawn teeth
 TOLERANCE = 0.15  # of relative difference in brightness, still counted as the same thing
 FLOOR = 0.3  # brightness below which differences are not counted as relative
-CELL = 8  # pixels; the light changes over a few of these
+MOUTH_CELL, EYE_CELL = 8, 4  # pixels; the light changes over a few of these
 ROUNDS = 4
 
 
@@ -25,10 +25,10 @@ def _blur(x: Tensor, size: int) -> Tensor:
     return F.avg_pool2d(x, size, 1, size // 2, count_include_pad=False)
 
 
-def _spread(x: Tensor) -> Tensor:
-    """Smooth over some 50 pixels."""
-    small = _blur(_blur(F.avg_pool2d(x, CELL), 5), 5)
-    return F.interpolate(small, scale_factor=float(CELL), mode="bilinear")
+def _spread(x: Tensor, cell: int) -> Tensor:
+    """Smooth over some six cells of `cell` pixels."""
+    small = _blur(_blur(F.avg_pool2d(x, cell), 5), 5)
+    return F.interpolate(small, scale_factor=float(cell), mode="bilinear")
 
 
 def agreed(drawn: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -46,7 +46,7 @@ def agreed(drawn: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]
     for _ in range(ROUNDS):
         product, square = weight * target * drawn, weight * drawn.square()
         everywhere = [x.mean((2, 3), keepdim=True) + 1e-3 for x in (product, square)]
-        near = [_spread(x) for x in (product, square)]
+        near = [_spread(x, MOUTH_CELL) for x in (product, square)]
         gain = (near[0] + everywhere[0]) / (near[1] + everywhere[1])
         gain = gain.clamp(*GAIN)
         gain = gain + (1 - lit) * (gain.clamp(max=1.0) - gain)
@@ -61,6 +61,7 @@ def agreed(drawn: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]
 def in_light_of(drawn: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """The target in the drawing's light where something was drawn; shapes as in `agreed`."""
     weight = mask + 1e-3
-    ratio = (_spread(weight * drawn) + 1e-4) / (_spread(weight * target) + 1e-4)
+    light, own = (_spread(weight * x, EYE_CELL) for x in (drawn, target))
+    ratio = (light + 1e-4) / (own + 1e-4)
     relit = (target * ratio.clamp(0.4, 2.5)).clamp(0, 1)
     return target + _blur(mask, 3) * (relit - target)

@@ -118,7 +118,7 @@ class Trainer:
     ) -> None:
         self.device, self.steps, self.adversarial = device, 0, adversarial
         self.batch = {"mouth": batch, "eye": int(batch * EYES_PER_MOUTH)}
-        self.model = Inpainter().to(device)
+        self.model = Inpainter(training=True).to(device)
         if init:
             self.model.load_state_dict(torch.load(init, map_location=device)["model"])
         self.average = copy.deepcopy(self.model).requires_grad_(False)
