@@ -156,7 +156,7 @@ class Replicas:
             for family, *_, place in found:
                 host_ip = str(place[0])
                 ip = f"[{host_ip}]" if family == socket.AF_INET6 else host_ip
-                addresses.add(f"{ip}:{place[1]}")
+                addresses.add(f"{ip}:{int(place[1])}")
         for address in addresses - self._replicas.keys():
             self._replicas[address] = Replica(address)
         for address in self._replicas.keys() - addresses:
