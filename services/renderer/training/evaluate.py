@@ -1,10 +1,11 @@
 """Figures of a trained inpainter on the held-out pairs, beside the bare drawing.
 
-    python -m talkingface.renderer.training.evaluate --data DIR --perceptual taef2_encoder.pth
+    python -m talkingface.renderer.training.evaluate --data DIR --checkpoint inpainter.pt
 
+The answers are applied as far as they are in use (`MOUTH_STRENGTH`, `EYE_STRENGTH`).
 Errors are of 255, under the drawn mask: of colours (`l1`), of light and colour without detail
 (`shading`), of colours against what is wanted (`wanted`, see `agreement`). `perceptual` is the
-distance in the features of a picture codec. `sharpness` is the strength of the finest detail over
+distance in the features of a picture codec (`--perceptual taef2_encoder.pth`). `sharpness` is the strength of the finest detail over
 that of the target, 1 when equal.
 """
 
