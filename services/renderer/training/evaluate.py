@@ -5,8 +5,8 @@
 The answers are applied as far as they are in use (`MOUTH_STRENGTH`, `EYE_STRENGTH`).
 Errors are of 255, under the drawn mask: of colours (`l1`), of light and colour without detail
 (`shading`), of colours against what is wanted (`wanted`, see `agreement`). `perceptual` is the
-distance in the features of a picture codec (`--perceptual taef2_encoder.pth`). `sharpness` is the strength of the finest detail over
-that of the target, 1 when equal.
+distance in the features of a picture codec (`--perceptual taef2_encoder.pth`). `sharpness` is the
+strength of the finest detail over that of the target, 1 when equal.
 """
 
 from __future__ import annotations
