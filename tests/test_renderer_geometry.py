@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import cv2
 import numpy as np
 import pytest
@@ -195,7 +197,7 @@ def test_nothing_pops_while_a_motion_sets_in(
     """Even steps of the motion change the picture by even amounts."""
     asked = (motion(**{name: float(v)}) for v in np.linspace(0, most, 17))
     frames = [geometry.render(portrait, m).image.astype(float) for m in asked]
-    steps = [np.abs(b - a).mean() for a, b in zip(frames, frames[1:], strict=False)]
+    steps = [np.abs(b - a).mean() for a, b in pairwise(frames)]
     assert max(steps) < 2 * np.median(steps)
 
 
