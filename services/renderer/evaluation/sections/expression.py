@@ -127,7 +127,7 @@ def _row(what: str, told: Sequence[Told], unit: str = "", bar: Bar | None = None
     mixed = np.random.default_rng(0).permutation(found)
     values = {"generated": correlation(asked, found), "shuffled": correlation(asked, mixed)}
     note = f"slope {slope:.2f}; scatter {scatter:.2g} {unit}".rstrip()
-    return Row(what, values, "r", bar, note=note)
+    return Row(what, values, "r", bar, digits=3, note=note)
 
 
 def _by_level(told: Sequence[Told]) -> dict[float, list[Told]]:
