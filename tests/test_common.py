@@ -28,7 +28,7 @@ from talkingface.common.config import (
     setting,
 )
 from talkingface.common.controls import ControlTrack, frame_of, overlay
-from talkingface.common.errors import DOMAIN, TABLE, ErrorReason, ServiceError, invalid_field
+from talkingface.common.errors import DOMAIN, TABLE, ServiceError, invalid_field
 from talkingface.common.messages import (
     CONTROL_RANGES,
     MOTION_HIGH,
@@ -43,6 +43,7 @@ from talkingface.common.messages import (
 from talkingface.common.metrics import Metrics
 from talkingface.common.motion import MOTION_DIM, neutral
 from talkingface.common.server import ServiceHost
+from talkingface.v1 import errors_pb2
 from talkingface.v1.controls_pb2 import Controls, Emotion, Gaze
 
 PROTOS = Path(__file__).parents[1] / "protos"
@@ -51,7 +52,7 @@ PROTOS = Path(__file__).parents[1] / "protos"
 
 
 def test_every_reason_of_the_proto_has_a_row() -> None:
-    assert {f"ERROR_REASON_{name}" for name in TABLE} == set(ErrorReason.keys())
+    assert {f"ERROR_REASON_{name}" for name in TABLE} == set(errors_pb2.ErrorReason.keys())
 
 
 def test_codes_agree_with_the_comments_of_the_proto() -> None:

@@ -32,6 +32,7 @@ from talkingface.renderer.analysis.completion import complete
 from talkingface.renderer.analysis.image import WORKING_PIXELS, read_photo
 from talkingface.renderer.analysis.landmarks import Mesh
 from talkingface.renderer.face_model import FaceModel, rotation_matrix
+from talkingface.renderer.filling import fill_outside
 from talkingface.renderer.limits import MAX_BYTES, MIN_FACE
 
 # Eye centres and mouth corners of the portrait as a person sees them, pixels of the 512x512 file.
@@ -279,12 +280,12 @@ def test_file_too_large() -> None:
     assert caught.value.reason == PortraitReason.IMAGE_TOO_LARGE
 
 
-def test_push_pull_fills_smoothly_and_keeps_what_is_known() -> None:
+def test_a_hole_fills_smoothly_and_keeps_what_is_known() -> None:
     ramp = np.linspace(0, 255, 64, dtype=np.float32)
     image = np.repeat(np.broadcast_to(ramp, (64, 64))[..., None], 3, 2).copy()
     weight = np.ones((64, 64), np.float32)
     weight[20:44, 20:44] = 0
-    filled = matting.push_pull(np.where(weight[..., None] > 0, image, 999), weight)
+    filled = fill_outside(np.where(weight[..., None] > 0, image, 999), weight)
     assert np.array_equal(filled[:10], image[:10])
     assert np.abs(filled - image).max() < 40
 

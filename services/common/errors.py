@@ -17,12 +17,8 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from talkingface.v1 import errors_pb2
-
 DOMAIN = "talkingface.v1"
-ErrorReason = errors_pb2.ErrorReason
 
-_PREFIX = "ERROR_REASON_"
 _MAX_TEXT = 400
 _MAX_VIOLATIONS = 8
 
@@ -165,11 +161,6 @@ class ServiceError(Exception):
 def invalid_field(path: str, problem: str) -> ServiceError:
     """A FIELD_INVALID error about one field, its path written as in the proto."""
     return ServiceError("FIELD_INVALID", f"{path}: {problem}", field_violations={path: problem})
-
-
-def enum_reason(reason: str) -> int:
-    """The number of a reason in the proto."""
-    return ErrorReason.Value(_PREFIX + reason)
 
 
 _TEXT_MARK = "talkingface-error "

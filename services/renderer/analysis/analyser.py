@@ -19,6 +19,7 @@ from talkingface.renderer.analysis.errors import FaceError, PortraitReason
 from talkingface.renderer.analysis.image import read_photo
 from talkingface.renderer.analysis.landmarks import FaceMesher, Mesh
 from talkingface.renderer.fetch_assets import MODEL_DIR, require_models
+from talkingface.renderer.filling import fill_outside
 from talkingface.renderer.limits import MIN_FACE
 
 # OpenCV's stubs do not tell element types: float32 and uint8 are meant.
@@ -230,7 +231,7 @@ def cut_frame(photo: Image, to_photo: Array) -> tuple[Image, Array]:
     distance = np.maximum(beyond_x[None, :], beyond_y[:, None])
     pad_mask = (distance > 0.5).astype(np.float32)
     if pad_mask.any():
-        smooth = matting.push_pull(frame.astype(np.float32), 1 - pad_mask)
+        smooth = fill_outside(frame.astype(np.float32), 1 - pad_mask)
         smooth = cv2.GaussianBlur(smooth, (0, 0), 6)
         # The further out, the more blurred the mirror image, and the more of the continuation.
         padded = frame.astype(np.float32)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from talkingface.renderer.analysis import completion
 from talkingface.renderer.analysis.tflite_graph import TfliteGraph
+from talkingface.renderer.filling import fill_outside
 
 # OpenCV's stubs do not tell element types: float32 and uint8 are meant.
 Array = NDArray[Any]
@@ -71,7 +72,7 @@ def settled(matte: Array, frame: Image, face: Array) -> Array:
     known: Array = cv2.erode(empty.astype(np.uint8), np.ones((5, 5), np.uint8))
     if known.mean() < 0.003:
         return matte
-    missed = np.abs(soft - push_pull(soft, np.maximum(known.astype(np.float32), 1e-6))).max(-1)
+    missed = np.abs(soft - fill_outside(soft, np.maximum(known.astype(np.float32), 1e-6))).max(-1)
     spread = cv2.blur(soft**2, (9, 9)) - cv2.blur(soft, (9, 9)) ** 2
     luma = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)[hull > 0]
     light = float(np.clip(np.percentile(luma, 90) / _LIT, 0.2, 1))
@@ -123,25 +124,6 @@ def guided_filter(guide: Array, values: Array, radius: int, epsilon: float) -> A
     return (mean(slope) * guide).sum(-1) + mean(offset)
 
 
-def push_pull(image: Array, weight: Array) -> Array:
-    """Fill where `weight` (H, W) is 0 from where it is 1, smoothly and over any distance.
-
-    Gortler et al. 1996, "The lumigraph": weighted averages on a pyramid, then back up, each level
-    taking from the coarser one what it lacks.
-
-    :param image: (H, W, 3), sides powers of two.
-    """
-    if min(image.shape[:2]) <= 1:
-        return image
-    size = (image.shape[1] // 2, image.shape[0] // 2)
-    half = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
-    colour = cv2.resize(image * weight[..., None], size, interpolation=cv2.INTER_AREA)
-    colour = colour / np.maximum(half, 1e-9)[..., None]
-    coarse = push_pull(colour, np.minimum(half * 4, 1))
-    up = cv2.resize(coarse, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-    return image * weight[..., None] + up * (1 - weight[..., None])
-
-
 def inpaint_background(frame: Image, matte: Array, pad_mask: Array) -> Image:
     """The frame without its person: (H, W, 3).
 
@@ -161,7 +143,7 @@ def inpaint_background(frame: Image, matte: Array, pad_mask: Array) -> Image:
     weight = cv2.resize(known, (_PLATE, _PLATE), interpolation=cv2.INTER_AREA)
     # A trace everywhere, so that a frame without any visible background gets its mean colour.
     weight = np.where(weight > 0.98, 1, np.maximum(weight, 1e-5)).astype(np.float32)
-    filled = cv2.resize(push_pull(small, weight), (width, height), interpolation=cv2.INTER_CUBIC)
+    filled = cv2.resize(fill_outside(small, weight), (width, height), interpolation=cv2.INTER_CUBIC)
     grain = frame.astype(np.float32) - cv2.GaussianBlur(frame.astype(np.float32), (0, 0), 2)
     clear = (person < 0.02) & (pad_mask < 0.5)
     spread = float(np.sqrt(np.median(grain[clear] ** 2))) if clear.any() else 0.0

@@ -8,8 +8,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from talkingface.renderer.filling import fill_outside
 from talkingface.renderer.geometry.image import cv, ramp
-from talkingface.renderer.geometry.plates import fill_outside
 from talkingface.renderer.geometry.surface import smoothstep
 
 Array = NDArray[np.float32]

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from talkingface.renderer.face_model import rotation_matrix
+from talkingface.renderer.filling import fill_outside
 from talkingface.renderer.fit import Camera
 from talkingface.renderer.geometry.image import FRAME, box, carry, cv, raster
-from talkingface.renderer.geometry.plates import fill_outside
 from talkingface.renderer.geometry.surface import anatomy, smooth, smoothstep, vertex_normals
 
 Array = NDArray[np.float32]

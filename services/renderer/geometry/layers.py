@@ -17,7 +17,6 @@ Image = NDArray[np.uint8]
 Indices = NDArray[np.int32]
 
 Borders = tuple[bool, bool, bool, bool]  # left, top, right, bottom
-NO_BORDERS: Borders = (False, False, False, False)
 # The cheek that a turned side keeps in the rear plate: heights over which, face widths from the
 # middle from which, and over how many.
 CHEEK = (np.float32(-0.22), np.float32(-0.08), np.float32(0.1), np.float32(0.1))

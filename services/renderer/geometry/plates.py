@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from talkingface.renderer.filling import fill_outside
 from talkingface.renderer.geometry.image import cv
 from talkingface.renderer.geometry.surface import smoothstep
 
@@ -20,29 +21,6 @@ GRAIN = 6.0  # levels by which mirrored grain may change a fill
 CUT = 12  # rows below the upper edge from which an outline's course beyond it is told
 SOLID = 254  # opacity from which nothing shines through; 255 is the photo itself
 MARGIN = 96  # pixels by which the rear plate reaches beyond the frame
-
-
-def fill_outside(image: Array, weight: Array) -> Array:
-    """Continue an image smoothly from where `weight` is 1 to where it is 0.
-
-    Push and pull on a pyramid (Gortler et al. 1996, "The lumigraph").
-
-    :param image: (H, W, C); :param weight: (H, W) in [0, 1].
-    """
-    height, width = weight.shape
-    channels = image.shape[2]
-    if min(height, width) <= 2 or weight.min() >= 1:
-        total = float(weight.sum())
-        mean = (image * weight[..., None]).sum((0, 1)) / max(total, 1e-6)
-        return image * weight[..., None] + mean * (1 - weight[..., None])
-    size = ((width + 1) // 2, (height + 1) // 2)
-    half = cv.resize(weight, size, interpolation=cv.INTER_AREA)
-    colour = cv.resize(image * weight[..., None], size, interpolation=cv.INTER_AREA)
-    colour = colour.reshape(size[1], size[0], channels) / np.maximum(half, 1e-6)[..., None]
-    coarse = fill_outside(colour, np.minimum(half * 4, 1))
-    up = cv.resize(coarse, (width, height), interpolation=cv.INTER_LINEAR)
-    up = up.reshape(height, width, channels)
-    return image * weight[..., None] + up * (1 - weight[..., None])
 
 
 def settled_matte(frame: Image, matte: Array, background: Image, chin: float) -> Array:

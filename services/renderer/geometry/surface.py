@@ -11,8 +11,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from talkingface.common.motion import ARKIT_INDEX
-from talkingface.renderer.face_model import PARTS, SKIN_LANDMARKS, FaceModel
-from talkingface.renderer.fit import LIPS, OUTLINE
+from talkingface.renderer.face_model import PARTS, FaceModel
+from talkingface.renderer.fit import OUTLINE
 
 Array = NDArray[np.float32]
 Indices = NDArray[np.int32]
@@ -258,8 +258,3 @@ def extend(offsets: Array) -> Array:
     ):
         values[model.part_vertices(name)] = offsets[list(anchors)].mean(0)
     return values
-
-
-def lip_landmarks() -> NDArray[np.int64]:
-    """Indices of the lips' landmarks among the skin's."""
-    return np.array([i for i in LIPS if i < SKIN_LANDMARKS])
