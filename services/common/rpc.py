@@ -3,8 +3,8 @@
 When a server ends a stream while the client is writing, grpc.aio may report "Internal error from
 Core" in place of the status that the server has sent (https://github.com/grpc/grpc/issues/36066,
 open in 1.85): the failed write overwrites the status, which comes just before or just after. The
-status is kept here as it first arrives. For it to arrive at all, a read must be pending: read in
-one task while another writes.
+status is kept here as it first arrives. For it to arrive at all, all messages before it must be
+read: read in one task while another writes; what then is still unread is dropped here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import grpc
 
 from talkingface.common.errors import ServiceError
 
-_GRACE = 0.2  # seconds within which a status follows the failed write
+_GRACE = 2.0  # seconds within which a status follows the failed write
 
 
 class CallStatus:
@@ -30,7 +30,7 @@ class CallStatus:
         raise await status.error(error) from error
     """
 
-    def __init__(self, call: grpc.aio.Call) -> None:
+    def __init__(self, call: Any) -> None:
         self._call = call
         self._first: grpc.aio.AioRpcError | None = None
         call.add_done_callback(self._note)
@@ -41,14 +41,17 @@ class CallStatus:
             return ServiceError.from_rpc(error)
         if self._first is not None and not _is_overwritten(self._first):
             return ServiceError.from_rpc(self._first)
-        deadline = asyncio.get_running_loop().time() + _GRACE
-        while asyncio.get_running_loop().time() < deadline:
-            late = self._status()
-            if not _is_overwritten(late):
-                return ServiceError.from_rpc(late)
-            await asyncio.sleep(0.005)
-        # The stream has broken and no status has come: the server is gone.
-        return ServiceError("STAGE_UNAVAILABLE", "the stream has broken off")
+        try:
+            async with asyncio.timeout(_GRACE):
+                # The public `read` does nothing any more once the call counts as done.
+                while await self._call._read() is not grpc.aio.EOF:
+                    pass
+                while _is_overwritten(late := self._status()):
+                    await asyncio.sleep(0.005)
+        except TimeoutError:
+            # The stream has broken and no status has come: the server is gone.
+            return ServiceError("STAGE_UNAVAILABLE", "the stream has broken off")
+        return ServiceError.from_rpc(late)
 
     def _note(self, _: grpc.aio.Call) -> None:
         self._first = self._status()
