@@ -46,7 +46,7 @@ class CallStatus:
                 # The public `read` does nothing any more once the call counts as done.
                 while await self._call._read() is not grpc.aio.EOF:
                     pass
-                while _is_overwritten(late := self._status()):
+                while _is_overwritten(late := self._status()):  # noqa: ASYNC110
                     await asyncio.sleep(0.005)
         except TimeoutError:
             # The stream has broken and no status has come: the server is gone.
