@@ -8,6 +8,7 @@ HTTP/2 trailers, which proxies cut off at a few KiB, so texts are kept short.
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -26,7 +27,7 @@ _MAX_VIOLATIONS = 8
 @dataclass(frozen=True)
 class _Row:
     code: grpc.StatusCode
-    retry_delay: float | None = None  # seconds; None: do not retry unchanged
+    retry_delay: float | None = None  # seconds, on average; None: do not retry unchanged
 
 
 _BAD = _Row(grpc.StatusCode.INVALID_ARGUMENT)
@@ -56,6 +57,8 @@ TABLE: Mapping[str, _Row] = {
     "INTERNAL": _Row(grpc.StatusCode.INTERNAL),
     "MESSAGE_TOO_LARGE": _Row(grpc.StatusCode.RESOURCE_EXHAUSTED),
     "CHECKPOINT_MISMATCH": _Row(grpc.StatusCode.FAILED_PRECONDITION),
+    "QUOTA_EXCEEDED": _Row(grpc.StatusCode.RESOURCE_EXHAUSTED, retry_delay=2.0),
+    "SESSION_TIMEOUT": _Row(grpc.StatusCode.DEADLINE_EXCEEDED),
 }
 
 
@@ -76,7 +79,9 @@ class ServiceError(Exception):
     def __post_init__(self) -> None:
         super().__init__(f"{self.reason}: {self.message}")
         if self.retry_delay is None:
-            self.retry_delay = TABLE[self.reason].retry_delay
+            delay = TABLE[self.reason].retry_delay
+            # Spread, so that those who were refused together do not come again together.
+            self.retry_delay = delay and delay * random.uniform(0.5, 1.5)
 
     __str__ = Exception.__str__
 

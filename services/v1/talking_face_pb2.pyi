@@ -216,7 +216,7 @@ class GetCapabilitiesResponse(_message.Message):
     def __init__(self, version: _Optional[str] = ..., stages: _Optional[_Iterable[_Union[_stage_pb2.StageInfo, _Mapping]]] = ..., picture_size: _Optional[int] = ..., frame_rate: _Optional[int] = ..., outputs: _Optional[_Iterable[_Union[_media_pb2.OutputKind, str]]] = ..., audio_encodings: _Optional[_Iterable[_Union[_media_pb2.AudioEncoding, str]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., default_controls: _Optional[_Union[_controls_pb2.Controls, _Mapping]] = ..., framings: _Optional[_Iterable[_Union[_media_pb2.Framing, str]]] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_message_bytes", "max_portrait_bytes", "max_portrait_pixels", "min_face_pixels", "min_audio", "max_audio", "max_sessions", "idle_timeout", "min_picture_size", "max_picture_size", "min_frame_rate", "max_frame_rate", "max_photo_side")
+    __slots__ = ("max_message_bytes", "max_portrait_bytes", "max_portrait_pixels", "min_face_pixels", "min_audio", "max_audio", "max_sessions", "idle_timeout", "min_picture_size", "max_picture_size", "min_frame_rate", "max_frame_rate", "max_photo_side", "session_time", "live_idle_timeout", "max_sessions_per_caller")
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_PORTRAIT_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_PORTRAIT_PIXELS_FIELD_NUMBER: _ClassVar[int]
@@ -230,6 +230,9 @@ class Limits(_message.Message):
     MIN_FRAME_RATE_FIELD_NUMBER: _ClassVar[int]
     MAX_FRAME_RATE_FIELD_NUMBER: _ClassVar[int]
     MAX_PHOTO_SIDE_FIELD_NUMBER: _ClassVar[int]
+    SESSION_TIME_FIELD_NUMBER: _ClassVar[int]
+    LIVE_IDLE_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
+    MAX_SESSIONS_PER_CALLER_FIELD_NUMBER: _ClassVar[int]
     max_message_bytes: int
     max_portrait_bytes: int
     max_portrait_pixels: int
@@ -243,7 +246,10 @@ class Limits(_message.Message):
     min_frame_rate: int
     max_frame_rate: int
     max_photo_side: int
-    def __init__(self, max_message_bytes: _Optional[int] = ..., max_portrait_bytes: _Optional[int] = ..., max_portrait_pixels: _Optional[int] = ..., min_face_pixels: _Optional[int] = ..., min_audio: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_audio: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_sessions: _Optional[int] = ..., idle_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., min_picture_size: _Optional[int] = ..., max_picture_size: _Optional[int] = ..., min_frame_rate: _Optional[int] = ..., max_frame_rate: _Optional[int] = ..., max_photo_side: _Optional[int] = ...) -> None: ...
+    session_time: _duration_pb2.Duration
+    live_idle_timeout: _duration_pb2.Duration
+    max_sessions_per_caller: int
+    def __init__(self, max_message_bytes: _Optional[int] = ..., max_portrait_bytes: _Optional[int] = ..., max_portrait_pixels: _Optional[int] = ..., min_face_pixels: _Optional[int] = ..., min_audio: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_audio: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_sessions: _Optional[int] = ..., idle_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., min_picture_size: _Optional[int] = ..., max_picture_size: _Optional[int] = ..., min_frame_rate: _Optional[int] = ..., max_frame_rate: _Optional[int] = ..., max_photo_side: _Optional[int] = ..., session_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., live_idle_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_sessions_per_caller: _Optional[int] = ...) -> None: ...
 
 class DryRunRequest(_message.Message):
     __slots__ = ("portrait_handle", "size", "frame_rate", "framing")
