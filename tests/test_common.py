@@ -19,6 +19,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from talkingface.common import shared_memory
+from talkingface.common.admission import Slots, check_caller
 from talkingface.common.config import (
     AudioFeaturesConfig,
     ConfigError,
@@ -148,7 +149,7 @@ def test_settings_come_from_the_environment() -> None:
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
-        ("SLOTS", "0"),
+        ("SLOTS", "-1"),
         ("SLOTS", "many"),
         ("SHARE", "nan"),
         ("SHARE", "1.1"),
@@ -180,7 +181,7 @@ def test_a_service_with_a_bad_setting_exits_with_2() -> None:
         check=False,
     )
     assert ended.returncode == 2
-    assert ended.stderr.strip() == "configuration: TALKINGFACE_SLOTS='-1' is outside [1, 1024]"
+    assert ended.stderr.strip() == "configuration: TALKINGFACE_SLOTS='-1' is outside [0, 1024]"
 
 
 def test_help_tells_every_setting() -> None:
@@ -191,7 +192,7 @@ def test_help_tells_every_setting() -> None:
         timeout=30,
         check=True,
     ).stdout
-    assert "| TALKINGFACE_SLOTS | 4 | 1..1024 | Streams held at a time" in told
+    assert "| TALKINGFACE_SLOTS | 4 | 0..1024 | Streams held at a time" in told
     for field in fields(RendererConfig):
         assert f"| TALKINGFACE_{field.name.upper()} |" in told
 
@@ -231,16 +232,47 @@ def test_metrics_are_served() -> None:
 # --- admission
 
 
-async def test_slots_are_refused_and_come_back() -> None:
-    host = ServiceHost("example", load(ServiceConfig, {"TALKINGFACE_SLOTS": "1"}))
-    host.take_slot()
+def test_slots_are_refused_and_come_back() -> None:
+    told: list[tuple[int, int]] = []
+    slots = Slots("example", 1, on_change=lambda *numbers: told.append(numbers))
+    slots.take()
     with pytest.raises(ServiceError) as refused:
-        host.take_slot()
+        slots.take()
     assert refused.value.reason == "NO_CAPACITY"
-    assert refused.value.retry_delay == 1.0
-    host.free_slot()
-    host.take_slot()
-    assert host.slots_in_use == 1
+    slots.free()
+    slots.take()
+    slots.total = 0  # those that run go on
+    assert slots.in_use == 1
+    assert told == [(0, 1), (1, 1), (0, 1), (1, 1), (1, 0)]
+
+
+def test_retries_are_spread() -> None:
+    delays = {ServiceError("NO_CAPACITY", "full").retry_delay for _ in range(100)}
+    assert all(delay is not None and 0.5 <= delay <= 1.5 for delay in delays)
+    assert len(delays) > 90
+
+
+def test_one_caller_gets_no_more_than_its_share() -> None:
+    slots = Slots("example", 5, per_caller=2)
+    for caller in ("a", "a", "", ""):
+        slots.take(caller)
+    for caller in ("a", ""):
+        with pytest.raises(ServiceError, match="QUOTA_EXCEEDED"):
+            slots.take(caller)
+    slots.take("b")
+    with pytest.raises(ServiceError, match="NO_CAPACITY"):
+        slots.take("c")
+    slots.free("a")
+    slots.take("a")
+
+
+@pytest.mark.parametrize("names", [[""], ["a b"], ["\u00e9"], ["x" * 129], ["a\n"], ["a", "a"]])
+def test_a_bad_name_of_a_caller_is_refused(names: list[str]) -> None:
+    assert check_caller(["spiffe://mesh/ns/web"], "x-caller") == "spiffe://mesh/ns/web"
+    assert check_caller([], "x-caller") == ""
+    with pytest.raises(ServiceError) as refused:
+        check_caller(names, "x-caller")
+    assert list(refused.value.field_violations) == ["metadata.x-caller"]
 
 
 # --- messages
@@ -439,7 +471,7 @@ async def test_unknown_errors_tell_nothing_of_the_inside() -> None:
     told = ServiceError.from_rpc(failed.value)
     assert (told.reason, dict(told.metadata)) == ("INTERNAL", {"session_id": "s-1"})
     assert "secret" not in str(failed.value)
-    assert host.slots_in_use == 0
+    assert host.slots.in_use == 0
 
 
 def test_invalid_field_names_the_field() -> None:

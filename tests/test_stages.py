@@ -237,7 +237,7 @@ async def test_one_stream_too_many_is_refused_at_once(
     with pytest.raises(ServiceError) as refused:
         await extract.exchange([EXTRACT_CONFIG])
     assert time.monotonic() - began < 0.1
-    assert (refused.value.reason, refused.value.retry_delay) == ("NO_CAPACITY", 1.0)
+    assert (refused.value.reason, refused.value.retryable) == ("NO_CAPACITY", True)
     # Those that were taken are served as if nothing had been.
     await calls[0].write(audio(voice))
     assert (await calls[0].read()).HasField("features")

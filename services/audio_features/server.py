@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sys
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
@@ -14,8 +15,10 @@ from talkingface.audio_features.contract import (
     LOOK_AHEAD_SECONDS,
     MODEL_NAME,
     ROW_RATE,
+    ROW_SAMPLES,
 )
 from talkingface.audio_features.session import AudioFeaturesSession
+from talkingface.common.calibration import Rehearsal
 from talkingface.common.config import AudioFeaturesConfig, load_or_exit
 from talkingface.common.messages import features_message, float_rows
 from talkingface.common.server import Context, set_up_logging
@@ -75,6 +78,11 @@ class AudioFeaturesStage(Stage, audio_features_pb2_grpc.AudioFeaturesServiceServ
 
     def add_to(self, server: grpc.aio.Server) -> None:
         audio_features_pb2_grpc.add_AudioFeaturesServiceServicer_to_server(self, server)
+
+    def rehearse(self) -> Rehearsal:
+        """See `Stage`: silence."""
+        second = audio_features_pb2.ExtractRequest(audio=bytes(4 * ROW_SAMPLES * ROW_RATE))
+        return ExtractStream(self), itertools.repeat(second)
 
     async def Extract(
         self, requests: AsyncIterator[audio_features_pb2.ExtractRequest], context: Context

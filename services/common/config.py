@@ -57,7 +57,12 @@ class ServiceConfig:
     metrics_port: int = setting(
         0, "Port of the Prometheus metrics; 0 takes a free one.", low=0, high=65535
     )
-    slots: int = setting(4, "Streams held at a time; one more is refused.", low=1, high=1024)
+    slots: int = setting(
+        4,
+        "Streams held at a time; one more is refused. 0: as many as are found to be carried.",
+        low=0,
+        high=1024,
+    )
     idle_timeout: float = setting(
         30.0, "Seconds a client may neither send nor take anything.", low=0.1, high=3600
     )

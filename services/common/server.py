@@ -3,7 +3,7 @@
 class MyService(...Servicer):
     async def Method(self, requests, context):
         async with self.host.call(context, "Method") as call:
-            call.reserve()                     # RESOURCE_EXHAUSTED where no slot is free
+            first = await call.admit(read)     # RESOURCE_EXHAUSTED where no slot is free
             ...                                # ServiceError -> google.rpc.Status
 
 host = ServiceHost("renderer", config)
@@ -19,12 +19,14 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, TypeAlias
+from functools import partial
+from typing import Any, TypeAlias, TypeVar
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from talkingface.common.admission import Slots
 from talkingface.common.config import MAX_MESSAGE_BYTES, ServiceConfig
 from talkingface.common.errors import ServiceError
 from talkingface.common.metrics import Metrics
@@ -32,12 +34,18 @@ from talkingface.common.metrics import Metrics
 log = logging.getLogger(__name__)
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+T = TypeVar("T")
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 # Name under which health says that the process lives, be its Triton away or itself draining.
 LIVENESS = "liveness"
+
+# A client that is slower to send its first message holds no slot while it is waited for.
+_HOLD_SECONDS = 1.0
+# For the last words to calls that the end of the drain has ended.
+_FAREWELL_SECONDS = 1.0
 
 SERVER_OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -75,23 +83,67 @@ def set_up_logging(service: str, level: str) -> None:
 
 
 class Call:
-    """One call of a client: its slot, its name in the logs, its clock."""
+    """One call of a client: its slot, its limits, its name in the logs, its clock."""
 
     def __init__(self, host: ServiceHost, method: str) -> None:
-        self._host = host
+        task = asyncio.current_task()
+        assert task is not None
+        self.task = task
         self.method = method
         self.session_id = "-"
         self.started = time.perf_counter()
+        self.overdue: ServiceError | None = None
+        self._host = host
         self._first: float | None = None
-        self._holds_slot = False
+        self._free: Callable[[], None] | None = None
+        self._timers: list[asyncio.TimerHandle] = []
 
-    def reserve(self) -> None:
+    def reserve(self, slots: Slots | None = None, caller: str = "") -> None:
         """Take a slot for the rest of the call.
 
-        :raises ServiceError: NO_CAPACITY where none is free.
+        :param slots: default: those of the service.
+        :raises ServiceError: NO_CAPACITY or QUOTA_EXCEEDED.
         """
-        self._host.take_slot()
-        self._holds_slot = True
+        slots = slots or self._host.slots
+        slots.take(caller)
+        self._free = partial(slots.free, caller)
+
+    def release(self) -> None:
+        """Give the slot back."""
+        if self._free is not None:
+            self._free()
+            self._free = None
+
+    async def admit(self, read: Callable[[], Awaitable[T]], caller: str = "") -> T:
+        """Take a slot, and only then read the first message.
+
+        A client that does not send it soon has no slot until it does.
+
+        :raises ServiceError: NO_CAPACITY or QUOTA_EXCEEDED, at once; what `read` raises.
+        """
+        self.reserve(caller=caller)
+        reading = asyncio.ensure_future(read())
+        try:
+            done, _ = await asyncio.wait([reading], timeout=_HOLD_SECONDS)
+            if not done:
+                self.release()
+                await reading
+                self.reserve(caller=caller)
+            return await reading
+        finally:
+            reading.cancel()
+
+    def limit(self, seconds: float, reason: str, text: str) -> None:
+        """End the call with an error if it lasts so much longer."""
+        timer = asyncio.get_running_loop().call_later(
+            seconds, self._expire, ServiceError(reason, text)
+        )
+        self._timers.append(timer)
+
+    def _expire(self, error: ServiceError) -> None:
+        if self.overdue is None:
+            self.overdue = error
+            self.task.cancel()
 
     def result(self) -> None:
         """Note that a result has gone out."""
@@ -101,9 +153,9 @@ class Call:
 
     def end(self, code: str, reason: str = "") -> None:
         """Give the slot back, count and log."""
-        if self._holds_slot:
-            self._host.free_slot()
-            self._holds_slot = False
+        for timer in self._timers:
+            timer.cancel()
+        self.release()
         self._host.metrics.call_ended(self.method, code, reason)
         log.info(
             "call=%s session=%s code=%s%s seconds=%.3f%s",
@@ -128,65 +180,47 @@ class ServiceHost:
         self.metrics = Metrics(service)
         self.draining = asyncio.Event()
         self.health = health.aio.HealthServicer()
-        self._slots_in_use = 0
-        self._calls: set[asyncio.Task[Any]] = set()
+        self.slots = Slots(service, config.slots, on_change=self.metrics.set_slots)
+        self._calls: set[Call] = set()
         self._health_names = [""]
-        self.metrics.set_slots(0, config.slots)
+        self._drained_at = 0.0
         self.metrics.set_ready(False)
-
-    @property
-    def slots_in_use(self) -> int:
-        """Streams held now."""
-        return self._slots_in_use
-
-    def take_slot(self) -> None:
-        """Reserve a slot; see `Call.reserve`."""
-        if self._slots_in_use >= self.config.slots:
-            raise ServiceError(
-                "NO_CAPACITY",
-                f"all {self.config.slots} slots of {self.service} are taken",
-                metadata={"slots": str(self.config.slots)},
-            )
-        self._slots_in_use += 1
-        self.metrics.set_slots(self._slots_in_use, self.config.slots)
-
-    def free_slot(self) -> None:
-        """Give a slot back."""
-        self._slots_in_use -= 1
-        self.metrics.set_slots(self._slots_in_use, self.config.slots)
 
     @asynccontextmanager
     async def call(self, context: Context, method: str) -> AsyncIterator[Call]:
         """The frame around one call: errors to status codes, slot, metrics, log line."""
         call = Call(self, method)
-        task = asyncio.current_task()
-        assert task is not None
-        self._calls.add(task)
+        self._calls.add(call)
         try:
             if self.draining.is_set():
                 raise ServiceError("DRAINING", f"{self.service} is shutting down")
             yield call
             call.end("OK")
         except asyncio.CancelledError:
-            call.end("CANCELLED")
-            raise
+            if call.overdue is None or call.task.uncancel():  # the client's own wish
+                call.end("CANCELLED")
+                raise
+            await self._abort(context, call, call.overdue)
         except grpc.aio.AbortError:
             call.end("ABORTED")
             raise
         except ServiceError as error:
             if error.reason == "INTERNAL":
                 log.error("session=%s %s", call.session_id, error, exc_info=error)
-            call.end(error.code.name, error.reason)
-            await context.abort_with_status(error.to_status())
+            await self._abort(context, call, error)
         except Exception as error:
             log.error("session=%s unexpected %r", call.session_id, error, exc_info=error)
-            call.end("INTERNAL", "INTERNAL")
             told = ServiceError(
                 "INTERNAL", "defect of the server", metadata={"session_id": call.session_id}
             )
-            await context.abort_with_status(told.to_status())
+            await self._abort(context, call, told)
         finally:
-            self._calls.discard(task)
+            self._calls.discard(call)
+
+    @staticmethod
+    async def _abort(context: Context, call: Call, error: ServiceError) -> None:
+        call.end(error.code.name, error.reason)
+        await context.abort_with_status(error.to_status())
 
     async def set_serving(self, serving: bool) -> None:
         """Tell health checks and metrics whether streams are taken."""
@@ -194,14 +228,24 @@ class ServiceHost:
         for name in self._health_names:
             await self.health.set(name, _SERVING if serving else _NOT_SERVING)
 
+    @property
+    def drain_left(self) -> float:
+        """Seconds that calls may go on, once the service is draining."""
+        return max(0.0, self._drained_at - asyncio.get_running_loop().time())
+
     async def drain(self) -> None:
-        """Refuse new calls, and wait until those that run have ended, `drain_timeout` at most."""
+        """Refuse new calls, and wait until those that run have ended; `drain_timeout` ends them."""
+        seconds = self.config.drain_timeout
+        self._drained_at = asyncio.get_running_loop().time() + seconds
         self.draining.set()
-        self.metrics.set_ready(False)
-        await self.health.enter_graceful_shutdown()
-        if self._calls:
-            log.info("event=draining calls=%d", len(self._calls))
-            await asyncio.wait(self._calls, timeout=self.config.drain_timeout)
+        await self.set_serving(False)
+        if not self._calls:
+            return
+        log.info("event=draining calls=%d", len(self._calls))
+        for call in self._calls:
+            call.limit(seconds, "DRAINING", f"{self.service} has shut down")
+        tasks = [call.task for call in self._calls]
+        await asyncio.wait(tasks, timeout=seconds + _FAREWELL_SECONDS)
 
     async def run(
         self,
@@ -269,6 +313,7 @@ class ServiceHost:
         finally:
             for task in (starting, waiting):
                 task.cancel()
+            await asyncio.wait([starting, waiting])
             await server.stop(0)
             await stop()
             close_metrics()

@@ -15,6 +15,7 @@ import asyncio
 import hashlib
 import logging
 import re
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 
 import talkingface
 from talkingface.common import shared_memory, snapshot
+from talkingface.common.calibration import HEADROOM, Rehearsal, realtime_streams
 from talkingface.common.config import StageConfig
 from talkingface.common.errors import ServiceError, invalid_field
 from talkingface.common.server import Call, Context, ServiceHost
@@ -115,6 +117,10 @@ class Stage:
         """Variables for the models of an embedded Triton."""
         return {}
 
+    def rehearse(self) -> Rehearsal:
+        """A stream with defaults and endless input, to measure how many are carried."""
+        raise NotImplementedError
+
     async def warm_up(self) -> None:
         """Run every model once, so that the first session finds it warm."""
         for model in self.models:
@@ -136,8 +142,18 @@ class Stage:
         self.triton = TritonClient(url, self.config.triton_timeout)
         await self.triton.wait_ready(self.models, timeout)
         await self.warm_up()
+        if not self.config.slots:
+            await self._measure_slots()
         self._ready = True
         self._watcher = asyncio.create_task(self._watch())
+
+    async def _measure_slots(self) -> None:
+        """Take as many slots as streams are carried in real time, and some to spare."""
+        begin = time.perf_counter()
+        carried = await realtime_streams(self.rehearse, self._infer)
+        self.host.slots.total = slots = max(1, int(HEADROOM * carried))
+        seconds = time.perf_counter() - begin
+        log.info("event=measured slots=%d carried=%.1f seconds=%.2f", slots, carried, seconds)
 
     async def stop(self) -> None:
         """End the connection, and the Triton if it is our own."""
@@ -185,8 +201,8 @@ class Stage:
         draining = self.host.draining.is_set()
         return stage_pb2.GetStatusResponse(
             info=self.identity(),
-            slots_total=self.config.slots,
-            slots_in_use=self.host.slots_in_use,
+            slots_total=self.host.slots.total,
+            slots_in_use=self.host.slots.in_use,
             serving=self._ready and not draining,
             draining=draining,
         )
@@ -218,14 +234,13 @@ class Stage:
         :param response: class of the answers, which has a field `started`.
         """
         async with self.host.call(context, method) as call:
-            first = await self.read(context)
+            self.check_ready()
+            first = await call.admit(lambda: self.read(context))
             if first is None or first.WhichOneof("payload") != "config":
                 raise ServiceError("MESSAGE_ORDER", "the first message must be `config`")
             if not _SESSION_ID.fullmatch(first.config.session_id):
                 raise invalid_field("config.session_id", "must be 1 to 64 of [A-Za-z0-9_-]")
             call.session_id = first.config.session_id
-            self.check_ready()
-            call.reserve()
             stream = open_stream(first.config)
             reader: asyncio.Task[None] | None = None
             try:

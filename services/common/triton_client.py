@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 Arrays = dict[str, NDArray[Any]]
 
 _SHARED_FROM = 64 * 1024  # bytes
-_MAX_REGIONS = 32  # in use at a time
+_MAX_SHARING = 32  # inferences at a time
 _KEPT_UP_TO = 8 << 20  # bytes; larger regions, for a photo, are given back at once
 
 _CHANNEL_OPTIONS = (
@@ -92,6 +92,8 @@ class TritonClient:
         self._channel = grpc.aio.insecure_channel(url, _CHANNEL_OPTIONS)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self._regions = _RegionPool(self._stub)
+        # Of inferences, not of regions: those that hold some and wait for others could all wait.
+        self._sharing = asyncio.Semaphore(_MAX_SHARING)
         self._specs: dict[str, ModelSpec] = {}
         self._running: set[asyncio.Task[Any]] = set()
 
@@ -218,7 +220,7 @@ class TritonClient:
         shared: list[tuple[service_pb2.ModelInferRequest.InferInputTensor, NDArray[Any]]],
         large: list[TensorSpec],
     ) -> Arrays:
-        async with contextlib.AsyncExitStack() as stack:
+        async with self._sharing, contextlib.AsyncExitStack() as stack:
             for entry, array in shared:
                 region = await stack.enter_async_context(self._regions.take(array.nbytes))
                 region.view(array.dtype, array.shape)[...] = array
@@ -302,32 +304,30 @@ class _RegionPool:
     def __init__(self, stub: service_pb2_grpc.GRPCInferenceServiceStub) -> None:
         self._stub = stub
         self._free: dict[int, list[_Registered]] = {}
-        self._capacity = asyncio.Semaphore(_MAX_REGIONS)
         self._generation = 0
 
     @asynccontextmanager
     async def take(self, size: int) -> AsyncIterator[_Registered]:
         """Hold a region of at least `size` bytes."""
         size = 1 << (size - 1).bit_length()
-        async with self._capacity:
-            generation = self._generation
-            free = self._free.setdefault(size, [])
-            region = free.pop() if free else await self._register(size)
-            answered = False
-            try:
-                yield region
-                answered = True
-            except ServiceError as error:
-                answered = error.reason != "STAGE_UNAVAILABLE"
-                raise
-            finally:
-                # Without an answer Triton may still write into it: never use it again.
-                if not answered or generation != self._generation:
-                    region.region.close()
-                elif size > _KEPT_UP_TO:
-                    await self._release(region)
-                else:
-                    self._free.setdefault(size, []).append(region)
+        generation = self._generation
+        free = self._free.setdefault(size, [])
+        region = free.pop() if free else await self._register(size)
+        answered = False
+        try:
+            yield region
+            answered = True
+        except ServiceError as error:
+            answered = error.reason != "STAGE_UNAVAILABLE"
+            raise
+        finally:
+            # Without an answer Triton may still write into it: never use it again.
+            if not answered or generation != self._generation:
+                region.region.close()
+            elif size > _KEPT_UP_TO:
+                await self._release(region)
+            else:
+                self._free.setdefault(size, []).append(region)
 
     async def _register(self, size: int) -> _Registered:
         region = _Registered(size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sys
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
@@ -12,6 +13,7 @@ import grpc
 import numpy as np
 
 from talkingface.common import snapshot
+from talkingface.common.calibration import Rehearsal
 from talkingface.common.config import MotionGenConfig, load_or_exit
 from talkingface.common.controls import ControlTrack, frame_of
 from talkingface.common.errors import invalid_field
@@ -20,13 +22,21 @@ from talkingface.common.messages import (
     MOTION_LOW,
     check_controls,
     features_arrays,
+    features_message,
     motion_message,
 )
 from talkingface.common.motion import MOTION_FPS
 from talkingface.common.server import Context, set_up_logging
 from talkingface.common.stage import Stage
 from talkingface.common.triton_client import Arrays
-from talkingface.motion_gen.contract import EXTRA_ROWS, HOP, MODEL_NAME, ROWS_PER_FRAME
+from talkingface.motion_gen.contract import (
+    EXTRA_ROWS,
+    FEATURE_DIM,
+    HOP,
+    MODEL_NAME,
+    ROWS_PER_FRAME,
+    SPEECH_DIM,
+)
 from talkingface.motion_gen.controls import EMOTIONS, Controls
 from talkingface.motion_gen.session import SEED_LIMIT, MotionSession
 from talkingface.v1 import controls_pb2, motion_gen_pb2, motion_gen_pb2_grpc
@@ -132,6 +142,16 @@ class MotionGenStage(Stage, motion_gen_pb2_grpc.MotionGenServiceServicer):
 
     def add_to(self, server: grpc.aio.Server) -> None:
         motion_gen_pb2_grpc.add_MotionGenServiceServicer_to_server(self, server)
+
+    def rehearse(self) -> Rehearsal:
+        """See `Stage`: silence."""
+        rows = ROWS_PER_FRAME * MOTION_FPS  # a second
+        features, prosody = (np.zeros((rows, n), np.float32) for n in (FEATURE_DIM, SPEECH_DIM))
+        seconds = (
+            motion_gen_pb2.GenerateRequest(features=features_message(first, features, prosody))
+            for first in itertools.count(0, rows)
+        )
+        return GenerateStream(self, motion_gen_pb2.GenerateConfig()), seconds
 
     async def Generate(
         self, requests: AsyncIterator[motion_gen_pb2.GenerateRequest], context: Context

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from talkingface.common.config import ServiceConfig, cache_folder, setting
+from talkingface.common.config import ConfigError, ServiceConfig, cache_folder, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,14 +23,32 @@ class OrchestratorConfig(ServiceConfig):
     stage_timeout: float = setting(
         30.0, "Seconds that a stage may owe a result for what it was sent.", low=0.5, high=600
     )
+    live_stage_timeout: float = setting(
+        0.35,
+        "The same in a live session, where another replica of the stage could give the result.",
+        low=0.05,
+        high=600,
+    )
     recovery_timeout: float = setting(
         30.0,
         "Seconds within which a session must go on at another replica of a stage, or the same.",
         low=0,
         high=600,
     )
-    live_seconds: float = setting(
-        4 * 3600.0, "Seconds that a live session may last.", low=1, high=24 * 3600
+    session_seconds: float = setting(
+        4 * 3600.0, "Seconds that a session may last.", low=1, high=24 * 3600
+    )
+    live_idle_timeout: float = setting(
+        600.0, "Seconds that the client of a live session may send nothing.", low=1, high=24 * 3600
+    )
+    caller_key: str = setting(
+        "x-talkingface-caller", "Metadata key under which a proxy tells who calls."
+    )
+    caller_slots: int = setting(
+        0, "Sessions that one caller may hold; 0: as many as there are slots.", low=0, high=1024
+    )
+    upload_slots: int = setting(
+        4, "Portraits that are uploaded at a time, beside the sessions.", low=1, high=1024
     )
     portrait_timeout: float = setting(
         60.0, "Seconds that the preparation of a portrait may take.", low=1, high=600
@@ -44,3 +63,8 @@ class OrchestratorConfig(ServiceConfig):
         low=32 << 20,
         high=1 << 44,
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not re.fullmatch(r"[0-9a-z_.-]+", self.caller_key) or self.caller_key.endswith("-bin"):
+            raise ConfigError(f"caller_key: {self.caller_key!r} is no key of text metadata")

@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 
 import talkingface
+from talkingface.common.admission import Slots, check_caller
 from talkingface.common.config import MAX_MESSAGE_BYTES, load_or_exit
 from talkingface.common.errors import ServiceError
 from talkingface.common.messages import check_size
@@ -45,6 +46,8 @@ SERVICE = "talkingface.v1.TalkingFaceService"
 
 # When a client goes away, its stream ends a moment before the call is cancelled.
 _CANCEL_SECONDS = 0.05
+_UPLOAD_SECONDS = 300.0
+_FOLLOW_SECONDS = 0.5
 
 
 class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
@@ -53,6 +56,8 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
     def __init__(self, config: OrchestratorConfig) -> None:
         self._config = config
         self._host = ServiceHost(NAME, config)
+        self._uploads = Slots(f"{NAME} for uploads", config.upload_slots)
+        self._following: asyncio.Task[None] | None = None
         self._stages: Stages
         self._portraits: Portraits
 
@@ -64,28 +69,44 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
         talking_face_grpc.add_TalkingFaceServiceServicer_to_server(self, server)
 
     async def _start(self) -> None:
-        self._stages = Stages(self._config)
+        self._stages = Stages(self._config, self._host.metrics)
+        await self._stages.start()
         store = PortraitStore(self._config.upload_store, self._config.upload_store_bytes)
         self._portraits = Portraits(self._stages, store)
+        if not self._config.slots:
+            self._following = asyncio.create_task(self._follow())
 
     async def _stop(self) -> None:
+        if self._following is not None:
+            self._following.cancel()
         await self._stages.close()
+
+    async def _follow(self) -> None:
+        """Hold as many sessions as the stages together do, replicas coming and going."""
+        while True:
+            self._host.slots.total = self._stages.slots
+            await asyncio.sleep(_FOLLOW_SECONDS)
 
     # The methods of the service; see talking_face.proto.
 
     async def Animate(self, requests: AsyncIterator[Any], context: Context) -> None:
         """Animate a portrait."""
         async with self._host.call(context, "Animate") as call:
-            first = await self._read(context)
+            seconds = self._config.session_seconds
+            call.limit(seconds, "SESSION_TIMEOUT", f"the session has lasted {seconds:g} s")
+            first = await call.admit(
+                lambda: self._read(context, self._config.idle_timeout), self._caller(context)
+            )
             if first is None or first.WhichOneof("payload") != "config":
                 raise ServiceError("MESSAGE_ORDER", "the first message must be `config`")
-            session = Session(first.config, max_live=self._config.live_seconds)
+            session = Session(first.config, max_live=seconds)
             call.session_id = session.session_id
-            call.reserve()
             portrait = await self._portrait_of(session)
+            live = session.feed is not None
+            patience = self._config.live_idle_timeout if live else self._config.idle_timeout
 
             async def read(idle: bool) -> talking_face.AnimateRequest | None:
-                return await self._read(context, idle=idle)
+                return await self._read(context, patience if idle else None)
 
             async def write(answer: Answer) -> None:
                 await self._write(context, answer)
@@ -99,9 +120,10 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
     ) -> talking_face.UploadPortraitResponse:
         """Store a portrait."""
         async with self._host.call(context, "UploadPortrait") as call:
-            call.reserve()
-            image = bytearray()
-            while (request := await self._next(anext(requests, None))) is not None:
+            call.reserve(self._uploads)
+            call.limit(_UPLOAD_SECONDS, "SESSION_TIMEOUT", "the upload takes too long")
+            image, idle = bytearray(), self._config.idle_timeout
+            while (request := await self._next(anext(requests, None), idle)) is not None:
                 check_size(request.data, "data")
                 image += request.data
                 if len(image) > MAX_BYTES:
@@ -134,13 +156,16 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
                 min_face_pixels=MIN_FACE,
                 min_audio=duration(MIN_SECONDS),
                 max_audio=duration(MAX_SECONDS),
-                max_sessions=self._config.slots,
+                max_sessions=self._host.slots.total,
                 idle_timeout=duration(self._config.idle_timeout),
                 min_picture_size=MIN_SIZE,
                 max_picture_size=MAX_SIZE,
                 min_frame_rate=MIN_FRAME_RATE,
                 max_frame_rate=MAX_FRAME_RATE,
                 max_photo_side=MAX_PHOTO_SIDE,
+                session_time=duration(self._config.session_seconds),
+                live_idle_timeout=duration(self._config.live_idle_timeout),
+                max_sessions_per_caller=self._config.caller_slots,
             ),
             default_controls=default_controls(),
             framings=FRAMINGS,
@@ -151,9 +176,9 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
     ) -> talking_face.DryRunResponse:
         """Send a short clip through every stage."""
         async with self._host.call(context, "DryRun") as call:
+            call.reserve(caller=self._caller(context))
             session, read = dry_run.prepare(request)
             call.session_id = session.session_id
-            call.reserve()
             portrait = await self._portrait_of(session)
 
             async def write(answer: Answer) -> None:
@@ -162,6 +187,17 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
             conductor = await self._conduct(session, portrait, read, write)
             return dry_run.report(conductor.streams, time.perf_counter() - call.started)
         raise AssertionError("unreachable: a call that fails is aborted")
+
+    def _caller(self, context: Context) -> str:
+        """Who calls, as far as that matters; "" where it is not told.
+
+        :raises ServiceError: FIELD_INVALID.
+        """
+        if not self._config.caller_slots:
+            return ""
+        key = self._config.caller_key
+        names = [str(value) for name, value in context.invocation_metadata() or () if name == key]
+        return check_caller(names, key)
 
     async def _portrait_of(self, session: Session) -> renderer.Portrait | None:
         config = session.config
@@ -189,29 +225,34 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
         event = talking_face.Event(
             kind=talking_face.Event.KIND_DRAINING,
             time=duration(session.seconds),
-            deadline=duration(self._config.drain_timeout),
+            deadline=duration(self._host.drain_left),
         )
         await conductor.announce(Answer(event=event))
 
     async def _read(
-        self, context: Context, *, idle: bool = True
+        self, context: Context, seconds: float | None = None
     ) -> talking_face.AnimateRequest | None:
-        """The client's next message, or None after its last; with `idle` it must not take long."""
-        message: Any = await (self._next(context.read()) if idle else context.read())
+        """The client's next message, or None after its last.
+
+        :param seconds: that it may take.
+        :raises ServiceError: IDLE_TIMEOUT.
+        """
+        message: Any = await self._next(context.read(), seconds)
         if message is not grpc.aio.EOF:
             return message
         await asyncio.sleep(_CANCEL_SECONDS)
         return None
 
-    async def _next(self, message: Awaitable[Any]) -> Any:
+    @staticmethod
+    async def _next(message: Awaitable[Any], seconds: float | None) -> Any:
         """
         :raises ServiceError: IDLE_TIMEOUT.
         """
         try:
-            async with asyncio.timeout(self._config.idle_timeout):
+            async with asyncio.timeout(seconds):
                 return await message
         except TimeoutError:
-            text = f"the client sent nothing for {self._config.idle_timeout:g} s"
+            text = f"the client sent nothing for {seconds:g} s"
             raise ServiceError("IDLE_TIMEOUT", text) from None
 
     async def _write(self, context: Context, answer: Answer) -> None:

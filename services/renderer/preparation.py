@@ -14,8 +14,8 @@ from talkingface.renderer.analysis import (
 from talkingface.renderer.analysis.matting import inpaint_background
 from talkingface.renderer.geometry import prepare
 from talkingface.renderer.picture import photo_size
-from talkingface.renderer.store import PHOTO, PORTRAIT, Arrays, handle_of, pack
-from talkingface.renderer.synthesis import grey_face
+from talkingface.renderer.store import GREY_FACE, PHOTO, PORTRAIT, Arrays, handle_of, pack
+from talkingface.renderer.synthesis import grey_face, whole
 from talkingface.renderer.view import photo_pixels
 from talkingface.v1.renderer_pb2 import Box, Portrait
 
@@ -31,14 +31,20 @@ class PortraitPreparation:
     def __init__(self) -> None:
         self._analyser = FaceAnalyser()
 
-    def warm_up(self) -> None:
+    def warm_up(self) -> tuple[Portrait, Arrays]:
         """Run what a portrait goes through, without a face to be found, so that all kernels are
-        compiled or loaded."""
+        compiled or loaded.
+
+        :return: as `prepare` does: a grey face, under the handle `GREY_FACE`.
+        """
         frame, points = grey_face()
-        matte = np.zeros(frame.shape[:2], np.float32)
+        height, width = frame.shape[:2]
+        matte = np.zeros((height, width), np.float32)
         matte[100:, 100:-100] = 1
         background = inpaint_background(frame, matte, np.zeros_like(matte))
-        prepare(frame, points, matte, background)
+        prepared = prepare(frame, points, matte, background)
+        arrays = pack(prepared, PORTRAIT) | pack(whole(frame), PHOTO)
+        return Portrait(handle=GREY_FACE, width=width, height=height), arrays
 
     def prepare(self, content: bytes) -> tuple[Portrait, Arrays]:
         """Prepare a JPEG, PNG or WebP file.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import itertools
 import logging
 import sys
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -14,10 +15,11 @@ import cv2
 import grpc
 import numpy as np
 
+from talkingface.common.calibration import Rehearsal
 from talkingface.common.config import RendererConfig, load_or_exit
 from talkingface.common.errors import ServiceError, invalid_field
-from talkingface.common.messages import check_size, motion_array
-from talkingface.common.motion import MOTION_FPS
+from talkingface.common.messages import check_size, motion_array, motion_message
+from talkingface.common.motion import ARKIT_INDEX, MOTION_FPS, YAW, neutral
 from talkingface.common.server import Context, set_up_logging
 from talkingface.common.stage import Stage
 from talkingface.common.triton_client import Arrays
@@ -25,7 +27,7 @@ from talkingface.renderer.encoder import make_encoder
 from talkingface.renderer.limits import MAX_BYTES
 from talkingface.renderer.picture import View, fill_in, picture_format
 from talkingface.renderer.session import MODEL_NAME, RenderSession
-from talkingface.renderer.store import PortraitStore, handle_of
+from talkingface.renderer.store import GREY_FACE, PortraitStore, handle_of
 from talkingface.v1 import media_pb2, renderer_pb2, renderer_pb2_grpc, stage_pb2
 
 log = logging.getLogger(__name__)
@@ -52,7 +54,9 @@ class RenderStream:
         self._encoder = make_encoder(config, picture)
         self.view = View(config.framing, picture.width, picture.height, self._encoder.planar)
         self.look_ahead_ms = 0 if config.frame_rate == MOTION_FPS else 1000 // MOTION_FPS
-        self._session = RenderSession(self._handle, self.view, config.frame_rate)
+        self._session = RenderSession(
+            self._handle, self.view, config.frame_rate, config.first_frame
+        )
         self.per_second = config.frame_rate
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encoder")
         stage.in_use[self._handle] += 1
@@ -106,7 +110,7 @@ class RendererStage(Stage, renderer_pb2_grpc.RendererServiceServicer):
     def __init__(self, config: RendererConfig) -> None:
         super().__init__(config)
         self.store = PortraitStore(config.portrait_store, config.portrait_store_bytes)
-        self.in_use: collections.Counter[str] = collections.Counter()
+        self.in_use = collections.Counter({GREY_FACE: 1})
         self._preparations: dict[str, asyncio.Task[None]] = {}
         cv2.setNumThreads(1)  # the streams share the cores already
 
@@ -129,6 +133,20 @@ class RendererStage(Stage, renderer_pb2_grpc.RendererServiceServicer):
     def output_shapes(self, stream: RenderStream) -> Mapping[str, tuple[int, ...]]:
         """See `Stage`."""
         return {"image": stream.view.shape}
+
+    def rehearse(self) -> Rehearsal:
+        """See `Stage`: a grey face that turns from side to side and opens its mouth."""
+        motion = neutral(MOTION_FPS)
+        swing = np.sin(2 * np.pi * np.arange(MOTION_FPS) / MOTION_FPS)
+        motion[:, YAW], motion[:, ARKIT_INDEX["jawOpen"]] = 10 * swing, swing**2
+        seconds = (
+            renderer_pb2.RenderRequest(motion=motion_message(first, motion))
+            for first in itertools.count(0, MOTION_FPS)
+        )
+        config = renderer_pb2.RenderConfig(
+            portrait_handle=GREY_FACE, codec=media_pb2.VIDEO_CODEC_H264
+        )
+        return RenderStream(self, config), seconds
 
     async def Render(
         self, requests: AsyncIterator[renderer_pb2.RenderRequest], context: Context

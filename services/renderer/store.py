@@ -27,6 +27,8 @@ Arrays = dict[str, NDArray[Any]]
 T = TypeVar("T")
 
 _HANDLE = re.compile(r"sha256:[0-9a-f]{64}")
+# Of the face on which a renderer tries its speed: no photo's bytes are known to have this hash.
+GREY_FACE = f"sha256:{hashlib.sha256(b'grey face').hexdigest()}"
 # Parts of a prepared portrait: what frames need, what pictures larger or wider than these need.
 PORTRAIT, PHOTO = "portrait", "photo"
 _MESSAGE = "message"

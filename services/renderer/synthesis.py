@@ -53,6 +53,11 @@ def grey_face() -> tuple[Image, Array]:
     return np.full((FRAME, FRAME, 3), 128, np.uint8), points.astype(np.float32)
 
 
+def whole(frame: Image) -> PhotoPixels:
+    """A frame as the whole photo, without larger pixels."""
+    return PhotoPixels(np.zeros((0, 0, 3), np.uint8), frame, (0, 0, FRAME))
+
+
 def warm_up() -> None:
     """Run everything once on a grey portrait, so that all kernels are compiled or loaded."""
     grey, points = grey_face()
@@ -61,8 +66,7 @@ def warm_up() -> None:
     motion[YAW] = 10
     for name in ("jawOpen", "eyeBlinkLeft", "eyeLookUpRight"):
         motion[ARKIT_INDEX[name]] = 0.5
-    whole = PhotoPixels(np.zeros((0, 0, 3), np.uint8), grey, (0, 0, FRAME))
-    viewer = make_viewer(portrait, whole, View(FRAMING_PHOTO, FRAME, FRAME))
+    viewer = make_viewer(portrait, whole(grey), View(FRAMING_PHOTO, FRAME, FRAME))
     frame = viewer.render(motion)
     inputs = inpainter_inputs(portrait, frame)
     finish(

@@ -26,8 +26,8 @@ class TritonPythonModel:
         cv2.setNumThreads(1)
         compile_kernels()
         self._preparation = PortraitPreparation()
-        self._preparation.warm_up()
         self._store = PortraitStore(load(RendererConfig).portrait_store)
+        self._store.save(*self._preparation.warm_up())
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """One photo a request."""
