@@ -274,7 +274,7 @@ def test_bench_measures_every_stage(
 ) -> None:
     result = tmp_path / "bench.json"
     done = run(
-        *("bench", portrait_file, short_speech, "--repeats", 1, "--sessions", 1),
+        *("bench", "speed", portrait_file, short_speech, "--repeats", 1, "--sessions", 1),
         *("--json", result),
     )
     assert done.returncode == 0, done.stderr

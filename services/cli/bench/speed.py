@@ -1,4 +1,4 @@
-"""`talkingface bench`: how fast a mesh is, stage by stage and end to end."""
+"""`talkingface bench speed`: how fast a mesh is, stage by stage and end to end."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from rich.console import Console
 from rich.table import Table
 
 import talkingface
-from talkingface.cli.mesh import STAGES, LocalMesh, MeshError, log_to
+from talkingface.cli.bench import material
+from talkingface.cli.bench.processes import Memory, cpu_seconds, memory_of
+from talkingface.cli.mesh import STAGES, LocalMesh, log_to
 from talkingface.client import OUTPUT_KIND_H264, Media, Summary, TalkingFace, pcm
-from talkingface.common.config import cache_folder
 from talkingface.common.motion import MOTION_FPS
-from talkingface.orchestrator.audio import SAMPLE_RATE, AudioIntake
+from talkingface.orchestrator.audio import SAMPLE_RATE
 from talkingface.orchestrator.config import OrchestratorConfig
 from talkingface.orchestrator.stages import StageCall, Stages
-from talkingface.renderer import fetch_assets
 from talkingface.v1 import audio_features_pb2 as audio_features
 from talkingface.v1 import media_pb2 as media
 from talkingface.v1 import motion_gen_pb2 as motion_gen
@@ -38,7 +38,6 @@ from talkingface.v1 import renderer_pb2 as renderer
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
-_SPEECH = Path(talkingface.__file__).parents[1] / "demo" / "speech.flac"  # in a checkout
 RENDERER = "renderer"
 # What the renderer is asked for, beside its defaults: 512x512 pixels at 25 FPS.
 PICTURES: dict[str, dict[str, Any]] = {
@@ -52,21 +51,16 @@ PICTURES: dict[str, dict[str, Any]] = {
 _LIVE_SAMPLES = SAMPLE_RATE // MOTION_FPS  # a frame's sound at a time, as a live client sends it
 
 
-def add_parser(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add this command to the command line."""
-    parser = commands.add_parser(
-        "bench",
-        help="measure a mesh on this machine",
+def add_parser(kinds: _SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+    """Add this kind of bench to the command line."""
+    parser = kinds.add_parser(
+        "speed",
+        help="frames a second, intervals, CPU and memory, stage by stage and end to end",
         description="Start a mesh on this machine and measure each stage alone, the renderer in "
         "several sizes and frame rates, whole offline sessions, and a live session whose sound "
         "comes at its own pace.",
     )
-    parser.add_argument(
-        "portrait", type=Path, nargs="?", metavar="PORTRAIT", help="default: the demo's, fetched"
-    )
-    parser.add_argument(
-        "audio", type=Path, nargs="?", default=_SPEECH, metavar="AUDIO", help="default: the demo's"
-    )
+    material.add_arguments(parser)
     parser.add_argument("--repeats", type=int, default=3, help="runs of each; default 3")
     parser.add_argument(
         "--sessions", type=int, default=2, help="offline sessions side by side; default 2"
@@ -74,6 +68,7 @@ def add_parser(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here as well")
     parser.add_argument("--log", type=Path, metavar="FILE", help="append the mesh's log here")
     parser.set_defaults(run=run)
+    return parser
 
 
 @dataclass(frozen=True)
@@ -89,17 +84,6 @@ class Measurement:
     p99_ms: float
     times: str  # "interval" or "lag"
     cpu_ms: float  # of all processes that take part, a frame
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Memory of a service with its Triton, in MiB. Pages that processes share count in each RSS."""
-
-    service: str
-    processes: int
-    rss: float
-    pss: float
-    peak: float  # largest RSS that a single process has had
 
 
 @dataclass(frozen=True)
@@ -123,13 +107,9 @@ class Run(NamedTuple):
 def run(options: argparse.Namespace) -> int:
     """Run the command; the result is the exit code."""
     console = Console(width=None if sys.stdout.isatty() else 110)
-    if options.portrait is None:
-        try:
-            (options.portrait,) = fetch_assets.fetch("portrait", cache_folder().with_name("demo"))
-        except fetch_assets.AssetError as error:
-            raise MeshError(str(error)) from None
-    portrait, audio = options.portrait.read_bytes(), options.audio.read_bytes()
-    voice = _decode(audio)
+    portrait = material.read_portrait(options.portrait)
+    audio = options.audio.read_bytes()
+    voice = material.decode(audio)
     with ExitStack() as stack:
         # Stores of its own: a portrait prepared before would cost nothing.
         stores = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="talkingface-bench-")))
@@ -146,7 +126,7 @@ def run(options: argparse.Namespace) -> int:
         preparation, measurements = asyncio.run(
             _measure(mesh, portrait, audio, voice, options, console)
         )
-        memory = [_memory(name, process.pid) for name, process in mesh.processes.items()]
+        memory = [memory_of(name, process.pid) for name, process in mesh.processes.items()]
     _print(console, measurements, memory)
     if options.json is not None:
         result = {
@@ -161,12 +141,6 @@ def run(options: argparse.Namespace) -> int:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(result, indent=2) + "\n")
     return 0
-
-
-def _decode(audio: bytes) -> np.ndarray:
-    intake = AudioIntake(media.AudioFormat(encoding=media.AUDIO_ENCODING_FILE))
-    sounds = [*intake.push(audio), *intake.end()]
-    return np.concatenate([sound.voice for sound in sounds])
 
 
 async def _measure(
@@ -340,6 +314,11 @@ async def _live(face: TalkingFace, portrait: bytes, voice: np.ndarray) -> Run:
     return Run(first, lags, frames, now)
 
 
+def _cpu(mesh: LocalMesh, *services: str) -> float:
+    """CPU seconds that services and their Triton servers have used so far; default: all."""
+    return cpu_seconds(mesh.processes[name].pid for name in services or mesh.processes)
+
+
 def _summary(what: str, times: str, runs: list[Run], cpu: float) -> Measurement:
     values = np.array([value for run in runs for value in run.times]) * 1000
     p50, p95, p99 = (float(np.percentile(values, q)) for q in (50, 95, 99))
@@ -348,47 +327,6 @@ def _summary(what: str, times: str, runs: list[Run], cpu: float) -> Measurement:
     first = float(np.mean([run.first for run in runs])) * 1000
     made = sum(run.frames * run.side_by_side for run in runs)
     return Measurement(what, frames, fps, first, p50, p95, p99, times, 1000 * cpu / made)
-
-
-def _family(pid: int) -> list[int]:
-    """A process and all that it has started."""
-    parents: dict[int, list[int]] = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-        except OSError:  # it has ended
-            continue
-        parents.setdefault(int(fields[1]), []).append(int(folder.name))
-    family = [pid]
-    for member in family:
-        family += parents.get(member, [])
-    return family
-
-
-def _cpu(mesh: LocalMesh, *services: str) -> float:
-    """CPU seconds that services and their Triton servers have used so far; default: all."""
-    processes = [mesh.processes[name] for name in services or mesh.processes]
-    ticks = 0
-    for pid in (member for process in processes for member in _family(process.pid)):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def _memory(service: str, pid: int) -> Memory:
-    """Memory of a process and all that it has started."""
-
-    def kibibytes(file: str, name: str) -> int:
-        lines = Path(file).read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
-
-    family = _family(pid)
-    rss, pss = (
-        sum(kibibytes(f"/proc/{member}/smaps_rollup", name) for member in family) / 1024
-        for name in ("Rss", "Pss")
-    )
-    peak = max(kibibytes(f"/proc/{member}/status", "VmHWM") for member in family) / 1024
-    return Memory(service, len(family), rss, pss, peak)
 
 
 def _print(console: Console, measurements: list[Measurement], memory: list[Memory]) -> None:

@@ -1,0 +1,118 @@
+"""CPU time and memory of processes, from /proc."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Memory of a service with its Triton, in MiB. Pages that processes share count in each RSS."""
+
+    service: str
+    processes: int
+    rss: float
+    pss: float
+    peak: float  # largest RSS that a single process has had
+
+
+class Size(NamedTuple):
+    """Memory of one process in MiB."""
+
+    rss: float
+    pss: float  # pages that n processes share count one n-th in each
+
+
+class Sample(NamedTuple):
+    """All processes of a mesh at one moment."""
+
+    seconds: float  # since the watch began
+    sizes: Mapping[tuple[str, int], Size]  # by service and process id
+
+
+def family(pid: int) -> list[int]:
+    """A process and all that it has started."""
+    parents: dict[int, list[int]] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        except OSError:  # it has ended
+            continue
+        parents.setdefault(int(fields[1]), []).append(int(folder.name))
+    members = [pid]
+    for member in members:
+        members += parents.get(member, [])
+    return members
+
+
+def cpu_seconds(pids: Iterable[int]) -> float:
+    """CPU seconds that processes, and all that they have started, have used so far."""
+    ticks = 0
+    for pid in (member for parent in pids for member in family(parent)):
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:  # it has ended
+            continue
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def memory_of(service: str, pid: int) -> Memory:
+    """Memory of a process and all that it has started."""
+    members = family(pid)
+    sizes = [size_of(member) for member in members]
+    peak = max(_mebibytes(f"/proc/{member}/status", "VmHWM") for member in members)
+    rss, pss = (sum(column) for column in zip(*sizes, strict=True))
+    return Memory(service, len(members), rss, pss, peak)
+
+
+def size_of(pid: int) -> Size:
+    """Memory of one process.
+
+    :raises OSError: it has ended.
+    """
+    file = f"/proc/{pid}/smaps_rollup"
+    return Size(_mebibytes(file, "Rss"), _mebibytes(file, "Pss"))
+
+
+def _mebibytes(file: str, name: str) -> float:
+    lines = Path(file).read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) / 1024
+
+
+class MemoryWatch:
+    """Looks at all processes of a mesh every so many seconds; a task, to be cancelled."""
+
+    def __init__(self, services: Mapping[str, int], every: float) -> None:
+        """
+        :param services: process ids by service; what these have started belongs to them.
+        """
+        self._services = services
+        self._every = every
+        self.samples: list[Sample] = []
+
+    async def run(self) -> None:
+        """Look until cancelled. In a thread: what arrives in the meantime is seen in time."""
+        begin = time.perf_counter()
+        while True:
+            seconds = time.perf_counter() - begin
+            self.samples.append(Sample(seconds, await asyncio.to_thread(self._look)))
+            left = begin + len(self.samples) * self._every - time.perf_counter()
+            await asyncio.sleep(max(left, 0.0))
+
+    def _look(self) -> dict[tuple[str, int], Size]:
+        sizes = {}
+        for service, parent in self._services.items():
+            for pid in family(parent):
+                try:
+                    sizes[service, pid] = size_of(pid)
+                except (OSError, StopIteration):  # it has ended
+                    continue
+                time.sleep(0.005)
+        return sizes
