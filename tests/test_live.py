@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from talkingface.common.errors import ServiceError
+from talkingface.common.messages import features_arrays, features_message
+from talkingface.orchestrator.hush import FADE_SECONDS, RowHush, SoundHush
 from talkingface.orchestrator.live import (
     AHEAD_SECONDS,
     MAX_QUEUED_SECONDS,
@@ -14,6 +16,7 @@ from talkingface.orchestrator.live import (
     Played,
 )
 from talkingface.v1 import media_pb2 as media
+from talkingface.v1.audio_features_pb2 import AudioFeatures
 from talkingface.v1.talking_face_pb2 import Event
 
 RATE = 8000
@@ -158,6 +161,58 @@ def test_an_utterance_is_told_when_its_last_picture_has_come() -> None:
     assert pacer.see(0.96, 0) == []
     (event,) = pacer.see(1.0, 0)
     assert (event.utterance_id, event.played.ToMilliseconds(), event.interrupted) == ("a", 500, 0)
-    events = pacer.interrupt([Played("c", 1.2, 0.1, True)])
+    events = pacer.interrupt([Played("c", 1.2, 0.1, True)], 1.3)
     assert [(e.utterance_id, e.interrupted) for e in events] == [("b", False), ("c", True)]
     assert pacer.see(2.0, 0) == []
+
+
+def test_an_utterance_is_told_as_far_as_it_was_heard() -> None:
+    pacer = LivePacer(Clock())
+    pacer.play([Played("a", 1.0, 0.5, False), Played("b", 1.1, 0.1, False)])
+    a, b, c = pacer.interrupt([Played("c", 1.2, 0.1, True)], 0.9)
+    assert [a.played.ToMilliseconds(), b.played.ToMilliseconds(), c.played.ToMilliseconds()] == [
+        400, 0, 0,
+    ]  # fmt: skip
+    assert all(event.interrupted and event.time.ToMilliseconds() == 900 for event in (a, b, c))
+
+
+def test_sound_is_hushed_from_one_place_to_another() -> None:
+    hush = SoundHush(RATE)
+    ones = np.ones(RATE, np.float32)
+    assert hush.apply(0, ones) is ones
+    silent = hush.hush(1000, 3000)
+    assert silent == 1000 + FADE_SECONDS * RATE
+    whole = hush.apply(0, ones)
+    parts = [hush.apply(i, ones[i : i + 77, None])[:, 0] for i in range(0, RATE, 77)]
+    assert np.array_equal(whole, np.concatenate(parts))
+    assert (whole[:1001] == 1).all() and (whole[silent:3000] == 0).all()
+    assert (whole[3000:] == 1).all()
+    assert np.abs(np.diff(whole[:3000])).max() < 0.01, "it fades"
+
+
+def test_rows_are_hushed_until_the_voice_has_passed() -> None:
+    def rows(first: int, count: int, value: float, voice: float) -> AudioFeatures:
+        prosody = np.tile(np.array([voice, -20 if voice else -90, 0, 0], "<f4"), (count, 1))
+        return features_message(first, np.full((count, 128), value, np.float32), prosody)
+
+    hush = RowHush()
+    quiet = rows(0, 3, 0.25, 0.0)
+    assert hush.apply(quiet) is quiet
+    speech = rows(3, 4, 9.0, 1.0)
+    assert hush.apply(speech) is speech
+    assert hush.hush(13) == 7
+    embedding, prosody = features_arrays(hush.apply(rows(7, 4, 9.0, 1.0)), 7)
+    assert (embedding == 0.25).all() and (prosody == [0, -90, 0, 0]).all()
+    embedding, prosody = features_arrays(hush.apply(rows(11, 4, 9.0, 1.0)), 11)
+    assert embedding[:, 0].tolist() == [0.25, 0.25, 9, 9]
+    assert prosody[:, 0].tolist() == [0, 0, 1, 1]
+    after = rows(15, 4, 9.0, 1.0)
+    assert hush.apply(after) is after
+
+
+def test_before_any_silence_was_heard_rows_are_hushed_to_none() -> None:
+    hush = RowHush()
+    hush.hush(4)
+    loud = features_message(0, np.ones((4, 128), np.float32), np.ones((4, 4), np.float32))
+    embedding, prosody = features_arrays(hush.apply(loud), 0)
+    assert not embedding.any() and (prosody == [0, -100, 0, 0]).all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -15,12 +16,16 @@ from talkingface.client import (
     OUTPUT_KIND_H264,
     OUTPUT_KIND_MOTION,
     PACING_LIVE,
+    Controls,
+    ControlUpdate,
     EndOfUtterance,
     Event,
+    HeadRotation,
     Interrupt,
     InvalidInput,
     Media,
     Motion,
+    Started,
     Summary,
     TalkingFace,
     pcm,
@@ -29,7 +34,7 @@ from talkingface.common.motion import ARKIT_INDEX
 
 RATE = 16000
 DEADLINE = 60.0
-JAW = ARKIT_INDEX["jawOpen"]
+JAW, CLOSE = ARKIT_INDEX["jawOpen"], ARKIT_INDEX["mouthClose"]
 
 
 @pytest.fixture
@@ -149,3 +154,74 @@ async def test_what_only_live_sessions_take(face: TalkingFace, voice: np.ndarray
     with pytest.raises(InvalidInput, match=r"config\.audio\.encoding"):
         async for _ in live(face, b"RIFF", audio_format=None):
             pass
+
+
+async def on_the_clock(
+    face: TalkingFace, act: Any, voice: bytes, after: float, **options: Any
+) -> tuple[float, list[tuple[float, Any]]]:
+    """Something done in a live session: when, and all that came, in seconds since it began.
+
+    :param act: sent after `after` seconds.
+    """
+    began = acted = 0.0
+    started, came = asyncio.Event(), []
+
+    async def conversation() -> AsyncIterator[Any]:
+        nonlocal acted
+        yield voice
+        await started.wait()
+        await asyncio.sleep(after - (time.perf_counter() - began))
+        acted = time.perf_counter() - began
+        yield act
+        await asyncio.sleep(1.0)
+
+    async for message in live(face, conversation(), **options):
+        if isinstance(message, Started):
+            began = time.perf_counter()
+            started.set()
+        came.append((time.perf_counter() - began, message))
+    return acted, came
+
+
+async def test_a_control_acts_on_the_next_motion_made(face: TalkingFace) -> None:
+    """Not with the sound that is fed next: that is heard a moment later."""
+    turned = ControlUpdate(controls=Controls(head_pose=HeadRotation(yaw=15)))
+    tracks = []
+    for act in (turned, b""):
+        acted, came = await on_the_clock(face, act, b"", 1.23)
+        frames = [frame for _, m in came if isinstance(m, Motion) for frame in m.frames]
+        tracks.append((acted, np.array([frame.rotation.yaw for frame in frames])))
+    (acted, yaw), (_, straight) = tracks
+    both = min(len(yaw), len(straight))
+    changed = np.flatnonzero(np.abs(yaw[:both] - straight[:both]) > 1e-6)[0] / 25
+    print(f"\na control is seen {1000 * (changed - acted):.0f} ms after it is sent, on the clock")
+    assert changed - acted < 1.0
+    assert yaw[both - 1] - straight[both - 1] > 10
+
+
+async def test_an_interruption_is_heard_and_seen_at_once(
+    face: TalkingFace, portrait_image: bytes, voice: np.ndarray
+) -> None:
+    speech = said(voice[voice != 0], 20.0)  # without a pause
+    acted, came = await on_the_clock(face, Interrupt(), speech, 1.4)
+    times, jaw = [], []
+    for at, message in came:
+        for frame in message.frames if isinstance(message, Motion) else ():
+            times.append(max(at, frame.index / 25))  # seen when it is there and its time has come
+            jaw.append(frame.coefficients[JAW] - frame.coefficients[CLOSE])
+    open_until = times[np.flatnonzero(np.array(jaw) > 0.1 * np.max(jaw))[-1]] + 0.04
+    (cut,) = (m for _, m in came if isinstance(m, Event) and m.kind == Event.KIND_UTTERANCE)
+    assert cut.interrupted and cut.played.ToMilliseconds() < 2000
+    pictures = {"portrait": portrait_image, "output": OUTPUT_KIND_H264, "size": 256}
+    acted_too, came = await on_the_clock(face, Interrupt(), speech, 1.4, **pictures)
+    pieces = [message for _, message in came if isinstance(message, Media)]
+    sound = np.concatenate([np.frombuffer(piece.audio, "<i2") for piece in pieces])
+    heard_from, heard_until = np.flatnonzero(sound)[[0, -1]] / RATE
+    (cut,) = (m for _, m in came if isinstance(m, Event) and m.kind == Event.KIND_UTTERANCE)
+    assert cut.time.ToMicroseconds() / 1e6 == pytest.approx(heard_until, abs=0.06)
+    assert cut.played.ToMicroseconds() / 1e6 == pytest.approx(heard_until - heard_from, abs=0.06)
+    print(
+        f"\nan interruption: silent after {1000 * (heard_until - acted_too):.0f} ms, "
+        f"the mouth at rest after {1000 * (open_until - acted):.0f} ms"
+    )
+    assert heard_until - acted_too < 1.0 and open_until - acted < 1.0

@@ -46,8 +46,9 @@ class ControlTrack:
         :param made: frames made already; what began before is settled.
         :return: complete controls for each frame at which they change from `frame` on.
         """
-        self._updates.append((frame, update))
-        self._updates.sort(key=lambda entry: entry[0])  # stable: later arrivals win at one frame
+        merged = dict(self._updates)  # later arrivals win at one frame
+        merged[frame] = overlay(merged.get(frame, Controls()), update)
+        self._updates = sorted(merged.items(), key=lambda entry: entry[0])
         state = Controls()
         settled = state
         changes: dict[int, Controls] = {}

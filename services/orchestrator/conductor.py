@@ -189,7 +189,7 @@ class Conductor:
 
     async def _move_features(self) -> None:
         while (result := await self._features.receive()) is not None:
-            features = result.features
+            features = self._session.heard(result.features)
             until = (features.first_row + features.rows) / ROW_RATE
             self._features.received_until = until
             await self._motion.send(features=features)

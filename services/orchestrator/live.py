@@ -195,11 +195,22 @@ class LivePacer:
             self._untold = 0
         return events
 
-    def interrupt(self, cut: list[Played]) -> list[talking_face.Event]:
-        """The events of an interruption; what was fed before it comes first."""
-        events = [utterance_event(played) for played in (*self._played, *cut)]
+    def interrupt(self, cut: list[Played], silent: float) -> list[talking_face.Event]:
+        """The events of an interruption; what was fed before it comes first.
+
+        :param silent: seconds of the session from which nothing of it is heard.
+        """
+        events = [utterance_event(_until(silent, played)) for played in (*self._played, *cut)]
         self._played.clear()
         return events
+
+
+def _until(silent: float, played: Played) -> Played:
+    """What was played of an utterance that was interrupted."""
+    if played.end <= silent:
+        return played
+    seconds = max(played.seconds - (played.end - silent), 0.0)
+    return Played(played.utterance_id, silent, seconds, True)
 
 
 def utterance_event(played: Played) -> talking_face.Event:

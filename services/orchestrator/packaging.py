@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import Protocol
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from talkingface.orchestrator import mp4
 from talkingface.orchestrator.aac import AacEncoder
 from talkingface.orchestrator.audio import SAMPLE_RATE, Sound
+from talkingface.orchestrator.hush import SoundHush
 from talkingface.v1 import media_pb2 as media
 from talkingface.v1 import talking_face_pb2 as talking_face
 
@@ -44,6 +46,9 @@ class Packager(Protocol):
     def catch_up(self, until: float) -> list[talking_face.Media]:
         """The sound up to `until` seconds, without the pictures that are late."""
 
+    def hush(self, until: float) -> float:
+        """Fade the sound that has not gone out, up to `until` seconds; from when it is silent."""
+
     def end(self) -> list[talking_face.Media]:
         """The rest: neither pictures nor sound come any more."""
 
@@ -55,6 +60,7 @@ class FramePackager:
         self._frame_rate = frame_rate
         self._sound: deque[Array] = deque()
         self._given = 0  # samples
+        self._hush = SoundHush(SAMPLE_RATE)
 
     def push_sound(self, sound: Sound, rate: int) -> None:
         """See `Packager`."""
@@ -84,13 +90,17 @@ class FramePackager:
         audio = self._sound_until(round(until * SAMPLE_RATE))
         return [talking_face.Media(presentation_time=begin, audio=audio)] if audio else []
 
+    def hush(self, until: float) -> float:
+        """See `Packager`."""
+        return self._hush.hush(self._given, math.ceil(until * SAMPLE_RATE)) / SAMPLE_RATE
+
     def end(self) -> list[talking_face.Media]:
         """See `Packager`."""
         left = sum(len(block) for block in self._sound)
         return self.catch_up((self._given + left) / SAMPLE_RATE)
 
     def _sound_until(self, samples: int) -> bytes:
-        sound = self._take(max(samples - self._given, 0))
+        sound = self._hush.apply(self._given, self._take(max(samples - self._given, 0)))
         self._given += len(sound)
         return np.rint(sound * 32767).astype("<i2").tobytes()
 
@@ -116,10 +126,15 @@ class Mp4Packager:
         self._fragment_frames = picture.frame_rate // _FRAGMENTS_A_SECOND[pacing]
         self._comment = comment
         self._encoder: AacEncoder | None = None
+        self._sound: deque[Array] = deque()  # to be encoded when its time has come
+        self._rate = self._encoded = 0  # ... in samples, of which so many are encoded
+        self._hush: SoundHush | None = None
         self._audio: deque[mp4.Sample] = deque()
         self._audio_ticks = 0  # of the samples already written
+        self._audio_until = 0  # ... and of those that wait as well
         self._frames: list[media.EncodedFrame] = []
         self._fragments = 0
+        self._ended = False  # no more sound comes, which the encoder is to be told
 
     def push_sound(self, sound: Sound, rate: int) -> None:
         """See `Packager`."""
@@ -127,12 +142,12 @@ class Mp4Packager:
             return
         if self._encoder is None:
             self._encoder = AacEncoder(rate, sound.original.shape[1])
-        self._audio.extend(self._encoder.push(np.clip(sound.original, -1, 1)))
+            self._rate, self._hush = rate, SoundHush(rate)
+        self._sound.append(np.clip(sound.original, -1, 1))
 
     def end_sound(self) -> None:
         """See `Packager`."""
-        if self._encoder is not None:
-            self._audio.extend(self._encoder.end())
+        self._ended = True
 
     def push_frame(self, frame: media.EncodedFrame) -> list[talking_face.Media]:
         """See `Packager`.
@@ -148,12 +163,39 @@ class Mp4Packager:
 
     def catch_up(self, until: float) -> list[talking_face.Media]:
         """See `Packager`."""
+        if not self._fragments:
+            return []
+        self._encode(until)
         late = self._encoder is not None and self._audio_ticks / self._encoder.track.rate < until
-        return [self._fragment(until)] if self._fragments and self._audio and late else []
+        return [self._fragment(until)] if self._audio and late else []
+
+    def hush(self, until: float) -> float:
+        """See `Packager`."""
+        if self._hush is None:
+            return until
+        return self._hush.hush(self._encoded, math.ceil(until * self._rate)) / self._rate
 
     def end(self) -> list[talking_face.Media]:
         """See `Packager`."""
+        self._encode(float("inf"))
         return [self._fragment(float("inf"))] if self._frames or self._audio else []
+
+    def _encode(self, until: float) -> None:
+        """Encode the sound up to `until` seconds; what follows may still be hushed."""
+        encoder, hush = self._encoder, self._hush
+        if encoder is None or hush is None:
+            return
+        while self._sound and self._audio_until / encoder.track.rate < until:
+            block = hush.apply(self._encoded, self._sound.popleft())
+            self._encoded += len(block)
+            self._keep(encoder.push(block))
+        if self._ended and not self._sound:
+            self._ended = False
+            self._keep(encoder.end())
+
+    def _keep(self, samples: list[mp4.Sample]) -> None:
+        self._audio.extend(samples)
+        self._audio_until += sum(sample.duration for sample in samples)
 
     def _header(self, frame: media.EncodedFrame) -> talking_face.Media:
         sets = mp4.parameter_sets(frame.data)
@@ -166,6 +208,7 @@ class Mp4Packager:
     def _fragment(self, until: float) -> talking_face.Media:
         """The waiting frames, and the sound up to `until` seconds."""
         assert self._encoder is not None
+        self._encode(until)
         track = self._encoder.track
         audio, audio_start = [], self._audio_ticks
         while self._audio and self._audio_ticks / track.rate < until:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 
 import talkingface
-from talkingface.audio_features.contract import SPEECH_DIM, VOICE_ACTIVITY
+from talkingface.audio_features.contract import ROW_RATE, SPEECH_DIM, VOICE_ACTIVITY
 from talkingface.common.controls import frame_of, overlay
 from talkingface.common.errors import ServiceError, invalid_field
 from talkingface.common.messages import check_controls, check_size
@@ -27,6 +27,7 @@ from talkingface.common.motion import MOTION_FPS
 from talkingface.motion_gen.controls import Controls
 from talkingface.motion_gen.session import SEED_LIMIT
 from talkingface.orchestrator.audio import MAX_SECONDS, AudioIntake, Sound
+from talkingface.orchestrator.hush import RowHush
 from talkingface.orchestrator.live import MAX_WAIT_SECONDS, LiveFeed, LivePacer
 from talkingface.orchestrator.packaging import Packager, duration, packager
 from talkingface.orchestrator.voice_activity import VoiceActivity
@@ -41,6 +42,8 @@ from talkingface.v1 import stage_pb2 as stage
 from talkingface.v1 import talking_face_pb2 as talking_face
 
 MAX_INLINE_PORTRAIT = 3 << 20
+# Frames to come at which controls change; a checkpoint of the motion generator has room for these.
+MAX_PLANNED = 256
 
 # Codec, and range and default of the quality, of every output with pictures.
 CODECS = {
@@ -148,6 +151,8 @@ class Session:
         self.feed = LiveFeed(self.config.audio, clock) if live else None
         self._pacer = LivePacer(clock) if live else None
         self._intake = AudioIntake(self.config.audio, max_live if live else MAX_SECONDS)
+        self._rows = RowHush()
+        self._planned: set[int] = set()  # frames of changes of controls, those to come and others
         self._voice_activity = VoiceActivity()
         self._packager: Packager | None = None
         self._ended = False
@@ -247,7 +252,10 @@ class Session:
         """Drop what a live session has not played yet; the events that this makes."""
         if self.feed is None or self._pacer is None:
             raise ServiceError("MESSAGE_ORDER", "`interrupt` is for PACING_LIVE")
-        return _told(self._pacer.interrupt(self.feed.interrupt()))
+        silent = self._rows.hush(math.ceil(self.seconds * ROW_RATE)) / ROW_RATE
+        if self._packager is not None:
+            silent = self._packager.hush(self.seconds)
+        return _told(self._pacer.interrupt(self.feed.interrupt(), min(silent, self.seconds)))
 
     def end_of_utterance(self, utterance_id: str) -> None:
         """What a live session was sent since the last one is an utterance."""
@@ -267,16 +275,34 @@ class Session:
             self._packager.end_sound()
 
     def control(self, update: controls.ControlUpdate) -> controls.ControlUpdate:
-        """A change of controls with its time: without one it belongs to the next sample of audio,
-        which makes it as reproducible as the audio."""
+        """A change of controls with its time.
+
+        Without one it belongs to the next sample of audio, which makes it as reproducible as the
+        audio; in a live session it stays without, and acts on the next motion that is made.
+        """
         self._check_not_ended()
         told = controls.ControlUpdate()
         told.CopyFrom(update)
-        if not update.HasField("time"):
+        if not update.HasField("time") and self.feed is None:
             told.time.CopyFrom(duration(self.seconds))
-        frame_of(told.time, "control.time")
         check_controls(told.controls, "control.controls")
+        if told.HasField("time"):
+            self._plan(frame_of(told.time, "control.time"))
         return told
+
+    def _plan(self, frame: int) -> None:
+        """Take note of a change to come.
+
+        :raises ServiceError: FIELD_INVALID where too many are to come.
+        """
+        self._planned = {other for other in self._planned if other >= self._motion_frames} | {frame}
+        if len(self._planned) > MAX_PLANNED:
+            text = f"changes at more than {MAX_PLANNED} frames are still to come"
+            raise invalid_field("control.time", text)
+
+    def heard(self, message: audio_features.AudioFeatures) -> audio_features.AudioFeatures:
+        """The next rows of features, as the motion generator is to hear them."""
+        return self._rows.apply(message)
 
     def features(self, message: audio_features.AudioFeatures) -> list[Answer]:
         """Listen to the voice: the events that the next rows of features make."""
