@@ -1,149 +1,140 @@
-"""Processes killed in mid-stream: the session goes on, and its result is the same bit for bit."""
+"""Processes killed or frozen in mid-stream: the session goes on.
+
+`FAULT_RUNS` sets how many random faults offline and live sessions get, run i being the same in
+every run of the tests, and `FAULT_STALL` how many seconds a live one may stall:
+
+    FAULT_RUNS=30 FAULT_STALL=1 pytest -s tests/test_faults.py -k random
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import hashlib
+import itertools
 import os
-import signal
+import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pytest
+from meshes import FPS, PIECE_SECONDS, RATE, Mesh, Part, Seen, gap, paced, sound_of, watch
 
-from talkingface.cli.mesh import STAGES, LocalMesh
-from talkingface.client import Event, Media, Motion, NoCapacity, Started, TalkingFace, pcm
+from talkingface.cli.mesh import STAGES
+from talkingface.client import (
+    OUTPUT_KIND_JPEG,
+    OUTPUT_KIND_MOTION,
+    NoCapacity,
+    OutputKind,
+    Started,
+    TalkingFace,
+    pcm,
+)
 from talkingface.common.motion import MOTION_DIM
 from talkingface.renderer.picture import View
 from talkingface.renderer.session import RenderSession
 from talkingface.renderer.store import handle_of
-from talkingface.v1.media_pb2 import FRAMING_CROP, OUTPUT_KIND_JPEG, OUTPUT_KIND_MOTION
+from talkingface.v1.media_pb2 import FRAMING_CROP
 
-SEED = 5
+RUNS = int(os.environ.get("FAULT_RUNS", "2"))
+STALL = float(os.environ.get("FAULT_STALL", "3"))
 SECONDS = 5.0
+LIVE_SECONDS = 6.0
 STRIKE_AT = 45  # frames
 DEADLINE = 100.0
-RATE = 16_000
+SIZE = 256  # of pictures, pixels
 
 
-class Mesh(LocalMesh):
-    """A mesh whose parts can be killed; a killed service is started again at the same port."""
+async def offline(
+    mesh: Mesh,
+    portrait: bytes,
+    voice: np.ndarray,
+    output: OutputKind,
+    strike: Callable[[Seen], None] = lambda seen: None,
+    strike_at: int = STRIKE_AT,
+) -> Seen:
+    """An offline session, sent at twice its pace so that there is time to strike."""
+    struck = False
 
-    def kill_triton(self, stage: str) -> None:
-        """SIGKILL to the stage's Triton, which the stage starts again."""
-        parent = self.processes[stage].pid
-        for folder in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                name, _, rest = (folder / "stat").read_text().partition("(")[2].rpartition(")")
-                if int(rest.split()[1]) == parent and name == "tritonserver":
-                    os.kill(int(folder.name), signal.SIGKILL)
-                    return
-        raise AssertionError(f"{stage} has no Triton")
+    def on_frame(seen: Seen) -> None:
+        nonlocal struck
+        if seen.frames >= strike_at and not struck:
+            struck = True
+            strike(seen)
 
-    def kill_service(self, stage: str) -> None:
-        """SIGKILL to the stage and its Triton."""
-        self.processes[stage].kill()
-        self.restart(stage)
-
-    def restart(self, name: str) -> None:
-        """Start a service that has ended, at the port that it had."""
-        ended = self.processes[name]
-        ended.wait(0)
-        environ = {"TALKINGFACE_PORT": str(ended.port), "TALKINGFACE_REPLICA": name}
-        self._spawn(ended.name, name, environ)
+    audio = paced(sound_of(voice, SECONDS), PIECE_SECONDS / 2)
+    with_pictures = portrait if output != OUTPUT_KIND_MOTION else None
+    return await watch(
+        mesh.target, audio, portrait=with_pictures, output=output, size=SIZE, on_frame=on_frame
+    )
 
 
-@pytest.fixture(scope="module")
-def lines() -> list[str]:
-    """The mesh's log."""
-    return []
+# --- one replica of each stage: it is waited for
 
 
 @pytest.fixture(scope="module")
-def mesh(lines: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
-    environ = {"TALKINGFACE_PORTRAIT_STORE": str(tmp_path_factory.mktemp("portraits"))}
-    with Mesh(environ=environ, on_line=lambda name, line: lines.append(f"{name} {line}")) as mesh:
+def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
+    with Mesh(tmp_path_factory.mktemp("mesh")) as mesh:
         yield mesh
 
 
-async def animate(
+@pytest.fixture(scope="module")
+def unbroken() -> dict[OutputKind, str]:
+    """Hashes of the sessions without a fault, which all meshes and replicas must agree on."""
+    return {}
+
+
+async def whole_hash(
+    unbroken: dict[OutputKind, str],
     mesh: Mesh,
-    portrait: bytes | None,
+    portrait: bytes,
     voice: np.ndarray,
-    output: Any,
-    strike: Callable[[], None] | None = None,
-    names: list[str] | None = None,
-    pace: float = 0.02,
-) -> tuple[str, list[str]]:
-    """A session's result as a hash, and the stages that it had to find again.
-
-    :param strike: called in mid-stream.
-    :param names: filled with the names of the replicas that hold the stages.
-    :param pace: seconds to wait after each piece of sound, of 40 ms.
-    """
-    digest, frames, recovered = hashlib.sha256(), 0, []
-    samples = np.resize(voice, int(SECONDS * RATE))
-    sound = np.rint(np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
-
-    async def audio() -> AsyncIterator[bytes]:
-        for first in range(0, len(sound), RATE * 2 // 25):
-            yield sound[first : first + RATE * 2 // 25]
-            await asyncio.sleep(pace)
-
-    async with TalkingFace(mesh.target) as face, asyncio.timeout(DEADLINE):
-        async for message in face.animate(
-            portrait=portrait, audio=audio(), audio_format=pcm(RATE), output=output, seed=SEED
-        ):
-            if isinstance(message, Media):
-                digest.update(message.data)
-                frames += message.frame_count
-            elif isinstance(message, Motion):
-                for frame in message.frames:
-                    digest.update(frame.SerializeToString(deterministic=True))
-                frames += len(message.frames)
-            elif isinstance(message, Started) and names is not None:
-                names += [stage.replica for stage in message.stages]
-            elif isinstance(message, Event) and message.kind == Event.KIND_RECOVERED:
-                assert message.stall.ToMilliseconds() >= 0
-                recovered.append(message.stage)
-            if frames >= STRIKE_AT and strike is not None:
-                strike, struck = None, strike
-                struck()
-    assert frames == SECONDS * 25
-    return digest.hexdigest(), recovered
+    output: OutputKind,
+) -> str:
+    """The hash of the session without a fault."""
+    if output not in unbroken:
+        seen = await offline(mesh, portrait, voice, output)
+        assert not seen.recovered
+        unbroken[output] = seen.digest
+    return unbroken[output]
 
 
-@pytest.mark.parametrize("part", ["kill_triton", "kill_service"])
+@pytest.mark.parametrize("part", ["triton", "service"])
 @pytest.mark.parametrize("stage", STAGES)
 async def test_a_session_outlives_any_process(
-    mesh: Mesh, stage: str, part: str, portrait_image: bytes, voice: np.ndarray
+    mesh: Mesh,
+    stage: str,
+    part: Part,
+    portrait_image: bytes,
+    voice: np.ndarray,
+    unbroken: dict[OutputKind, str],
 ) -> None:
     output = OUTPUT_KIND_JPEG if stage == "renderer" else OUTPUT_KIND_MOTION
-    whole, none = await animate(mesh, portrait_image, voice, output)
-    assert not none
-    broken, recovered = await animate(
-        mesh, portrait_image, voice, output, lambda: getattr(mesh, part)(stage)
-    )
-    assert recovered == [stage]
-    assert broken == whole
+    expected = await whole_hash(unbroken, mesh, portrait_image, voice, output)
+
+    def strike(seen: Seen) -> None:
+        mesh.kill(stage, part)
+        if part == "service":
+            mesh.restart(stage)
+
+    broken = await offline(mesh, portrait_image, voice, output, strike)
+    assert [name for name, _ in broken.recovered] == [stage]
+    assert broken.digest == expected
+
+
+# --- two replicas of each stage: the other one takes over
 
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
-    """Two speech encoders and two motion generators; nothing is rendered."""
-    with Mesh(
-        stages=("audio_features", "motion_gen"),
-        replicas={"audio_features": 2, "motion_gen": 2},
-        environ={"TALKINGFACE_SLOTS": "2", "TALKINGFACE_DRAIN_TIMEOUT": "30"},
-    ) as mesh:
+    environ = {"TALKINGFACE_SLOTS": "2", "TALKINGFACE_DRAIN_TIMEOUT": "30"}
+    folder = tmp_path_factory.mktemp("pair")
+    with Mesh(folder, environ=environ, replicas=dict.fromkeys(STAGES, 2)) as mesh:
         yield mesh
 
 
-async def test_streams_are_spread_over_replicas(pair: Mesh, voice: np.ndarray) -> None:
+async def test_streams_are_spread_over_replicas(pair: Mesh) -> None:
     """Two sessions hold different replicas; the third is one more than the orchestrator takes."""
     holders: list[list[str]] = []
     hold, held = asyncio.Event(), asyncio.Semaphore(0)
@@ -172,34 +163,121 @@ async def test_streams_are_spread_over_replicas(pair: Mesh, voice: np.ndarray) -
         hold.set()
 
 
-async def test_another_replica_takes_over(pair: Mesh, voice: np.ndarray) -> None:
-    whole, _ = await animate(pair, None, voice, OUTPUT_KIND_MOTION)
-    names: list[str] = []
-    broken, recovered = await animate(
-        pair, None, voice, OUTPUT_KIND_MOTION, lambda: pair.processes[names[0]].kill(), names
-    )
-    assert recovered == ["audio_features"]
-    assert broken == whole
-    pair.restart(names[0])
-
-
-async def test_streams_leave_a_stage_that_drains(pair: Mesh, voice: np.ndarray) -> None:
-    whole, _ = await animate(pair, None, voice, OUTPUT_KIND_MOTION)
-    names: list[str] = []
+async def test_streams_leave_a_stage_that_drains(
+    pair: Mesh, portrait_image: bytes, voice: np.ndarray, unbroken: dict[OutputKind, str]
+) -> None:
+    expected = await whole_hash(unbroken, pair, portrait_image, voice, OUTPUT_KIND_MOTION)
     leaver = ""
 
-    def leave() -> None:
+    def leave(seen: Seen) -> None:
         nonlocal leaver
-        leaver = names[1]
+        leaver = seen.replicas["motion_gen"]
         pair.processes[leaver].terminate()
 
-    moved, recovered = await animate(pair, None, voice, OUTPUT_KIND_MOTION, leave, names)
-    assert moved == whole
-    assert recovered == [], "the other replica had the stream before this one was gone"
+    moved = await offline(pair, portrait_image, voice, OUTPUT_KIND_MOTION, leave)
+    assert moved.digest == expected
+    assert moved.recovered == [], "the other replica had the stream before this one was gone"
     # It did not have to wait for its stream's end to leave.
     await asyncio.to_thread(pair.processes[leaver].wait, time.monotonic() + DEADLINE)
     assert pair.processes[leaver].exit_code == 0
-    pair.restart(leaver)
+    await pair.whole()
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What happens to the process that holds a session."""
+
+    stage: str
+    part: Part
+    kind: Literal["kill", "freeze"]
+    moment: float  # part of the session that has gone by
+    thaw_after: float | None  # seconds; None: when the session is over
+
+    def strike(self, mesh: Mesh, seen: Seen) -> None:
+        """Let it happen."""
+        name = seen.replicas[self.stage]
+        if self.kind == "kill":
+            mesh.kill(name, self.part)
+            return
+        mesh.freeze(name, self.part)
+        if self.thaw_after is not None:
+            asyncio.get_running_loop().call_later(self.thaw_after, mesh.thaw)
+
+
+def fault(pacing: str, run: int) -> Fault:
+    """A fault by chance; twelve that follow each other hold every kind once."""
+    rng = random.Random(f"{pacing} {run // 12}")
+    kinds = list(itertools.product(STAGES, ("service", "triton"), ("kill", "freeze")))
+    rng.shuffle(kinds)
+    stage, part, kind = kinds[run % 12]
+    rng = random.Random(f"{pacing} {run}")
+    return Fault(stage, part, kind, rng.uniform(0.1, 0.8), rng.choice([None, 1.5]))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def stalls() -> Iterator[list[float]]:
+    """The stalls of the live sessions, told in the end."""
+    stalls: list[float] = []
+    yield stalls
+    if stalls:
+        short = sum(stall <= 1 for stall in stalls)
+        print(
+            f"\n{len(stalls)} live sessions with a fault: {short} stalled at most 1 s, median "
+            f"{np.median(stalls):.2f}, longest {max(stalls):.2f} s"
+        )
+
+
+@pytest.mark.parametrize("run", range(RUNS))
+async def test_random_fault_offline(
+    pair: Mesh,
+    run: int,
+    portrait_image: bytes,
+    voice: np.ndarray,
+    unbroken: dict[OutputKind, str],
+) -> None:
+    expected = await whole_hash(unbroken, pair, portrait_image, voice, OUTPUT_KIND_JPEG)
+    what = fault("offline", run)
+    at = max(1, round(what.moment * SECONDS * FPS))
+    began = time.perf_counter()
+    seen = await offline(
+        pair, portrait_image, voice, OUTPUT_KIND_JPEG, lambda seen: what.strike(pair, seen), at
+    )
+    print(f"\noffline {run}: {what}: {time.perf_counter() - began:.1f} s, {seen.recovered}")
+    assert seen.digest == expected
+    await pair.whole()
+
+
+@pytest.mark.parametrize("run", range(RUNS))
+async def test_random_fault_live(
+    pair: Mesh, run: int, portrait_image: bytes, voice: np.ndarray, stalls: list[float]
+) -> None:
+    what = fault("live", run)
+    at = what.moment * LIVE_SECONDS
+    struck = False
+
+    def on_frame(seen: Seen) -> None:
+        nonlocal struck
+        if seen.shown[-1] >= at * FPS and not struck:
+            struck = True
+            what.strike(pair, seen)
+
+    seen = await watch(
+        pair.target,
+        paced(sound_of(voice, LIVE_SECONDS), PIECE_SECONDS),
+        portrait=portrait_image,
+        output=OUTPUT_KIND_JPEG,
+        live=True,
+        size=SIZE,
+        on_frame=on_frame,
+    )
+    print(
+        f"\nlive {run}: {what}: no picture for {gap(seen.pictures):.2f} s, no sound for "
+        f"{gap(seen.sounds):.2f} s, {seen.late} of {seen.expected} pictures late, {seen.recovered}"
+    )
+    stalls.append(seen.stall)
+    assert struck
+    assert seen.stall <= STALL
+    await pair.whole()
 
 
 # --- parts without network

@@ -1,0 +1,101 @@
+"""Every replica of every stage is replaced while sessions run: none of them notices.
+
+`ROLLING_ROUNDS` sets how often.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import time
+from collections.abc import AsyncIterator, Iterator
+
+import numpy as np
+import pytest
+from meshes import HEARD_SECONDS, PIECE_SECONDS, Mesh, gap, paced, sound_of, watch
+
+from talkingface.cli.mesh import STAGES
+from talkingface.client import OUTPUT_KIND_JPEG, OUTPUT_KIND_MOTION
+
+ROUNDS = int(os.environ.get("ROLLING_ROUNDS", "1"))
+DEADLINE = 60.0  # of one replacement
+SECONDS = 4.0  # of an offline session
+SIZE = 256
+
+
+@pytest.fixture
+def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
+    environ = {"TALKINGFACE_DRAIN_TIMEOUT": "20"}
+    folder = tmp_path_factory.mktemp("rolling")
+    with Mesh(folder, environ=environ, replicas=dict.fromkeys(STAGES, 2)) as mesh:
+        yield mesh
+
+
+async def replace(mesh: Mesh, name: str) -> float:
+    """SIGTERM, wait for the end, start it again, wait until it serves; how long it took to go."""
+    began = time.perf_counter()
+    process = mesh.processes[name]
+    process.terminate()
+    while process.exit_code is None:
+        assert time.perf_counter() < began + DEADLINE, f"{name} does not end"
+        await asyncio.sleep(0.05)
+    assert process.exit_code == 0
+    gone = time.perf_counter() - began
+    mesh.restart(name)
+    await mesh.serving(name, DEADLINE)
+    await asyncio.sleep(HEARD_SECONDS)
+    return gone
+
+
+@pytest.mark.timeout(60 + 180 * ROUNDS)
+async def test_a_rolling_restart_loses_no_session(
+    mesh: Mesh, portrait_image: bytes, voice: np.ndarray
+) -> None:
+    over = asyncio.Event()
+
+    async def offline(seed: int) -> str:
+        audio = paced(sound_of(voice, SECONDS), PIECE_SECONDS / 2)
+        seen = await watch(mesh.target, audio, portrait=None, output=OUTPUT_KIND_MOTION, seed=seed)
+        return seen.digest
+
+    async def all_the_time(seed: int, expected: str) -> int:
+        for count in itertools.count():
+            if over.is_set():
+                return count
+            assert await offline(seed) == expected
+        raise AssertionError("unreachable")
+
+    async def talk() -> AsyncIterator[bytes]:
+        while not over.is_set():
+            async for piece in paced(sound_of(voice, 2.0), PIECE_SECONDS):
+                yield piece
+
+    alone = [await offline(seed) for seed in (1, 2)]
+    async with asyncio.TaskGroup() as group:
+        sessions = [group.create_task(all_the_time(i + 1, alone[i])) for i in range(2)]
+        live = group.create_task(
+            watch(
+                mesh.target,
+                talk(),
+                portrait=portrait_image,
+                output=OUTPUT_KIND_JPEG,
+                live=True,
+                size=SIZE,
+                deadline=60 + 180 * ROUNDS,
+            )
+        )
+        try:
+            for _, stage in itertools.product(range(ROUNDS), STAGES):
+                for name in (stage, f"{stage}-2"):
+                    print(f"\n{name} was gone after {await replace(mesh, name):.1f} s", end="")
+        finally:
+            over.set()
+    done, seen = [task.result() for task in sessions], live.result()
+    print(
+        f"\n{sum(done)} offline sessions with the same bits; live for {seen.expected / 25:.0f} s: "
+        f"no picture for {gap(seen.pictures):.2f} s, no sound for {gap(seen.sounds):.2f} s, "
+        f"{seen.late} pictures late, recovered {seen.recovered}"
+    )
+    assert min(done) > 0
+    await mesh.whole()
