@@ -171,16 +171,17 @@ class Call:
 class ServiceHost:
     """What a service needs around its methods."""
 
-    def __init__(self, service: str, config: ServiceConfig) -> None:
+    def __init__(self, service: str, config: ServiceConfig, per_caller: int = 0) -> None:
         """
         :param service: short name such as "renderer", for logs and metrics.
+        :param per_caller: slots that one caller may hold; 0: as many as there are.
         """
         self.service = service
         self.config = config
         self.metrics = Metrics(service)
         self.draining = asyncio.Event()
         self.health = health.aio.HealthServicer()
-        self.slots = Slots(service, config.slots, on_change=self.metrics.set_slots)
+        self.slots = Slots(service, config.slots, per_caller, self.metrics.set_slots)
         self._calls: set[Call] = set()
         self._health_names = [""]
         self._drained_at = 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable
@@ -55,7 +56,7 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
 
     def __init__(self, config: OrchestratorConfig) -> None:
         self._config = config
-        self._host = ServiceHost(NAME, config)
+        self._host = ServiceHost(NAME, config, config.caller_slots)
         self._uploads = Slots(f"{NAME} for uploads", config.upload_slots)
         self._following: asyncio.Task[None] | None = None
         self._stages: Stages
@@ -99,7 +100,7 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
             )
             if first is None or first.WhichOneof("payload") != "config":
                 raise ServiceError("MESSAGE_ORDER", "the first message must be `config`")
-            session = Session(first.config, max_live=seconds)
+            session = Session(first.config, max_live=math.inf)  # the clock bounds it
             call.session_id = session.session_id
             portrait = await self._portrait_of(session)
             live = session.feed is not None

@@ -1,0 +1,673 @@
+"""Who is let in and who must go: overload, quotas, time limits, clients that vanish, drains."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from conftest import ServiceProcess
+
+from talkingface.common.calibration import realtime_streams
+from talkingface.common.errors import ServiceError
+from talkingface.common.health import check as health
+from talkingface.common.rpc import CallStatus
+from talkingface.common.server import CLIENT_OPTIONS, LIVENESS
+from talkingface.v1 import audio_features_pb2 as audio_features
+from talkingface.v1 import media_pb2 as media
+from talkingface.v1 import stage_pb2 as stage
+from talkingface.v1 import talking_face_pb2 as talking_face
+from talkingface.v1.audio_features_pb2_grpc import AudioFeaturesServiceStub
+from talkingface.v1.stage_pb2_grpc import StageStatusServiceStub
+from talkingface.v1.talking_face_pb2_grpc import TalkingFaceServiceStub
+
+SLOTS = 4  # of the stages, and of an orchestrator
+OVERLOAD = 10
+RATE = 16_000
+GONE_SECONDS = 1.0  # within which all slots of a client that has gone are free
+CALLER = "x-talkingface-caller"
+
+Request = talking_face.AnimateRequest
+Start = Callable[..., ServiceProcess]
+END = Request(end_of_audio={})
+
+
+def config(**fields: Any) -> Request:
+    """The first message of a session without pictures."""
+    pcm = media.AudioFormat(encoding=media.AUDIO_ENCODING_PCM_S16LE, sample_rate=RATE, channels=1)
+    fields = {"audio": pcm, "output": media.OUTPUT_KIND_MOTION, "seed": 3} | fields
+    return Request(config=talking_face.AnimateConfig(**fields))
+
+
+@pytest.fixture(scope="module")
+def speech(voice: np.ndarray) -> bytes:
+    return np.rint(voice * 32767).astype("<i2").tobytes()
+
+
+class Session:
+    """One call of `Animate`, message by message."""
+
+    def __init__(self, stub: TalkingFaceServiceStub, caller: str | None = None) -> None:
+        metadata = None if caller is None else ((CALLER, caller),)
+        self.call = stub.Animate(metadata=metadata)
+        self.digest = hashlib.sha256()
+        self.frames = 0
+        self.draining: talking_face.Event | None = None
+        self._status = CallStatus(self.call)
+
+    async def read(self) -> talking_face.AnimateResponse | None:
+        """The next answer, or None.
+
+        :raises ServiceError: what the session ends with.
+        """
+        try:
+            answer = await self.call.read()
+        except grpc.aio.AioRpcError as error:
+            raise await self._status.error(error) from None
+        if answer is grpc.aio.EOF:
+            return None
+        for frame in answer.motion.frames:
+            self.digest.update(frame.SerializeToString(deterministic=True))
+            self.frames += 1
+        if answer.event.kind == talking_face.Event.KIND_DRAINING:
+            self.draining = answer.event
+        return answer
+
+    async def send(self, *requests: Request) -> None:
+        """Send; where the call has ended the reader is told."""
+        try:
+            for request in requests:
+                await self.call.write(request)
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            pass
+
+    async def open(self, first: Request | None = None) -> None:
+        """Begin: afterwards the session holds its slots.
+
+        :raises ServiceError: what it is refused with.
+        """
+        sending = asyncio.create_task(self.send(first or config()))
+        answer = await self.read()
+        assert answer is not None and answer.HasField("started")
+        await sending
+
+    async def rest(self, *requests: Request) -> str:
+        """Send these and read to the end; a hash of all motion."""
+        sending = asyncio.create_task(self.send(*requests))
+        while await self.read() is not None:
+            pass
+        await sending
+        return self.digest.hexdigest()
+
+
+async def ended(session: Session, *requests: Request) -> ServiceError:
+    """The error that a session ends with."""
+    with pytest.raises(ServiceError) as error:
+        async with asyncio.timeout(20):
+            await session.rest(*requests)
+    return error.value
+
+
+@asynccontextmanager
+async def stub_of(service: ServiceProcess) -> AsyncIterator[TalkingFaceServiceStub]:
+    async with grpc.aio.insecure_channel(service.address, CLIENT_OPTIONS) as channel:
+        yield TalkingFaceServiceStub(channel)
+
+
+@pytest.fixture(scope="module")
+def start(
+    tmp_path_factory: pytest.TempPathFactory,
+    audio_features_service: ServiceProcess,
+    motion_gen_service: ServiceProcess,
+) -> Iterator[Start]:
+    """Starts an orchestrator without a renderer."""
+    folder = tmp_path_factory.mktemp("admission")
+    running: list[ServiceProcess] = []
+
+    def start(**settings: str) -> ServiceProcess:
+        service = ServiceProcess(
+            "talkingface.orchestrator.server",
+            folder / f"orchestrator{len(running)}.log",
+            **{
+                "slots": str(SLOTS),
+                "audio_features_target": audio_features_service.address,
+                "motion_gen_target": motion_gen_service.address,
+                "renderer_target": "127.0.0.1:1",
+                "upload_store": str(folder),
+                **settings,
+            },
+        )
+        running.append(service)
+        service.wait_until_serving()
+        return service
+
+    yield start
+    for service in running:
+        service.process.kill()
+        service.process.wait(10)
+
+
+@pytest.fixture(scope="module")
+def orchestrator(start: Start) -> ServiceProcess:
+    """One for all tests that need no settings of their own."""
+    return start()
+
+
+@pytest.fixture
+async def stub(orchestrator: ServiceProcess) -> AsyncIterator[TalkingFaceServiceStub]:
+    async with stub_of(orchestrator) as stub:
+        yield stub
+
+
+@pytest.fixture(scope="module")
+def stages(
+    audio_features_service: ServiceProcess, motion_gen_service: ServiceProcess
+) -> list[ServiceProcess]:
+    return [audio_features_service, motion_gen_service]
+
+
+async def until_free(services: list[ServiceProcess], within: float = GONE_SECONDS) -> float:
+    """Wait until nobody holds a slot; the seconds that it took."""
+    began = time.perf_counter()
+    while held := [service.slots_in_use() for service in services]:
+        if not any(held):
+            break
+        assert time.perf_counter() - began < within, f"slots in use: {held}"
+        await asyncio.sleep(0.02)
+    return time.perf_counter() - began
+
+
+def figures(what: str, seconds: list[float]) -> None:
+    """Print a distribution in milliseconds."""
+    p50, p95, top = np.percentile(seconds, [50, 95, 100]) * 1000
+    print(f"{what}: {len(seconds)}, p50 {p50:.1f} p95 {p95:.1f} max {top:.1f} ms")
+
+
+# --- overload
+
+
+async def status_of(service: ServiceProcess) -> stage.GetStatusResponse:
+    async with grpc.aio.insecure_channel(service.address) as channel:
+        return await StageStatusServiceStub(channel).GetStatus(stage.GetStatusRequest(), timeout=5)
+
+
+@pytest.mark.parametrize("slots", [SLOTS, 4 * SLOTS], ids=["here", "in the stages"])
+async def test_overload_is_refused_and_disturbs_nobody(
+    start: Start, stages: list[ServiceProcess], speech: bytes, slots: int
+) -> None:
+    """The last free slot is here, or in the stages."""
+    orchestrator = start(slots=str(slots))
+    half = len(speech) // 2
+    async with stub_of(orchestrator) as stub:
+        alone = Session(stub)
+        await alone.open()
+        reference = await alone.rest(Request(audio=speech), END)
+        assert alone.frames == 50
+        sessions = [Session(stub) for _ in range(SLOTS // 2)]
+        for session in sessions:
+            await session.open()
+            await session.send(Request(audio=speech[:half]))
+        refusals: list[ServiceError] = []
+        waits: list[float] = []
+
+        async def one_more(stub: TalkingFaceServiceStub) -> None:
+            session, began = Session(stub), time.perf_counter()
+            try:
+                await session.open()
+            except ServiceError as error:
+                waits.append(time.perf_counter() - began)
+                refusals.append(error)
+            else:
+                sessions.append(session)
+                await session.send(Request(audio=speech[:half]))
+
+        # From several connections, as many clients would.
+        async with stub_of(orchestrator) as second, stub_of(orchestrator) as third:
+            stubs = stub, second, third
+            async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+                for i in range(OVERLOAD * SLOTS):
+                    group.create_task(one_more(stubs[i % len(stubs)]))
+            assert len(sessions) == SLOTS
+            # The stages say how they are all the same.
+            began = time.perf_counter()
+            for service in stages:
+                status = await status_of(service)
+                assert (status.slots_in_use, status.slots_total) == (SLOTS, SLOTS)
+            asked = (time.perf_counter() - began) / len(stages)
+            hashes = await asyncio.gather(
+                *(session.rest(Request(audio=speech[half:]), END) for session in sessions)
+            )
+    assert set(hashes) == {reference}
+    assert {error.reason for error in refusals} == {"NO_CAPACITY"}
+    assert all(error.retry_delay is not None for error in refusals)
+    assert orchestrator.metric('talkingface_calls_total{code="RESOURCE_EXHAUSTED"') == len(refusals)
+    await until_free([orchestrator, *stages])
+    figures("refused", waits)
+    print(f"GetStatus with a new connection: {asked * 1000:.1f} ms")
+    assert np.median(waits) < 1
+
+
+async def test_parallel_opens_of_a_stage_take_its_slots_and_no_more(
+    audio_features_service: ServiceProcess,
+) -> None:
+    outcomes: Counter[str] = Counter()
+    waits: list[float] = []
+    calls = []
+    async with grpc.aio.insecure_channel(audio_features_service.address) as channel:
+        stub = AudioFeaturesServiceStub(channel)
+
+        async def open_one(index: int) -> None:
+            began = time.perf_counter()
+            call = stub.Extract()
+            calls.append(call)
+            status = CallStatus(call)
+            try:
+                reading = asyncio.ensure_future(call.read())
+                first = audio_features.ExtractConfig(session_id=f"s{index}")
+                await call.write(audio_features.ExtractRequest(config=first))
+                assert (await reading).HasField("started")
+                outcomes["started"] += 1
+            except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                with pytest.raises(grpc.aio.AioRpcError) as refused:
+                    await reading
+                outcomes[(await status.error(refused.value)).reason] += 1
+                waits.append(time.perf_counter() - began)
+
+        await asyncio.gather(*(open_one(index) for index in range(OVERLOAD * SLOTS)))
+        assert outcomes == {"started": SLOTS, "NO_CAPACITY": (OVERLOAD - 1) * SLOTS}
+        for call in calls:
+            call.cancel()
+        await until_free([audio_features_service])
+    figures("refused by a stage", waits)
+
+
+async def test_who_sends_nothing_holds_no_slot_for_long(start: Start, speech: bytes) -> None:
+    orchestrator = start(slots="1")
+    async with stub_of(orchestrator) as stub:
+        idle = Session(stub)
+        await idle.call.wait_for_connection()
+        reading = asyncio.create_task(idle.read())
+        while not orchestrator.slots_in_use():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        assert (await ended(Session(stub))).reason == "NO_CAPACITY"  # not even a message was read
+        await orchestrator.until_free()
+        quick = Session(stub)
+        await quick.open()
+        await idle.send(config())
+        with pytest.raises(ServiceError, match="NO_CAPACITY"):
+            await reading
+        await quick.rest(Request(audio=speech), END)
+        late = Session(stub)
+        reading = asyncio.create_task(late.read())
+        await asyncio.sleep(1.5)
+        await late.send(config())
+        assert (await reading).HasField("started")  # type: ignore[union-attr]
+        late.call.cancel()
+
+
+async def test_uploads_have_slots_of_their_own(start: Start, speech: bytes) -> None:
+    orchestrator = start(slots="1", upload_slots="2")
+    async with stub_of(orchestrator) as stub:
+        uploads = [stub.UploadPortrait() for _ in range(2)]
+        for upload in uploads:
+            await upload.write(talking_face.UploadPortraitRequest(data=b"half a picture"))
+        await asyncio.sleep(0.2)
+        third = stub.UploadPortrait()
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await third
+        told = ServiceError.from_rpc(refused.value)
+        assert (told.reason, told.retryable) == ("NO_CAPACITY", True)
+        session = Session(stub)
+        await session.open()
+        await session.rest(Request(audio=speech), END)
+        assert session.frames == 50
+        uploads[0].cancel()
+        await asyncio.sleep(0.2)
+        fourth = stub.UploadPortrait()
+        await fourth.done_writing()
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await fourth
+        assert ServiceError.from_rpc(refused.value).reason == "STAGE_UNAVAILABLE"  # no renderer
+
+
+# --- quotas
+
+
+@pytest.fixture(scope="module")
+def shared_out(start: Start) -> ServiceProcess:
+    """An orchestrator where a caller may hold half the slots."""
+    return start(caller_slots=str(SLOTS // 2))
+
+
+@pytest.mark.parametrize("caller", ["web@example.org", None], ids=["named", "nameless"])
+async def test_a_caller_has_its_share_and_no_more(
+    shared_out: ServiceProcess, stages: list[ServiceProcess], caller: str | None
+) -> None:
+    async with stub_of(shared_out) as stub:
+        outcomes: Counter[str] = Counter()
+        sessions = [Session(stub, caller) for _ in range(OVERLOAD)]
+
+        async def open_one(session: Session) -> None:
+            try:
+                await session.open()
+                outcomes["started"] += 1
+            except ServiceError as error:
+                assert error.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+                assert error.retry_delay is not None
+                outcomes[error.reason] += 1
+
+        await asyncio.gather(*(open_one(session) for session in sessions))
+        share = SLOTS // 2
+        assert outcomes == {"started": share, "QUOTA_EXCEEDED": OVERLOAD - share}
+        other = Session(stub, "another")
+        await other.open()
+        can = await stub.GetCapabilities(talking_face.GetCapabilitiesRequest())
+        assert can.limits.max_sessions_per_caller == share
+    await until_free([shared_out, *stages])
+
+
+async def test_every_kind_of_end_gives_the_share_back(
+    shared_out: ServiceProcess, stages: list[ServiceProcess], speech: bytes
+) -> None:
+    async def finish(session: Session) -> None:
+        await session.rest(Request(audio=speech), END)
+
+    async def cancel(session: Session) -> None:
+        session.call.cancel()
+
+    async def misuse(session: Session) -> None:
+        assert (await ended(session, config())).reason == "MESSAGE_ORDER"
+
+    async def close(session: Session) -> None:
+        await session.call.done_writing()
+        assert (await ended(session)).reason == "MESSAGE_ORDER"
+
+    async with stub_of(shared_out) as stub:
+        for end in (finish, cancel, misuse, close):
+            sessions = [Session(stub, "one") for _ in range(SLOTS // 2)]
+            for session in sessions:
+                await session.open()
+            assert (await ended(Session(stub, "one"))).reason == "QUOTA_EXCEEDED"
+            for session in sessions:
+                await end(session)
+            await until_free([shared_out, *stages])
+        for bad in ("two words", "x" * 129, ""):
+            error = await ended(Session(stub, bad))
+            assert list(error.field_violations) == [f"metadata.{CALLER}"]
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await stub.DryRun(talking_face.DryRunRequest(), metadata=((CALLER, bad),))
+            assert ServiceError.from_rpc(refused.value).reason == "FIELD_INVALID"
+    assert not shared_out.slots_in_use()
+
+
+# --- time limits
+
+
+async def test_sessions_end_at_their_time(start: Start, speech: bytes) -> None:
+    orchestrator = start(session_seconds="2", live_idle_timeout="1", idle_timeout="5")
+    async with stub_of(orchestrator) as stub:
+        limits = (await stub.GetCapabilities(talking_face.GetCapabilitiesRequest())).limits
+        assert (limits.session_time.seconds, limits.live_idle_timeout.seconds) == (2, 1)
+        began = time.perf_counter()
+        trickling, silent, talking = Session(stub), Session(stub), Session(stub)
+        live = config(pacing=talking_face.PACING_LIVE)
+        await trickling.open()
+        await silent.open(live)
+        await talking.open(live)
+
+        async def trickle(session: Session) -> None:
+            for i in range(100):
+                await session.send(Request(audio=speech[i * 640 : i * 640 + 640]))
+                await asyncio.sleep(0.05)
+
+        async def after(session: Session) -> tuple[str, float]:
+            error = await ended(session)
+            assert error.code is grpc.StatusCode.DEADLINE_EXCEEDED
+            return error.reason, time.perf_counter() - began
+
+        talk = [asyncio.create_task(trickle(session)) for session in (trickling, talking)]
+        ends = await asyncio.gather(*map(after, (trickling, silent, talking)))
+        await asyncio.gather(*talk)
+    assert [reason for reason, _ in ends] == ["SESSION_TIMEOUT", "IDLE_TIMEOUT", "SESSION_TIMEOUT"]
+    for (_, seconds), least in zip(ends, (2, 1, 2), strict=True):
+        assert seconds > least - 0.2
+    assert trickling.frames and silent.frames and talking.frames
+    print("ended after", [round(seconds, 2) for _, seconds in ends])
+    assert not orchestrator.slots_in_use()
+
+
+# --- clients that vanish
+
+CLIENT = """
+import asyncio, sys
+from talkingface.client import *
+
+async def main():
+    async def audio():
+        while True:
+            yield bytes(6400)
+            await asyncio.sleep(0.1)
+
+    async with TalkingFace(sys.argv[1]) as face:
+        async for message in face.animate(
+            portrait=None, audio=audio(), audio_format=pcm(16000), output=OUTPUT_KIND_MOTION,
+            pacing=PACING_LIVE if sys.argv[2] == "live" else PACING_OFFLINE,
+        ):
+            if isinstance(message, Motion):
+                print("moves", flush=True)
+
+asyncio.run(main())
+"""
+
+
+@contextmanager
+def client_process(service: ServiceProcess, pacing: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A client as a process of its own, whose session runs."""
+    client = subprocess.Popen(
+        [sys.executable, "-c", CLIENT, service.address, pacing], stdout=subprocess.PIPE
+    )
+    try:
+        assert client.stdout is not None and client.stdout.readline() == b"moves\n"
+        yield client
+    finally:
+        client.kill()
+        client.wait(10)
+
+
+@pytest.mark.parametrize("pacing", ["live", "offline"])
+async def test_a_killed_client_frees_all_slots_also_where_all_is_busy(
+    orchestrator: ServiceProcess, stages: list[ServiceProcess], speech: bytes, pacing: str
+) -> None:
+    services = [orchestrator, *stages]
+    async with stub_of(orchestrator) as stub:
+        with client_process(orchestrator, pacing) as client:
+            busy = [Session(stub) for _ in range(SLOTS - 1)]
+            for session in busy:
+                await session.open()
+            work = [
+                asyncio.create_task(session.rest(*[Request(audio=speech * 4)] * 5, END))
+                for session in busy
+            ]
+            assert [service.slots_in_use() for service in services] == [SLOTS] * 3
+            client.send_signal(signal.SIGKILL)
+            began = time.perf_counter()
+            while any(service.slots_in_use() == SLOTS for service in services):
+                assert time.perf_counter() - began < GONE_SECONDS
+                await asyncio.sleep(0.01)
+            print(f"free {(time.perf_counter() - began) * 1000:.0f} ms after the kill")
+        assert all(session.frames < 1000 for session in busy), "they are busy to the end"
+        for task in work:
+            task.cancel()
+
+
+# --- drain
+
+
+async def liveness(service: ServiceProcess) -> str:
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    async with grpc.aio.insecure_channel(service.address) as channel:
+        request = health_pb2.HealthCheckRequest(service=LIVENESS)
+        answer = await health_pb2_grpc.HealthStub(channel).Check(request)
+    return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+
+
+async def test_the_end_of_a_drain_is_told(start: Start, speech: bytes) -> None:
+    orchestrator = start(drain_timeout="2")
+    async with stub_of(orchestrator) as stub:
+        session, upload = Session(stub), stub.UploadPortrait()
+        await session.open()
+        await upload.write(talking_face.UploadPortraitRequest(data=b"half a picture"))
+        await session.send(Request(audio=speech[:32000]))
+        await asyncio.sleep(0.2)
+        orchestrator.process.send_signal(signal.SIGTERM)
+        while session.draining is None:
+            assert await session.read() is not None
+        assert 1 <= session.draining.deadline.ToMilliseconds() / 1000 <= 2
+        assert health(orchestrator.address) == "NOT_SERVING"
+        assert await liveness(orchestrator) == "SERVING"
+        assert (await ended(Session(stub))).reason == "DRAINING"
+        for refused in (stub.UploadPortrait(), stub.DryRun(talking_face.DryRunRequest())):
+            with pytest.raises(grpc.aio.AioRpcError) as told:
+                await refused
+            assert ServiceError.from_rpc(told.value).reason == "DRAINING"
+        assert (await ended(session)).reason == "DRAINING"  # it has not ended in time
+        with pytest.raises(grpc.aio.AioRpcError) as told:
+            await upload
+        assert ServiceError.from_rpc(told.value).reason == "DRAINING"
+    assert await asyncio.to_thread(orchestrator.process.wait, 10) == 0
+
+
+async def test_a_stage_tells_the_end_of_its_drain(service_logs: Path) -> None:
+    encoder = ServiceProcess(
+        "talkingface.audio_features.server", service_logs / "drained.log", drain_timeout="1"
+    )
+    try:
+        encoder.wait_until_serving()
+        async with grpc.aio.insecure_channel(encoder.address) as channel:
+            call = AudioFeaturesServiceStub(channel).Extract()
+            first = audio_features.ExtractConfig(session_id="s")
+            await call.write(audio_features.ExtractRequest(config=first))
+            await call.read()
+            encoder.process.send_signal(signal.SIGTERM)
+            with pytest.raises(grpc.aio.AioRpcError) as told:
+                await call.read()
+        assert ServiceError.from_rpc(told.value).reason == "DRAINING"
+        assert await asyncio.to_thread(encoder.process.wait, 10) == 0
+    finally:
+        encoder.process.kill()
+
+
+def test_who_has_nothing_to_do_leaves_at_once(start: Start) -> None:
+    orchestrator = start(drain_timeout="60")
+    began = time.perf_counter()
+    assert orchestrator.stop() == 0
+    assert time.perf_counter() - began < 10
+
+
+def test_a_service_that_is_starting_can_be_ended(service_logs: Path) -> None:
+    for i, sign in enumerate(("event=listening", "triton")):
+        service = ServiceProcess(
+            "talkingface.motion_gen.server",
+            service_logs / f"starting{i}.log",
+            drain_timeout="60",
+            log_level="DEBUG",
+        )
+        try:
+            while sign not in service.log:
+                assert service.process.poll() is None
+                time.sleep(0.01)
+            children = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children")
+            pids = children.read_text().split()
+            assert service.stop() == 0
+            assert "event=stopped" in service.log
+            assert "event=serving" not in service.log
+            assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+        finally:
+            service.process.kill()
+
+
+# --- slots that are measured
+
+
+class _Rehearsed:
+    """A stream that needs ten inferences for a second."""
+
+    in_flight = 2
+    per_second = 10
+
+    def take(self, payload: str, message: Any) -> None:
+        raise AssertionError("it lacks nothing")
+
+    def next_request(self) -> int:
+        return 0
+
+    async def accept(self, outputs: Any) -> tuple[()]:
+        return ()
+
+    def close(self) -> None:
+        pass
+
+
+async def test_calibration_finds_what_is_carried() -> None:
+    """A model with two instances, one inference 2.5 ms: 800 a second, or 80 streams; less where
+    this machine has other things to do, which the count of inferences shows."""
+    instances = asyncio.Semaphore(2)
+    done: list[float] = []
+
+    async def infer(stream: Any, request: Any) -> None:
+        async with instances:
+            await asyncio.sleep(0.0025)
+        done.append(time.perf_counter())
+
+    carried = await realtime_streams(lambda: (_Rehearsed(), iter(())), infer)
+    a_second = len(done) / (done[-1] - done[0])
+    assert 0.8 * a_second < 10 * carried < 1.25 * a_second
+    assert carried < 81
+
+
+async def test_slots_are_measured_and_followed(start: Start, service_logs: Path) -> None:
+    encoder, generator = (
+        ServiceProcess(
+            f"talkingface.{name}.server", service_logs / f"{name}_measured.log", slots=slots
+        )
+        for name, slots in (("audio_features", "3"), ("motion_gen", "0"))
+    )
+    try:
+        for service in (encoder, generator):
+            service.wait_until_serving()
+        status = await status_of(generator)
+        assert status.slots_total == generator.metric("talkingface_slots_total{") >= 1
+        assert f"event=measured slots={status.slots_total} " in generator.log
+        orchestrator = start(
+            slots="0",
+            audio_features_target=encoder.address,
+            motion_gen_target=generator.address,
+        )
+        expected = min(3, status.slots_total)
+        await until_total(orchestrator, expected)
+        async with stub_of(orchestrator) as stub:
+            can = await stub.GetCapabilities(talking_face.GetCapabilitiesRequest())
+            assert can.limits.max_sessions == expected
+        encoder.stop()
+        await until_total(orchestrator, status.slots_total)
+    finally:
+        for service in (encoder, generator):
+            service.process.kill()
+
+
+async def until_total(service: ServiceProcess, total: int) -> None:
+    async with asyncio.timeout(10):
+        while service.metric("talkingface_slots_total{") != total:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
