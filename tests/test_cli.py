@@ -55,6 +55,10 @@ def short_speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("animate", "a.png", "b.wav", "-o", "c.mp4", "--emotion", "anger=much"),
         ("animate", "a.png", "b.wav", "-o", "c.mp4", "--seed", "x"),
         ("animate", "a.png", "b.wav", "-o", "c.mp4", "--framing", "whole"),
+        ("bench", "beauty"),
+        ("bench", "live", "--sessions", "0"),
+        ("bench", "live", "--ramp", "0"),
+        ("bench", "live", "--replicas", "painter=2"),
     ],
 )
 def test_a_wrong_call_exits_with_2(arguments: tuple[str, ...]) -> None:

@@ -1,7 +1,8 @@
 """What the client of a live bench says and does, with the moments at which it did.
 
-Utterances are cut from a recording so that each begins with a steep rise of the voice: its first
-piece of 20 ms holds the onset. Silence is nothing sent. The acts go round:
+Utterances are cut from a recording so that each begins with a steep rise of the voice to an open
+vowel: its first piece of 20 ms holds the onset, and lips must part for it. Silence is nothing
+sent. The acts go round:
 
 | act | what is sent |
 |---|---|
@@ -42,7 +43,8 @@ PIECE = SAMPLE_RATE // 50  # samples that are sent at a time
 CALM_SECONDS = 1.3  # of silence after everything, at least
 _CALM_SPREAD = 0.5  # ... and at most this much more, so that no clock of the server is met
 _HOP = SAMPLE_RATE // 100
-_QUIET, _LOUD = 0.05, 0.25  # of the voice's level
+_QUIET, _LOUD = 0.15, 0.3  # of the voice's level
+_OPEN = 0.3  # of the power at the onset: where an open vowel's first formant lies
 _SHORTEST, _LONGEST = 0.9, 1.5  # seconds of an utterance
 _INTERRUPTED_SECONDS = 4.0
 _FLIGHT_SECONDS = 0.25  # from sending to hearing, about
@@ -97,8 +99,9 @@ def utterances(voice: NDArray[np.float32]) -> list[Sound]:
     shortest, longest = (round(seconds * SAMPLE_RATE / _HOP) for seconds in (_SHORTEST, _LONGEST))
     found, first = [], 4
     while first + longest <= hops:
-        rises = level[first - 4 : first].max() < _QUIET and level[first : first + 2].min() > _QUIET
-        if rises and level[first + 2 : first + 9].mean() > _LOUD:
+        rises = level[first - 4 : first].max() < _QUIET < level[first : first + 3].min()
+        loud = level[first + 1 : first + 10].mean() > _LOUD
+        if rises and loud and _begins_openly(voice[first * _HOP : (first + 10) * _HOP]):
             last = first + shortest + int(level[first + shortest : first + longest].argmin())
             piece = voice[first * _HOP : last * _HOP]
             found.append(np.rint(np.clip(piece, -1, 1) * 32767).astype("<i2"))
@@ -107,6 +110,18 @@ def utterances(voice: NDArray[np.float32]) -> list[Sound]:
     if not found:
         raise ValueError("the recording has no utterance that begins with a clear onset")
     return found
+
+
+def _begins_openly(sound: NDArray[np.float32]) -> bool:
+    """Whether this is an open vowel: its first formant, above 500 Hz, stands out from what is
+    below, and there is little above it."""
+    power = np.square(np.abs(np.fft.rfft(sound * np.hanning(len(sound)))))
+    hertz = np.fft.rfftfreq(len(sound), 1 / SAMPLE_RATE)
+    low, formant = (
+        power[(hertz >= begin) & (hertz < end)].sum() / power.sum()
+        for begin, end in ((0, 300), (500, 1100))
+    )
+    return bool(formant > max(_OPEN, low))
 
 
 class Conversation:

@@ -18,20 +18,24 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from talkingface.cli.bench import measures
-from talkingface.cli.bench.conversation import PIECE, Said
+from talkingface.cli.bench.conversation import Said
 from talkingface.cli.bench.measures import Lag, Rest, Step
-from talkingface.cli.bench.readings import Curves
 from talkingface.cli.bench.recording import Recording
 from talkingface.orchestrator.audio import SAMPLE_RATE
+
+if TYPE_CHECKING:
+    from talkingface.cli.bench.readings import Curves
 
 Array = NDArray[np.float64]
 
 _AUDIBLE = 100  # of 32767, -50 dB
+_PATTERN = SAMPLE_RATE // 100  # samples by which sound is found again
 _SAME = 3  # samples may differ by rounding
 _ALL_SAID_SECONDS = 60.0  # at both ends: whole utterances are looked at there
 _SETTLE_SECONDS = 1.4  # after an interruption, in which lips and sound must come to rest
@@ -223,30 +227,38 @@ def _listen(out: Findings, recording: Recording, plain: list[Said]) -> None:
 def hear(
     sound: NDArray[np.int16], said: NDArray[np.int16], low: int
 ) -> tuple[int | None, float, float]:
-    """Find an utterance piece by piece in what came back.
+    """Find an utterance in what came back, wherever silence parts it.
 
     :param low: the first sample at which it may begin.
     :return: where it begins (None: nowhere), seconds of silence inserted, seconds lost.
     """
-    begin = measures.find(sound, said[:PIECE], low, low + 2 * SAMPLE_RATE)
+    begin = measures.find(sound, said[:_PATTERN], low, low + 2 * SAMPLE_RATE)
     if begin is None:
         return None, 0.0, len(said) / SAMPLE_RATE
-    place, inserted, lost = begin + PIECE, 0, 0
-    for first in range(PIECE, len(said), PIECE):
-        piece = said[first : first + PIECE]
-        here = sound[place : place + len(piece)]
-        gap = 0
-        if len(here) < len(piece) or np.abs(here.astype(int) - piece).max() > _SAME:
-            found = None
-            if np.abs(piece).max() > _AUDIBLE:
-                found = measures.find(sound, piece, place, place + SAMPLE_RATE)
-            if found is None:
-                lost += len(piece)
-                continue
-            gap = found - place
-        inserted += gap
-        place += gap + len(piece)
+    at, place, inserted, lost = 0, begin, 0, 0
+    while at < len(said):
+        same = _same(said[at:], sound[place:])
+        at, place = at + same, place + same
+        wanted = said[at : at + _PATTERN]
+        if not len(wanted):
+            break
+        found = measures.find(sound, wanted, place, place + SAMPLE_RATE)
+        if found is not None and _same(wanted, sound[found:]) == len(wanted):
+            inserted += found - place
+            place = found
+        elif np.abs(wanted).max() <= _AUDIBLE:  # nobody would miss it
+            at, place = at + len(wanted), place + len(wanted)
+        else:
+            lost += len(wanted)
+            at += len(wanted)
     return begin, inserted / SAMPLE_RATE, lost / SAMPLE_RATE
+
+
+def _same(first: NDArray[np.int16], second: NDArray[np.int16]) -> int:
+    """How many samples agree from the beginning on."""
+    length = min(len(first), len(second))
+    differ = np.flatnonzero(np.abs(first[:length].astype(int) - second[:length]) > _SAME)
+    return int(differ[0]) if len(differ) else length
 
 
 def _steering(out: Findings, recording: Recording, moments: Array, curves: Curves) -> None:

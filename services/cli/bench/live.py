@@ -25,7 +25,7 @@ import numpy as np
 from rich.console import Console
 
 import talkingface
-from talkingface.cli.bench import findings, material, measures, plots, readings
+from talkingface.cli.bench import findings, material, measures
 from talkingface.cli.bench.conversation import Conversation, utterances
 from talkingface.cli.bench.outcome import Load, Outcome, plain, tell
 from talkingface.cli.bench.processes import MemoryWatch, cpu_seconds
@@ -48,6 +48,8 @@ from talkingface.client import (
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
+
+    from talkingface.cli.bench.readings import Curves
 
 OUTPUTS = {"h264": OUTPUT_KIND_H264, "jpeg": OUTPUT_KIND_JPEG, "png": OUTPUT_KIND_PNG}
 _MOST_SESSIONS = 64
@@ -158,6 +160,8 @@ def run(options: argparse.Namespace) -> int:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(plain(outcome, report), indent=1) + "\n")
     if options.report is not None:
+        from talkingface.cli.bench import plots  # loads networks
+
         options.report.mkdir(parents=True, exist_ok=True)
         report.write(options.report)
         plots.draw(options.report, outcome, curves, OUTPUTS[options.output])
@@ -191,8 +195,10 @@ def _about(options: argparse.Namespace, outcome: Outcome) -> dict[str, object]:
     }
 
 
-def _look(outcome: Outcome, output: OutputKind, console: Console) -> list[readings.Curves]:
+def _look(outcome: Outcome, output: OutputKind, console: Console) -> list[Curves]:
     """Read the pictures of all sessions, and find what there is to find."""
+    from talkingface.cli.bench import readings  # loads networks
+
     curves = []
     for recording in outcome.recordings:
         wanted = findings.wanted(recording)

@@ -64,6 +64,8 @@ def _lips(path: Path, recording: Recording, curves: Curves, usual: float) -> Non
             took = measures.onset(moments, curves.opening, said.sent, found)
             axis.axvline(1000 * took, color="C3", linewidth=1.2)
             axis.set_title(f"{1000 * took:.0f} ms", fontsize=8)
+    for axis in axes.flat[len(plain) :]:
+        axis.set_axis_off()
     figure.suptitle("loudness as sent (grey), opening as it came (red); ms after sending")
     figure.tight_layout()
     figure.savefig(path, dpi=80)

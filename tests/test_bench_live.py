@@ -1,0 +1,382 @@
+"""`talkingface bench live`: streams made by hand whose figures are known, and a short real one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ServiceProcess
+
+from talkingface.cli.bench import findings, measures
+from talkingface.cli.bench.conversation import (
+    Diary,
+    Interrupted,
+    Said,
+    Steered,
+    utterances,
+)
+from talkingface.cli.bench.live import load_of
+from talkingface.cli.bench.outcome import Outcome, plain, tell
+from talkingface.cli.bench.processes import MemoryWatch, Sample, Size
+from talkingface.cli.bench.readings import Curves
+from talkingface.cli.bench.recording import Piece, Recording, Refusal
+from talkingface.client import Event, Summary
+from talkingface.common.report import JUDGED, Report, Row
+
+RATE = 16000
+FPS = 25
+START = 1000.0  # of the clock
+
+
+@dataclass
+class Stream:
+    """A session that never was: what it is known to do, in seconds."""
+
+    seconds: float = 24.0
+    early: float = 0.05  # pictures come so much before their presentation
+    drift: float = 0.0  # ... and so much later at the end
+    hearing: float = 0.18  # from sending to hearing: where the sound stands, arrival included
+    lips: float = 0.0  # by which the lips follow the sound
+    gap: float = 0.0  # silence in every utterance, after its first tenth of a second
+    reaction: float = 0.2  # to changes and interruptions
+    left_out: tuple[int, ...] = ()
+    shuffled: bool = False  # the lips follow the utterances in another order
+
+    def make(self) -> tuple[Recording, Curves]:
+        """It as it would be received and read."""
+        random = np.random.default_rng(5)
+        diary = Diary()
+        recording = Recording(FPS, diary, opened=START)
+        count = round(self.seconds * FPS)
+        numbers = np.array([i for i in range(count) if i not in self.left_out])
+        times = numbers / FPS
+        arrivals = START + times - self.early + self.drift * times / self.seconds
+        arrivals = np.maximum.accumulate(arrivals + 0.002 * random.random(len(times)))
+        sound = np.zeros(round((self.seconds + 9) * RATE), "<i2")
+        voices = [words(number) for number in range(7)]
+        level = np.zeros(len(sound))
+        for i in range(7):
+            sent = START + 1.5 + 2.4 * i + 0.013 * i
+            said = Said(sent, voices[i])
+            diary.said.append(said)
+            place = round((sent - START + self.early + self.hearing) * RATE)
+            head, tail = said.samples[: RATE // 10], said.samples[RATE // 10 :]
+            silence = np.zeros(round(self.gap * RATE), "<i2")
+            heard = np.concatenate([head, silence, tail])
+            sound[place : place + len(heard)] = heard
+            shown = voices[(i + 3) % 7] if self.shuffled else said.samples
+            place += round(self.lips * RATE)
+            level[place : place + len(shown)] = np.abs(shown)
+        smooth = np.convolve(level, np.ones(RATE // 25) / (RATE / 25))[: len(level)]
+        opening = 0.002 + 0.08 * np.sqrt(smooth[(times * RATE).astype(int)] / 9000)
+        opening += 0.0005 * random.standard_normal(len(opening))
+        gaze, yaw = np.zeros(len(times)), np.zeros(len(times))
+        moments = arrivals - self.reaction
+        diary.steered = [
+            Steered(START + 18.6, ""),
+            Steered(START + 19.6, "gaze", 18.0),
+            Steered(START + 21.1, "head", -14.0),
+            Steered(START + 22.9, ""),
+        ]
+        gaze += 0.2 * np.clip((moments - START - 19.6) / 0.2, 0, 1)
+        yaw -= 14 * np.clip((moments - START - 21.1) / 0.4, 0, 1)
+        gaze += 0.002 * random.standard_normal(len(times))
+        yaw += 0.1 * random.standard_normal(len(times))
+        ends = np.minimum((numbers + 1) * RATE // FPS, len(sound))
+        begins = np.concatenate([[0], ends[:-1]])
+        recording.pieces = [
+            Piece(float(at), int(number), b"", sound[first:last].tobytes())
+            for at, number, first, last in zip(arrivals, numbers, begins, ends, strict=True)
+        ]
+        recording.summary = Summary(frames=len(numbers), late_frames=len(self.left_out))
+        return recording, Curves(opening, gaze, yaw)
+
+
+def words(number: int) -> np.ndarray:
+    """An utterance of three syllables, each number its own; begins at once, 1.2 s."""
+    random = np.random.default_rng(number)
+    time = np.arange(round(1.2 * RATE)) / RATE
+    out = np.zeros(len(time))
+    begin = 0.0
+    for _ in range(3):
+        long = 0.12 + 0.14 * random.random()
+        inside = (time >= begin) & (time < begin + long)
+        out[inside] = 1
+        begin += long + 0.05 + 0.17 * random.random()
+    noise = random.standard_normal(len(time))
+    return np.rint(9000 * np.clip(noise, -2, 2) / 2 * out).astype("<i2")
+
+
+def found(stream: Stream) -> findings.Findings:
+    return findings.study(*stream.make())
+
+
+def outcome_of(stream: Stream) -> Outcome:
+    recording, curves = stream.make()
+    outcome = Outcome(FPS, seconds=stream.seconds, recordings=[recording])
+    outcome.with_handle = outcome.with_image = [0.1, 0.2]
+    outcome.findings = [findings.study(recording, curves)]
+    return outcome
+
+
+def row_of(report: Report, text: str) -> Row:
+    rows = [row for rows in report.sections.values() for row in rows if row.what.startswith(text)]
+    assert len(rows) == 1, text
+    return rows[0]
+
+
+@pytest.mark.parametrize("lips", [0.0, 0.08, 0.2])
+def test_the_way_from_sound_to_lips_is_found(lips: float) -> None:
+    """By the onset within a picture, by correlation more closely, and not by chance."""
+    out = found(Stream(lips=lips))
+    assert len(out.lips) == 7
+    assert out.restless == out.unanswered == 0
+    assert np.median(out.lips) == pytest.approx(0.18 + lips + 0.03, abs=0.03)
+    assert out.lag.seconds == pytest.approx(0.18 + lips + 0.02, abs=0.03)
+    assert out.lag.correlation > 0.9 > 0.75 > out.shuffled.correlation
+    assert [one.delay for one in out.heard] == pytest.approx([0.18] * 7, abs=0.045)
+    assert all(one.inserted == one.lost == 0 for one in out.heard)
+    assert out.in_sync[0].seconds == pytest.approx(lips + 0.02, abs=0.03)
+    assert out.sham == [False] * 3
+
+
+def test_lips_that_follow_something_else_do_not_correlate() -> None:
+    out = found(Stream(shuffled=True))
+    assert out.lag.correlation < 0.75
+
+
+def test_silence_and_loss_in_utterances_are_heard() -> None:
+    out = found(Stream(gap=0.03))
+    assert [one.inserted for one in out.heard] == pytest.approx([0.03] * 7, abs=1e-4)
+    assert [one.lost for one in out.heard] == [0] * 7
+    said = words(1)
+    sound = np.concatenate([np.zeros(3000, "<i2"), said[:1600], said[1920:], np.zeros(99, "<i2")])
+    place, inserted, lost = findings.hear(sound, said, 0)
+    assert place == 3000
+    assert inserted == 0
+    assert lost == pytest.approx(320 / RATE, abs=0.011)
+    assert findings.hear(np.zeros(40000, "<i2"), said, 0) == (None, 0.0, len(said) / RATE)
+
+
+def test_steering_is_found() -> None:
+    out = found(Stream(reaction=0.2))
+    (gaze,), (head,) = out.gaze, out.head
+    assert out.unmoved == 0
+    assert gaze.first == pytest.approx(0.24, abs=0.045)
+    assert gaze.ninety == pytest.approx(0.2 + 0.18, abs=0.045)
+    assert gaze.way == pytest.approx(0.2, abs=0.01)
+    assert head.first == pytest.approx(0.26, abs=0.05)
+    assert head.ninety == pytest.approx(0.2 + 0.36, abs=0.045)
+    recording, curves = Stream().make()
+    stiff = Curves(curves.opening, 0 * curves.gaze, -curves.yaw)
+    assert findings.study(recording, stiff).unmoved == 2, "one stands still, one goes the wrong way"
+
+
+def test_an_interruption_ends_when_lips_and_sound_rest() -> None:
+    recording, curves = Stream(lips=0.08).make()
+    moment = recording.diary.said[2].sent + 0.05
+    recording.diary.interrupted.append(Interrupted(moment, talks_on=False))
+    (sound,), (lips,) = (
+        findings.study(recording, curves).sound_rest,
+        findings.study(recording, curves).lips_rest,
+    )
+    spoken = np.flatnonzero(words(2))[-1] / RATE
+    assert sound == pytest.approx(spoken - 0.05 + 0.18, abs=0.05)
+    assert lips == pytest.approx(spoken - 0.05 + 0.26, abs=0.07)
+    # Nothing that still sounds at the end of the search has come to rest.
+    assert math.isnan(measures.settled(np.arange(5.0), np.ones(5, bool), 0.5, 4.0))
+
+
+def test_missing_pictures_are_those_after_the_first_second() -> None:
+    stream = Stream(left_out=(3, 4, 100, 101, 300))
+    recording, _ = stream.make()
+    assert measures.missing(recording.indices, FPS) == 3
+    assert measures.missing(recording.indices, FPS, 0) == 5
+    assert measures.gaps(recording.arrivals).max() == pytest.approx(0.12, abs=0.005)
+
+
+def test_drift_is_found_whatever_jitter_and_stalls() -> None:
+    random = np.random.default_rng(1)
+    presented = np.arange(60 * FPS) / FPS
+    jitter = 0.02 * random.random(len(presented))
+    assert measures.drift(presented + jitter, presented) == pytest.approx(0, abs=0.003)
+    slow = presented * (1 + 1e-3) + jitter
+    slow[500:540] += 0.4  # a stall
+    assert measures.drift(slow, presented) == pytest.approx(0.06, abs=0.004)
+    assert math.isnan(measures.drift(presented[:20], presented[:20]))
+
+
+def test_sound_that_runs_away_from_the_pictures_is_found() -> None:
+    numbers = [0, 1, -1, 2, 3]
+    samples = [640, 640, 320, 640, 640]
+    ahead = measures.sound_ahead(numbers, samples, FPS, RATE)
+    assert ahead == pytest.approx([0, 0, 0.02, 0.02])
+
+
+def test_growth_is_from_the_second_minute_to_the_last() -> None:
+    sizes = [(t, {"a": 100 + (50 if t < 50 else 0) + t / 60, "b": 10.0}) for t in range(0, 601, 10)]
+    grown = measures.growth([*sizes[:20], (205.0, {"a": 101, "b": 10, "c": 3}), *sizes[20:]], 600)
+    assert grown == {"a": pytest.approx(100 * (109.5 / 101.5 - 1)), "b": 0}
+    assert measures.growth(sizes, 100) == {}
+
+
+def test_a_good_stream_meets_its_bars() -> None:
+    report = tell(outcome_of(Stream()), {})
+    missed = {row.what for row in report.missed}
+    assert not missed - {"interrupt sent to lips at rest", "interrupt sent to sound silent"}
+    assert row_of(report, "sound sent to lips seen").verdict == "PASS"
+    assert "| PASS |" in report.markdown()
+
+
+@pytest.mark.parametrize(
+    ("stream", "rows"),
+    [
+        (Stream(lips=0.2), ["sound sent to lips seen"]),
+        (Stream(left_out=(200,)), ["late frames after the first second"]),
+        (Stream(drift=0.05), ["arrival against presentation"]),
+    ],
+)
+def test_a_bad_stream_misses_them(stream: Stream, rows: list[str]) -> None:
+    report = tell(outcome_of(stream), {})
+    for what in rows:
+        assert row_of(report, what).verdict.startswith("MISS")
+
+
+def test_what_was_not_measured_is_missed() -> None:
+    """No utterance, no opening, no picture: nothing of it counts as met."""
+    recording = Recording(FPS, Diary(), opened=START)
+    curves = Curves(*(np.zeros(0) for _ in range(3)))
+    assert not findings.wanted(recording).any()
+    outcome = Outcome(FPS, 10.0, recordings=[recording])
+    outcome.findings = [findings.study(recording, curves)]
+    report = tell(outcome, {})
+    for what in ("first picture after open, portrait by handle", "sound sent to lips seen"):
+        assert row_of(report, what).verdict == "MISS"
+    json.dumps(plain(outcome, report))
+
+
+def test_memory_that_grows_is_missed() -> None:
+    outcome = outcome_of(Stream())
+    outcome.seconds = 600.0
+    outcome.memory = [
+        Sample(
+            t, {("renderer", 7): Size(100 + t / 30, 90 + t / 30), ("motion_gen", 8): Size(60, 50)}
+        )
+        for t in range(0, 601, 10)
+    ]
+    report = tell(outcome, {})
+    worst = row_of(report, "growth of memory from the second minute to the last, worst process")
+    assert worst.verdict.startswith("MISS")
+    assert worst.note == "renderer, process 7"
+    assert row_of(report, "memory of all processes").values[JUDGED] == pytest.approx(160)
+
+
+def test_refusals_are_counted_with_what_they_did_to_others() -> None:
+    recording, _ = Stream(left_out=(100, 500, 501)).make()
+    outcome = Outcome(FPS, 24.0, recordings=[recording])
+    outcome.refusals = [
+        *(Refusal(START + 12, 0.02, "NO_CAPACITY") for _ in range(9)),
+        Refusal(START + 14, 0.3, ""),
+    ]
+    report = tell(outcome, {})
+    refusal = row_of(report, "refusal")
+    assert refusal.values["max"] == pytest.approx(20)
+    assert refusal.verdict == "PASS"
+    assert "9 x NO_CAPACITY" in refusal.note
+    assert row_of(report, "admitted beyond the slots").verdict == "MISS by 1"
+    assert row_of(report, "late frames of the admitted before").values[JUDGED] == 1
+    assert row_of(report, "late frames of the admitted during").values[JUDGED] == 2
+
+
+def test_a_ramp_counts_what_is_left_out_overdue_or_owed() -> None:
+    recording, _ = Stream(left_out=(510, 511)).make()
+    now = float(recording.pieces[-1].arrival)
+    load = load_of([recording], now - 8.0, now)
+    assert (load.late, load.pictures) == (2, 199)
+    cut = Recording(FPS, Diary(), START, [p for p in recording.pieces if p.number < 560])
+    behind = load_of([cut], now - 8.0, now)
+    assert behind.late == pytest.approx(2 + (600 - 560) - 0.5 * FPS, abs=1)
+    slow = [
+        piece._replace(arrival=piece.arrival + (0.7 if piece.number >= 580 else 0))
+        for piece in recording.pieces
+    ]
+    assert load_of([Recording(FPS, Diary(), START, slow)], now - 8.0, now).late == 2 + 20
+    assert load_of([Recording(FPS, Diary(), START)], now - 8.0, now).share == 1
+
+
+def test_late_events_are_summed() -> None:
+    recording, _ = Stream().make()
+    recording.events = [(START + t, Event(kind=Event.KIND_LATE, frames=2)) for t in (1.0, 5.0, 9.0)]
+    assert recording.late() == 6
+    assert recording.late(START + 4, START + 6) == 2
+
+
+async def test_memory_of_processes_is_watched() -> None:
+    watch = MemoryWatch({"me": os.getpid()}, every=0.05)
+    task = asyncio.create_task(watch.run())
+    await asyncio.sleep(0.4)
+    task.cancel()
+    assert len(watch.samples) >= 2
+    size = watch.samples[-1].sizes["me", os.getpid()]
+    assert 20 < size.pss <= size.rss < 8000
+
+
+def test_utterances_begin_with_an_open_vowel() -> None:
+    """A recording of murmurs and vowels: only the vowels after silence are taken."""
+    time = np.arange(int(0.4 * RATE)) / RATE
+    vowel = sum(np.sin(2 * np.pi * 120 * k * time) for k in range(1, 9))
+    vowel += 4 * np.sin(2 * np.pi * 720 * time)
+    murmur = 5 * np.sin(2 * np.pi * 180 * time)
+    quiet = np.zeros(RATE // 5)
+    parts = [quiet, murmur, quiet, vowel, vowel, quiet, murmur, quiet, quiet, quiet, murmur, quiet]
+    recording = (0.05 * np.concatenate(parts)).astype(np.float32)
+    (only,) = utterances(recording)
+    assert 0.9 <= len(only) / RATE <= 1.5
+    begin = len(quiet) * 2 + len(murmur)
+    expected = np.rint(recording[begin : begin + 3200] * 32767)
+    assert np.abs(only[:3200] - expected).max() <= 1
+    with pytest.raises(ValueError, match="onset"):
+        utterances(np.zeros(5 * RATE, np.float32))
+
+
+def test_bench_live_over_the_real_mesh(
+    mesh: ServiceProcess, tmp_path: Path, portrait_file: Path
+) -> None:
+    """Everything is measured; how fast it is depends on the machine."""
+    root = Path(__file__).parents[1]
+    command = [
+        Path(sys.executable).with_name("talkingface"),
+        *("bench", "live", portrait_file, root / "demo" / "speech.flac"),
+        *("--target", mesh.address, "--seconds", 9.5, "--opens", 1, "--size", 256),
+        *("--json", tmp_path / "live.json", "--report", tmp_path / "report"),
+    ]
+    done = subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "live.json").read_text())
+    rows = {row["what"]: row for rows in result["sections"].values() for row in rows}
+    for what in (
+        "first picture after open, portrait by handle, prepared",
+        "sound sent to lips seen",
+        "sound sent to sound back",
+        "interrupt sent to sound silent",
+    ):
+        assert rows[what]["values"]["n"] >= 1, what
+        assert rows[what]["values"][JUDGED] > 0, what
+        assert what in done.stdout
+    unmoved = rows["changes without an answer, or to the wrong side"]["values"][JUDGED]
+    assert unmoved + rows["gaze aside: sent to first movement"]["values"]["n"] == 2
+    assert rows["sessions ended by an error"]["values"][JUDGED] == 0
+    assert rows["pictures received"]["values"][JUDGED] > 25
+    (session,) = result["sessions"]
+    assert all(heard["lost"] == 0 for heard in session["heard"])
+    assert (tmp_path / "report" / "pictures.png").stat().st_size > 10_000
