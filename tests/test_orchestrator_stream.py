@@ -1,8 +1,9 @@
-"""A stream to a stage that breaks, and what its user notices of it: nothing."""
+"""A stream to a stage that breaks, falls silent or moves, and what its user notices: nothing."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,18 @@ import pytest
 from talkingface.common.errors import ServiceError
 from talkingface.orchestrator import stream as streams
 from talkingface.orchestrator.replicas import Replica
+from talkingface.orchestrator.stages import StageSilentError
 from talkingface.orchestrator.stream import StageStream
 from talkingface.v1 import audio_features_pb2 as audio_features
+from talkingface.v1 import media_pb2 as media
+from talkingface.v1 import renderer_pb2 as renderer
 from talkingface.v1 import stage_pb2 as stage
 
 DEADLINE = 10.0
+FOREVER = 10_000
+GONE = ServiceError("STAGE_UNAVAILABLE", "gone")
+SILENT = StageSilentError("STAGE_UNAVAILABLE", "gave no result")
+SILENCE = 0.25
 
 
 @pytest.fixture(autouse=True)
@@ -24,29 +32,32 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class SummingCall:
-    """A call of a stage whose rows are running sums of the bytes it was sent, two at a time.
+    """A call of a stage whose rows are running sums of the bytes it was sent, one a message.
 
-    It makes a checkpoint every third result and breaks after `life` results.
+    It makes a checkpoint every third result, and fails after `life` answers.
     """
 
-    def __init__(self, life: int, reason: str = "STAGE_UNAVAILABLE") -> None:
+    def __init__(self, life: int = FOREVER, error: ServiceError = GONE) -> None:
         self.info = stage.StageInfo(stage="sums")
         self.sent_until = self.received_until = 0.0
+        self.owing = SILENCE if error is SILENT else 0.0
         self.replica = Replica("127.0.0.1:1")
-        self._life, self._reason = life, reason
+        self.patience: float | None = None
+        self.broken = self.cancelled = False
+        self._life, self._error = life, error
         self._answers: asyncio.Queue[Any] = asyncio.Queue()
         self._sum = self._row = self._taken = self._since = 0
-        self._broken = False
 
     async def open(self, configuration: Any) -> SummingCall:
         if configuration.HasField("resume"):
             self._sum, self._row = np.frombuffer(configuration.resume.state, np.int64).tolist()
         return self
 
+    def hurry(self, patience: float) -> None:
+        self.patience = patience
+
     async def send(self, audio: bytes) -> None:
-        await asyncio.sleep(0)
-        if self._broken:
-            raise ServiceError(self._reason, "gone")
+        await self._write()
         for value in audio:
             self._sum += value
         self._taken += 1
@@ -61,91 +72,283 @@ class SummingCall:
             self._answers.put_nowait(audio_features.ExtractResponse(checkpoint=checkpoint))
 
     async def end(self) -> None:
-        await asyncio.sleep(0)
+        await self._write()
         self._answers.put_nowait(None)
+
+    async def _write(self) -> None:
+        await asyncio.sleep(0)
+        if self.broken or self.cancelled:
+            raise GONE
 
     async def receive(self) -> Any:
         if self._life == 0:
-            self._broken = True
-            raise ServiceError(self._reason, "gone")
+            self.broken = True
+            raise self._error
         self._life -= 1
-        return await self._answers.get()
+        answer = await self._answers.get()
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
 
     def cancel(self) -> None:
-        self._broken = True
+        self.cancelled = True
+        self._answers.put_nowait(asyncio.CancelledError())
 
 
-async def sums(lives: list[int], count: int, patience: float = 5.0) -> tuple[list[int], list[str]]:
-    """What comes out of a stream whose calls live so long each, and the recoveries told."""
-    rest = iter(lives)
-    told: list[str] = []
+Opening = SummingCall | ServiceError
 
-    async def connect(configuration: Any) -> Any:
-        life = next(rest)
-        if life < 0:
-            raise ServiceError("STAGE_UNAVAILABLE", "still away")
-        return await SummingCall(life).open(configuration)
 
-    async def on_recovery(name: str, seconds: float) -> None:
-        told.append(name)
+class Sums:
+    """A stream to these calls, one after the other."""
 
-    stream = StageStream("sums", connect, patience, on_recovery)
-    await stream.open(audio_features.ExtractConfig(session_id="s"))
+    def __init__(
+        self, openings: Iterator[Opening], patience: float = 5.0, silence: float | None = None
+    ) -> None:
+        self.calls: list[SummingCall] = []
+        self.told: list[tuple[str, float | None]] = []
+        self.results: list[int] = []
+        self._openings = openings
+        self.stream = StageStream("sums", self._connect, patience, self._tell, silence)
 
-    async def send() -> None:
-        for i in range(count):
-            await stream.send(audio=bytes([i % 251]))
-        await stream.end()
+    async def _connect(self, configuration: Any) -> Any:
+        await asyncio.sleep(0)
+        opening = next(self._openings)
+        if isinstance(opening, ServiceError):
+            raise opening
+        self.calls.append(await opening.open(configuration))
+        return opening
 
-    results: list[int] = []
-    async with asyncio.timeout(DEADLINE), asyncio.TaskGroup() as group:
-        group.create_task(send())
-        while (answer := await stream.receive()) is not None:
-            assert answer.features.first_row == len(results)
-            results.append(int(np.frombuffer(answer.features.embedding, np.int64)[0]))
-    return results, told
+    async def _tell(self, name: str, cause: str, seconds: float | None) -> None:
+        assert name == "sums"
+        self.told.append((cause, seconds))
+
+    @property
+    def causes(self) -> list[str]:
+        return [cause for cause, _ in self.told]
+
+    async def run(
+        self, count: int, meanwhile: Callable[[int], Awaitable[None]] | None = None
+    ) -> list[int]:
+        """The results for so many messages.
+
+        :param meanwhile: called with each message's number before it is sent.
+        """
+        await self.stream.open(audio_features.ExtractConfig(session_id="s"))
+
+        async def send() -> None:
+            for i in range(count):
+                if meanwhile is not None:
+                    await meanwhile(i)
+                await self.stream.send(audio=bytes([i % 251]))
+            await self.stream.end()
+
+        async with asyncio.timeout(DEADLINE), asyncio.TaskGroup() as group:
+            group.create_task(send())
+            while (answer := await self.stream.receive()) is not None:
+                assert answer.features.first_row == len(self.results)
+                self.results.append(int(np.frombuffer(answer.features.embedding, np.int64)[0]))
+        return self.results
+
+
+def sums_of(count: int) -> list[int]:
+    return np.cumsum([i % 251 for i in range(count)]).tolist()
 
 
 @pytest.mark.parametrize("seed", range(40))
 async def test_wherever_it_breaks_every_result_comes_once(seed: int) -> None:
     rng = np.random.default_rng(seed)
     count = int(rng.integers(1, 60))
-    expected, _ = await sums([1000], count)
-    assert len(expected) == count
-    # Breaks without a single result are few (`test_input_that_breaks...`), absences any.
-    lives = [int(v) for _ in range(12) for v in (rng.integers(2, 12), *[-1] * rng.integers(0, 2))]
-    results, told = await sums([lives[0] or 2, *lives[1:], 1000, 1000], count)
-    assert results == expected
-    assert len(told) <= len(lives)
+
+    def openings() -> Iterator[Opening]:
+        # Breaks without a single result are few (`test_input_that_breaks...`), absences any.
+        for _ in range(12):
+            yield SummingCall(int(rng.integers(2, 12)), [GONE, SILENT][rng.integers(2)])
+            yield from [GONE] * rng.integers(2)
+        while True:
+            yield SummingCall()
+
+    sums = Sums(openings(), silence=SILENCE)
+    assert await sums.run(count) == sums_of(count)
+    assert len(sums.told) <= len(sums.calls) - 1
 
 
-async def test_a_recovery_is_told() -> None:
-    _, told = await sums([5, -1, 1000], 20)
-    assert told == ["sums"]
+@pytest.mark.parametrize(("error", "cause"), [(GONE, "broken"), (SILENT, "silent")])
+async def test_a_recovery_is_told_with_its_stall(error: ServiceError, cause: str) -> None:
+    sums = Sums(iter([SummingCall(5, error), GONE, SummingCall()]))
+    await sums.run(20)
+    ((told, seconds),) = sums.told
+    assert told == cause
+    assert seconds is not None
+    assert seconds > 0.005 + (SILENCE if error is SILENT else 0.0), "the silence counts"
 
 
 async def test_input_that_breaks_every_replica_is_given_up() -> None:
+    sums = Sums(SummingCall(0) for _ in range(50))
     with pytest.raises(ExceptionGroup) as failure:
-        await sums([0] * 50, 3)
+        await sums.run(3)
     assert failure.group_contains(ServiceError, match="STAGE_UNAVAILABLE")
+    assert len(sums.calls) == 4
 
 
-async def test_a_stage_that_stays_away_is_given_up() -> None:
+async def test_silence_is_borne_longer_each_time_until_a_result_comes() -> None:
+    calls = [SummingCall(0, SILENT) for _ in range(6)]
+    sums = Sums(iter([*calls, SummingCall(1), SummingCall()]), silence=SILENCE)
+    assert await sums.run(9) == sums_of(9)
+    assert [call.patience for call in sums.calls] == [SILENCE * 2**i for i in range(7)] + [SILENCE]
+    assert sums.causes == ["silent", "broken"]
+    assert sums.told[0][1] == pytest.approx(SILENCE, abs=1.0)
+    assert all(call.replica.suspect for call in calls)
+    assert not any(call.replica.suspect for call in sums.calls[6:])
+
+
+@pytest.mark.parametrize("error", [GONE, SILENT])
+async def test_a_stage_that_stays_away_is_given_up(error: ServiceError) -> None:
+    def openings() -> Iterator[Opening]:
+        yield SummingCall(2, error)
+        while True:
+            yield ServiceError("STAGE_UNAVAILABLE", "still away")
+
     with pytest.raises(ExceptionGroup) as failure:
-        await sums([2, *[-1] * 1000], 3, patience=0.3)
+        await Sums(openings(), patience=0.3).run(3)
     assert failure.group_contains(ServiceError, match="still away")
 
 
+async def test_silence_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replicas that take the stream and say nothing do not keep a session for ever."""
+
+    class SlowCall(SummingCall):
+        async def receive(self) -> Any:
+            await asyncio.sleep(0.05)
+            raise SILENT
+
+    sums = Sums((SlowCall() for _ in range(FOREVER)), patience=0.3, silence=0.01)
+    with pytest.raises(ExceptionGroup) as failure:
+        await sums.run(3)
+    assert failure.group_contains(StageSilentError)
+    assert 4 < len(sums.calls) < 10
+
+
 async def test_what_the_client_did_wrong_is_not_tried_again() -> None:
+    wrong = ServiceError("FIELD_INVALID", "wrong")
+    sums = Sums(iter([SummingCall(1, wrong)]))
+    with pytest.raises(ExceptionGroup) as failure:
+        await sums.run(3)
+    assert failure.group_contains(ServiceError, match="FIELD_INVALID")
+    assert not sums.told
+
+
+def leave(call: SummingCall) -> None:
+    """The call's replica tells its streams that it drains."""
+    call.replica.status = stage.GetStatusResponse(draining=True)
+    for stream in list(call.replica.streams):
+        stream.move()
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_it_moves_off_a_replica_that_leaves(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    # Some of the others have no room, some break on the way.
+    lives = rng.integers(2, 30, 8)
+    others = [NO_ROOM if rng.integers(3) == 0 else SummingCall(int(life)) for life in lives]
+    sums = Sums(iter([SummingCall(), *others, SummingCall(), SummingCall()]))
+    chosen = set(rng.integers(1, 60, 5).tolist())
+
+    async def meanwhile(i: int) -> None:
+        if i in chosen:
+            leave(sums.calls[-1])
+        await asyncio.sleep(0)
+
+    assert await sums.run(60, meanwhile) == sums_of(60)
+    await asyncio.sleep(0)  # the last move ends
+    holders = [call for call in sums.calls if call.replica.streams]
+    assert holders == [sums.calls[-1]], "a stream belongs to one replica"
+    assert all(call.cancelled for call in sums.calls[:-1])
+    assert not sums.calls[-1].cancelled
+    assert set(sums.causes) <= {"moved", "broken"}
+    assert len(sums.told) <= len(sums.calls) - 1
+    assert all((seconds is None) == (cause == "moved") for cause, seconds in sums.told)
+    sums.stream.cancel()
+    assert sums.calls[-1].cancelled
+    assert not sums.calls[-1].replica.streams
+
+
+NO_ROOM = ServiceError("NO_CAPACITY", "full")
+
+
+async def test_a_stream_that_has_moved_stays() -> None:
+    sums = Sums(iter([SummingCall(), SummingCall()]))
+    await sums.stream.open(audio_features.ExtractConfig(session_id="s"))
+    leave(sums.calls[0])
+    await asyncio.sleep(0.02)
+    sums.stream.move()  # told too late: the replica that leaves is another one
+    await asyncio.sleep(0.02)
+    assert sums.stream.call is sums.calls[1]
+    assert not sums.calls[1].cancelled
+
+
+async def test_a_move_that_takes_long_is_put_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "_MOVE_SECONDS", 0.02)
+    first = SummingCall()
+
     async def connect(configuration: Any) -> Any:
-        return await SummingCall(1, "FIELD_INVALID").open(configuration)
+        if not first.replica.leaving:
+            return await first.open(configuration)
+        await asyncio.sleep(FOREVER)
 
-    async def on_recovery(name: str, seconds: float) -> None:
-        raise AssertionError("nothing to recover")
+    async def tell(name: str, cause: str, seconds: float | None) -> None:
+        raise AssertionError("it has not moved")
 
-    stream = StageStream("sums", connect, 5.0, on_recovery)
+    stream = StageStream("sums", connect, 5.0, tell, SILENCE)
     await stream.open(audio_features.ExtractConfig(session_id="s"))
-    await stream.send(audio=b"1")
-    await stream.receive()
-    with pytest.raises(ServiceError, match="FIELD_INVALID"):
-        await stream.receive()
+    leave(first)
+    await stream.send(audio=b"7")
+    async with asyncio.timeout(DEADLINE):
+        answer = await stream.receive()
+    assert np.frombuffer(answer.features.embedding, np.int64)[0] == ord("7")
+    assert first.replica.streams == {stream}
+    stream.cancel()
+
+
+async def test_a_stream_given_up_in_a_move_leaves_nothing() -> None:
+    sums = Sums(iter([SummingCall(), SummingCall()]))
+    await sums.stream.open(audio_features.ExtractConfig(session_id="s"))
+    leave(sums.calls[0])
+    await asyncio.sleep(0)  # the move has begun
+    sums.stream.cancel()
+    await asyncio.sleep(0.02)
+    assert all(call.cancelled and not call.replica.streams for call in sums.calls)
+    own = asyncio.current_task()
+    assert [task for task in asyncio.all_tasks() if task is not own] == []
+
+
+class PictureCall(SummingCall):
+    """A renderer's: gives pictures from `first_frame` on."""
+
+    def __init__(self, pictures: int) -> None:
+        super().__init__(pictures)
+        self.first = 0
+
+    async def open(self, configuration: Any) -> PictureCall:
+        self.first = configuration.first_frame
+        for index in range(self.first, self.first + 50):
+            frame = media.EncodedFrame(index=index)
+            self._answers.put_nowait(renderer.RenderResponse(frame=frame))
+        return self
+
+
+async def test_pictures_that_have_come_are_not_made_again() -> None:
+    calls = [PictureCall(3), PictureCall(4), PictureCall(5)]
+    rest = iter(calls)
+
+    async def connect(configuration: Any) -> Any:
+        return await next(rest).open(configuration)
+
+    async def tell(name: str, cause: str, seconds: float | None) -> None:
+        pass
+
+    stream = StageStream("renderer", connect, 5.0, tell)
+    await stream.open(renderer.RenderConfig(session_id="s"))
+    indices = [(await stream.receive()).frame.index for _ in range(12)]
+    assert indices == list(range(12))
+    assert [call.first for call in calls] == [0, 3, 7]
+    stream.cancel()

@@ -11,6 +11,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+_STALL_SECONDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0, 5.0, 10.0, 30.0)
 
 
 class Metrics:
@@ -56,6 +57,26 @@ class Metrics:
             ["service", "kind"],
             registry=registry,
         )
+        self._replicas = Gauge(
+            "talkingface_replicas_serving",
+            "Replicas of a stage that take streams, as the orchestrator hears.",
+            ["service", "stage"],
+            registry=registry,
+        )
+        self._recoveries = Counter(
+            "talkingface_recoveries",
+            "Streams that went on at another replica, by cause: broken, silent, or moved off one "
+            "that drains.",
+            ["service", "stage", "cause"],
+            registry=registry,
+        )
+        self._stall = Histogram(
+            "talkingface_stall_seconds",
+            "How long the results of a stage were missing when it broke off or fell silent.",
+            ["service", "stage"],
+            buckets=_STALL_SECONDS,
+            registry=registry,
+        )
         self._service = service
 
     def set_slots(self, in_use: int, total: int) -> None:
@@ -78,6 +99,16 @@ class Metrics:
     def count(self, kind: str, number: int = 1) -> None:
         """Count items of a kind, such as "rows" or "frames"."""
         self._items.labels(self._service, kind).inc(number)
+
+    def set_replicas(self, stage: str, serving: int) -> None:
+        """Tell how many replicas of a stage take streams."""
+        self._replicas.labels(self._service, stage).set(serving)
+
+    def recovered(self, stage: str, cause: str, stall: float | None = None) -> None:
+        """Count a stream to a stage that went on elsewhere, and how long it stood still."""
+        self._recoveries.labels(self._service, stage, cause).inc()
+        if stall is not None:
+            self._stall.labels(self._service, stage).observe(stall)
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:

@@ -46,10 +46,12 @@ class Conductor:
         :param patience: seconds within which a stage's broken stream must go on.
         """
         self._session = session
+        self._stages = stages
         self._patience = patience
         self._features = self._stream("audio_features", partial(stages.open, "audio_features"))
         self._motion = self._stream("motion_gen", partial(stages.open, "motion_gen"))
-        self._renderer = self._stream("renderer", portraits.open_renderer)
+        live = session.feed is not None
+        self._renderer = self._stream("renderer", partial(portraits.open_renderer, live=live))
         self._answers: asyncio.Queue[Answer | None] = asyncio.Queue(_QUEUED_ANSWERS)
         self._progress = asyncio.Event()
 
@@ -60,9 +62,14 @@ class Conductor:
         return [*streams, self._renderer] if self._session.makes_pictures else streams
 
     def _stream(self, name: str, connect: Connect) -> StageStream:
-        return StageStream(name, connect, self._patience, self._tell_recovery)
+        live = self._session.feed is not None
+        silence = self._stages.config.live_stage_timeout if live else None
+        return StageStream(name, connect, self._patience, self._tell_recovery, silence)
 
-    async def _tell_recovery(self, name: str, seconds: float) -> None:
+    async def _tell_recovery(self, name: str, cause: str, seconds: float | None) -> None:
+        self._stages.metrics.recovered(name, cause, seconds)
+        if seconds is None:
+            return
         event = talking_face.Event(
             kind=talking_face.Event.KIND_RECOVERED,
             time=duration(self._session.seconds),
@@ -127,7 +134,7 @@ class Conductor:
     async def _take_client(self, read: Read) -> None:
         session, live = self._session, self._session.feed
         while True:
-            message = await read(live is None)
+            message = await read(True)
             if message is None:
                 raise ServiceError("MESSAGE_ORDER", "the stream was closed without `end_of_audio`")
             match message.WhichOneof("payload"):
@@ -210,7 +217,7 @@ class Conductor:
                         await self._renderer.send(unseen=chunk)
                     else:
                         await self._renderer.send(motion=chunk)
-                    self._renderer.sent_until = until
+                        self._renderer.sent_until = until
             self._progress.set()
             await self._answer(answers)
         if self._session.makes_pictures:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import os
 import time
+from functools import partial
 from pathlib import Path
 
 from talkingface.common.errors import ServiceError
@@ -14,7 +16,12 @@ from talkingface.orchestrator.stages import StageCall, Stages
 from talkingface.renderer.limits import MAX_BYTES
 from talkingface.v1 import renderer_pb2 as renderer
 
+log = logging.getLogger(__name__)
+
 _PREFIX = "sha256:"
+_STAND_BY_SECONDS = 0.5  # from one look at who could take over to the next
+_MAX_PAUSE_SECONDS = 30.0  # where nobody can
+_STANDING_BY = 2  # portraits that are brought for that at a time
 
 
 def handle_of(image: bytes) -> str:
@@ -94,6 +101,7 @@ class Portraits:
     def __init__(self, stages: Stages, store: PortraitStore) -> None:
         self._stages = stages
         self._store = store
+        self._standing_by = asyncio.Semaphore(_STANDING_BY)
 
     async def add(self, image: bytes) -> renderer.Portrait:
         """Check and keep a portrait; free if it is kept already.
@@ -120,16 +128,48 @@ class Portraits:
             )
         return portrait
 
-    async def open_renderer(self, configuration: renderer.RenderConfig) -> StageCall:
+    async def open_renderer(
+        self, configuration: renderer.RenderConfig, *, live: bool = False
+    ) -> StageCall:
         """A call of a renderer that has the portrait; one that lacks it is given it.
 
+        :param live: while the call lasts, one more renderer is kept ready to take it over.
         :raises ServiceError: as `Stages.open`.
         """
+        handle = configuration.portrait_handle
+        bring = partial(self._bring, handle)
+        call = await self._stages.open("renderer", configuration, bring, live=live)
+        if live:
+            call.on_end(asyncio.create_task(self._stand_by(handle, call.replica)).cancel)
+        return call
 
-        async def bring(replica: Replica) -> None:
-            image = await asyncio.to_thread(self._store.image, configuration.portrait_handle)
-            if image is None:
-                raise ServiceError("PORTRAIT_NOT_FOUND", "the portrait is no longer kept")
-            await self._stages.prepare_portrait(image, replica)
+    async def _bring(self, handle: str, replica: Replica) -> None:
+        """
+        :raises ServiceError: PORTRAIT_NOT_FOUND, or what the renderer refuses with.
+        """
+        image = await asyncio.to_thread(self._store.image, handle)
+        if image is None:
+            raise ServiceError("PORTRAIT_NOT_FOUND", "the portrait is no longer kept")
+        await self._stages.prepare_portrait_at(replica, image)
 
-        return await self._stages.open("renderer", configuration, bring)
+    async def _stand_by(self, handle: str, holder: Replica) -> None:
+        """See that a renderer other than the holder has the portrait, replicas coming and going:
+        whoever takes a live session over has no time to prepare it."""
+        other: Replica | None = None
+        losses, pause = 0, _STAND_BY_SECONDS
+        while True:
+            await asyncio.sleep(pause)
+            if other is not None and other.serving and other.losses == losses:
+                continue
+            other = self._stages.other_than("renderer", holder)
+            if other is None:
+                continue
+            losses = other.losses
+            try:
+                async with self._standing_by:
+                    await self._bring(handle, other)
+                log.info("event=portrait_stands_by replica=%s", other.address)
+                pause = _STAND_BY_SECONDS
+            except (ServiceError, OSError) as error:
+                log.warning("event=portrait_does_not_stand_by %s", error)
+                other, pause = None, min(2 * pause, _MAX_PAUSE_SECONDS)

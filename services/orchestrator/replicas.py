@@ -1,15 +1,24 @@
-"""The replicas of one stage: where they are, how full they are, who is leaving."""
+"""The replicas of one stage: where they are, how full they are, who is leaving.
+
+Each is asked twice a second how it is, on its own, so that one that does not answer holds up
+nobody. What a stream finds out beside that is told by `Replica.lost`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import grpc
 
 from talkingface.common.errors import ServiceError
+from talkingface.common.metrics import Metrics
 from talkingface.common.server import CLIENT_OPTIONS
 from talkingface.v1 import stage_pb2 as stage
 from talkingface.v1 import stage_pb2_grpc as stage_grpc
@@ -17,8 +26,12 @@ from talkingface.v1 import stage_pb2_grpc as stage_grpc
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
-_POLL_TIMEOUT = 1.0
-_RESOLVE_POLLS = 10  # polls from one look-up of the names to the next
+_POLL_TIMEOUT = 0.5
+_RESOLVE_SECONDS = 2.0  # from one look-up of the names to the next
+_START_SECONDS = 2.0  # that the first look-up and poll may hold up the start
+# A replica that fell silent is the last resort for so long, whatever it says of itself: its Triton
+# may be stuck, which it notices within 3 s.
+_SUSPECT_SECONDS = 5.0
 _DNS = "dns:///"
 
 
@@ -36,8 +49,11 @@ class Replica:
         self.address = address
         self.channel = grpc.aio.insecure_channel(address, options=CLIENT_OPTIONS)
         self.status: stage.GetStatusResponse | None = None  # None: not heard of
+        self.losses = 0
         self.streams: set[Movable] = set()
-        self._opened = 0  # streams since the status
+        self._opening = 0  # streams
+        self._opened = 0  # ... since the status
+        self._suspect_until = 0.0
         self._stub = stage_grpc.StageStatusServiceStub(self.channel)
 
     @property
@@ -46,32 +62,53 @@ class Replica:
         return self.status is not None and self.status.serving
 
     @property
+    def leaving(self) -> bool:
+        """Whether it drains, as far as is known."""
+        return self.status is not None and self.status.draining
+
+    @property
+    def suspect(self) -> bool:
+        """Whether it fell silent not long ago."""
+        return time.monotonic() < self._suspect_until
+
+    @property
     def free(self) -> int:
         """Slots that are free, as far as is known."""
         if self.status is None:
             return 0
-        return self.status.slots_total - self.status.slots_in_use - self._opened
+        taken = self.status.slots_in_use + self._opened + self._opening
+        return self.status.slots_total - taken
 
-    def opened(self) -> None:
-        """A stream was opened here."""
-        self._opened += 1
+    @contextmanager
+    def opening(self) -> Iterator[None]:
+        """Around the opening of a stream here, which counts from its beginning on, so that streams
+        that are opened side by side are spread."""
+        self._opening += 1
+        try:
+            yield
+            self._opened += 1
+        finally:
+            self._opening -= 1
 
-    def lost(self) -> None:
-        """It did not answer: not to be used until it is heard of again."""
+    def lost(self, *, silent: bool = False) -> None:
+        """It broke off or fell silent: not to be used until it is heard of again."""
         self.status = None
+        self.losses += 1
+        if silent:
+            self._suspect_until = time.monotonic() + _SUSPECT_SECONDS
 
     async def poll(self) -> None:
-        """Ask how it is; streams on one that leaves are told to move."""
-        was_leaving = self.status is not None and self.status.draining
+        """Ask how it is; streams on one that leaves are told to move, as long as they have not."""
+        counted = self._opened
         try:
             self.status = await self._stub.GetStatus(
                 stage.GetStatusRequest(), timeout=_POLL_TIMEOUT
             )
-            self._opened = 0
         except grpc.aio.AioRpcError:
             self.lost()
             return
-        if self.status.draining and not was_leaving:
+        self._opened -= counted
+        if self.leaving:
             for stream in list(self.streams):
                 stream.move()
 
@@ -79,15 +116,17 @@ class Replica:
 class Replicas:
     """All replicas of a stage that a target names."""
 
-    def __init__(self, name: str, target: str) -> None:
+    def __init__(self, name: str, target: str, metrics: Metrics) -> None:
         """
         :param target: addresses "host:port" with commas between them, or "dns:///name:port", which
             stands for all addresses of the name.
         """
         self.name = name
         self._target = target
+        self._metrics = metrics
         self._replicas: dict[str, Replica] = {}
-        self._polling: asyncio.Task[None] | None = None
+        self._polls: dict[str, asyncio.Task[None]] = {}
+        self._following: asyncio.Task[None] | None = None
         self._heard = asyncio.Event()
 
     @property
@@ -98,11 +137,28 @@ class Replicas:
                 return replica.status.info
         return None
 
+    @property
+    def slots(self) -> int:
+        """Streams that the replicas take together, as far as is known."""
+        return sum(r.status.slots_total for r in self._serving() if r.status is not None)
+
+    async def start(self) -> None:
+        """Begin to ask; returns when all have been asked, or do not answer."""
+        if self._following is None:
+            self._following = asyncio.create_task(self._follow())
+        hearing = asyncio.create_task(self._heard.wait())
+        await asyncio.wait([hearing], timeout=_START_SECONDS)
+        hearing.cancel()
+
     async def close(self) -> None:
         """End all connections."""
-        if self._polling is not None:
-            self._polling.cancel()
-            await asyncio.wait([self._polling])
+        tasks = [*self._polls.values()]
+        if self._following is not None:
+            tasks.append(self._following)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
         for replica in self._replicas.values():
             await replica.channel.close()
 
@@ -111,33 +167,46 @@ class Replicas:
 
         :raises ServiceError: STAGE_UNAVAILABLE where none is serving.
         """
-        if self._polling is None:
-            self._polling = asyncio.create_task(self._poll())
-        await self._heard.wait()
-        serving = [replica for replica in self._replicas.values() if replica.serving]
-        if not serving:  # it may have come back this moment
-            await self._ask_all()
-            serving = [replica for replica in self._replicas.values() if replica.serving]
+        await self.start()
+        if not self._serving():  # it may have come back this moment
+            for answer in asyncio.as_completed([r.poll() for r in self._replicas.values()]):
+                await answer
+                if self._serving():
+                    break
+        serving = self._serving()
         if not serving:
             raise ServiceError(
                 "STAGE_UNAVAILABLE",
                 f"no replica of {self.name} is serving",
                 metadata={"stage": self.name},
             )
-        return sorted(serving, key=lambda replica: -replica.free)
+        # Among equals by lot: other orchestrators choose as well.
+        return sorted(serving, key=lambda r: (r.suspect, -r.free, random.random()))
 
-    async def _poll(self) -> None:
-        polls = 0
+    def other_than(self, replica: Replica) -> Replica | None:
+        """Where a stream of this replica could go on: the emptiest other, if it has room."""
+        others = [r for r in self._serving() if r is not replica and not r.suspect and r.free > 0]
+        return max(others, key=lambda r: r.free, default=None)
+
+    def _serving(self) -> list[Replica]:
+        return [replica for replica in self._replicas.values() if replica.serving]
+
+    async def _follow(self) -> None:
         while True:
-            if polls % _RESOLVE_POLLS == 0:
-                await self._resolve()
-            polls += 1
-            await self._ask_all()
-            self._heard.set()
-            await asyncio.sleep(POLL_SECONDS)
+            await self._resolve()
+            if not self._heard.is_set():
+                await asyncio.gather(*(replica.poll() for replica in self._replicas.values()))
+                self._heard.set()
+            for address, replica in self._replicas.items():
+                if address not in self._polls:
+                    self._polls[address] = asyncio.create_task(self._poll(replica))
+            await asyncio.sleep(_RESOLVE_SECONDS)
 
-    async def _ask_all(self) -> None:
-        await asyncio.gather(*(replica.poll() for replica in self._replicas.values()))
+    async def _poll(self, replica: Replica) -> None:
+        while True:
+            await replica.poll()
+            self._metrics.set_replicas(self.name, len(self._serving()))
+            await asyncio.sleep(POLL_SECONDS)
 
     async def _resolve(self) -> None:
         """Look the addresses up; those that are gone are kept while they hold streams."""
@@ -161,4 +230,6 @@ class Replicas:
             self._replicas[address] = Replica(address)
         for address in self._replicas.keys() - addresses:
             if not self._replicas[address].streams:
+                if (poll := self._polls.pop(address, None)) is not None:
+                    poll.cancel()
                 await self._replicas.pop(address).channel.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Self
 
@@ -12,6 +12,7 @@ import grpc
 
 from talkingface.common.config import MAX_CHUNK_BYTES
 from talkingface.common.errors import ServiceError
+from talkingface.common.metrics import Metrics
 from talkingface.common.rpc import CallStatus
 from talkingface.orchestrator.config import OrchestratorConfig
 from talkingface.orchestrator.replicas import Replica, Replicas
@@ -25,8 +26,13 @@ from talkingface.v1 import stage_pb2 as stage
 
 log = logging.getLogger(__name__)
 
-# A stage may hold this much more than its look-ahead before it owes a result.
+# A stage may hold this much more than its look-ahead before it owes a result; where sound comes by
+# the clock, a block (80 ms) and what is on its way.
 _SLACK_SECONDS = 0.5
+_LIVE_SLACK_SECONDS = 0.12
+_MAX_TICK_SECONDS = 1.0
+# Within which a stage must take a stream that another replica might take.
+_HURRY_SECONDS = 0.4
 # Codes that gRPC itself gives when the other side, or the way to it, is gone.
 _GONE = (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN, grpc.StatusCode.UNAVAILABLE)
 
@@ -43,49 +49,65 @@ def stage_error(name: str, error: grpc.aio.AioRpcError, told: ServiceError) -> S
     return told
 
 
+class StageSilentError(ServiceError):
+    """STAGE_UNAVAILABLE: nothing has broken off, but no answer comes."""
+
+
 class StageCall:
     """One call of one stage: `open`, then `send` and `receive` side by side, `end`, `cancel`.
 
     `sent_until` and `received_until` (seconds of the session) are kept by the user of the call;
-    from them it is known whether the stage owes a result.
+    from them it is known whether the stage owes a result, and `owing` for how many seconds.
     """
 
     def __init__(
-        self, name: str, method: Any, requests: Any, config: OrchestratorConfig, replica: Replica
+        self,
+        name: str,
+        method: Any,
+        requests: Any,
+        config: OrchestratorConfig,
+        replica: Replica,
+        elsewhere: Callable[[], bool],
     ) -> None:
         """
         :param method: the stub's bidirectional method.
         :param requests: class of its messages, with the fields `config` and `end`.
         :param replica: whose method it is.
+        :param elsewhere: whether another replica could go on with the stream.
         """
         self.name = name
         self.replica = replica
         self.info = stage.StageInfo()
         self.sent_until = 0.0
         self.received_until = 0.0
+        self.owing = 0.0
         self._requests = requests
         self._config = config
+        self._elsewhere = elsewhere
+        self._patience = config.stage_timeout
+        self._slack = _SLACK_SECONDS
         self._call = method()
         self._status = CallStatus(self._call)
         self._ended = False
         self._writing = asyncio.Lock()
 
-    async def open(self, configuration: Any) -> Self:
+    async def open(self, configuration: Any, within: float) -> Self:
         """Take the call: send the configuration, wait until the stage holds a slot.
 
+        :param within: seconds that this may take.
         :raises ServiceError: what the stage refuses with, or STAGE_UNAVAILABLE. It is over then.
         """
         try:
-            await self._open(configuration)
+            with self.replica.opening():
+                await self._open(configuration, within)
         except BaseException:
             self.cancel()
             raise
-        self.replica.opened()
         return self
 
-    async def _open(self, configuration: Any) -> None:
+    async def _open(self, configuration: Any, within: float) -> None:
         try:
-            async with asyncio.timeout(self._config.stage_open_timeout):
+            async with asyncio.timeout(within):
                 # The read comes first: without one, a refusal might not be told (`common.rpc`).
                 reading = asyncio.ensure_future(self._guard(self._call.read()))
                 try:
@@ -97,10 +119,16 @@ class StageCall:
                     raise
                 answer = await reading
         except TimeoutError:
-            raise self._unavailable("did not take the stream in time") from None
+            raise self._silent("did not take the stream in time") from None
         if answer is grpc.aio.EOF or answer.WhichOneof("payload") != "started":
             raise self._unavailable("did not say that it had started")
         self.info = answer.started
+
+    def hurry(self, patience: float) -> None:
+        """Owe results at the pace of the clock, and no longer than so many seconds where another
+        replica could give them."""
+        self._patience = min(patience, self._config.stage_timeout)
+        self._slack = _LIVE_SLACK_SECONDS
 
     async def send(self, **payload: Any) -> None:
         """Send a message; waits while the stage does not take it.
@@ -122,18 +150,18 @@ class StageCall:
         :raises ServiceError: the stage's error, or STAGE_UNAVAILABLE when it owes a result for
             longer than `stage_timeout`.
         """
-        patience = self._config.stage_timeout
-        owing_since: float | None = None
+        tick = min(self._patience / 8, _MAX_TICK_SECONDS)
+        self.owing = 0.0
         reading = asyncio.ensure_future(self._guard(self._call.read()))
         try:
-            while not (await asyncio.wait([reading], timeout=patience / 4))[0]:
-                now = time.perf_counter()
-                if not self._owes():
-                    owing_since = None
-                elif owing_since is None:
-                    owing_since = now
-                elif now - owing_since > patience:
-                    raise self._unavailable(f"gave no result for {patience:g} s")
+            # Counted by turns of the loop, and not by the clock: when this process itself stood
+            # still, the results lie here unread.
+            while not (await asyncio.wait([reading], timeout=tick))[0]:
+                self.owing = self.owing + tick if self._owes() else 0.0
+                if self.owing > self._config.stage_timeout or (
+                    self.owing > self._patience and self._elsewhere()
+                ):
+                    raise self._silent(f"gave no result for {self.owing:.2g} s")
             answer = reading.result()
         finally:
             reading.cancel()
@@ -141,18 +169,23 @@ class StageCall:
             return None
         return answer
 
+    def on_end(self, callback: Callable[[], Any]) -> None:
+        """Have something called when the call is over, however it ends."""
+        self._call.add_done_callback(lambda _: callback())
+
     def cancel(self) -> None:
         """Give the stream up; its slot becomes free."""
         self._call.cancel()
 
     def _owes(self) -> bool:
         ahead = self.sent_until - self.received_until
-        return self._ended or ahead > self.info.look_ahead_ms / 1000 + _SLACK_SECONDS
+        return self._ended or ahead > self.info.look_ahead_ms / 1000 + self._slack
 
-    def _unavailable(self, problem: str) -> ServiceError:
-        return ServiceError(
-            "STAGE_UNAVAILABLE", f"{self.name} {problem}", metadata={"stage": self.name}
-        )
+    def _unavailable(self, problem: str, kind: type[ServiceError] = ServiceError) -> ServiceError:
+        return kind("STAGE_UNAVAILABLE", f"{self.name} {problem}", metadata={"stage": self.name})
+
+    def _silent(self, problem: str) -> ServiceError:
+        return self._unavailable(problem, StageSilentError)
 
     async def _guard(self, operation: Any) -> Any:
         """Await an operation of gRPC; its failures become `ServiceError`."""
@@ -189,58 +222,95 @@ Bring = Callable[[Replica], Awaitable[None]]
 class Stages:
     """The three stages and their replicas."""
 
-    def __init__(self, config: OrchestratorConfig) -> None:
-        self._config = config
+    def __init__(self, config: OrchestratorConfig, metrics: Metrics | None = None) -> None:
+        self.config = config
+        self.metrics = metrics or Metrics("orchestrator")
         self._replicas = {
-            name: Replicas(name, getattr(config, f"{name}_target")) for name in _METHODS
+            name: Replicas(name, getattr(config, f"{name}_target"), self.metrics)
+            for name in _METHODS
         }
+
+    async def start(self) -> None:
+        """Begin to ask the replicas how they are; returns when those that answer have."""
+        await asyncio.gather(*(replicas.start() for replicas in self._replicas.values()))
 
     async def close(self) -> None:
         """End the connections, and with them all streams."""
         for replicas in self._replicas.values():
             await replicas.close()
 
+    @property
+    def slots(self) -> int:
+        """Sessions that the stages carry, as far as they are heard of."""
+        slots = [r.slots for r in self._replicas.values() if r.info is not None]
+        return min(slots, default=0)
+
     def infos(self) -> list[stage.StageInfo]:
         """What the stages say of themselves, as far as they are heard of."""
         infos = (replicas.info for replicas in self._replicas.values())
         return [info for info in infos if info is not None]
 
-    async def open(self, name: str, configuration: Any, bring: Bring | None = None) -> StageCall:
+    async def open(
+        self, name: str, configuration: Any, bring: Bring | None = None, *, live: bool = False
+    ) -> StageCall:
         """A call of a stage: at the emptiest replica, or the next one that takes it.
 
-        :param bring: called where a renderer lacks the portrait, which is then tried again.
+        :param bring: called where a renderer lacks the portrait, which is then tried again; for a
+            live session, which cannot wait for it, after those that have the portrait.
         :raises ServiceError: what the stage refuses with; NO_CAPACITY where all replicas are full.
         """
         refusal: ServiceError | None = None
-        for replica in await self._replicas[name].candidates():
-            for brought in (False, True):
-                try:
-                    return await self._call(name, replica).open(configuration)
-                except ServiceError as error:
-                    if error.reason == "PORTRAIT_NOT_FOUND" and bring is not None and not brought:
-                        await bring(replica)
-                        continue
-                    if error.reason == "STAGE_UNAVAILABLE":
-                        replica.lost()
-                    elif error.reason not in _ELSEWHERE:
-                        raise
-                    if refusal is None or error.reason == "NO_CAPACITY":
-                        refusal = error
-                    break
+        waiting = deque((replica, False) for replica in await self._replicas[name].candidates())
+        while waiting:
+            replica, lacks = waiting.popleft()
+            within = self.config.stage_open_timeout
+            if waiting:
+                within = min(within, _HURRY_SECONDS)
+            try:
+                if lacks:
+                    assert bring is not None
+                    await bring(replica)
+                return await self._call(name, replica).open(configuration, within)
+            except ServiceError as error:
+                if error.reason == "PORTRAIT_NOT_FOUND" and bring is not None and not lacks:
+                    (waiting.append if live else waiting.appendleft)((replica, True))
+                else:
+                    refusal = _refused(replica, error, refusal)
         assert refusal is not None, "there is at least one candidate"
         raise refusal
 
+    def other_than(self, name: str, replica: Replica) -> Replica | None:
+        """Where a stream of this replica could go on."""
+        return self._replicas[name].other_than(replica)
+
     def _call(self, name: str, replica: Replica) -> StageCall:
         stub, method, requests = _METHODS[name]
-        call = getattr(stub(replica.channel), method)
-        return StageCall(name, call, requests, self._config, replica)
+        return StageCall(
+            name,
+            getattr(stub(replica.channel), method),
+            requests,
+            self.config,
+            replica,
+            lambda: self.other_than(name, replica) is not None,
+        )
 
-    async def prepare_portrait(
-        self, image: bytes, replica: Replica | None = None
-    ) -> renderer.Portrait:
-        """Have a renderer prepare a portrait.
+    async def prepare_portrait(self, image: bytes) -> renderer.Portrait:
+        """Have a portrait prepared by the emptiest renderer, or the next one that does it.
 
-        :param replica: which; None takes the emptiest.
+        :raises ServiceError: what the renderer refuses with, or STAGE_UNAVAILABLE.
+        """
+        refusal: ServiceError | None = None
+        for replica in await self._replicas["renderer"].candidates():
+            try:
+                return await self.prepare_portrait_at(replica, image)
+            except ServiceError as error:
+                refusal = _refused(replica, error, refusal)
+        assert refusal is not None, "there is at least one candidate"
+        raise refusal
+
+    async def prepare_portrait_at(self, replica: Replica, image: bytes) -> renderer.Portrait:
+        """Have one renderer prepare a portrait.
+
         :raises ServiceError: what the renderer refuses with, or STAGE_UNAVAILABLE.
         """
 
@@ -249,13 +319,25 @@ class Stages:
                 piece = image[first : first + MAX_CHUNK_BYTES]
                 yield renderer.PreparePortraitRequest(data=piece)
 
-        if replica is None:
-            replica = (await self._replicas["renderer"].candidates())[0]
         try:
             response = await renderer_grpc.RendererServiceStub(replica.channel).PreparePortrait(
-                pieces(), timeout=self._config.portrait_timeout
+                pieces(), timeout=self.config.portrait_timeout
             )
         except grpc.aio.AioRpcError as error:
             raise stage_error("renderer", error, ServiceError.from_rpc(error)) from None
         portrait: renderer.Portrait = response.portrait
         return portrait
+
+
+def _refused(replica: Replica, error: ServiceError, before: ServiceError | None) -> ServiceError:
+    """Take note of a refusal after which another replica is tried.
+
+    :param before: what others have refused with.
+    :return: what is told if nobody does it.
+    :raises ServiceError: `error`, where no other would do it either.
+    """
+    if error.reason not in _ELSEWHERE:
+        raise error
+    if error.reason == "STAGE_UNAVAILABLE":
+        replica.lost(silent=isinstance(error, StageSilentError))
+    return error if before is None or error.reason == "NO_CAPACITY" else before

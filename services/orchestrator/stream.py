@@ -4,6 +4,10 @@ The stage sends a checkpoint about once a second. What was sent after the last o
 when the call breaks, another is opened, at another replica or at the same one when it is back, it
 is given checkpoint and messages, and what it then says for the second time is left out. The results
 are the same as if nothing had happened.
+
+A stage may also fall silent: its process or its Triton stands still, or the way to it is cut. A
+live session gives such a call up soon where another replica can go on with it. Should that have
+been hasty, because all are slow, the next one is given twice the time, until a result has come.
 """
 
 from __future__ import annotations
@@ -13,10 +17,11 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 from talkingface.common.errors import ServiceError
-from talkingface.orchestrator.stages import StageCall
+from talkingface.orchestrator.stages import StageCall, StageSilentError
 from talkingface.v1 import stage_pb2 as stage
 
 log = logging.getLogger(__name__)
@@ -25,9 +30,23 @@ log = logging.getLogger(__name__)
 _BROKEN = ("STAGE_UNAVAILABLE", "DRAINING")
 _PASSING = (*_BROKEN, "NO_CAPACITY", "CHECKPOINT_MISMATCH")
 _PAUSE_SECONDS = 0.1
-_FUTILE = 3  # calls that break without a single result: the input breaks them
+_FUTILE = 3  # calls that break off without a single result: the input breaks them
+
+_MOVE_SECONDS = 0.5  # that the opening of a call may hold up a live one that could go on
 
 Connect = Callable[[Any], Awaitable[StageCall]]
+# Told the name of the stage, the cause ("broken", "silent" or "moved") and for how many seconds no
+# results came; None where none were missed.
+OnRecovery = Callable[[str, str, float | None], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class _Stall:
+    """Results are missing."""
+
+    cause: str
+    began: float  # on the clock of `time.perf_counter`
+    noticed: float
 
 
 class StageStream:
@@ -42,12 +61,15 @@ class StageStream:
         name: str,
         connect: Connect,
         patience: float,
-        on_recovery: Callable[[str, float], Awaitable[None]],
+        on_recovery: OnRecovery,
+        silence: float | None = None,
     ) -> None:
         """
         :param connect: opens a call with a configuration; raises ServiceError.
         :param patience: seconds within which a broken stream must go on.
-        :param on_recovery: told the name of the stage and how long it was away, in seconds.
+        :param on_recovery: called with the first result after a break, and after a move.
+        :param silence: seconds without a result that is owed after which another replica is
+            preferred; None: only the call's own limit.
         """
         self.name = name
         self.opened = time.perf_counter()
@@ -57,16 +79,19 @@ class StageStream:
         self._connect = connect
         self._patience = patience
         self._on_recovery = on_recovery
+        self._silence = silence
         self._configuration: Any = None
         self._call: StageCall | None = None
         self._held: deque[dict[str, Any]] = deque()  # sent since the checkpoint
         self._dropped = 0  # of those that the present call was sent
         self._next = 0  # index of the first item not yet received
-        self._futile = 0
+        self._breaks = 0  # since the last result
+        self._silences = 0  # ... and calls given up for silence
+        self._stall: _Stall | None = None
         self._ended = False
         self._writing = asyncio.Lock()
-        self._whole = asyncio.Event()
-        self._whole.set()
+        self._settled = asyncio.Event()  # cleared while it is not known which call goes on
+        self._settled.set()
         self._resending: asyncio.Task[None] | None = None
         self._moving: asyncio.Task[None] | None = None
 
@@ -104,22 +129,19 @@ class StageStream:
         """
         configuration.checkpoints = True
         self._configuration = configuration
-        self._call = await self._connect(configuration)
-        self._call.replica.streams.add(self)
+        await self._take_up()
 
     async def send(self, **payload: Any) -> None:
         """Send a message; waits while the stage does not take it, or is away.
 
         :raises ServiceError: the stage's error.
         """
-        await self._whole.wait()
         async with self._writing:
             self._held.append(payload)
             await self._try(self.call.send(**payload))
 
     async def end(self) -> None:
         """Say that no more messages come."""
-        await self._whole.wait()
         async with self._writing:
             self._ended = True
             await self._try(self.call.end())
@@ -134,6 +156,7 @@ class StageStream:
             try:
                 answer = await call.receive()
             except ServiceError as error:
+                await self._settled.wait()
                 if call is self._call:
                     await self._recover(error)
                 continue
@@ -141,9 +164,11 @@ class StageStream:
                 if _cancelled() or call is self._call:
                     raise
                 continue  # it was the call that was left
+            await self._settled.wait()
             if call is not self._call:
                 continue  # the other call says it again
             if answer is None:
+                await self._go_on()
                 return None
             if answer.WhichOneof("payload") == "checkpoint":
                 self._keep(answer.checkpoint)
@@ -152,10 +177,10 @@ class StageStream:
             if first < self._next:
                 continue  # told before the break
             self._next = first + count
-            self._futile = 0
             self.results += 1
             self.last_result = time.perf_counter()
             self.first_result = self.first_result or self.last_result
+            await self._go_on()
             return answer
 
     def move(self) -> None:
@@ -171,6 +196,20 @@ class StageStream:
         if self._call is not None:
             self._call.replica.streams.discard(self)
             self._call.cancel()
+
+    async def _take_up(self) -> None:
+        """Open a call, and make it the present one.
+
+        :raises ServiceError: it cannot be opened; nothing has changed.
+        """
+        call = await self._connect(self._configuration)
+        if self._silence is not None:
+            call.hurry(self._silence * 2**self._silences)
+        if self._call is not None:
+            call.sent_until, call.received_until = self.sent_until, self.received_until
+            self._call.replica.streams.discard(self)
+        call.replica.streams.add(self)
+        self._call = call
 
     async def _try(self, sending: Awaitable[None]) -> None:
         """Send; where the call is broken, the receiver opens another and sends all that is held."""
@@ -191,13 +230,17 @@ class StageStream:
 
     async def _recover(self, error: ServiceError) -> None:
         """Open another call and begin to send it what it lacks."""
-        self._futile += 1
-        if error.reason not in _BROKEN or self._futile > _FUTILE:
+        silent, now = isinstance(error, StageSilentError), time.perf_counter()
+        if self._stall is None:
+            cause = "silent" if silent else "broken"
+            self._stall = _Stall(cause, now - self.call.owing, now)
+        self._breaks += not silent
+        self._silences += silent
+        until = self._stall.noticed + self._patience
+        if error.reason not in _BROKEN or self._breaks > _FUTILE or now > until:
             raise error
         log.warning("event=stream_broken stage=%s %s", self.name, error)
-        began = time.perf_counter()
-        self._whole.clear()
-        self.call.replica.lost()
+        self.call.replica.lost(silent=silent)
         self.call.cancel()
         await self._writing.acquire()
         try:
@@ -206,46 +249,53 @@ class StageStream:
                     await self._change_over()
                     break
                 except ServiceError as again:
-                    late = time.perf_counter() - began + _PAUSE_SECONDS > self._patience
+                    late = time.perf_counter() + _PAUSE_SECONDS > until
                     if again.reason not in _PASSING or late:
                         raise
                     await asyncio.sleep(_PAUSE_SECONDS)
         except BaseException:
             self._writing.release()
             raise
-        await self._on_recovery(self.name, time.perf_counter() - began)
+
+    async def _go_on(self) -> None:
+        """A result has come."""
+        self._breaks = self._silences = 0
+        if self._stall is not None:
+            stall, self._stall = self._stall, None
+            await self._on_recovery(self.name, stall.cause, time.perf_counter() - stall.began)
 
     async def _move(self) -> None:
-        """Open another call while this one goes on, and then leave it."""
-        self._whole.clear()
+        """Open another call while this one lives, and then leave it."""
         await self._writing.acquire()
         left = self.call
+        self._settled.clear()
         try:
-            await self._change_over()
-        except ServiceError as error:  # nobody else has room: this one may finish it
+            if left.replica.leaving:
+                live = self._silence is not None
+                async with asyncio.timeout(_MOVE_SECONDS if live else self._patience):
+                    await self._change_over()
+        except (ServiceError, TimeoutError) as error:  # nobody else has room: it may finish it
             log.info("event=stream_stays stage=%s %s", self.name, error)
-            self._writing.release()
-            self._whole.set()
-        except BaseException:
-            self._writing.release()
-            raise
-        else:
+        finally:
+            self._settled.set()
+            if self.call is left:
+                self._writing.release()
+        if self.call is not left:
             log.info("event=stream_moved stage=%s replica=%s", self.name, self.info.replica)
             left.cancel()
+            await self._on_recovery(self.name, "moved", None)
 
     async def _change_over(self) -> None:
         """Another call in place of the present one; `_writing` is held, and by `_resend` then.
 
         :raises ServiceError: it cannot be opened; nothing has changed.
         """
-        old, new = self.call, await self._connect(self._configuration)
-        new.sent_until, new.received_until = old.sent_until, old.received_until
-        old.replica.streams.discard(self)
-        new.replica.streams.add(self)
-        self._call = new
+        if self.name == "renderer":  # pictures are dear: it makes none that have come already
+            self._configuration.first_frame = self._next
+        await self._take_up()
         self._dropped = 0
         # Side by side with receiving, without which the stage would soon take no more.
-        self._resending = asyncio.create_task(self._resend(new))
+        self._resending = asyncio.create_task(self._resend(self.call))
 
     async def _resend(self, call: StageCall) -> None:
         """Send what is held; `_writing` is held from before the call was opened."""
@@ -258,7 +308,6 @@ class StageStream:
             pass  # the receiver is told the same
         finally:
             self._writing.release()
-            self._whole.set()
 
 
 def _cancelled() -> bool:

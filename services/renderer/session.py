@@ -13,7 +13,7 @@ may be under way; their answers are accepted in the order of the requests.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,14 +39,16 @@ class RenderedFrame:
 class RenderSession:
     """The state of one stream. Not for use by several threads at once."""
 
-    def __init__(self, handle: str, view: View, frame_rate: int) -> None:
+    def __init__(self, handle: str, view: View, frame_rate: int, first_frame: int = 0) -> None:
         """
         :param handle: of a prepared portrait, "sha256:" and 64 hex digits
         :param frame_rate: pictures a second, at least 25
+        :param first_frame: number of the first picture to make
         """
         self._portrait = np.frombuffer(bytes.fromhex(handle.removeprefix("sha256:")), np.uint8)
         self._view = view
         self._interpolator = MotionInterpolator(frame_rate)
+        self._first_frame = first_frame
         # Numbers and motion of the pictures not yet requested, and not yet accepted.
         self._waiting: deque[tuple[int, Array]] = deque()
         self._requested: deque[tuple[int, Array]] = deque()
@@ -68,13 +70,13 @@ class RenderSession:
         first = self._interpolator.given
         frames = self._interpolator.push(motion.astype(np.float32))
         if seen:
-            self._waiting.extend(enumerate(frames, first))
+            self._await(enumerate(frames, first))
         self._pushed += len(motion)
 
     def end(self) -> None:
         """No more motion comes: the last pictures can be made."""
         first = self._interpolator.given
-        self._waiting.extend(enumerate(self._interpolator.end(), first))
+        self._await(enumerate(self._interpolator.end(), first))
 
     def next_request(self) -> dict[str, NDArray[Any]] | None:
         """Inputs of the model for the next picture (without a batch dimension), or None."""
@@ -123,8 +125,11 @@ class RenderSession:
             like = np.zeros((0, MOTION_DIM), np.float32)
             motion = snapshot.like(arrays["motion"], like)
             last = snapshot.like(arrays["last"], like)
-            self._waiting.extend(zip(map(int, values["waiting"]), motion, strict=True))
+            self._await(zip(map(int, values["waiting"]), motion, strict=True))
             self._pushed = int(values["pushed"])
             self._interpolator.restore(self._pushed, int(values["given"]), last)
         except (KeyError, TypeError, ValueError) as error:
             raise snapshot.mismatch(repr(error)) from None
+
+    def _await(self, pictures: Iterable[tuple[int, Array]]) -> None:
+        self._waiting.extend(p for p in pictures if p[0] >= self._first_frame)
