@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 PREPARATION = "portrait_preparation"
 _PREPARATION_SECONDS = 60.0
-_MAX_PREPARATIONS = 4  # at a time, those waiting for the one at work included
+_MAX_PREPARATIONS = 8  # at a time, those waiting for the one at work included
 
 
 class RenderStream:
@@ -93,7 +93,7 @@ class RenderStream:
 
     def close(self) -> None:
         self._thread.shutdown(wait=False)
-        self._stage.in_use[self._handle] -= 1
+        self._stage.in_use -= collections.Counter((self._handle,))  # keeps no zeros
 
 
 class RendererStage(Stage, renderer_pb2_grpc.RendererServiceServicer):
@@ -112,6 +112,8 @@ class RendererStage(Stage, renderer_pb2_grpc.RendererServiceServicer):
         self.store = PortraitStore(config.portrait_store, config.portrait_store_bytes)
         self.in_use = collections.Counter({GREY_FACE: 1})
         self._preparations: dict[str, asyncio.Task[None]] = {}
+        self._awaited: collections.Counter[str] = collections.Counter()  # calls
+        self._preparing = asyncio.Lock()
         cv2.setNumThreads(1)  # the streams share the cores already
 
     def add_to(self, server: grpc.aio.Server) -> None:
@@ -186,7 +188,8 @@ class RendererStage(Stage, renderer_pb2_grpc.RendererServiceServicer):
         return bytes(content)
 
     async def _prepare(self, handle: str, content: bytes) -> None:
-        """Have a portrait prepared; calls with the same bytes share the work."""
+        """Have a portrait prepared; calls with the same bytes share the work, and where all of
+        them have gone it is given up."""
         self.check_ready()
         task = self._preparations.get(handle)
         if task is None:
@@ -194,18 +197,25 @@ class RendererStage(Stage, renderer_pb2_grpc.RendererServiceServicer):
                 raise ServiceError("NO_CAPACITY", "too many portraits are being prepared")
             task = asyncio.create_task(self._run_preparation(content))
             self._preparations[handle] = task
-            task.add_done_callback(lambda _: self._preparations.pop(handle))
-        await asyncio.shield(task)
+        self._awaited[handle] += 1
+        try:
+            await asyncio.shield(task)
+        finally:
+            self._awaited[handle] -= 1
+            if not self._awaited[handle]:
+                del self._awaited[handle], self._preparations[handle]
+                task.cancel()
 
     async def _run_preparation(self, content: bytes) -> None:
-        with self.host.metrics.timed(PREPARATION):
-            await self.triton.infer(
-                PREPARATION,
-                {"image": np.frombuffer(content, np.uint8)},
-                seconds=_PREPARATION_SECONDS,
-            )
-        in_use = [handle for handle, streams in self.in_use.items() if streams]
-        deleted = await asyncio.to_thread(self.store.evict, in_use)
+        # One after the other, as Triton would: whoever waits here can still be given up.
+        async with self._preparing:
+            with self.host.metrics.timed(PREPARATION):
+                await self.triton.infer(
+                    PREPARATION,
+                    {"image": np.frombuffer(content, np.uint8)},
+                    seconds=_PREPARATION_SECONDS,
+                )
+        deleted = await asyncio.to_thread(self.store.evict, list(self.in_use))
         if deleted:
             log.info("event=portraits_evicted files=%d", len(deleted))
 
