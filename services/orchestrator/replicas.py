@@ -51,6 +51,8 @@ class Replica:
         self.status: stage.GetStatusResponse | None = None  # None: not heard of
         self.losses = 0
         self.streams: set[Movable] = set()
+        self.full = False  # as it last said, and no stream of ours has ended since
+        self._ended = 0
         self._opening = 0  # streams
         self._opened = 0  # ... since the status
         self._suspect_until = 0.0
@@ -83,12 +85,21 @@ class Replica:
     def opening(self) -> Iterator[None]:
         """Around the opening of a stream here, which counts from its beginning on, so that streams
         that are opened side by side are spread."""
+        ended = self._ended
         self._opening += 1
         try:
             yield
             self._opened += 1
+        except ServiceError as error:
+            self.full = error.reason == "NO_CAPACITY" and ended == self._ended
+            raise
         finally:
             self._opening -= 1
+
+    def ended(self) -> None:
+        """A stream that was opened here has ended."""
+        self._ended += 1
+        self.full = False
 
     def lost(self, *, silent: bool = False) -> None:
         """It broke off or fell silent: not to be used until it is heard of again."""
@@ -99,7 +110,7 @@ class Replica:
 
     async def poll(self) -> None:
         """Ask how it is; streams on one that leaves are told to move, as long as they have not."""
-        counted = self._opened
+        counted, ended = self._opened, self._ended
         try:
             self.status = await self._stub.GetStatus(
                 stage.GetStatusRequest(), timeout=_POLL_TIMEOUT
@@ -108,6 +119,8 @@ class Replica:
             self.lost()
             return
         self._opened -= counted
+        taken = self.status.slots_in_use >= self.status.slots_total
+        self.full = taken and ended == self._ended
         if self.leaving:
             for stream in list(self.streams):
                 stream.move()
@@ -141,6 +154,13 @@ class Replicas:
     def slots(self) -> int:
         """Streams that the replicas take together, as far as is known."""
         return sum(r.status.slots_total for r in self._serving() if r.status is not None)
+
+    @property
+    def full(self) -> bool:
+        """Whether all replicas that serve are full. Where not, a stream may be refused all the
+        same."""
+        serving = self._serving()
+        return bool(serving) and all(replica.full for replica in serving)
 
     async def start(self) -> None:
         """Begin to ask; returns when all have been asked, or do not answer."""

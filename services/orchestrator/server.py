@@ -23,6 +23,7 @@ from talkingface.orchestrator.conductor import Conductor, Read, Write
 from talkingface.orchestrator.config import OrchestratorConfig
 from talkingface.orchestrator.packaging import duration
 from talkingface.orchestrator.portraits import Portraits, PortraitStore
+from talkingface.orchestrator.resume import Tokens
 from talkingface.orchestrator.session import CODECS, Answer, Session, default_controls
 from talkingface.orchestrator.stages import Stages
 from talkingface.renderer.limits import (
@@ -59,6 +60,7 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
         self._host = ServiceHost(NAME, config, config.caller_slots)
         self._uploads = Slots(f"{NAME} for uploads", config.upload_slots)
         self._following: asyncio.Task[None] | None = None
+        self._tokens = Tokens(config.resume_key, config.resume_seconds)
         self._stages: Stages
         self._portraits: Portraits
 
@@ -100,8 +102,12 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
             )
             if first is None or first.WhichOneof("payload") != "config":
                 raise ServiceError("MESSAGE_ORDER", "the first message must be `config`")
-            session = Session(first.config, max_live=math.inf)  # the clock bounds it
+            state = None
+            if first.config.HasField("resume"):
+                state = self._tokens.unpack(first.config.resume.token)
+            session = Session(first.config, max_live=math.inf, state=state)  # the clock bounds it
             call.session_id = session.session_id
+            self._stages.check_room(session.makes_pictures)
             portrait = await self._portrait_of(session)
             live = session.feed is not None
             patience = self._config.live_idle_timeout if live else self._config.idle_timeout
@@ -167,6 +173,7 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
                 session_time=duration(self._config.session_seconds),
                 live_idle_timeout=duration(self._config.live_idle_timeout),
                 max_sessions_per_caller=self._config.caller_slots,
+                resume_window=duration(self._config.resume_seconds),
             ),
             default_controls=default_controls(),
             framings=FRAMINGS,
@@ -212,7 +219,9 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
     async def _conduct(
         self, session: Session, portrait: renderer.Portrait | None, read: Read, write: Write
     ) -> Conductor:
-        conductor = Conductor(session, self._stages, self._portraits, self._config.recovery_timeout)
+        conductor = Conductor(
+            session, self._stages, self._portraits, self._config.recovery_timeout, self._tokens
+        )
         draining = asyncio.create_task(self._tell_draining(session, conductor))
         try:
             await conductor.run(portrait, read, write)

@@ -103,6 +103,7 @@ class StageCall:
         except BaseException:
             self.cancel()
             raise
+        self.on_end(self.replica.ended)
         return self
 
     async def _open(self, configuration: Any, within: float) -> None:
@@ -244,6 +245,18 @@ class Stages:
         """Sessions that the stages carry, as far as they are heard of."""
         slots = [r.slots for r in self._replicas.values() if r.info is not None]
         return min(slots, default=0)
+
+    def check_room(self, pictures: bool) -> None:
+        """Refuse a session that will not find room, before anything is done for it.
+
+        :param pictures: whether it needs a renderer.
+        :raises ServiceError: NO_CAPACITY.
+        """
+        for name, replicas in self._replicas.items():
+            if replicas.full and (pictures or name != "renderer"):
+                raise ServiceError(
+                    "NO_CAPACITY", f"all slots of {name} are taken", metadata={"stage": name}
+                )
 
     def infos(self) -> list[stage.StageInfo]:
         """What the stages say of themselves, as far as they are heard of."""
