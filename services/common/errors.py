@@ -59,6 +59,7 @@ TABLE: Mapping[str, _Row] = {
     "CHECKPOINT_MISMATCH": _Row(grpc.StatusCode.FAILED_PRECONDITION),
     "QUOTA_EXCEEDED": _Row(grpc.StatusCode.RESOURCE_EXHAUSTED, retry_delay=2.0),
     "SESSION_TIMEOUT": _Row(grpc.StatusCode.DEADLINE_EXCEEDED),
+    "SESSION_EXPIRED": _Row(grpc.StatusCode.FAILED_PRECONDITION),
 }
 
 

@@ -186,6 +186,14 @@ class AnyFileDecoder:
         return head
 
 
+_DTYPES = {media.AUDIO_ENCODING_PCM_S16LE: "<i2", media.AUDIO_ENCODING_PCM_F32LE: "<f4"}
+
+
+def sample_bytes(audio_format: media.AudioFormat) -> int:
+    """Bytes of a sample of all channels of raw sound."""
+    return np.dtype(_DTYPES[audio_format.encoding]).itemsize * audio_format.channels
+
+
 def _decoder(audio_format: media.AudioFormat) -> Decoder:
     """:raises ServiceError: FIELD_INVALID, with the field."""
     encoding, rate = audio_format.encoding, audio_format.sample_rate
@@ -198,11 +206,10 @@ def _decoder(audio_format: media.AudioFormat) -> Decoder:
         require(rate == 0, "sample_rate", "must be 0 for a file: the file tells it")
         require(audio_format.channels == 0, "channels", "must be 0 for a file: the file tells it")
         return AnyFileDecoder()
-    dtypes = {media.AUDIO_ENCODING_PCM_S16LE: "<i2", media.AUDIO_ENCODING_PCM_F32LE: "<f4"}
-    require(encoding in dtypes, "encoding", "must be stated: PCM_S16LE, PCM_F32LE or FILE")
+    require(encoding in _DTYPES, "encoding", "must be stated: PCM_S16LE, PCM_F32LE or FILE")
     require(MIN_RATE <= rate <= MAX_RATE, "sample_rate", f"{rate} is outside 8000..48000")
     require(audio_format.channels in (1, 2), "channels", f"{audio_format.channels} is not 1 or 2")
-    return PcmDecoder(dtypes[encoding], rate, audio_format.channels)
+    return PcmDecoder(_DTYPES[encoding], rate, audio_format.channels)
 
 
 class AudioIntake:
@@ -211,13 +218,21 @@ class AudioIntake:
     `push` and `end` are generators: what they have not been asked for yet is not decoded yet.
     """
 
-    def __init__(self, audio_format: media.AudioFormat, max_seconds: float = MAX_SECONDS) -> None:
-        """:raises ServiceError: FIELD_INVALID when the format is not one that is served."""
+    def __init__(
+        self,
+        audio_format: media.AudioFormat,
+        max_seconds: float = MAX_SECONDS,
+        first_sample: int = 0,
+    ) -> None:
+        """
+        :param first_sample: number of the first sample that comes.
+        :raises ServiceError: FIELD_INVALID when the format is not one that is served.
+        """
         self._max_seconds = max_seconds
         self._decoder = _decoder(audio_format)
         self._blocking = audio_format.encoding == media.AUDIO_ENCODING_FILE
         self._resampler: Resampler | None = None
-        self._samples = 0
+        self._samples = first_sample
 
     @property
     def blocking(self) -> bool:

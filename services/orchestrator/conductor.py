@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
+from typing import Any
 
 from talkingface.audio_features.contract import ROW_RATE
 from talkingface.common.errors import ServiceError
@@ -18,10 +19,10 @@ from talkingface.orchestrator.audio import Sound
 from talkingface.orchestrator.live import TICK_SECONDS, LiveFeed
 from talkingface.orchestrator.packaging import duration
 from talkingface.orchestrator.portraits import Portraits
+from talkingface.orchestrator.resume import Cuts, Tokens
 from talkingface.orchestrator.session import Answer, Session
 from talkingface.orchestrator.stages import Stages
 from talkingface.orchestrator.stream import Connect, StageStream
-from talkingface.v1 import audio_features_pb2 as audio_features
 from talkingface.v1 import renderer_pb2 as renderer
 from talkingface.v1 import stage_pb2 as stage
 from talkingface.v1 import talking_face_pb2 as talking_face
@@ -40,12 +41,20 @@ class Conductor:
     """One session in motion."""
 
     def __init__(
-        self, session: Session, stages: Stages, portraits: Portraits, patience: float
+        self,
+        session: Session,
+        stages: Stages,
+        portraits: Portraits,
+        patience: float,
+        tokens: Tokens | None = None,
     ) -> None:
         """
         :param patience: seconds within which a stage's broken stream must go on.
+        :param tokens: makes what a resumable session's client is sent.
         """
         self._session = session
+        self._tokens = tokens if session.config.resumable else None
+        self._cuts = Cuts(session.begin, pictures=session.makes_pictures)
         self._stages = stages
         self._patience = patience
         self._features = self._stream("audio_features", partial(stages.open, "audio_features"))
@@ -64,7 +73,25 @@ class Conductor:
     def _stream(self, name: str, connect: Connect) -> StageStream:
         live = self._session.feed is not None
         silence = self._stages.config.live_stage_timeout if live else None
-        return StageStream(name, connect, self._patience, self._tell_recovery, silence)
+        on_checkpoint = partial(self._keep, name) if self._tokens is not None else None
+        return StageStream(
+            name, connect, self._patience, self._tell_recovery, silence, on_checkpoint
+        )
+
+    async def _keep(
+        self, name: str, checkpoint: stage.Checkpoint, contained: list[dict[str, Any]], given: int
+    ) -> None:
+        self._cuts.trails[name].keep(checkpoint, contained, given)
+        if name == self._cuts.last:
+            await self._answers.put(self._token())
+
+    def _token(self) -> Answer:
+        """What the session can go on with after the answers that are queued."""
+        assert self._tokens is not None
+        session = self._session
+        controls = [held["control"] for held in self._motion.held if "control" in held]
+        state = self._cuts.cut(session.frames_given, session.frame_rate, controls)
+        return session.token(state, self._tokens.pack)
 
     async def _tell_recovery(self, name: str, cause: str, seconds: float | None) -> None:
         self._stages.metrics.recovered(name, cause, seconds)
@@ -89,6 +116,10 @@ class Conductor:
         try:
             infos = await self._open(portrait)
             await write(session.started(infos, portrait))
+            if self._tokens is not None and not session.begin.HasField("config"):
+                await write(self._token())
+            for control in session.changes:
+                await self._motion.send(control=control)
             async with asyncio.TaskGroup() as group:
                 reader = group.create_task(self._take_client(read))
                 if session.feed is not None:
@@ -115,12 +146,12 @@ class Conductor:
         """Take a slot in every stage, at once."""
         session = self._session
         async with asyncio.TaskGroup() as group:
-            group.create_task(
-                self._features.open(audio_features.ExtractConfig(session_id=session.session_id))
-            )
-            group.create_task(self._motion.open(session.generate_config()))
+            rows, motion = session.begin.motion_gen.taken, session.first_motion
+            group.create_task(self._features.open(session.extract_config(), rows))
+            group.create_task(self._motion.open(session.generate_config(), motion))
             if portrait is not None:
-                group.create_task(self._renderer.open(session.render_config(portrait.handle)))
+                config = session.render_config(portrait.handle)
+                group.create_task(self._renderer.open(config, session.first_frame))
         return [stream.info for stream in self.streams]
 
     async def _answer(self, answers: list[Answer]) -> None:
@@ -140,9 +171,11 @@ class Conductor:
             match message.WhichOneof("payload"):
                 case "audio" if live is not None:
                     check_size(message.audio, "audio")
-                    live.push(message.audio)
+                    live.push(message.audio, session.messages)
                 case "audio":
                     await self._take_sound(session.audio(message.audio))
+                case "control" if session.repeats:
+                    pass
                 case "control":
                     await self._motion.send(control=session.control(message.control))
                 case "end_of_utterance":
@@ -155,6 +188,7 @@ class Conductor:
                     raise ServiceError("MESSAGE_ORDER", "a second `config`")
                 case _:
                     raise ServiceError("MESSAGE_ORDER", "a message without content")
+            session.handled()
         if live is None:
             await self._end_sound()
         else:
@@ -189,9 +223,9 @@ class Conductor:
             while session.feed is None and session.lead > MAX_LEAD_SECONDS:
                 self._progress.clear()
                 await self._progress.wait()
-            session.sound(sound)
-            if len(sound.voice):
-                await self._features.send(audio=sound.voice.astype("<f4").tobytes())
+            voice = session.sound(sound)
+            if len(voice):
+                await self._features.send(audio=voice.astype("<f4").tobytes())
                 self._features.sent_until = session.seconds
 
     async def _move_features(self) -> None:
@@ -199,9 +233,10 @@ class Conductor:
             features = self._session.heard(result.features)
             until = (features.first_row + features.rows) / ROW_RATE
             self._features.received_until = until
+            answers = self._session.features(features)
             await self._motion.send(features=features)
             self._motion.sent_until = until
-            await self._answer(self._session.features(features))
+            await self._answer(answers)
         await self._motion.end()
         await self._answer(self._session.features_ended())
 

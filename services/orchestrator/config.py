@@ -50,6 +50,12 @@ class OrchestratorConfig(ServiceConfig):
     upload_slots: int = setting(
         4, "Portraits that are uploaded at a time, beside the sessions.", low=1, high=1024
     )
+    resume_seconds: float = setting(
+        60.0, "Age of a resume token beyond which it is refused.", low=0, high=3600
+    )
+    resume_key: str = setting(
+        "", "Secret with which resume tokens are signed: the same in all orchestrators."
+    )
     portrait_timeout: float = setting(
         60.0, "Seconds that the preparation of a portrait may take.", low=1, high=600
     )

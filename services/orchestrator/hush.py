@@ -51,8 +51,11 @@ class RowHush:
     as before the beginning of a stream.
     """
 
-    def __init__(self) -> None:
-        self.given = 0  # rows
+    def __init__(self, first_row: int = 0) -> None:
+        """
+        :param first_row: that comes.
+        """
+        self.given = first_row
         self._until = 0
         self._embedding = b""
         prosody = np.zeros(SPEECH_DIM, "<f4")

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from talkingface.common.errors import ServiceError, invalid_field
 from talkingface.orchestrator.packaging import duration
+from talkingface.orchestrator.resume import Progress
 from talkingface.v1 import media_pb2 as media
 from talkingface.v1 import talking_face_pb2 as talking_face
 
@@ -27,6 +28,7 @@ MAX_QUEUED_SECONDS = 60.0
 TICK_SECONDS = 0.02
 MAX_ID = 64
 MAX_WAIT_SECONDS = 0.8  # that sound waits for its pictures
+_CATCH_UP_SECONDS = 0.3  # what the stages take to come from their checkpoints to where it goes on
 _MAX_PIECE_SECONDS = 1.0
 # Pieces of motion (80 ms each) that the renderer may have at a time; more would only come later.
 _MAX_UNDER_WAY = 4
@@ -48,10 +50,18 @@ class LiveFeed:
     """The sound of one session. Silence is zero bytes in any of the encodings."""
 
     def __init__(
-        self, audio: media.AudioFormat, clock: Callable[[], float] = time.perf_counter
+        self,
+        audio: media.AudioFormat,
+        clock: Callable[[], float] = time.perf_counter,
+        place: talking_face.Place | None = None,
+        first_sample: int = 0,
+        resume_at: float = 0.0,
     ) -> None:
         """
         :param audio: a checked format.
+        :param place: of the first sound that the client sends; None: `played` is not asked for.
+        :param first_sample: number of the first sample to be fed ...
+        :param resume_at: ... and seconds of the session until which it is silence.
         :raises ServiceError: FIELD_INVALID for a file, whose pace is not known.
         """
         if audio.encoding not in _SAMPLE_BYTES:
@@ -59,21 +69,28 @@ class LiveFeed:
         self._rate = audio.sample_rate
         self._sample_bytes = _SAMPLE_BYTES[audio.encoding] * audio.channels
         self._clock = clock
+        self._progress: Progress | None = None
         self._begin: float | None = None
         self._queue = bytearray()
         self._pushed = self._taken = 0  # bytes of the client's
-        self._marks: deque[tuple[int, str]] = deque()  # where in these an utterance ends
+        # Where in these an utterance ends, its name, and the number of the message that said so.
+        self._marks: deque[tuple[int, str, int]] = deque()
         self._utterance = 0  # ... and where the present one began
-        self._samples = 0  # fed, silence included
+        self._samples = first_sample  # fed, silence included
+        self._resume_at = round(resume_at * self._rate)
+        if place is not None:
+            self._utterance = -place.utterance_bytes
+            self._progress = Progress(place, self._sample_bytes)
         self._ended = False
 
     @property
     def finished(self) -> bool:
         """The client has ended, and all that it sent is fed."""
-        return self._ended and len(self._queue) < self._sample_bytes
+        waiting = len(self._queue) >= self._sample_bytes or self._samples < self._resume_at
+        return self._ended and not waiting
 
-    def push(self, data: bytes) -> None:
-        """Take the client's next bytes, cut anywhere.
+    def push(self, data: bytes, number: int = 0) -> None:
+        """Take the client's next bytes, cut anywhere, from message `number`.
 
         :raises ServiceError: AUDIO_TOO_LONG: too far ahead of the clock.
         """
@@ -86,48 +103,60 @@ class LiveFeed:
             )
         self._queue += data
         self._pushed += len(data)
+        if self._progress is not None:
+            self._progress.audio(number, len(data))
 
-    def end_of_utterance(self, utterance_id: str) -> None:
-        """What was pushed since the last mark is an utterance.
+    def end_of_utterance(self, utterance_id: str, number: int = 0) -> None:
+        """What was pushed since the last mark is an utterance; message `number` says so.
 
         :raises ServiceError: FIELD_INVALID for a long name.
         """
         if len(utterance_id) > MAX_ID:
             raise invalid_field("end_of_utterance.id", f"more than {MAX_ID} characters")
-        self._marks.append((self._pushed, utterance_id))
+        self._marks.append((self._pushed, utterance_id, number))
 
     def end(self) -> None:
         """No more sound comes."""
         self._mark_rest()
         self._ended = True
 
-    def interrupt(self) -> list[Played]:
-        """Drop what is not fed yet; the utterances that this ends."""
+    def interrupt(self, number: int = 0) -> list[Played]:
+        """Drop what is not fed yet, as message `number` says; the utterances that this ends."""
         self._mark_rest()
         cut = []
-        for end, utterance_id in self._marks:
+        for end, utterance_id, _ in self._marks:
             seconds = max(self._taken - self._utterance, 0) / self._sample_bytes / self._rate
             cut.append(Played(utterance_id, self._samples / self._rate, seconds, True))
             self._utterance = end
         self._marks.clear()
         self._queue.clear()
         self._taken = self._pushed
+        if self._progress is not None:
+            self._progress.interrupted(self._taken, number)
         return cut
 
     def due(self) -> tuple[bytes, list[Played]]:
         """The bytes whose time has come, and the utterances that end in them."""
         now = self._clock()
         if self._begin is None:
-            self._begin = now
+            self._begin = now - self._resume_at / self._rate
+            if self._resume_at:
+                self._begin += _CATCH_UP_SECONDS
         until = int((now - self._begin + AHEAD_SECONDS) * self._rate + 1e-6)
         count = min(max(until - self._samples, 0), int(_MAX_PIECE_SECONDS * self._rate))
+        silent = min(count, max(self._resume_at - self._samples, 0))
+        if silent:  # what was heard here lies before what the client sends again
+            self._samples += silent
+            return bytes(silent * self._sample_bytes), []
         spoken = min(count, len(self._queue) // self._sample_bytes)
         data = bytes(self._queue[: spoken * self._sample_bytes])
+        if self._progress is not None:
+            self._progress.fed(self._samples, self._taken, len(data))
         del self._queue[: len(data)]
         self._taken += len(data)
         ended = []
         while self._marks and self._marks[0][0] - self._taken < self._sample_bytes:
-            end, utterance_id = self._marks.popleft()
+            end, utterance_id, number = self._marks.popleft()
             behind = max(self._taken - end, 0) // self._sample_bytes
             ended.append(
                 Played(
@@ -137,16 +166,22 @@ class LiveFeed:
                     False,
                 )
             )
+            if self._progress is not None:
+                self._progress.passed(self._samples + spoken - behind, end, number)
             self._utterance = end
         if self._ended:
             count = spoken  # nothing follows the last word but the end
         self._samples += count
         return data + bytes((count - spoken) * self._sample_bytes), ended
 
+    def played(self, seconds: float) -> talking_face.Place | None:
+        """What of the client's messages lies before a moment of the session; it never falls."""
+        return None if self._progress is None else self._progress.at(round(seconds * self._rate))
+
     def _mark_rest(self) -> None:
         """What no mark was told for is an utterance, too."""
         if self._pushed > (self._marks[-1][0] if self._marks else self._utterance):
-            self._marks.append((self._pushed, ""))
+            self._marks.append((self._pushed, "", -1))
 
 
 class LivePacer:

@@ -56,15 +56,22 @@ class Packager(Protocol):
 class FramePackager:
     """One piece a picture, each with its sound as 16-bit samples of 16 kHz."""
 
-    def __init__(self, frame_rate: int) -> None:
+    def __init__(self, frame_rate: int, first_frame: int = 0, first_sample: int = 0) -> None:
+        """
+        :param first_frame: number of the first picture whose sound is wanted.
+        :param first_sample: number of the first sample of `Sound.voice` that comes.
+        """
         self._frame_rate = frame_rate
         self._sound: deque[Array] = deque()
-        self._given = 0  # samples
+        self._given = first_frame * SAMPLE_RATE // frame_rate  # samples
+        self._unwanted = self._given - first_sample
         self._hush = SoundHush(SAMPLE_RATE)
 
     def push_sound(self, sound: Sound, rate: int) -> None:
         """See `Packager`."""
-        self._sound.append(sound.voice)
+        voice = sound.voice[max(self._unwanted, 0) :]
+        self._unwanted -= len(sound.voice)
+        self._sound.append(voice)
 
     def end_sound(self) -> None:
         """See `Packager`."""
@@ -236,8 +243,14 @@ class Mp4Packager:
         )
 
 
-def packager(output: int, picture: media.PictureFormat, pacing: talking_face.Pacing) -> Packager:
-    """The packager of an `OutputKind` that has pictures."""
+def packager(
+    output: int,
+    picture: media.PictureFormat,
+    pacing: talking_face.Pacing,
+    first_frame: int = 0,
+    first_sample: int = 0,
+) -> Packager:
+    """The packager of an `OutputKind` that has pictures; see `FramePackager`."""
     if output == media.OUTPUT_KIND_FMP4:
         return Mp4Packager(picture, pacing)
-    return FramePackager(picture.frame_rate)
+    return FramePackager(picture.frame_rate, first_frame, first_sample)

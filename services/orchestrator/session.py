@@ -14,6 +14,7 @@ import math
 import re
 import secrets
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
@@ -26,10 +27,11 @@ from talkingface.common.messages import check_controls, check_size
 from talkingface.common.motion import MOTION_FPS
 from talkingface.motion_gen.controls import Controls
 from talkingface.motion_gen.session import SEED_LIMIT
-from talkingface.orchestrator.audio import MAX_SECONDS, AudioIntake, Sound
+from talkingface.orchestrator.audio import MAX_SECONDS, Array, AudioIntake, Sound, sample_bytes
 from talkingface.orchestrator.hush import RowHush
 from talkingface.orchestrator.live import MAX_WAIT_SECONDS, LiveFeed, LivePacer
 from talkingface.orchestrator.packaging import Packager, duration, packager
+from talkingface.orchestrator.resume import MAX_FRAMES_AFTER, SentLog, preroll
 from talkingface.orchestrator.voice_activity import VoiceActivity
 from talkingface.renderer.interpolation import frame_count
 from talkingface.renderer.picture import fill_in, picture_format
@@ -38,6 +40,7 @@ from talkingface.v1 import controls_pb2 as controls
 from talkingface.v1 import media_pb2 as media
 from talkingface.v1 import motion_gen_pb2 as motion_gen
 from talkingface.v1 import renderer_pb2 as renderer
+from talkingface.v1 import resume_pb2 as resume
 from talkingface.v1 import stage_pb2 as stage
 from talkingface.v1 import talking_face_pb2 as talking_face
 
@@ -109,9 +112,37 @@ def effective_config(asked: talking_face.AnimateConfig) -> talking_face.AnimateC
         config.pacing = talking_face.PACING_OFFLINE
     if config.pacing not in talking_face.Pacing.values():
         raise invalid_field("config.pacing", f"{config.pacing} is no pacing")
+    if config.resumable and config.output == media.OUTPUT_KIND_FMP4:
+        raise invalid_field("config.resumable", "an MP4 cannot be taken up in the middle")
     check_controls(asked.controls, "config.controls")
     config.controls.CopyFrom(overlay(default_controls(), asked.controls))
     return config
+
+
+def _check_resume(asked: talking_face.AnimateConfig, state: resume.SessionState) -> None:
+    """
+    :raises ServiceError: FIELD_INVALID.
+    """
+    if len(asked.ListFields()) > 1:
+        raise invalid_field("config.resume", "nothing else may be stated with it")
+    first = state.frames
+    if not first <= asked.resume.next_frame <= first + MAX_FRAMES_AFTER:
+        raise invalid_field(
+            "config.resume.next_frame", f"{asked.resume.next_frame}, but the token has {first}"
+        )
+    if state.config.pacing == talking_face.PACING_LIVE:
+        for update in asked.resume.controls:
+            _check_update(update, "config.resume.controls")
+    elif asked.resume.controls:
+        raise invalid_field("config.resume.controls", "are for PACING_LIVE")
+    elif asked.resume.place != state.place:
+        raise invalid_field("config.resume.place", "is not that of the token")
+
+
+def _check_update(update: controls.ControlUpdate, path: str) -> None:
+    check_controls(update.controls, f"{path}.controls")
+    if update.HasField("time"):
+        frame_of(update.time, f"{path}.time")
 
 
 def _check_portrait(config: talking_face.AnimateConfig) -> None:
@@ -140,25 +171,55 @@ class Session:
         asked: talking_face.AnimateConfig,
         clock: Callable[[], float] = time.perf_counter,
         max_live: float = MAX_SECONDS,
+        state: resume.SessionState | None = None,
     ) -> None:
         """
         :param max_live: seconds that a live session may last.
+        :param state: what the token of `asked.resume` holds.
         """
-        self.session_id = secrets.token_hex(8)
-        self.config = effective_config(asked)
+        if state is not None:
+            _check_resume(asked, state)
+        self.begin = state or resume.SessionState()
+        self.session_id = self.begin.session_id or secrets.token_hex(8)
+        self.config = effective_config(asked if state is None else state.config)
         self._clock = clock
         live = self.config.pacing == talking_face.PACING_LIVE
-        self.feed = LiveFeed(self.config.audio, clock) if live else None
-        self._pacer = LivePacer(clock) if live else None
-        self._intake = AudioIntake(self.config.audio, max_live if live else MAX_SECONDS)
-        self._rows = RowHush()
+        place, audio = asked.resume.place, self.config.audio
+        self.first_frame = asked.resume.next_frame
+        first_sample, self._first_voice = 0, 0
+        if audio.sample_rate:  # a file is decoded from its beginning
+            first_sample, self._first_voice = preroll(
+                self.begin.audio_features.taken, audio.sample_rate
+            )
+        self._intake = AudioIntake(audio, max_live if live else MAX_SECONDS, first_sample)
+        self._unheard = self.begin.audio_features.taken - self._first_voice
+        self.feed: LiveFeed | None = None
+        self._pacer: LivePacer | None = None
+        self._sent: SentLog | None = None
+        if live:
+            resume_at = self.first_frame / self.frame_rate
+            tracked = place if self.config.resumable else None
+            self.feed = LiveFeed(audio, clock, tracked, first_sample, resume_at)
+            self._pacer = LivePacer(clock)
+        elif self.config.resumable and audio.sample_rate:
+            self._sent = SentLog(place, first_sample * sample_bytes(audio))
+        self.messages = place.messages
+        self._rows = RowHush(self.begin.motion_gen.taken)
         self._planned: set[int] = set()  # frames of changes of controls, those to come and others
-        self._voice_activity = VoiceActivity()
+        self._voice_activity = VoiceActivity(
+            self.begin.motion_gen.taken, self.begin.speaking, self.begin.run
+        )
+        self._voice_states: deque[tuple[int, tuple[bool, int]]] = deque()  # after so many rows
         self._packager: Packager | None = None
         self._ended = False
-        self._motion_frames = 0
-        self._frames = 0
-        self._next_frame = 0
+        # Changes of controls that the motion generator's checkpoint does not contain.
+        self.changes = [*self.begin.controls, *asked.resume.controls]
+        pictures = self.makes_pictures
+        self._motion_frames = self.first_motion = (
+            self.begin.renderer.taken if pictures else self.begin.motion_gen.given
+        )
+        self._frames = self.first_frame - self.begin.late_frames
+        self._next_frame = self.first_frame
         self._first_audio: float | None = None
         self._first_frame: float | None = None
         self._last_frame = 0.0
@@ -193,6 +254,8 @@ class Session:
 
         :param portrait: whom to animate; None where no pictures are made.
         """
+        if portrait is not None:
+            self.config.portrait_handle = portrait.handle
         message = talking_face.Started(
             session_id=self.session_id,
             version=talkingface.__version__,
@@ -201,15 +264,29 @@ class Session:
             portrait=portrait,
         )
         if portrait is not None:
-            message.config.portrait_handle = portrait.handle
             message.picture.CopyFrom(picture_format(self.config, portrait))
-            self._packager = packager(self.config.output, message.picture, self.config.pacing)
+            self._packager = packager(
+                self.config.output,
+                message.picture,
+                self.config.pacing,
+                self.first_frame,
+                self._first_voice,
+            )
         return Answer(started=message)
+
+    def extract_config(self) -> audio_features.ExtractConfig:
+        """What the speech encoder is told."""
+        return audio_features.ExtractConfig(
+            session_id=self.session_id, resume=_checkpoint(self.begin.audio_features)
+        )
 
     def generate_config(self) -> motion_gen.GenerateConfig:
         """What the motion generator is told."""
         return motion_gen.GenerateConfig(
-            session_id=self.session_id, seed=self.config.seed, controls=self.config.controls
+            session_id=self.session_id,
+            seed=self.config.seed,
+            controls=self.config.controls,
+            resume=_checkpoint(self.begin.motion_gen),
         )
 
     def render_config(self, handle: str) -> renderer.RenderConfig:
@@ -223,7 +300,52 @@ class Session:
             size=config.size if config.HasField("size") else None,
             frame_rate=config.frame_rate,
             framing=config.framing,
+            resume=_checkpoint(self.begin.renderer),
+            first_frame=self.first_frame,
         )
+
+    @property
+    def repeats(self) -> bool:
+        """Whether the client's present message had been taken already, but for its sound."""
+        return self.messages < self.begin.messages
+
+    def handled(self) -> None:
+        """The client's present message has been taken."""
+        self.messages += 1
+
+    def token(
+        self, state: resume.SessionState, pack: Callable[[resume.SessionState], bytes]
+    ) -> Answer:
+        """What the client keeps in case that this server is lost.
+
+        :param state: a cut through the stages, of this moment.
+        """
+        state.session_id = self.session_id
+        state.config.CopyFrom(self.config)
+        state.messages = self.messages
+        state.late_frames = self._next_frame - self._frames if self.makes_pictures else 0
+        rows = state.motion_gen.taken
+        while self._voice_states and self._voice_states[0][0] < rows:
+            self._voice_states.popleft()
+        if self._voice_states and self._voice_states[0][0] == rows:
+            state.speaking, state.run = self._voice_states[0][1]
+        else:  # nothing was heard since the session began, or went on
+            state.speaking, state.run = self.begin.speaking, self.begin.run
+        if self._sent is not None:
+            audio = self.config.audio
+            first, _ = preroll(state.audio_features.taken, audio.sample_rate)
+            state.place.CopyFrom(self._sent.place(first * sample_bytes(audio)))
+        token = talking_face.ResumeToken(messages=state.messages)
+        if self.feed is None:
+            state.place.SetInParent()
+            token.place.CopyFrom(state.place)
+        token.token = pack(state)
+        return Answer(resume_token=token)
+
+    @property
+    def frames_given(self) -> int:
+        """Frames that the client has been given; the next one has this number."""
+        return self._next_frame if self.makes_pictures else max(self._motion_frames, self._frames)
 
     def audio(self, data: bytes) -> Iterator[Sound]:
         """Take bytes of audio; what they decode to comes in small pieces."""
@@ -231,12 +353,17 @@ class Session:
         check_size(data, "audio")
         if self._first_audio is None:
             self._first_audio = self._clock()
+        if self._sent is not None:
+            self._sent.audio(self.messages, len(data))
         return self._intake.push(data)
 
-    def sound(self, sound: Sound) -> None:
-        """Take a piece that `audio` or `end_of_audio` gave, when it is sent to the stages."""
+    def sound(self, sound: Sound) -> Array:
+        """Take a piece that `audio` or `end_of_audio` gave; what of it the stages are to hear."""
         if self._packager is not None:
             self._packager.push_sound(sound, self._intake.rate)
+        voice = sound.voice[max(self._unheard, 0) :]
+        self._unheard -= len(sound.voice)
+        return voice
 
     def due(self) -> tuple[bytes, list[Answer]]:
         """The bytes of a live session's sound whose time has come, to be taken by `audio`, and
@@ -255,13 +382,14 @@ class Session:
         silent = self._rows.hush(math.ceil(self.seconds * ROW_RATE)) / ROW_RATE
         if self._packager is not None:
             silent = self._packager.hush(self.seconds)
-        return _told(self._pacer.interrupt(self.feed.interrupt(), min(silent, self.seconds)))
+        cut = self.feed.interrupt(self.messages)
+        return _told(self._pacer.interrupt(cut, min(silent, self.seconds)))
 
     def end_of_utterance(self, utterance_id: str) -> None:
         """What a live session was sent since the last one is an utterance."""
         if self.feed is None:
             raise ServiceError("MESSAGE_ORDER", "`end_of_utterance` is for PACING_LIVE")
-        self.feed.end_of_utterance(utterance_id)
+        self.feed.end_of_utterance(utterance_id, self.messages)
 
     def end_of_audio(self) -> Iterator[Sound]:
         """Take the end of the audio; `sound_ended` must follow the last piece."""
@@ -285,7 +413,7 @@ class Session:
         told.CopyFrom(update)
         if not update.HasField("time") and self.feed is None:
             told.time.CopyFrom(duration(self.seconds))
-        check_controls(told.controls, "control.controls")
+        _check_update(told, "control")
         if told.HasField("time"):
             self._plan(frame_of(told.time, "control.time"))
         return told
@@ -307,7 +435,11 @@ class Session:
     def features(self, message: audio_features.AudioFeatures) -> list[Answer]:
         """Listen to the voice: the events that the next rows of features make."""
         prosody = np.frombuffer(message.prosody, "<f4").reshape(-1, SPEECH_DIM)
-        return self._events(self._voice_activity.push(prosody[:, VOICE_ACTIVITY]))
+        events = self._voice_activity.push(prosody[:, VOICE_ACTIVITY])
+        if self.config.resumable:
+            rows = message.first_row + message.rows
+            self._voice_states.append((rows, self._voice_activity.state))
+        return self._events(events)
 
     def features_ended(self) -> list[Answer]:
         """The events that the end of the features makes."""
@@ -322,13 +454,13 @@ class Session:
                     f"motion frame {frame.index} came instead of {self._motion_frames}",
                 )
             self._motion_frames += 1
-        if self.makes_pictures or not chunk.frames:
+        new = [frame for frame in chunk.frames if frame.index >= self.first_frame]
+        if self.makes_pictures or not new:
             return []
-        self._frames_sent(len(chunk.frames))
-        return [
-            Answer(motion=talking_face.Motion(frames=chunk.frames)),
-            *self._see(self._motion_frames / MOTION_FPS, 0),
-        ]
+        self._frames_sent(len(new))
+        until = self._motion_frames / MOTION_FPS
+        motion = talking_face.Motion(frames=new, place=self._played(until))
+        return [Answer(motion=motion), *self._see(until, 0)]
 
     def leave_out(self, until: float) -> bool:
         """Whether the next motion, up to `until` seconds, comes too late to be shown."""
@@ -345,7 +477,10 @@ class Session:
         self._next_frame = frame.index + 1
         pieces = self._packager.push_frame(frame)
         self._frames_sent(1)
-        events = self._see(self._next_frame / self.frame_rate, left_out)
+        until = self._next_frame / self.frame_rate
+        if pieces and (place := self._played(until)) is not None:
+            pieces[-1].place.CopyFrom(place)
+        events = self._see(until, left_out)
         return [*(Answer(media=piece) for piece in pieces), *events]
 
     def finish(self) -> list[Answer]:
@@ -381,6 +516,9 @@ class Session:
         if self._first_frame is None:
             self._first_frame = self._last_frame
 
+    def _played(self, until: float) -> talking_face.Place | None:
+        return None if self.feed is None else self.feed.played(until)
+
     def _see(self, until: float, left_out: int) -> list[Answer]:
         """A live session's pictures have come up to `until` seconds: the events of it."""
         return [] if self._pacer is None else _told(self._pacer.see(until, left_out))
@@ -390,6 +528,10 @@ class Session:
         return _told(
             talking_face.Event(kind=kind, time=duration(seconds)) for kind, seconds in events
         )
+
+
+def _checkpoint(state: resume.StageState) -> stage.Checkpoint | None:
+    return state.checkpoint if state.HasField("checkpoint") else None
 
 
 def _told(events: Iterable[talking_face.Event]) -> list[Answer]:

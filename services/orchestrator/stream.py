@@ -38,6 +38,9 @@ Connect = Callable[[Any], Awaitable[StageCall]]
 # Told the name of the stage, the cause ("broken", "silent" or "moved") and for how many seconds no
 # results came; None where none were missed.
 OnRecovery = Callable[[str, str, float | None], Awaitable[None]]
+# Told a checkpoint, the messages that it contains and the one before did not, and the number of the
+# item that follows the results before it.
+OnCheckpoint = Callable[[stage.Checkpoint, list[dict[str, Any]], int], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class StageStream:
         patience: float,
         on_recovery: OnRecovery,
         silence: float | None = None,
+        on_checkpoint: OnCheckpoint | None = None,
     ) -> None:
         """
         :param connect: opens a call with a configuration; raises ServiceError.
@@ -70,6 +74,7 @@ class StageStream:
         :param on_recovery: called with the first result after a break, and after a move.
         :param silence: seconds without a result that is owed after which another replica is
             preferred; None: only the call's own limit.
+        :param on_checkpoint: called with each checkpoint.
         """
         self.name = name
         self.opened = time.perf_counter()
@@ -80,6 +85,7 @@ class StageStream:
         self._patience = patience
         self._on_recovery = on_recovery
         self._silence = silence
+        self._on_checkpoint = on_checkpoint
         self._configuration: Any = None
         self._call: StageCall | None = None
         self._held: deque[dict[str, Any]] = deque()  # sent since the checkpoint
@@ -122,12 +128,19 @@ class StageStream:
     def received_until(self, seconds: float) -> None:
         self.call.received_until = seconds
 
-    async def open(self, configuration: Any) -> None:
+    @property
+    def held(self) -> list[dict[str, Any]]:
+        """The messages sent since the last checkpoint."""
+        return list(self._held)
+
+    async def open(self, configuration: Any, first: int = 0) -> None:
         """Take the stream.
 
+        :param first: number of the first item that is wanted.
         :raises ServiceError: what the stage refuses with, or STAGE_UNAVAILABLE.
         """
         configuration.checkpoints = True
+        self._next = first
         self._configuration = configuration
         await self._take_up()
 
@@ -171,7 +184,9 @@ class StageStream:
                 await self._go_on()
                 return None
             if answer.WhichOneof("payload") == "checkpoint":
-                self._keep(answer.checkpoint)
+                contained = self._keep(answer.checkpoint)
+                if self._on_checkpoint is not None:
+                    await self._on_checkpoint(answer.checkpoint, contained, self._next)
                 continue
             first, count = _place(answer)
             if first < self._next:
@@ -222,11 +237,12 @@ class StageStream:
             if _cancelled():
                 raise  # else it was the call that was left
 
-    def _keep(self, checkpoint: stage.Checkpoint) -> None:
-        for _ in range(checkpoint.messages - self._dropped):
-            self._held.popleft()
+    def _keep(self, checkpoint: stage.Checkpoint) -> list[dict[str, Any]]:
+        """Hold a checkpoint in place of the messages that it contains, which are returned."""
+        contained = [self._held.popleft() for _ in range(checkpoint.messages - self._dropped)]
         self._dropped = checkpoint.messages
         self._configuration.resume.CopyFrom(checkpoint)
+        return contained
 
     async def _recover(self, error: ServiceError) -> None:
         """Open another call and begin to send it what it lacks."""

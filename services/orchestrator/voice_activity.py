@@ -20,10 +20,18 @@ _BEGIN_ROWS, _END_ROWS = 3, 20
 class VoiceActivity:
     """Turns the probability of voice, row by row at 50 Hz, into events with their time."""
 
-    def __init__(self) -> None:
-        self._row = 0
-        self._speaking = False
-        self._run = 0  # rows on the other side of the threshold
+    def __init__(self, row: int = 0, speaking: bool = False, run: int = 0) -> None:
+        """
+        :param row: the first that comes; the others are the `state` before it.
+        """
+        self._row = row
+        self._speaking = speaking
+        self._run = run  # rows on the other side of the threshold
+
+    @property
+    def state(self) -> tuple[bool, int]:
+        """With the number of the next row, all that there is to remember."""
+        return self._speaking, self._run
 
     def push(self, probability: NDArray[np.float32]) -> list[tuple[talking_face.Event.Kind, float]]:
         """Take the next rows, (n,) in [0, 1].

@@ -60,7 +60,7 @@ class EndOfUtterance(_message.Message):
     def __init__(self, id: _Optional[str] = ...) -> None: ...
 
 class AnimateConfig(_message.Message):
-    __slots__ = ("portrait_handle", "portrait_image", "audio", "output", "quality", "seed", "controls", "size", "frame_rate", "framing", "pacing")
+    __slots__ = ("portrait_handle", "portrait_image", "audio", "output", "quality", "seed", "controls", "size", "frame_rate", "framing", "pacing", "resumable", "resume")
     PORTRAIT_HANDLE_FIELD_NUMBER: _ClassVar[int]
     PORTRAIT_IMAGE_FIELD_NUMBER: _ClassVar[int]
     AUDIO_FIELD_NUMBER: _ClassVar[int]
@@ -72,6 +72,8 @@ class AnimateConfig(_message.Message):
     FRAME_RATE_FIELD_NUMBER: _ClassVar[int]
     FRAMING_FIELD_NUMBER: _ClassVar[int]
     PACING_FIELD_NUMBER: _ClassVar[int]
+    RESUMABLE_FIELD_NUMBER: _ClassVar[int]
+    RESUME_FIELD_NUMBER: _ClassVar[int]
     portrait_handle: str
     portrait_image: bytes
     audio: _media_pb2.AudioFormat
@@ -83,21 +85,57 @@ class AnimateConfig(_message.Message):
     frame_rate: int
     framing: _media_pb2.Framing
     pacing: Pacing
-    def __init__(self, portrait_handle: _Optional[str] = ..., portrait_image: _Optional[bytes] = ..., audio: _Optional[_Union[_media_pb2.AudioFormat, _Mapping]] = ..., output: _Optional[_Union[_media_pb2.OutputKind, str]] = ..., quality: _Optional[int] = ..., seed: _Optional[int] = ..., controls: _Optional[_Union[_controls_pb2.Controls, _Mapping]] = ..., size: _Optional[int] = ..., frame_rate: _Optional[int] = ..., framing: _Optional[_Union[_media_pb2.Framing, str]] = ..., pacing: _Optional[_Union[Pacing, str]] = ...) -> None: ...
+    resumable: bool
+    resume: Resume
+    def __init__(self, portrait_handle: _Optional[str] = ..., portrait_image: _Optional[bytes] = ..., audio: _Optional[_Union[_media_pb2.AudioFormat, _Mapping]] = ..., output: _Optional[_Union[_media_pb2.OutputKind, str]] = ..., quality: _Optional[int] = ..., seed: _Optional[int] = ..., controls: _Optional[_Union[_controls_pb2.Controls, _Mapping]] = ..., size: _Optional[int] = ..., frame_rate: _Optional[int] = ..., framing: _Optional[_Union[_media_pb2.Framing, str]] = ..., pacing: _Optional[_Union[Pacing, str]] = ..., resumable: _Optional[bool] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ...) -> None: ...
+
+class Place(_message.Message):
+    __slots__ = ("messages", "bytes", "utterance_bytes")
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    UTTERANCE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    messages: int
+    bytes: int
+    utterance_bytes: int
+    def __init__(self, messages: _Optional[int] = ..., bytes: _Optional[int] = ..., utterance_bytes: _Optional[int] = ...) -> None: ...
+
+class ResumeToken(_message.Message):
+    __slots__ = ("token", "place", "messages")
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    PLACE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    token: bytes
+    place: Place
+    messages: int
+    def __init__(self, token: _Optional[bytes] = ..., place: _Optional[_Union[Place, _Mapping]] = ..., messages: _Optional[int] = ...) -> None: ...
+
+class Resume(_message.Message):
+    __slots__ = ("token", "next_frame", "place", "controls")
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    NEXT_FRAME_FIELD_NUMBER: _ClassVar[int]
+    PLACE_FIELD_NUMBER: _ClassVar[int]
+    CONTROLS_FIELD_NUMBER: _ClassVar[int]
+    token: bytes
+    next_frame: int
+    place: Place
+    controls: _containers.RepeatedCompositeFieldContainer[_controls_pb2.ControlUpdate]
+    def __init__(self, token: _Optional[bytes] = ..., next_frame: _Optional[int] = ..., place: _Optional[_Union[Place, _Mapping]] = ..., controls: _Optional[_Iterable[_Union[_controls_pb2.ControlUpdate, _Mapping]]] = ...) -> None: ...
 
 class AnimateResponse(_message.Message):
-    __slots__ = ("started", "media", "motion", "event", "summary")
+    __slots__ = ("started", "media", "motion", "event", "summary", "resume_token")
     STARTED_FIELD_NUMBER: _ClassVar[int]
     MEDIA_FIELD_NUMBER: _ClassVar[int]
     MOTION_FIELD_NUMBER: _ClassVar[int]
     EVENT_FIELD_NUMBER: _ClassVar[int]
     SUMMARY_FIELD_NUMBER: _ClassVar[int]
+    RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
     started: Started
     media: Media
     motion: Motion
     event: Event
     summary: Summary
-    def __init__(self, started: _Optional[_Union[Started, _Mapping]] = ..., media: _Optional[_Union[Media, _Mapping]] = ..., motion: _Optional[_Union[Motion, _Mapping]] = ..., event: _Optional[_Union[Event, _Mapping]] = ..., summary: _Optional[_Union[Summary, _Mapping]] = ...) -> None: ...
+    resume_token: ResumeToken
+    def __init__(self, started: _Optional[_Union[Started, _Mapping]] = ..., media: _Optional[_Union[Media, _Mapping]] = ..., motion: _Optional[_Union[Motion, _Mapping]] = ..., event: _Optional[_Union[Event, _Mapping]] = ..., summary: _Optional[_Union[Summary, _Mapping]] = ..., resume_token: _Optional[_Union[ResumeToken, _Mapping]] = ...) -> None: ...
 
 class Started(_message.Message):
     __slots__ = ("session_id", "version", "stages", "config", "portrait", "picture")
@@ -116,26 +154,30 @@ class Started(_message.Message):
     def __init__(self, session_id: _Optional[str] = ..., version: _Optional[str] = ..., stages: _Optional[_Iterable[_Union[_stage_pb2.StageInfo, _Mapping]]] = ..., config: _Optional[_Union[AnimateConfig, _Mapping]] = ..., portrait: _Optional[_Union[_renderer_pb2.Portrait, _Mapping]] = ..., picture: _Optional[_Union[_media_pb2.PictureFormat, _Mapping]] = ...) -> None: ...
 
 class Media(_message.Message):
-    __slots__ = ("first_frame", "frame_count", "presentation_time", "data", "keyframe", "audio")
+    __slots__ = ("first_frame", "frame_count", "presentation_time", "data", "keyframe", "audio", "place")
     FIRST_FRAME_FIELD_NUMBER: _ClassVar[int]
     FRAME_COUNT_FIELD_NUMBER: _ClassVar[int]
     PRESENTATION_TIME_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     KEYFRAME_FIELD_NUMBER: _ClassVar[int]
     AUDIO_FIELD_NUMBER: _ClassVar[int]
+    PLACE_FIELD_NUMBER: _ClassVar[int]
     first_frame: int
     frame_count: int
     presentation_time: _duration_pb2.Duration
     data: bytes
     keyframe: bool
     audio: bytes
-    def __init__(self, first_frame: _Optional[int] = ..., frame_count: _Optional[int] = ..., presentation_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., data: _Optional[bytes] = ..., keyframe: _Optional[bool] = ..., audio: _Optional[bytes] = ...) -> None: ...
+    place: Place
+    def __init__(self, first_frame: _Optional[int] = ..., frame_count: _Optional[int] = ..., presentation_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., data: _Optional[bytes] = ..., keyframe: _Optional[bool] = ..., audio: _Optional[bytes] = ..., place: _Optional[_Union[Place, _Mapping]] = ...) -> None: ...
 
 class Motion(_message.Message):
-    __slots__ = ("frames",)
+    __slots__ = ("frames", "place")
     FRAMES_FIELD_NUMBER: _ClassVar[int]
+    PLACE_FIELD_NUMBER: _ClassVar[int]
     frames: _containers.RepeatedCompositeFieldContainer[_motion_pb2.MotionFrame]
-    def __init__(self, frames: _Optional[_Iterable[_Union[_motion_pb2.MotionFrame, _Mapping]]] = ...) -> None: ...
+    place: Place
+    def __init__(self, frames: _Optional[_Iterable[_Union[_motion_pb2.MotionFrame, _Mapping]]] = ..., place: _Optional[_Union[Place, _Mapping]] = ...) -> None: ...
 
 class Event(_message.Message):
     __slots__ = ("kind", "time", "deadline", "stage", "stall", "utterance_id", "played", "interrupted", "frames")
@@ -216,7 +258,7 @@ class GetCapabilitiesResponse(_message.Message):
     def __init__(self, version: _Optional[str] = ..., stages: _Optional[_Iterable[_Union[_stage_pb2.StageInfo, _Mapping]]] = ..., picture_size: _Optional[int] = ..., frame_rate: _Optional[int] = ..., outputs: _Optional[_Iterable[_Union[_media_pb2.OutputKind, str]]] = ..., audio_encodings: _Optional[_Iterable[_Union[_media_pb2.AudioEncoding, str]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., default_controls: _Optional[_Union[_controls_pb2.Controls, _Mapping]] = ..., framings: _Optional[_Iterable[_Union[_media_pb2.Framing, str]]] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_message_bytes", "max_portrait_bytes", "max_portrait_pixels", "min_face_pixels", "min_audio", "max_audio", "max_sessions", "idle_timeout", "min_picture_size", "max_picture_size", "min_frame_rate", "max_frame_rate", "max_photo_side", "session_time", "live_idle_timeout", "max_sessions_per_caller")
+    __slots__ = ("max_message_bytes", "max_portrait_bytes", "max_portrait_pixels", "min_face_pixels", "min_audio", "max_audio", "max_sessions", "idle_timeout", "min_picture_size", "max_picture_size", "min_frame_rate", "max_frame_rate", "max_photo_side", "session_time", "live_idle_timeout", "max_sessions_per_caller", "resume_window")
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_PORTRAIT_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_PORTRAIT_PIXELS_FIELD_NUMBER: _ClassVar[int]
@@ -233,6 +275,7 @@ class Limits(_message.Message):
     SESSION_TIME_FIELD_NUMBER: _ClassVar[int]
     LIVE_IDLE_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     MAX_SESSIONS_PER_CALLER_FIELD_NUMBER: _ClassVar[int]
+    RESUME_WINDOW_FIELD_NUMBER: _ClassVar[int]
     max_message_bytes: int
     max_portrait_bytes: int
     max_portrait_pixels: int
@@ -249,7 +292,8 @@ class Limits(_message.Message):
     session_time: _duration_pb2.Duration
     live_idle_timeout: _duration_pb2.Duration
     max_sessions_per_caller: int
-    def __init__(self, max_message_bytes: _Optional[int] = ..., max_portrait_bytes: _Optional[int] = ..., max_portrait_pixels: _Optional[int] = ..., min_face_pixels: _Optional[int] = ..., min_audio: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_audio: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_sessions: _Optional[int] = ..., idle_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., min_picture_size: _Optional[int] = ..., max_picture_size: _Optional[int] = ..., min_frame_rate: _Optional[int] = ..., max_frame_rate: _Optional[int] = ..., max_photo_side: _Optional[int] = ..., session_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., live_idle_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_sessions_per_caller: _Optional[int] = ...) -> None: ...
+    resume_window: _duration_pb2.Duration
+    def __init__(self, max_message_bytes: _Optional[int] = ..., max_portrait_bytes: _Optional[int] = ..., max_portrait_pixels: _Optional[int] = ..., min_face_pixels: _Optional[int] = ..., min_audio: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_audio: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_sessions: _Optional[int] = ..., idle_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., min_picture_size: _Optional[int] = ..., max_picture_size: _Optional[int] = ..., min_frame_rate: _Optional[int] = ..., max_frame_rate: _Optional[int] = ..., max_photo_side: _Optional[int] = ..., session_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., live_idle_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_sessions_per_caller: _Optional[int] = ..., resume_window: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class DryRunRequest(_message.Message):
     __slots__ = ("portrait_handle", "size", "frame_rate", "framing")
