@@ -392,17 +392,23 @@ def test_an_update_keeps_what_it_does_not_name() -> None:
 
 def test_updates_act_by_their_frame_not_by_their_arrival() -> None:
     track = ControlTrack(Controls(blink_rate=10))
-    assert track.update(250, Controls(distance_ratio=1.5), 0) == [
-        (250, Controls(blink_rate=10, distance_ratio=1.5))
-    ]
+    track.update(250, Controls(distance_ratio=1.5))
+    assert track.until(20) == []
     # An earlier one that comes later: not before 250 does the distance change.
-    assert track.update(100, Controls(blink_rate=30), 20) == [
-        (100, Controls(blink_rate=30)),
-        (250, Controls(blink_rate=30, distance_ratio=1.5)),
-    ]
-    assert track.update(300, Controls(mouth_scale=1), 260) == [
-        (300, Controls(blink_rate=30, distance_ratio=1.5, mouth_scale=1))
-    ]
+    track.update(100, Controls(blink_rate=30))
+    assert track.until(101) == [(100, Controls(blink_rate=30))]
+    copy = ControlTrack(Controls())
+    copy.load_state(track.state())
+    for one in (track, copy):
+        assert one.until(260) == [(250, Controls(blink_rate=30, distance_ratio=1.5))]
+        one.update(300, Controls(mouth_scale=1))
+        one.update(300, Controls(mouth_scale=2))
+        one.update(30, Controls(blink_rate=5))  # late: with what is asked for next
+        late = Controls(blink_rate=5, distance_ratio=1.5)
+        assert one.until(301) == [
+            (30, late),
+            (300, Controls(blink_rate=5, distance_ratio=1.5, mouth_scale=2)),
+        ]
 
 
 def test_a_time_is_the_first_frame_not_before_it() -> None:

@@ -37,34 +37,30 @@ class ControlTrack:
     """The controls in force at each frame, as updates come in, in any order of their frames."""
 
     def __init__(self, initial: Controls) -> None:
-        self._updates: list[tuple[int, Controls]] = [(0, initial)]
+        self._state = initial
+        self._later: dict[int, Controls] = {}
 
-    def update(self, frame: int, update: Controls, made: int) -> list[tuple[int, Controls]]:
+    def update(self, frame: int, update: Controls) -> None:
         """Take an update.
 
-        :param frame: where it begins; not before `made`.
-        :param made: frames made already; what began before is settled.
-        :return: complete controls for each frame at which they change from `frame` on.
+        :param frame: where it begins; of two at one frame the later arrival wins. Where `until` has
+            passed it, it begins with what is asked for next.
         """
-        merged = dict(self._updates)  # later arrivals win at one frame
-        merged[frame] = overlay(merged.get(frame, Controls()), update)
-        self._updates = sorted(merged.items(), key=lambda entry: entry[0])
-        state = Controls()
-        settled = state
-        changes: dict[int, Controls] = {}
-        for begin, partial in self._updates:
-            state = overlay(state, partial)
-            if begin <= made:
-                settled = state
-            if begin >= frame:
-                changes[begin] = state
-        later = [entry for entry in self._updates if entry[0] > made]
-        self._updates = [(made, settled), *later]
-        return list(changes.items())
+        self._later[frame] = overlay(self._later.get(frame, Controls()), update)
+
+    def until(self, frame: int) -> list[tuple[int, Controls]]:
+        """Complete controls for each frame before `frame` at which they change, in order, that has
+        not been told yet."""
+        changes = []
+        for begin in sorted(begin for begin in self._later if begin < frame):
+            self._state = overlay(self._state, self._later.pop(begin))
+            changes.append((begin, self._state))
+        return changes
 
     def state(self) -> list[tuple[int, str]]:
         """All of the state, as JSON can carry it."""
-        return [(frame, part.SerializeToString().hex()) for frame, part in self._updates]
+        entries = [(0, self._state), *self._later.items()]
+        return [(frame, part.SerializeToString().hex()) for frame, part in entries]
 
     def load_state(self, state: list[tuple[int, str]]) -> None:
         """Go on where `state` was taken.
@@ -72,8 +68,12 @@ class ControlTrack:
         :raises ValueError: it is broken
         """
         try:
-            self._updates = [
+            entries = [
                 (int(frame), Controls.FromString(bytes.fromhex(part))) for frame, part in state
             ]
         except DecodeError as error:
             raise ValueError(str(error)) from None
+        if not entries:
+            raise ValueError("no controls")
+        self._state = entries[0][1]
+        self._later = dict(entries[1:])

@@ -93,16 +93,18 @@ class GenerateStream:
 
     def _control(self, control: controls_pb2.ControlUpdate) -> None:
         check_controls(control.controls, "control.controls")
-        frame = made = self._session.frames
+        frame = self._session.frames
         if control.HasField("time"):
-            frame = max(made, frame_of(control.time, "control.time"))
-        for begin, controls in self._track.update(frame, control.controls, made):
-            self._session.set_controls(session_controls(controls), begin)
+            frame = max(frame, frame_of(control.time, "control.time"))
+        self._track.update(frame, control.controls)
 
     def end(self) -> None:
         self._session.end()
 
     def next_request(self) -> Arrays | None:
+        if self._session.ready:
+            for begin, controls in self._track.until(self._session.frames + HOP):
+                self._session.set_controls(session_controls(controls), begin)
         return self._session.next_request()
 
     async def accept(self, outputs: Arrays) -> Iterable[motion_gen_pb2.GenerateResponse]:

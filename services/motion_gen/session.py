@@ -145,13 +145,17 @@ class MotionSession:
         self._schedule.sort(key=lambda entry: entry[0])
         return frame
 
-    def next_request(self) -> dict[str, Array] | None:
-        """Inputs of the model for the next window (without a batch dimension), or None when more
-        rows, or the answer to the last request, must come first."""
-        if self._waiting:
-            return None
+    @property
+    def ready(self) -> bool:
+        """Whether `next_request` has a request: no more rows, and no answer, must come first."""
         rows = self._rows - HOP_ROWS * self._window
-        if rows < HOP_ROWS + EXTRA_ROWS and not (self._ended and rows > 0):
+        enough = rows >= HOP_ROWS + EXTRA_ROWS or (self._ended and rows > 0)
+        return enough and not self._waiting
+
+    def next_request(self) -> dict[str, Array] | None:
+        """Inputs of the model for the next window (without a batch dimension), or None while it is
+        not `ready`."""
+        if not self.ready:
             return None
         features, speech = self._features[:WINDOW_ROWS], self._speech[:WINDOW_ROWS]
         lack = WINDOW_ROWS - len(features)
