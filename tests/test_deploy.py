@@ -134,6 +134,18 @@ def test_environment_is_what_the_service_reads(overlay: str, name: str) -> None:
         assert loaded.triton_url == "localhost:8001"
 
 
+def test_limits_are_documented_as_they_are() -> None:
+    """The defaults in the table of the orchestrator's README."""
+    text = (ROOT / "services/orchestrator/README.md").read_text()
+    rows = re.findall(r"^\| [^|]+ \| ([^|]+) \| `(\w+)`[^|]* \|", text, re.M)
+    units = {"s": 1, "min": 60, "h": 3600}
+    assert len(rows) == 8
+    for told, field in rows:
+        number, _, unit = told.replace("none", "0").partition(" ")
+        default = getattr(OrchestratorConfig(), field)
+        assert float(number) * units.get(unit, 1) == default, field
+
+
 @pytest.mark.parametrize("name", SERVICES)
 def test_ports_agree(name: str) -> None:
     port = SERVICES[name]().port
