@@ -73,7 +73,8 @@ def environment(overlay: str, name: str) -> dict[str, str]:
     settings: dict[str, str] = {}
     for source in container(overlay, name)["envFrom"]:
         settings |= of_kind(overlay, "ConfigMap")[source["configMapRef"]["name"]]["data"]
-    return settings | {v["name"]: v["value"] for v in container(overlay, name)["env"]}
+    own = {v["name"]: v.get("value", "from a secret") for v in container(overlay, name)["env"]}
+    return settings | own
 
 
 @cache
