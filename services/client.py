@@ -19,6 +19,7 @@ import grpc
 from talkingface.common.errors import ServiceError
 from talkingface.common.rpc import CallStatus
 from talkingface.common.server import CLIENT_OPTIONS
+from talkingface.resumable import ResumableSession, lost
 from talkingface.v1.controls_pb2 import (
     Controls,
     ControlUpdate,
@@ -170,6 +171,7 @@ class TalkingFace:
         """
         :param target: host:port of the orchestrator, or any other gRPC target.
         """
+        self._target = target
         self._channel = grpc.aio.insecure_channel(target, options=CLIENT_OPTIONS)
         self._stub = TalkingFaceServiceStub(self._channel)
 
@@ -202,21 +204,29 @@ class TalkingFace:
         frame_rate: int | None = None,
         framing: Framing = FRAMING_CROP,
         pacing: Pacing = PACING_OFFLINE,
+        resumable: bool = False,
     ) -> AsyncIterator[Message]:
         """Animate a portrait; messages come while the audio is still being sent.
 
         :param portrait: an image file, its bytes, or a handle from `upload_portrait`; None only
             for OUTPUT_KIND_MOTION.
         :param audio: an audio file, its bytes, or bytes as they come, with changes of controls
-            between them. A change without time belongs to the bytes that follow it. Live sessions
-            may be told of the ends of utterances, and interrupted.
+            between them. A change without time belongs to the bytes that follow it, in a live
+            session to the next motion made. Live sessions may be told of the ends of utterances,
+            and interrupted.
         :param audio_format: default: an audio file; see `pcm` for raw samples.
         :param size: width and height of the picture, even, 256..1024; default 512.
         :param frame_rate: pictures a second, 25..60; default 25.
         :param framing: FRAMING_PHOTO shows the whole photo at its own size: then no `size`.
         :param pacing: PACING_LIVE runs by the clock until `audio` ends and is played; it takes raw
             samples (`pcm`).
-        :raises TalkingFaceError: what the server refuses with.
+        :param resumable: go on at another server, or at the same one when it is back, where this
+            one is lost or leaves. Nothing comes twice, and an Event (KIND_RECOVERED, stage
+            "orchestrator") tells how long nothing came: in a live session the clock stands still
+            meanwhile. Costs 100 to 200 KiB a second; not for OUTPUT_KIND_FMP4, so `output` must be
+            stated.
+        :raises TalkingFaceError: what the server refuses with. `Unavailable`: the server is lost,
+            and the session with it, or could not be found again within a minute: call again.
         """
         config = AnimateConfig(
             audio=audio_format or AudioFormat(encoding=AUDIO_ENCODING_FILE),
@@ -228,15 +238,21 @@ class TalkingFace:
             frame_rate=frame_rate,
             framing=framing,
             pacing=pacing,
+            resumable=resumable,
         )
         if isinstance(portrait, Path):
             portrait = await asyncio.to_thread(portrait.read_bytes)
+        image = portrait
         if isinstance(portrait, bytes) and len(portrait) > _INLINE_PORTRAIT:
             portrait = (await self.upload_portrait(portrait)).handle
         if isinstance(portrait, bytes):
             config.portrait_image = portrait
         elif portrait is not None:
             config.portrait_handle = portrait
+        if resumable:
+            async for message in self._resumable(config, audio, image):
+                yield message
+            return
         call = self._stub.Animate()
         status = CallStatus(call)
         sender = asyncio.create_task(_send(call, config, audio))
@@ -245,7 +261,10 @@ class TalkingFace:
                 yield getattr(answer, answer.WhichOneof("payload"))
             await sender
         except grpc.aio.AioRpcError as error:
-            raise _error(await status.error(error)) from None
+            told = await status.error(error)
+            if lost(told):
+                told.message += ": the session is lost, call again"
+            raise _error(told) from None
         except asyncio.CancelledError:
             if sender.done() and not sender.cancelled() and (cause := sender.exception()):
                 raise cause from None  # the source of audio has failed, which ended the call
@@ -253,6 +272,28 @@ class TalkingFace:
         finally:
             sender.cancel()
             call.cancel()
+
+    async def _resumable(
+        self,
+        config: AnimateConfig,
+        audio: Path | bytes | AsyncIterable[Piece],
+        image: bytes | str | None,
+    ) -> AsyncIterator[Message]:
+        async def upload() -> None:
+            assert isinstance(image, bytes)
+            await self.upload_portrait(image)
+
+        session = ResumableSession(
+            self._target, config, _pieces(audio), upload if isinstance(image, bytes) else None
+        )
+        messages = session.messages()
+        try:
+            async for message in messages:
+                yield message
+        except ServiceError as error:
+            raise _error(error) from None
+        finally:
+            await messages.aclose()
 
     async def upload_portrait(self, image: Path | bytes) -> Portrait:
         """Check and store a portrait; its handle serves any number of sessions.
