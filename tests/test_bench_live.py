@@ -121,7 +121,7 @@ def found(stream: Stream) -> findings.Findings:
 
 def outcome_of(stream: Stream) -> Outcome:
     recording, curves = stream.make()
-    outcome = Outcome(FPS, seconds=stream.seconds, recordings=[recording])
+    outcome = Outcome(FPS, 2, seconds=stream.seconds, recordings=[recording])
     outcome.with_handle = outcome.with_image = [0.1, 0.2]
     outcome.findings = [findings.study(recording, curves)]
     return outcome
@@ -255,7 +255,7 @@ def test_what_was_not_measured_is_missed() -> None:
     recording = Recording(FPS, Diary(), opened=START)
     curves = Curves(*(np.zeros(0) for _ in range(3)))
     assert not findings.wanted(recording).any()
-    outcome = Outcome(FPS, 10.0, recordings=[recording])
+    outcome = Outcome(FPS, 2, 10.0, recordings=[recording])
     outcome.findings = [findings.study(recording, curves)]
     report = tell(outcome, {})
     for what in ("first picture after open, portrait by handle", "sound sent to lips seen"):
@@ -281,7 +281,7 @@ def test_memory_that_grows_is_missed() -> None:
 
 def test_refusals_are_counted_with_what_they_did_to_others() -> None:
     recording, _ = Stream(left_out=(100, 500, 501)).make()
-    outcome = Outcome(FPS, 24.0, recordings=[recording])
+    outcome = Outcome(FPS, 0, 24.0, recordings=[recording])
     outcome.refusals = [
         *(Refusal(START + 12, 0.02, "NO_CAPACITY") for _ in range(9)),
         Refusal(START + 14, 0.3, ""),
@@ -315,8 +315,7 @@ def test_a_ramp_counts_what_is_left_out_overdue_or_owed() -> None:
 def test_late_events_are_summed() -> None:
     recording, _ = Stream().make()
     recording.events = [(START + t, Event(kind=Event.KIND_LATE, frames=2)) for t in (1.0, 5.0, 9.0)]
-    assert recording.late() == 6
-    assert recording.late(START + 4, START + 6) == 2
+    assert recording.told_late == 6
 
 
 async def test_memory_of_processes_is_watched() -> None:

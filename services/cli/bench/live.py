@@ -224,7 +224,7 @@ class _Bench:
         self._portrait = portrait
         self._voice = voice
         self._pictures = Pictures(OUTPUTS[options.output], options.size, options.fps)
-        self._outcome = Outcome(options.fps)
+        self._outcome = Outcome(options.fps, options.opens)
         self._talks: list[Conversation] = []
 
     async def measure(self, target: str, services: dict[str, int]) -> Outcome:

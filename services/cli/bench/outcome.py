@@ -54,6 +54,7 @@ class Outcome:
     """Everything that was measured; times are in seconds."""
 
     frame_rate: int
+    opens: int = 0  # that were asked for
     seconds: float = 0.0  # of the soak
     # From open to first picture.
     with_handle: list[float] = field(default_factory=list)
@@ -113,10 +114,12 @@ def _figure(
 
 def _openings(outcome: Outcome) -> list[Row]:
     what = "first picture after open"
-    rows = [
-        _spread(f"{what}, portrait by handle, prepared", outcome.with_handle, _OPENED),
-        _spread(f"{what}, portrait as file, prepared before", outcome.with_image, _OPENED),
-    ]
+    rows = []
+    if outcome.opens:
+        rows = [
+            _spread(f"{what}, portrait by handle, prepared", outcome.with_handle, _OPENED),
+            _spread(f"{what}, portrait as file, prepared before", outcome.with_image, _OPENED),
+        ]
     first = [float(r.arrivals[0]) for r in outcome.recordings if len(r.indices)]
     return [*rows, _spread(f"{what}, the measured sessions", first)]
 
@@ -124,7 +127,10 @@ def _openings(outcome: Outcome) -> list[Row]:
 def _pictures(outcome: Outcome) -> list[Row]:
     recordings = [r for r in outcome.recordings if len(r.indices)]
     rate = outcome.frame_rate
+    # A ramp goes on until pictures are late.
+    none = None if outcome.loads else _NONE
     late = sum(measures.missing(r.indices, rate, _FIRST_SECOND) for r in recordings)
+    told_at_once = sum(r.told_late for r in recordings)
     told = sum(r.summary.late_frames for r in recordings if r.summary is not None)
     errors = Counter(r.error.reason for r in outcome.recordings if r.error is not None)
     ended = ", ".join(f"{n} x {reason}" for reason, n in errors.items())
@@ -134,9 +140,9 @@ def _pictures(outcome: Outcome) -> list[Row]:
     )
     return [
         _figure("pictures received", sum(len(r.indices) for r in recordings)),
-        _figure("late frames after the first second, as missing here", late, "", _NONE),
-        _figure("late frames, as told in the summary", told, "", None, 0, "first second included"),
-        _figure("sessions ended by an error", sum(errors.values()), "", _NONE, 0, ended),
+        _figure("late frames after the first second, as missing here", late, "", none),
+        _figure("late frames, as told in the summary", told, note=f"{told_at_once} in events"),
+        _figure("sessions ended by an error", sum(errors.values()), "", none, 0, ended),
         _spread("from picture to picture", gaps.tolist()),
         _spread("arrival minus presentation, from the call's beginning", lag.tolist()),
     ]
@@ -227,9 +233,10 @@ def _drift(outcome: Outcome) -> list[Row]:
             SAMPLE_RATE,
         )
         worst = float(ahead[np.abs(ahead).argmax()])
+        bar = None if outcome.loads else _DRIFTS
         rows += [
-            _figure(f"arrival against presentation{where}", 1000 * clock, "ms", _DRIFTS, 1),
-            _figure(f"sound against pictures, positions, worst{where}", worst, "ms", _DRIFTS, 2),
+            _figure(f"arrival against presentation{where}", 1000 * clock, "ms", bar, 1),
+            _figure(f"sound against pictures, positions, worst{where}", worst, "ms", bar, 2),
         ]
         if i < len(outcome.findings):
             first, last = outcome.findings[i].in_sync

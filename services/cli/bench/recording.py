@@ -101,13 +101,10 @@ class Recording:
         """(n,) presentation times in seconds."""
         return self.indices / self.frame_rate
 
-    def late(self, begin: float = 0.0, end: float = np.inf) -> int:
-        """Pictures left out that the server has told of in events between these moments."""
-        return sum(
-            event.frames
-            for at, event in self.events
-            if event.kind == Event.KIND_LATE and begin <= at < end
-        )
+    @property
+    def told_late(self) -> int:
+        """Pictures left out that the server has told of in events."""
+        return sum(event.frames for _, event in self.events if event.kind == Event.KIND_LATE)
 
 
 async def record(
