@@ -18,7 +18,9 @@ import grpc
 import numpy as np
 import pytest
 from conftest import ServiceProcess
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from talkingface.client import TalkingFace
 from talkingface.common.calibration import realtime_streams
 from talkingface.common.errors import ServiceError
 from talkingface.common.health import check as health
@@ -467,10 +469,11 @@ async def main():
 
     async with TalkingFace(sys.argv[1]) as face:
         async for message in face.animate(
-            portrait=None, audio=audio(), audio_format=pcm(16000), output=OUTPUT_KIND_MOTION,
+            portrait=sys.argv[3] or None, audio=audio(), audio_format=pcm(16000),
+            output=OUTPUT_KIND_FMP4 if sys.argv[3] else OUTPUT_KIND_MOTION,
             pacing=PACING_LIVE if sys.argv[2] == "live" else PACING_OFFLINE,
         ):
-            if isinstance(message, Motion):
+            if isinstance(message, Motion | Media):
                 print("moves", flush=True)
 
 asyncio.run(main())
@@ -478,10 +481,12 @@ asyncio.run(main())
 
 
 @contextmanager
-def client_process(service: ServiceProcess, pacing: str) -> Iterator[subprocess.Popen[bytes]]:
+def client_process(
+    service: ServiceProcess, pacing: str, handle: str = ""
+) -> Iterator[subprocess.Popen[bytes]]:
     """A client as a process of its own, whose session runs."""
     client = subprocess.Popen(
-        [sys.executable, "-c", CLIENT, service.address, pacing], stdout=subprocess.PIPE
+        [sys.executable, "-c", CLIENT, service.address, pacing, handle], stdout=subprocess.PIPE
     )
     try:
         assert client.stdout is not None and client.stdout.readline() == b"moves\n"
@@ -517,12 +522,25 @@ async def test_a_killed_client_frees_all_slots_also_where_all_is_busy(
             task.cancel()
 
 
+async def test_a_killed_client_frees_the_renderer_as_well(
+    mesh: ServiceProcess,
+    stages: list[ServiceProcess],
+    renderer_service: ServiceProcess,
+    portrait_file: Path,
+) -> None:
+    services = [mesh, *stages, renderer_service]
+    async with TalkingFace(mesh.address) as face:
+        handle = (await face.upload_portrait(portrait_file)).handle
+    with client_process(mesh, "live", handle) as client:
+        assert [service.slots_in_use() for service in services] == [1] * 4
+        client.send_signal(signal.SIGKILL)
+        print(f"free {await until_free(services) * 1000:.0f} ms after the kill")
+
+
 # --- drain
 
 
 async def liveness(service: ServiceProcess) -> str:
-    from grpc_health.v1 import health_pb2, health_pb2_grpc
-
     async with grpc.aio.insecure_channel(service.address) as channel:
         request = health_pb2.HealthCheckRequest(service=LIVENESS)
         answer = await health_pb2_grpc.HealthStub(channel).Check(request)
