@@ -10,14 +10,19 @@ import numpy as np
 import pytest
 
 from talkingface.common.errors import ServiceError
+from talkingface.common.motion import MOTION_DIM
 from talkingface.orchestrator import stream as streams
 from talkingface.orchestrator.replicas import Replica
 from talkingface.orchestrator.stages import StageSilentError
 from talkingface.orchestrator.stream import StageStream
+from talkingface.renderer.picture import View
+from talkingface.renderer.session import RenderSession
+from talkingface.renderer.store import handle_of
 from talkingface.v1 import audio_features_pb2 as audio_features
 from talkingface.v1 import media_pb2 as media
 from talkingface.v1 import renderer_pb2 as renderer
 from talkingface.v1 import stage_pb2 as stage
+from talkingface.v1.media_pb2 import FRAMING_CROP
 
 DEADLINE = 10.0
 FOREVER = 10_000
@@ -42,7 +47,7 @@ class SummingCall:
         self.sent_until = self.received_until = 0.0
         self.owing = SILENCE if error is SILENT else 0.0
         self.replica = Replica("127.0.0.1:1")
-        self.patience: float | None = None
+        self.patiences: list[float] = []
         self.broken = self.cancelled = False
         self._life, self._error = life, error
         self._answers: asyncio.Queue[Any] = asyncio.Queue()
@@ -54,7 +59,7 @@ class SummingCall:
         return self
 
     def hurry(self, patience: float) -> None:
-        self.patience = patience
+        self.patiences.append(patience)
 
     async def send(self, audio: bytes) -> None:
         await self._write()
@@ -194,7 +199,9 @@ async def test_silence_is_borne_longer_each_time_until_a_result_comes() -> None:
     calls = [SummingCall(0, SILENT) for _ in range(6)]
     sums = Sums(iter([*calls, SummingCall(1), SummingCall()]), silence=SILENCE)
     assert await sums.run(9) == sums_of(9)
-    assert [call.patience for call in sums.calls] == [SILENCE * 2**i for i in range(7)] + [SILENCE]
+    patiences = [[SILENCE * 2**i] for i in range(7)]
+    patiences[6].append(SILENCE)  # a result has come
+    assert [call.patiences for call in sums.calls] == [*patiences, [SILENCE, SILENCE]]
     assert sums.causes == ["silent", "broken"]
     assert sums.told[0][1] == pytest.approx(SILENCE, abs=1.0)
     assert all(call.replica.suspect for call in calls)
@@ -310,6 +317,7 @@ async def test_a_move_that_takes_long_is_put_off(monkeypatch: pytest.MonkeyPatch
 
 
 async def test_a_stream_given_up_in_a_move_leaves_nothing() -> None:
+    before = asyncio.all_tasks()
     sums = Sums(iter([SummingCall(), SummingCall()]))
     await sums.stream.open(audio_features.ExtractConfig(session_id="s"))
     leave(sums.calls[0])
@@ -317,8 +325,7 @@ async def test_a_stream_given_up_in_a_move_leaves_nothing() -> None:
     sums.stream.cancel()
     await asyncio.sleep(0.02)
     assert all(call.cancelled and not call.replica.streams for call in sums.calls)
-    own = asyncio.current_task()
-    assert [task for task in asyncio.all_tasks() if task is not own] == []
+    assert asyncio.all_tasks() <= before
 
 
 class PictureCall(SummingCall):
@@ -352,3 +359,43 @@ async def test_pictures_that_have_come_are_not_made_again() -> None:
     assert indices == list(range(12))
     assert [call.first for call in calls] == [0, 3, 7]
     stream.cancel()
+
+
+@pytest.mark.parametrize("rate", [25, 40, 60])
+@pytest.mark.parametrize("seed", range(8))
+def test_a_renderer_makes_what_is_missing(rate: int, seed: int) -> None:
+    """From a checkpoint anywhere, after pictures that came anywhere behind it."""
+    rng = np.random.default_rng(seed)
+    view = View(FRAMING_CROP, 512, 512)
+    motion = rng.random((40, MOTION_DIM), np.float32)
+    seen = rng.random(20) < 0.8  # pairs of frames, some of them left out as late
+    image = {"image": np.zeros(view.shape, np.uint8)}
+    cut = int(rng.integers(0, 20))
+
+    def push(session: RenderSession, pairs: range) -> None:
+        for i in pairs:
+            session.push(motion[2 * i : 2 * i + 2], seen=bool(seen[i]))
+
+    def pictures(session: RenderSession, most: int) -> dict[int, np.ndarray]:
+        made = {}
+        while len(made) < most and (request := session.next_request()) is not None:
+            made[session.accept(image).index] = request["motion"]
+        return made
+
+    whole = RenderSession(handle_of(b"photo"), view, rate)
+    push(whole, range(cut))
+    begun = pictures(whole, int(rng.integers(0, 100)))
+    state = whole.snapshot()
+    push(whole, range(cut, 20))
+    whole.end()
+    rest = pictures(whole, 1000)
+    came = int(rng.integers(0, len(rest) + 1))
+    first = max([*begun, *list(rest)[:came]], default=-1) + 1
+
+    resumed = RenderSession(handle_of(b"photo"), view, rate, first)
+    resumed.restore(state)
+    push(resumed, range(cut, 20))
+    resumed.end()
+    again = pictures(resumed, 1000)
+    assert list(again) == list(rest)[came:]
+    assert all(np.array_equal(again[i], rest[i]) for i in again)

@@ -187,7 +187,8 @@ class Replicas:
 
         :raises ServiceError: STAGE_UNAVAILABLE where none is serving.
         """
-        await self.start()
+        if not self._heard.is_set():
+            await self.start()
         if not self._serving():  # it may have come back this moment
             for answer in asyncio.as_completed([r.poll() for r in self._replicas.values()]):
                 await answer

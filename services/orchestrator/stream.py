@@ -218,8 +218,7 @@ class StageStream:
         :raises ServiceError: it cannot be opened; nothing has changed.
         """
         call = await self._connect(self._configuration)
-        if self._silence is not None:
-            call.hurry(self._silence * 2**self._silences)
+        self._hurry(call)
         if self._call is not None:
             call.sent_until, call.received_until = self.sent_until, self.received_until
             self._call.replica.streams.discard(self)
@@ -243,6 +242,10 @@ class StageStream:
         self._dropped = checkpoint.messages
         self._configuration.resume.CopyFrom(checkpoint)
         return contained
+
+    def _hurry(self, call: StageCall) -> None:
+        if self._silence is not None:
+            call.hurry(self._silence * 2**self._silences)
 
     async def _recover(self, error: ServiceError) -> None:
         """Open another call and begin to send it what it lacks."""
@@ -275,9 +278,10 @@ class StageStream:
 
     async def _go_on(self) -> None:
         """A result has come."""
-        self._breaks = self._silences = 0
         if self._stall is not None:
             stall, self._stall = self._stall, None
+            self._breaks = self._silences = 0
+            self._hurry(self.call)
             await self._on_recovery(self.name, stall.cause, time.perf_counter() - stall.began)
 
     async def _move(self) -> None:
