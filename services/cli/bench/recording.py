@@ -33,7 +33,7 @@ from talkingface.client import (
 from talkingface.orchestrator.audio import SAMPLE_RATE
 
 Array = NDArray[np.float64]
-_FREED_SECONDS = 0.7  # after a session has been left, before the next is opened
+_FREED_SECONDS = 1.0  # after a session has been left, before the next is opened
 
 
 class Piece(NamedTuple):
