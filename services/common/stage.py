@@ -140,10 +140,14 @@ class Stage:
             url = self._embedded.url
             log.info("event=triton_started url=%s pid=%d", url, self._embedded.pid or 0)
         self.triton = TritonClient(url, self.config.triton_timeout)
-        await self.triton.wait_ready(self.models, timeout)
-        await self.warm_up()
-        if not self.config.slots:
-            await self._measure_slots()
+        try:
+            await self.triton.wait_ready(self.models, timeout)
+            await self.warm_up()
+            if not self.config.slots:
+                await self._measure_slots()
+        except BaseException:
+            await self.triton.close()
+            raise
         self._ready = True
         self._watcher = asyncio.create_task(self._watch())
 
