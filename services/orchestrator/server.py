@@ -61,8 +61,9 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
         self._uploads = Slots(f"{NAME} for uploads", config.upload_slots)
         self._following: asyncio.Task[None] | None = None
         self._tokens = Tokens(config.resume_key, config.resume_seconds)
-        self._stages: Stages
-        self._portraits: Portraits
+        self._stages = Stages(config, self._host.metrics)
+        store = PortraitStore(config.upload_store, config.upload_store_bytes)
+        self._portraits = Portraits(self._stages, store)
 
     async def run(self) -> int:
         """Serve until a signal; the result is the exit code."""
@@ -72,10 +73,7 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
         talking_face_grpc.add_TalkingFaceServiceServicer_to_server(self, server)
 
     async def _start(self) -> None:
-        self._stages = Stages(self._config, self._host.metrics)
         await self._stages.start()
-        store = PortraitStore(self._config.upload_store, self._config.upload_store_bytes)
-        self._portraits = Portraits(self._stages, store)
         if not self._config.slots:
             self._following = asyncio.create_task(self._follow())
 
