@@ -48,7 +48,7 @@ class World:
 
     def replica(self, address: str) -> Replica:
         made = Replica(address)
-        made._stub = _Stub(self, address)  # type: ignore[assignment]
+        made._stub = _Stub(self, address)
         return made
 
 
@@ -102,7 +102,7 @@ async def test_the_emptiest_is_tried_first_and_who_fell_silent_last(world: World
     assert await names(replicas) == ["b", "c", "a"]
     assert replicas.slots == 12
     b = (await replicas.candidates())[0]
-    assert replicas.other_than(b).address == "c"  # type: ignore[union-attr]
+    assert replicas.other_than(b).address == "c"
     b.lost(silent=True)
     assert await names(replicas) == ["c", "a"], "not before it is heard of"
     await b.poll()
@@ -111,7 +111,9 @@ async def test_the_emptiest_is_tried_first_and_who_fell_silent_last(world: World
     await asyncio.sleep(5 * POLL)
     a = (await replicas.candidates())[0]
     assert a.address == "a"
-    assert replicas.other_than(a) is None, "one is full, one fell silent"
+    assert replicas.other_than(a) is b, "who fell silent is better than who is full"
+    assert b.suspect
+    assert replicas.other_than(b) is a
     await replicas.close()
 
 
@@ -439,7 +441,7 @@ class Silence:
 
     def __init__(self, config: OrchestratorConfig) -> None:
         self.rpc = FakeRpc()
-        self.elsewhere = False
+        self.elsewhere: Replica | None = None
         self.replica = Replica("a")
         self.call = StageCall(
             "audio_features",
@@ -472,17 +474,20 @@ async def test_silence_is_borne_where_nobody_else_could_speak() -> None:
 
 async def test_silence_is_not_borne_where_somebody_else_could_speak() -> None:
     silence = Silence(OrchestratorConfig(stage_timeout=FOREVER / 100))
-    silence.elsewhere = True
+    silence.elsewhere = Replica("b")
     call = await silence.open()
     call.hurry(0.1)
     call.sent_until = 1.0
-    assert 0.08 < await silence.until_given_up() < DEADLINE / 2
-    assert call.owing > 0.1
+    assert 0.08 < await silence.until_given_up() < DEADLINE / 4
+    assert 0.1 < call.owing < 0.2
+    silence.elsewhere.lost(silent=True)  # is as likely to be stuck
+    assert 0.18 < await silence.until_given_up() < DEADLINE / 4
+    assert call.owing > 0.2
 
 
 async def test_who_owes_nothing_may_be_silent() -> None:
     silence = Silence(OrchestratorConfig(stage_timeout=5.0))
-    silence.elsewhere = True
+    silence.elsewhere = Replica("b")
     call = await silence.open()
     call.hurry(0.05)
     call.sent_until = 0.2  # less than its look-ahead and a block
@@ -499,7 +504,7 @@ async def test_who_owes_nothing_may_be_silent() -> None:
 
 async def test_an_offline_session_waits_longer() -> None:
     silence = Silence(OrchestratorConfig(stage_timeout=0.5))
-    silence.elsewhere = True
+    silence.elsewhere = Replica("b")
     call = await silence.open()
     call.sent_until = 10.0
     assert await silence.until_given_up() > 0.4
@@ -507,7 +512,7 @@ async def test_an_offline_session_waits_longer() -> None:
 
 async def test_time_in_which_this_process_stood_still_is_not_held_against_a_stage() -> None:
     silence = Silence(OrchestratorConfig(stage_timeout=5.0))
-    silence.elsewhere = True
+    silence.elsewhere = Replica("b")
     call = await silence.open()
     call.hurry(0.2)
     call.sent_until = 1.0
@@ -521,7 +526,7 @@ async def test_time_in_which_this_process_stood_still_is_not_held_against_a_stag
 
 async def test_a_stage_that_does_not_take_the_stream_is_told_from_one_that_is_gone() -> None:
     silence = Silence(OrchestratorConfig())
-    silence.rpc.cancel = lambda: None  # type: ignore[attr-defined]
+    silence.rpc.cancel = lambda: None
     with pytest.raises(StageSilentError, match="did not take the stream in time"):
         await silence.call.open(audio_features.ExtractConfig(), 0.05)
     assert silence.replica.free == 0

@@ -162,7 +162,8 @@ class Portraits:
             if other is not None and other.serving and other.losses == losses:
                 continue
             other = self._stages.other_than("renderer", holder)
-            if other is None:
+            if other is None or other.suspect:
+                other = None
                 continue
             losses = other.losses
             try:

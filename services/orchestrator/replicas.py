@@ -205,9 +205,10 @@ class Replicas:
         return sorted(serving, key=lambda r: (r.suspect, -r.free, random.random()))
 
     def other_than(self, replica: Replica) -> Replica | None:
-        """Where a stream of this replica could go on: the emptiest other, if it has room."""
-        others = [r for r in self._serving() if r is not replica and not r.suspect and r.free > 0]
-        return max(others, key=lambda r: r.free, default=None)
+        """Where a stream of this replica could go on: the emptiest other, if it has room; one that
+        fell silent itself only where there is no better."""
+        others = [r for r in self._serving() if r is not replica and r.free > 0]
+        return max(others, key=lambda r: (not r.suspect, r.free), default=None)
 
     def _serving(self) -> list[Replica]:
         return [replica for replica in self._replicas.values() if replica.serving]

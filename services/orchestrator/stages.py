@@ -67,13 +67,13 @@ class StageCall:
         requests: Any,
         config: OrchestratorConfig,
         replica: Replica,
-        elsewhere: Callable[[], bool],
+        elsewhere: Callable[[], Replica | None],
     ) -> None:
         """
         :param method: the stub's bidirectional method.
         :param requests: class of its messages, with the fields `config` and `end`.
         :param replica: whose method it is.
-        :param elsewhere: whether another replica could go on with the stream.
+        :param elsewhere: which other replica could go on with the stream.
         """
         self.name = name
         self.replica = replica
@@ -159,9 +159,7 @@ class StageCall:
             # still, the results lie here unread.
             while not (await asyncio.wait([reading], timeout=tick))[0]:
                 self.owing = self.owing + tick if self._owes() else 0.0
-                if self.owing > self._config.stage_timeout or (
-                    self.owing > self._patience and self._elsewhere()
-                ):
+                if self.owing > self._patience and self.owing > self._limit():
                     raise self._silent(f"gave no result for {self.owing:.2g} s")
             answer = reading.result()
         finally:
@@ -181,6 +179,13 @@ class StageCall:
     def _owes(self) -> bool:
         ahead = self.sent_until - self.received_until
         return self._ended or ahead > self.info.look_ahead_ms / 1000 + self._slack
+
+    def _limit(self) -> float:
+        """Seconds for which a result may be owed: it matters who else could give it."""
+        other = self._elsewhere()
+        if other is None:
+            return self._config.stage_timeout
+        return 2 * self._patience if other.suspect else self._patience
 
     def _unavailable(self, problem: str, kind: type[ServiceError] = ServiceError) -> ServiceError:
         return kind("STAGE_UNAVAILABLE", f"{self.name} {problem}", metadata={"stage": self.name})
@@ -304,7 +309,7 @@ class Stages:
             requests,
             self.config,
             replica,
-            lambda: self.other_than(name, replica) is not None,
+            lambda: self.other_than(name, replica),
         )
 
     async def prepare_portrait(self, image: bytes) -> renderer.Portrait:
