@@ -152,6 +152,13 @@ class Conductor:
             if portrait is not None:
                 config = session.render_config(portrait.handle)
                 group.create_task(self._renderer.open(config, session.first_frame))
+        for stream, until in (
+            (self._features, rows / ROW_RATE),
+            (self._motion, motion / MOTION_FPS),
+            (self._renderer, session.first_frame / session.frame_rate),
+        ):
+            if stream in self.streams:  # nothing is owed for what came before
+                stream.sent_until = stream.received_until = until
         return [stream.info for stream in self.streams]
 
     async def _answer(self, answers: list[Answer]) -> None:

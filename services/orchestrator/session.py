@@ -464,7 +464,9 @@ class Session:
 
     def leave_out(self, until: float) -> bool:
         """Whether the next motion, up to `until` seconds, comes too late to be shown."""
-        return self._pacer is not None and self._pacer.leave_out(until)
+        if self._pacer is None or until <= self.first_frame / self.frame_rate:
+            return False  # of what the client has, no pictures are made again
+        return self._pacer.leave_out(until)
 
     def frame(self, frame: media.EncodedFrame) -> list[Answer]:
         """Take the next picture."""
