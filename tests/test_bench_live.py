@@ -9,8 +9,10 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from conftest import ServiceProcess
@@ -26,9 +28,9 @@ from talkingface.cli.bench.conversation import (
 from talkingface.cli.bench.live import load_of
 from talkingface.cli.bench.outcome import Outcome, plain, tell
 from talkingface.cli.bench.processes import MemoryWatch, Sample, Size
-from talkingface.cli.bench.readings import Curves
+from talkingface.cli.bench.readings import Curves, pictures
 from talkingface.cli.bench.recording import Piece, Recording, Refusal
-from talkingface.client import Event, Summary
+from talkingface.client import OUTPUT_KIND_H264, Event, Summary
 from talkingface.common.report import JUDGED, Report, Row
 
 RATE = 16000
@@ -328,6 +330,25 @@ async def test_memory_of_processes_is_watched() -> None:
     assert 20 < size.pss <= size.rss < 8000
 
 
+def test_pictures_are_decoded_each_in_its_place() -> None:
+    """One that is broken is counted, and moves no other."""
+    encoder = av.CodecContext.create("libx264", "w")
+    encoder.width = encoder.height = 64
+    encoder.pix_fmt, encoder.time_base = "yuv420p", Fraction(1, FPS)
+    encoder.options = {"tune": "zerolatency", "g": "1"}
+    shades = [20 * (i + 1) for i in range(8)]
+    packets: list[av.Packet] = []
+    for i, shade in enumerate(shades):
+        frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), shade, np.uint8))
+        frame.pts = i
+        packets += encoder.encode(frame)
+    packets += encoder.encode(None)
+    pieces = [Piece(0.0, i, bytes(packet), b"") for i, packet in enumerate(packets)]
+    pieces[3] = pieces[3]._replace(data=b"\0\0\0\1\x65no picture")
+    found = {i: int(picture().mean()) for i, picture in pictures(pieces, OUTPUT_KIND_H264)}
+    assert found == {i: pytest.approx(shade, abs=3) for i, shade in enumerate(shades) if i != 3}
+
+
 def test_utterances_begin_with_an_open_vowel() -> None:
     """A recording of murmurs and vowels: only the vowels after silence are taken."""
     time = np.arange(int(0.4 * RATE)) / RATE
@@ -365,9 +386,7 @@ def test_bench_live_over_the_real_mesh(
     rows = {row["what"]: row for rows in result["sections"].values() for row in rows}
     for what in (
         "first picture after open, portrait by handle, prepared",
-        "sound sent to lips seen",
         "sound sent to sound back",
-        "interrupt sent to sound silent",
     ):
         assert rows[what]["values"]["n"] >= 1, what
         assert rows[what]["values"][JUDGED] > 0, what
@@ -377,5 +396,6 @@ def test_bench_live_over_the_real_mesh(
     assert rows["sessions ended by an error"]["values"][JUDGED] == 0
     assert rows["pictures received"]["values"][JUDGED] > 25
     (session,) = result["sessions"]
+    assert len(session["lips"]) + session["restless"] >= 2
     assert all(heard["lost"] == 0 for heard in session["heard"])
     assert (tmp_path / "report" / "pictures.png").stat().st_size > 10_000

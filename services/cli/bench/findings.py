@@ -37,8 +37,9 @@ Array = NDArray[np.float64]
 _AUDIBLE = 100  # of 32767, -50 dB
 _PATTERN = SAMPLE_RATE // 100  # samples by which sound is found again
 _SAME = 3  # samples may differ by rounding
-_ALL_SAID_SECONDS = 60.0  # at both ends: whole utterances are looked at there
+_ALL_SAID_SECONDS = 120.0  # at both ends: whole utterances are looked at there
 _SETTLE_SECONDS = 1.4  # after an interruption, in which lips and sound must come to rest
+_GOING_ON_SECONDS = 0.3  # before or after an interruption, in which there must be something
 _SHAM_SECONDS = 0.4
 
 
@@ -74,6 +75,7 @@ class Findings:
         measures.NO_LAG,
         measures.NO_LAG,
     )  # of what came, first and last part
+    broken: int = 0  # pictures that could not be decoded
     usual: float = math.nan  # opening above rest in speech, face widths
 
 
@@ -93,7 +95,7 @@ def wanted(recording: Recording) -> NDArray[np.bool_]:
         if not said.at_once:
             around(said.sent - 0.6, said.sent + (seconds + 0.9 if close else 1.1))
     for cut in diary.interrupted:
-        around(cut.sent - 0.2, cut.sent + _SETTLE_SECONDS)
+        around(cut.sent - 0.4, cut.sent + _SETTLE_SECONDS)
     for steered in diary.steered:
         around(steered.sent - 0.6, steered.sent + (2.1 if steered.what else 0.5))
     return out
@@ -108,7 +110,7 @@ def study(recording: Recording, curves: Curves) -> Findings:
 
     :param curves: of the pictures of `recording.shown`.
     """
-    out = Findings()
+    out = Findings(broken=curves.broken)
     moments = _moments(recording)
     plain = [said for said in recording.diary.said if not said.at_once]
     rest = _usual_rest(moments, curves.opening, plain)
@@ -288,15 +290,21 @@ def _interruptions(
     for cut in recording.diary.interrupted:
         if cut.talks_on:
             continue
-        until = cut.sent + _SETTLE_SECONDS
-        out.sound_rest.append(measures.settled(arrivals, audible, cut.sent, until))
         apart = opening > rest.level + rest.least
-        out.lips_rest.append(measures.settled(moments, apart, cut.sent, until))
+        for times, active, settling in (
+            (arrivals, audible, out.sound_rest),
+            (moments, apart, out.lips_rest),
+        ):
+            # Where nothing was going on, nothing came to rest.
+            near = (times > cut.sent - _GOING_ON_SECONDS) & (times < cut.sent + _GOING_ON_SECONDS)
+            if active[near].any():
+                until = cut.sent + _SETTLE_SECONDS
+                settling.append(measures.settled(times, active, cut.sent, until))
 
 
 def _in_sync(recording: Recording, opening: Array) -> tuple[Lag, Lag]:
-    """Lips against sound in what came, by presentation time: in the first and the last minute, or
-    in both halves of a shorter session."""
+    """Lips against sound in what came, by presentation time: in the first and the last two minutes,
+    or in both halves of a shorter session."""
     sound = np.frombuffer(b"".join(piece.sound for piece in recording.pieces), "<i2")
     indices, rate = recording.indices, recording.frame_rate
     if not len(indices):

@@ -134,6 +134,7 @@ def _pictures(outcome: Outcome) -> list[Row]:
     told = sum(r.summary.late_frames for r in recordings if r.summary is not None)
     errors = Counter(r.error.reason for r in outcome.recordings if r.error is not None)
     ended = ", ".join(f"{n} x {reason}" for reason, n in errors.items())
+    broken = sum(one.broken for one in outcome.findings)
     gaps = np.concatenate([np.zeros(0), *(measures.gaps(r.arrivals) for r in recordings)])
     lag = np.concatenate(
         [np.zeros(0), *((r.arrivals - r.presented)[r.presented >= 1] for r in recordings)]
@@ -142,6 +143,11 @@ def _pictures(outcome: Outcome) -> list[Row]:
         _figure("pictures received", sum(len(r.indices) for r in recordings)),
         _figure("late frames after the first second, as missing here", late, "", none),
         _figure("late frames, as told in the summary", told, note=f"{told_at_once} in events"),
+        *(
+            [_figure("pictures that cannot be decoded", broken, "", _NONE)]
+            if outcome.findings
+            else []
+        ),
         _figure("sessions ended by an error", sum(errors.values()), "", none, 0, ended),
         _spread("from picture to picture", gaps.tolist()),
         _spread("arrival minus presentation, from the call's beginning", lag.tolist()),

@@ -36,52 +36,53 @@ class Curves:
     opening: Array  # gap of the inner lips' middle, face widths
     gaze: Array  # irises from the middle of their eyes, eye widths, > 0 to the viewer's right
     yaw: Array  # of the head, degrees, > 0 to the viewer's right
+    broken: int = 0  # pictures that could not be decoded
 
 
-def pictures(pieces: Sequence[Piece], output: OutputKind) -> Iterator[Callable[[], Image]]:
-    """Each picture in order, as a function that gives it in RGB.
-
-    :raises ValueError: there are fewer than pieces.
-    """
+def pictures(
+    pieces: Sequence[Piece], output: OutputKind
+) -> Iterator[tuple[int, Callable[[], Image]]]:
+    """The pictures that can be decoded, in order: place in `pieces`, and what gives it in RGB."""
     if output != OUTPUT_KIND_H264:
-        for piece in pieces:
-            yield lambda data=piece.data: cv.imdecode(  # type: ignore[misc]
-                np.frombuffer(data, np.uint8), cv.IMREAD_COLOR
-            )[..., ::-1]
+        for i, piece in enumerate(pieces):
+            image = cv.imdecode(np.frombuffer(piece.data, np.uint8), cv.IMREAD_COLOR)
+            if image is not None:
+                yield i, lambda image=image: image[..., ::-1]  # type: ignore[misc]
         return
     decoder = av.CodecContext.create("h264", "r")
-    count = 0
-    for packet in (*(av.Packet(piece.data) for piece in pieces), None):
-        for frame in decoder.decode(packet):
-            count += 1
-            yield lambda frame=frame: frame.to_ndarray(format="rgb24")  # type: ignore[misc]
-    if count != len(pieces):
-        raise ValueError(f"{len(pieces)} pictures came, {count} can be decoded")
+    for i in range(len(pieces) + 1):
+        packet = av.Packet(pieces[i].data) if i < len(pieces) else None
+        if packet is not None:
+            packet.pts = i
+        try:
+            frames = decoder.decode(packet)
+        except av.FFmpegError:
+            continue
+        for frame in frames:
+            yield frame.pts, lambda frame=frame: frame.to_ndarray(format="rgb24")  # type: ignore[misc]
 
 
 def read(
     pieces: Sequence[Piece],
     output: OutputKind,
     wanted: NDArray[np.bool_],
-    progress: Callable[[int], None] = lambda count: None,
 ) -> Curves:
     """Read the wanted pictures.
 
     :param wanted: (n,) which.
-    :param progress: told how many have been looked at.
     """
     analyser = FaceAnalyser()
     values = np.full((len(pieces), 3), np.nan)
-    looked = 0
-    for i, picture in enumerate(pictures(pieces, output)):
+    decoded = 0
+    for i, picture in pictures(pieces, output):
+        decoded += 1
         if not wanted[i]:
             continue
         marks = analyser.landmarks(np.ascontiguousarray(picture()))
         if marks is not None:
             values[i] = measure(marks)
-        looked += 1
-        progress(looked)
-    return Curves(*values.T)
+    opening, gaze, yaw = values.T
+    return Curves(opening, gaze, yaw, broken=len(pieces) - decoded)
 
 
 def measure(marks: NDArray[Any]) -> tuple[float, float, float]:
@@ -103,7 +104,7 @@ def sheet(pieces: Sequence[Piece], output: OutputKind, titles: dict[int, str]) -
     :param titles: by place in `pieces`.
     """
     tiles = []
-    for i, picture in enumerate(pictures(pieces, output)):
+    for i, picture in pictures(pieces, output):
         if i not in titles:
             continue
         tile = cv.resize(picture(), (320, 320), interpolation=cv.INTER_AREA)
