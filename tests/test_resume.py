@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import av
+import grpc
 import numpy as np
 import pytest
-from conftest import ServiceProcess
+from conftest import ServiceProcess, StreamClient
 
 from talkingface.client import (
     OUTPUT_KIND_FMP4,
@@ -36,6 +37,23 @@ from talkingface.client import (
     Unavailable,
     pcm,
 )
+from talkingface.common.errors import ServiceError
+from talkingface.orchestrator.audio import AudioIntake
+from talkingface.orchestrator.live import LiveFeed
+from talkingface.orchestrator.resume import Cuts, Progress, SentLog, Tokens, preroll
+from talkingface.v1.audio_features_pb2 import AudioFeatures
+from talkingface.v1.media_pb2 import AUDIO_ENCODING_PCM_F32LE, AUDIO_ENCODING_PCM_S16LE, AudioFormat
+from talkingface.v1.motion_gen_pb2 import MotionChunk
+from talkingface.v1.resume_pb2 import SessionState
+from talkingface.v1.stage_pb2 import Checkpoint
+from talkingface.v1.talking_face_pb2 import (
+    AnimateConfig,
+    AnimateRequest,
+    Place,
+    Resume,
+    ResumeToken,
+)
+from talkingface.v1.talking_face_pb2_grpc import TalkingFaceServiceStub
 
 RUNS = int(os.environ.get("RESUME_RUNS", "2"))
 DEADLINE = 100.0
@@ -384,3 +402,214 @@ async def test_what_is_told_where_it_cannot_go_on(
     orchestrators.revive()
     with pytest.raises(InvalidInput, match=r"config\.resumable"):
         await run(target, b"", output=OUTPUT_KIND_FMP4, portrait=b"x")
+
+
+@pytest.mark.parametrize("spoil", ["rubbish", "signature", "age", "frame", "place", "beside"])
+async def test_what_is_no_token_is_refused(
+    orchestrators: Orchestrators, voice: np.ndarray, spoil: str
+) -> None:
+    token = await a_token(orchestrators, voice)
+    resume = Resume(token=token.token, next_frame=1000, place=token.place)
+    config = AnimateConfig(resume=resume)
+    reason, path = "FIELD_INVALID", "config.resume.token"
+    match spoil:
+        case "rubbish":
+            config.resume.token = b"token"
+        case "signature":
+            config.resume.token = bytes([token.token[0] ^ 1]) + token.token[1:]
+        case "age":
+            config.resume.token = aged(token.token, 61.0)
+            reason, path = "SESSION_EXPIRED", ""
+        case "frame":
+            config.resume.next_frame = 100_000
+            path = "config.resume.next_frame"
+        case "place":
+            config.resume.place.messages += 1
+            config.resume.next_frame = 80
+            path = "config.resume.place"
+        case "beside":
+            config.seed = 1
+            path = "config.resume"
+    async with grpc.aio.insecure_channel(orchestrators.services[0].address) as channel:
+        client = StreamClient(TalkingFaceServiceStub(channel).Animate)
+        await client.check_refusal([AnimateRequest(config=config)], reason, path)
+
+
+async def a_token(orchestrators: Orchestrators, voice: np.ndarray) -> ResumeToken:
+    """The last token of a session of 3 s."""
+    config = AnimateConfig(audio=pcm(RATE), output=OUTPUT_KIND_MOTION, resumable=True)
+    sound = said(voice, 3.0)
+    requests = [AnimateRequest(config=config), AnimateRequest(audio=sound)]
+    async with grpc.aio.insecure_channel(orchestrators.services[0].address) as channel:
+        client = StreamClient(TalkingFaceServiceStub(channel).Animate)
+        answers = await client.exchange([*requests, AnimateRequest(end_of_audio={})])
+    tokens = [a.resume_token for a in answers if a.HasField("resume_token")]
+    assert [a.WhichOneof("payload") for a in answers[:2]] == ["started", "resume_token"]
+    assert len(tokens) >= 3
+    print(f"\ntokens of {[len(token.token) for token in tokens]} bytes")
+    return tokens[-1]
+
+
+def aged(token: bytes, seconds: float) -> bytes:
+    """The token as if it had been made so much earlier."""
+    state = Tokens("", 3600).unpack(token)
+    tokens = Tokens("", 3600)
+    now = time.time_ns
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("time.time_ns", lambda: now() - int(seconds * 1e9))
+        return tokens.pack(state)
+
+
+# --- without network
+
+
+def checkpoint(number: int) -> Checkpoint:
+    return Checkpoint(messages=number, state=bytes([number]))
+
+
+def test_a_cut_is_consistent() -> None:
+    """Whatever the order in which the stages make their checkpoints."""
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        cuts = Cuts(SessionState(), pictures=True)
+        samples = rows = frames = pictures = 0
+        sent: dict[str, list[Any]] = {name: [] for name in cuts.trails}
+        for number in range(1, 60):
+            before, samples = samples, samples + int(rng.integers(0, 3)) * 1280
+            sent["audio_features"].append({"audio": bytes(4 * (samples - before))})
+            rows = max(rows, min(samples // 320 - 3, rows + 4))
+            if rng.random() < 0.2:
+                sent["motion_gen"].append({"control": ControlUpdate()})
+            sent["motion_gen"].append({"features": AudioFeatures(first_row=rows, rows=0)})
+            frames = max(frames, min((rows - 1) // 2, frames + 2))
+            chunk = MotionChunk(frames=[MotionFrame(index=frames - 1)] if frames else [])
+            sent["renderer"].append({"motion": chunk})
+            pictures = max(pictures, min(frames, pictures + int(rng.integers(0, 4))))
+            for name, given in (
+                ("audio_features", rows),
+                ("motion_gen", frames),
+                ("renderer", pictures),
+            ):
+                if rng.random() < 0.3:
+                    cuts.trails[name].keep(checkpoint(number), sent[name], given)
+                    sent[name] = []
+                    if name == "renderer":
+                        state = cuts.cut(pictures, 25, [])
+                        assert state.frames == pictures
+                        assert state.renderer.given <= pictures
+                        assert state.motion_gen.given <= state.renderer.taken
+                        assert state.audio_features.given <= state.motion_gen.taken
+                        assert state.audio_features.taken <= pictures * 640
+        assert state.motion_gen.given > frames - 40, "it follows"
+
+
+def test_changes_of_controls_are_in_the_checkpoint_or_beside_it() -> None:
+    cuts = Cuts(SessionState(), pictures=False)
+    trail = cuts.trails["motion_gen"]
+
+    def change(yaw: float) -> ControlUpdate:
+        return ControlUpdate(controls=Controls(head_pose=HeadRotation(yaw=yaw)))
+
+    def rows(first: int) -> dict[str, Any]:
+        return {"features": AudioFeatures(first_row=first, rows=4)}
+
+    trail.keep(checkpoint(1), [rows(0), {"control": change(1)}, rows(4)], 2)
+    trail.keep(checkpoint(2), [{"control": change(2)}, rows(8)], 6)
+    assert trail.last(given=5).given == 2
+    assert trail.controls_after() == [change(2)]
+    state = cuts.cut(6, 25, [change(3)])
+    assert (state.motion_gen.given, state.motion_gen.taken) == (6, 12)
+    assert list(state.controls) == [change(3)]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_place_is_where_the_byte_is(seed: int) -> None:
+    """Sent again from any place, the sound is the same, and so are the numbers of messages."""
+    rng = np.random.default_rng(seed)
+    sound = rng.bytes(1000)
+    cuts = np.sort(rng.integers(0, 1000, 9)).tolist()
+    pieces = [sound[a:b] for a, b in zip([0, *cuts], [*cuts, 1000], strict=True)]
+    messages: list[bytes | None] = []
+    for piece in pieces:
+        messages += [None] * int(rng.integers(0, 3)) + [piece]
+    log, begin, place = SentLog(Place(), 0), 0, Place()
+    for position in sorted(rng.integers(1, 1000, 4).tolist()):
+        for number in range(place.messages, len(messages)):
+            if (message := messages[number]) is not None:
+                offset = place.bytes if number == place.messages else 0
+                log.audio(number, len(message) - offset)
+        place = log.place(position)
+        rest = [m for m in messages[place.messages :] if m is not None]
+        assert b"".join(rest)[place.bytes :] == sound[position:]
+        log, begin = SentLog(place, position), position
+    assert begin
+
+
+def test_what_was_played_of_a_live_session() -> None:
+    """Sound on the clock with silence between; marks count when their sound is over."""
+    progress = Progress(Place(), 2)
+    progress.audio(0, 800)
+    progress.audio(2, 400)  # message 1 was the mark of an utterance
+    progress.fed(1000, 0, 300)
+    progress.fed(1150, 300, 500)
+    progress.passed(1400, 800, 1)
+    progress.fed(2000, 800, 400)
+    assert progress.at(900) == Place()
+    assert progress.at(1100) == Place(bytes=200, utterance_bytes=200)
+    assert progress.at(1300) == Place(bytes=600, utterance_bytes=600)
+    assert progress.at(1400) == Place(messages=2)
+    assert progress.at(1900) == Place(messages=2)
+    assert progress.at(2100) == Place(messages=2, bytes=200, utterance_bytes=200)
+    progress.audio(3, 1000)
+    progress.interrupted(2200, 4)
+    assert progress.at(2150) == Place(messages=5)
+
+
+@pytest.mark.parametrize("rate", [8000, 11_025, 16_000, 22_050, 24_000, 44_100, 48_000])
+def test_sound_begun_in_the_middle_is_the_same(rate: int) -> None:
+    sound = np.random.default_rng(rate).uniform(-0.5, 0.5, 2 * rate).astype("<f4")
+    audio = AudioFormat(encoding=AUDIO_ENCODING_PCM_F32LE, sample_rate=rate, channels=1)
+
+    def voice(intake: AudioIntake, samples: np.ndarray) -> np.ndarray:
+        pieces = [*intake.push(samples.tobytes()), *intake.end()]
+        return np.concatenate([piece.voice for piece in pieces])
+
+    whole = voice(AudioIntake(audio), sound)
+    taken = 20_480
+    first, first_voice = preroll(taken, rate)
+    assert first * 16_000 == first_voice * rate and first_voice <= taken
+    part = voice(AudioIntake(audio, first_sample=first), sound[first:])
+    assert first_voice + len(part) == len(whole)
+    np.testing.assert_allclose(part[taken - first_voice :], whole[taken:], atol=1e-6)
+    if rate == 16_000:
+        assert np.array_equal(part, whole[first_voice:])
+
+
+def test_a_live_feed_goes_on_where_its_pictures_do() -> None:
+    now = 50.0
+    place = Place(messages=7, bytes=100, utterance_bytes=1000)
+    audio = AudioFormat(encoding=AUDIO_ENCODING_PCM_S16LE, sample_rate=RATE, channels=1)
+    feed = LiveFeed(audio, lambda: now, place, first_sample=RATE, resume_at=1.5)
+    feed.push(b"\1\1" * RATE, 7)
+    feed.end_of_utterance("a", 8)
+    fed = b""
+    for _ in range(200):
+        fed += feed.due()[0]
+        now += 0.01
+    samples = np.frombuffer(fed, "<i2")
+    begin = int(np.flatnonzero(samples)[0])
+    assert RATE + begin == 1.5 * RATE, "silence until the first picture that is wanted"
+    assert feed.played(1.5) == place
+    assert feed.played(1.75) == Place(messages=7, bytes=100 + RATE // 2, utterance_bytes=9000)
+    assert feed.played(2.5) == Place(messages=9)
+
+
+def test_tokens_are_signed_and_grow_old() -> None:
+    state = SessionState(session_id="s", frames=5)
+    tokens = Tokens("secret", 60.0)
+    assert tokens.unpack(tokens.pack(state)).frames == 5
+    for bad in (b"", tokens.pack(state)[:-1], Tokens("other", 60.0).pack(state), bytes(2 << 20)):
+        with pytest.raises(ServiceError, match="FIELD_INVALID"):
+            tokens.unpack(bad)
+    with pytest.raises(ServiceError, match="SESSION_EXPIRED"):
+        Tokens("secret", 0.0).unpack(tokens.pack(state))
