@@ -18,7 +18,7 @@ from typing import Any, Literal
 import grpc
 import numpy as np
 
-from talkingface.cli.mesh import ORCHESTRATOR, LocalMesh
+from talkingface.cli.mesh import ORCHESTRATOR, LocalMesh, log_to
 from talkingface.client import (
     OUTPUT_KIND_MOTION,
     PACING_LIVE,
@@ -52,11 +52,11 @@ class Mesh(LocalMesh):
         self, folder: Path, *, orchestrator: Mapping[str, str] | None = None, **options: Any
     ) -> None:
         """
-        :param folder: for what the services store.
+        :param folder: for what the services store, and their log.
         :param orchestrator: settings of the orchestrator alone.
         :param options: of `LocalMesh`.
         """
-        super().__init__(**options)
+        super().__init__(on_line=log_to(folder / "mesh.log"), **options)
         self._folder = folder
         self._orchestrator = {
             "TALKINGFACE_UPLOAD_STORE": str(folder / "uploads"),
@@ -104,6 +104,10 @@ class Mesh(LocalMesh):
         for name, process in list(self.processes.items()):
             if process.exit_code is not None and name != ORCHESTRATOR:
                 self.restart(name)
+
+    def logged(self, text: str) -> int:
+        """How many lines of the services' logs hold a text."""
+        return sum(text in line for line in (self._folder / "mesh.log").open())
 
     def resident(self, name: str) -> float:
         """Memory of a service, in MiB."""
