@@ -223,7 +223,7 @@ class TalkingFace:
         :param resumable: go on at another server, or at the same one when it is back, where this
             one is lost or leaves. Nothing comes twice, and an Event (KIND_RECOVERED, stage
             "orchestrator") tells how long nothing came: in a live session the clock stands still
-            meanwhile. Costs 100 to 200 KiB a second; not for OUTPUT_KIND_FMP4, so `output` must be
+            meanwhile. Costs 110 KB a second; not for OUTPUT_KIND_FMP4, so `output` must be
             stated.
         :raises TalkingFaceError: what the server refuses with. `Unavailable`: the server is lost,
             and the session with it, or could not be found again within a minute: call again.

@@ -53,6 +53,21 @@ def test_silence_comes_by_the_clock_from_the_beginning() -> None:
     assert len(feed.due()[0]) == 2 * RATE
 
 
+def test_ticks_keep_to_the_clock_of_the_session() -> None:
+    """Each brings what is due then, a millisecond late at most; a late one is not made up for."""
+    feed, clock = feed_with_clock()
+    rng = np.random.default_rng(0)
+    fed = len(feed.due()[0]) // 2
+    for tick in range(200):
+        clock.now += feed.pause
+        fed += len(feed.due()[0]) // 2
+        assert fed == pytest.approx(AHEAD + 0.02 * tick * RATE + 0.001 * RATE, abs=1)
+        clock.now += float(rng.uniform(0, 0.015))  # what is done with it
+    clock.now += 0.1
+    feed.due()
+    assert 0 < feed.pause <= 0.02 + 1e-6
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_the_sound_comes_whole_however_it_is_cut(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -137,6 +152,17 @@ def test_a_file_has_no_pace() -> None:
         LiveFeed(media.AudioFormat(encoding=media.AUDIO_ENCODING_FILE))
     with pytest.raises(ServiceError, match="FIELD_INVALID"):
         feed_with_clock()[0].end_of_utterance("x" * 65)
+
+
+@pytest.mark.parametrize("hop", [0.04, 0.08])
+def test_so_much_motion_may_be_under_way_in_pieces_of_any_length(hop: float) -> None:
+    pacer = LivePacer(Clock(), 10.0)
+    pieces = round(0.32 / hop)
+    left_out = [pacer.leave_out(10 + hop * i) for i in range(1, pieces + 3)]
+    assert left_out == [False] * pieces + [True] * 2
+    pacer.see(10 + hop, 0)
+    assert not pacer.leave_out(10 + hop * (pieces + 3))
+    assert pacer.leave_out(10 + hop * (pieces + 4))
 
 
 def test_a_renderer_that_is_behind_is_sent_no_more_to_show() -> None:

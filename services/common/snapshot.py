@@ -31,10 +31,13 @@ def unpack(snapshot: bytes) -> tuple[Any, dict[str, NDArray[Any]]]:
     :raises ServiceError: CHECKPOINT_MISMATCH for anything else.
     """
     try:
+        with zipfile.ZipFile(io.BytesIO(snapshot)) as archive:
+            if sum(member.file_size for member in archive.infolist()) > MAX_BYTES:
+                raise mismatch(f"it holds more than {MAX_BYTES} bytes")
         with np.load(io.BytesIO(snapshot), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         return json.loads(arrays.pop(_VALUES).tobytes()), arrays
-    except (KeyError, OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (KeyError, OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
         raise mismatch(f"not to be read: {error}") from None
 
 

@@ -16,7 +16,7 @@ from talkingface.common.errors import ServiceError
 from talkingface.common.messages import check_size
 from talkingface.common.motion import MOTION_FPS
 from talkingface.orchestrator.audio import Sound
-from talkingface.orchestrator.live import TICK_SECONDS, LiveFeed
+from talkingface.orchestrator.live import LiveFeed
 from talkingface.orchestrator.packaging import duration
 from talkingface.orchestrator.portraits import Portraits
 from talkingface.orchestrator.resume import Cuts, Tokens
@@ -210,7 +210,7 @@ class Conductor:
             await self._answer(overdue)
             if data:
                 await self._take_sound(self._session.audio(data))
-            await asyncio.sleep(TICK_SECONDS)
+            await asyncio.sleep(feed.pause)
         await self._end_sound()
 
     async def _end_sound(self) -> None:

@@ -30,8 +30,9 @@ MAX_ID = 64
 MAX_WAIT_SECONDS = 0.8  # that sound waits for its pictures
 _CATCH_UP_SECONDS = 0.3  # what the stages take to come from their checkpoints to where it goes on
 _MAX_PIECE_SECONDS = 1.0
-# Pieces of motion (80 ms each) that the renderer may have at a time; more would only come later.
-_MAX_UNDER_WAY = 4
+_GRACE_SECONDS = 0.001  # that a tick comes late, so that none comes early
+# Motion that the renderer may have at a time; more would only come later.
+_MAX_UNDER_WAY_SECONDS = 0.32
 _TELL_SECONDS = 1.0  # between two events about pictures left out
 _SAMPLE_BYTES = {media.AUDIO_ENCODING_PCM_S16LE: 2, media.AUDIO_ENCODING_PCM_F32LE: 4}
 
@@ -174,6 +175,13 @@ class LiveFeed:
         self._samples += count
         return data + bytes((count - spoken) * self._sample_bytes), ended
 
+    @property
+    def pause(self) -> float:
+        """Seconds until `due` should be asked again: at multiples of the tick on the session's
+        clock, so that blocks of the stages, which are multiples of it, are complete at once."""
+        since = self._clock() - (self._begin or self._clock()) - _GRACE_SECONDS
+        return (math.floor(since / TICK_SECONDS + 1e-6) + 1) * TICK_SECONDS - since
+
     def played(self, seconds: float) -> talking_face.Place | None:
         """What of the client's messages lies before a moment of the session; it never falls."""
         return None if self._progress is None else self._progress.at(round(seconds * self._rate))
@@ -187,9 +195,14 @@ class LiveFeed:
 class LivePacer:
     """Which pictures are worth making, and what of the sound has been seen."""
 
-    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(self, clock: Callable[[], float] = time.perf_counter, begin: float = 0.0) -> None:
+        """
+        :param begin: seconds of the session until which no pictures are made.
+        """
         self._clock = clock
-        self._under_way: deque[float] = deque()  # ends of the motion whose pictures are being made
+        # Motion whose pictures are being made: ends and lengths of its pieces, in seconds.
+        self._under_way: deque[tuple[float, float]] = deque()
+        self._until = begin  # of all motion
         self._played: deque[Played] = deque()  # fed, and not yet seen
         self._untold = 0
         self._told = -_TELL_SECONDS
@@ -199,9 +212,10 @@ class LivePacer:
 
         They would where the renderer has not caught up with what it was sent.
         """
-        if len(self._under_way) >= _MAX_UNDER_WAY:
+        piece, self._until = until - self._until, until
+        if sum(seconds for _, seconds in self._under_way) > _MAX_UNDER_WAY_SECONDS - 1e-6:
             return True
-        self._under_way.append(until)
+        self._under_way.append((until, piece))
         return False
 
     def play(self, played: list[Played]) -> None:
@@ -214,7 +228,7 @@ class LivePacer:
         :param until: its end, seconds of the session.
         :param left_out: pictures that were left out before it.
         """
-        while self._under_way and self._under_way[0] <= until + 1e-6:
+        while self._under_way and self._under_way[0][0] <= until + 1e-6:
             self._under_way.popleft()
         events = []
         while self._played and self._played[0].end <= until:

@@ -200,7 +200,7 @@ class Session:
             resume_at = self.first_frame / self.frame_rate
             tracked = place if self.config.resumable else None
             self.feed = LiveFeed(audio, clock, tracked, first_sample, resume_at)
-            self._pacer = LivePacer(clock)
+            self._pacer = LivePacer(clock, resume_at)
         elif self.config.resumable and audio.sample_rate:
             self._sent = SentLog(place, first_sample * sample_bytes(audio))
         self.messages = place.messages
