@@ -155,17 +155,12 @@ class Portraits:
     async def _stand_by(self, handle: str, holder: Replica) -> None:
         """See that a renderer other than the holder has the portrait, replicas coming and going:
         whoever takes a live session over has no time to prepare it."""
-        other: Replica | None = None
-        losses, pause = 0, _STAND_BY_SECONDS
+        pause = _STAND_BY_SECONDS
         while True:
             await asyncio.sleep(pause)
-            if other is not None and other.serving and other.losses == losses:
+            other = self._stages.other_than("renderer", holder, handle)
+            if other is None or other.suspect or handle in other.portraits:
                 continue
-            other = self._stages.other_than("renderer", holder)
-            if other is None or other.suspect:
-                other = None
-                continue
-            losses = other.losses
             try:
                 async with self._standing_by:
                     await self._bring(handle, other)
@@ -173,4 +168,4 @@ class Portraits:
                 pause = _STAND_BY_SECONDS
             except (ServiceError, OSError) as error:
                 log.warning("event=portrait_does_not_stand_by %s", error)
-                other, pause = None, min(2 * pause, _MAX_PAUSE_SECONDS)
+                pause = min(2 * pause, _MAX_PAUSE_SECONDS)

@@ -32,6 +32,7 @@ _START_SECONDS = 2.0  # that the first look-up and poll may hold up the start
 # A replica that fell silent is the last resort for so long, whatever it says of itself: its Triton
 # may be stuck, which it notices within 3 s.
 _SUSPECT_SECONDS = 5.0
+_MAX_PORTRAITS = 1000  # remembered of a replica
 _DNS = "dns:///"
 
 
@@ -49,7 +50,7 @@ class Replica:
         self.address = address
         self.channel = grpc.aio.insecure_channel(address, options=CLIENT_OPTIONS)
         self.status: stage.GetStatusResponse | None = None  # None: not heard of
-        self.losses = 0
+        self.portraits: set[str] = set()  # handles of those that it is known to have
         self.streams: set[Movable] = set()
         self.full = False  # as it last said, and no stream of ours has ended since
         self._ended = 0
@@ -104,9 +105,14 @@ class Replica:
     def lost(self, *, silent: bool = False) -> None:
         """It broke off or fell silent: not to be used until it is heard of again."""
         self.status = None
-        self.losses += 1
         if silent:
             self._suspect_until = time.monotonic() + _SUSPECT_SECONDS
+
+    def has(self, portrait: str) -> None:
+        """It has a portrait, as it has just shown."""
+        if len(self.portraits) >= _MAX_PORTRAITS:
+            self.portraits.clear()
+        self.portraits.add(portrait)
 
     async def poll(self) -> None:
         """Ask how it is; streams on one that leaves are told to move, as long as they have not."""
@@ -115,8 +121,10 @@ class Replica:
             self.status = await self._stub.GetStatus(
                 stage.GetStatusRequest(), timeout=_POLL_TIMEOUT
             )
-        except grpc.aio.AioRpcError:
+        except grpc.aio.AioRpcError as error:
             self.lost()
+            if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
+                self.portraits.clear()  # another process may come back, without them
             return
         self._opened -= counted
         taken = self.status.slots_in_use >= self.status.slots_total
@@ -204,11 +212,13 @@ class Replicas:
         # Among equals by lot: other orchestrators choose as well.
         return sorted(serving, key=lambda r: (r.suspect, -r.free, random.random()))
 
-    def other_than(self, replica: Replica) -> Replica | None:
-        """Where a stream of this replica could go on: the emptiest other, if it has room; one that
-        fell silent itself only where there is no better."""
+    def other_than(self, replica: Replica, portrait: str = "") -> Replica | None:
+        """Where a stream of this replica could go on: with room, if possible with the portrait that
+        it needs, and rather not one that fell silent itself; of these the emptiest."""
         others = [r for r in self._serving() if r is not replica and r.free > 0]
-        return max(others, key=lambda r: (not r.suspect, r.free), default=None)
+        return max(
+            others, key=lambda r: (portrait in r.portraits, not r.suspect, r.free), default=None
+        )
 
     def _serving(self) -> list[Replica]:
         return [replica for replica in self._replicas.values() if replica.serving]

@@ -31,6 +31,10 @@ log = logging.getLogger(__name__)
 _SLACK_SECONDS = 0.5
 _LIVE_SLACK_SECONDS = 0.12
 _MAX_TICK_SECONDS = 1.0
+# How many times its patience a live session waits for a result where the only other replica fell
+# silent itself, or would have to prepare the portrait first, which takes more than a second.
+_SUSPECT = 2.0
+_UNPREPARED = 4.0
 # Within which a stage must take a stream that another replica might take.
 _HURRY_SECONDS = 0.4
 # Codes that gRPC itself gives when the other side, or the way to it, is gone.
@@ -67,13 +71,14 @@ class StageCall:
         requests: Any,
         config: OrchestratorConfig,
         replica: Replica,
-        elsewhere: Callable[[], Replica | None],
+        elsewhere: Callable[[], float | None],
     ) -> None:
         """
         :param method: the stub's bidirectional method.
         :param requests: class of its messages, with the fields `config` and `end`.
         :param replica: whose method it is.
-        :param elsewhere: which other replica could go on with the stream.
+        :param elsewhere: how many times its patience the call waits for a result before another
+            replica is preferred; None: there is none that could go on.
         """
         self.name = name
         self.replica = replica
@@ -181,11 +186,9 @@ class StageCall:
         return self._ended or ahead > self.info.look_ahead_ms / 1000 + self._slack
 
     def _limit(self) -> float:
-        """Seconds for which a result may be owed: it matters who else could give it."""
-        other = self._elsewhere()
-        if other is None:
-            return self._config.stage_timeout
-        return 2 * self._patience if other.suspect else self._patience
+        """Seconds for which a result may be owed."""
+        times = self._elsewhere()
+        return self._config.stage_timeout if times is None else times * self._patience
 
     def _unavailable(self, problem: str, kind: type[ServiceError] = ServiceError) -> ServiceError:
         return kind("STAGE_UNAVAILABLE", f"{self.name} {problem}", metadata={"stage": self.name})
@@ -278,6 +281,7 @@ class Stages:
         :raises ServiceError: what the stage refuses with; NO_CAPACITY where all replicas are full.
         """
         refusal: ServiceError | None = None
+        portrait = configuration.portrait_handle if name == "renderer" else ""
         waiting = deque((replica, False) for replica in await self._replicas[name].candidates())
         while waiting:
             replica, lacks = waiting.popleft()
@@ -288,7 +292,10 @@ class Stages:
                 if lacks:
                     assert bring is not None
                     await bring(replica)
-                return await self._call(name, replica).open(configuration, within)
+                call = await self._call(name, replica, portrait).open(configuration, within)
+                if portrait:
+                    replica.has(portrait)
+                return call
             except ServiceError as error:
                 if error.reason == "PORTRAIT_NOT_FOUND" and bring is not None and not lacks:
                     (waiting.append if live else waiting.appendleft)((replica, True))
@@ -297,11 +304,20 @@ class Stages:
         assert refusal is not None, "there is at least one candidate"
         raise refusal
 
-    def other_than(self, name: str, replica: Replica) -> Replica | None:
-        """Where a stream of this replica could go on."""
-        return self._replicas[name].other_than(replica)
+    def other_than(self, name: str, replica: Replica, portrait: str = "") -> Replica | None:
+        """Where a stream of this replica could go on; see `Replicas`."""
+        return self._replicas[name].other_than(replica, portrait)
 
-    def _call(self, name: str, replica: Replica) -> StageCall:
+    def _elsewhere(self, name: str, replica: Replica, portrait: str) -> float | None:
+        """See `StageCall`: the better somebody is prepared, the sooner the stream goes there."""
+        other = self.other_than(name, replica, portrait)
+        if other is None:
+            return None
+        if portrait and portrait not in other.portraits:
+            return _UNPREPARED
+        return _SUSPECT if other.suspect else 1.0
+
+    def _call(self, name: str, replica: Replica, portrait: str = "") -> StageCall:
         stub, method, requests = _METHODS[name]
         return StageCall(
             name,
@@ -309,7 +325,7 @@ class Stages:
             requests,
             self.config,
             replica,
-            lambda: self.other_than(name, replica),
+            lambda: self._elsewhere(name, replica, portrait),
         )
 
     async def prepare_portrait(self, image: bytes) -> renderer.Portrait:
@@ -344,6 +360,7 @@ class Stages:
         except grpc.aio.AioRpcError as error:
             raise stage_error("renderer", error, ServiceError.from_rpc(error)) from None
         portrait: renderer.Portrait = response.portrait
+        replica.has(portrait.handle)
         return portrait
 
 
