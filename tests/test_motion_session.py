@@ -11,7 +11,14 @@ import pytest
 
 import talkingface.motion_gen
 from talkingface.common.motion import DISTANCE, MOTION_DIM, PITCH, YAW, arkit_to_gaze
-from talkingface.motion_gen.contract import FEATURE_DIM, HOP, MODEL_NAME, SPEECH_DIM
+from talkingface.motion_gen.contract import (
+    EXTRA_ROWS,
+    FEATURE_DIM,
+    HOP,
+    MODEL_NAME,
+    ROWS_PER_FRAME,
+    SPEECH_DIM,
+)
 from talkingface.motion_gen.controls import Controls
 from talkingface.motion_gen.performance import (
     GAZE,
@@ -88,10 +95,11 @@ def test_seed_changes_the_performance() -> None:
 
 def test_window_comes_as_soon_as_the_encoder_block_is_there() -> None:
     session = MotionSession()
-    features, speech = rows(5)
-    session.push(features[:4], speech[:4])
+    needed = ROWS_PER_FRAME * HOP + EXTRA_ROWS
+    features, speech = rows(needed)
+    session.push(features[:-1], speech[:-1])
     assert session.next_request() is None
-    session.push(features[4:], speech[4:])
+    session.push(features[-1:], speech[-1:])
     request = session.next_request()
     assert request is not None
     assert session.next_request() is None, "one request at a time"

@@ -10,14 +10,14 @@ MODEL_NAME = "speech_encoder"
 SAMPLE_RATE = 16_000
 ROW_RATE = 50
 ROW_SAMPLES = SAMPLE_RATE // ROW_RATE
-BLOCK_ROWS = 4
+BLOCK_ROWS = 2
 BLOCK_SAMPLES = BLOCK_ROWS * ROW_SAMPLES
 
 # Row i stands for time i / ROW_RATE and depends on samples below ROW_SAMPLES * i +
 # LOOK_AHEAD_SAMPLES, on none after: 60 ms of network and the right half of a 40 ms window.
 LOOK_AHEAD_SAMPLES = 1280
 LOOK_AHEAD_SECONDS = LOOK_AHEAD_SAMPLES / SAMPLE_RATE
-# The block whose last sample is 1280 * (k + 1) - 1 gives the rows 4k - 3 ... 4k.
+# The block whose last sample is 640 * (k + 1) - 1 gives the rows 2k - 3 and 2k - 2.
 DELAY_ROWS = LOOK_AHEAD_SAMPLES // ROW_SAMPLES - 1
 
 FEATURE_DIM = 128

@@ -254,10 +254,10 @@ class SpeechEncoder(nn.Module):
 
     def forward(self, pcm: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """
-        :param pcm: (B, 1280 * K) samples in [-1, 1] at 16 kHz; K = 1 in the exported graph
+        :param pcm: (B, 640 * K) samples in [-1, 1] at 16 kHz; K = 1 in the exported graph
         :param state: (B, state_size), zero at the start of a stream
-        :return: features (B, 4 K, 128): phone posteriors, articulation in [0, 1], embedding of
-            unit variance; speech (B, 4 K, 4): voice activity, energy in dBFS, log2 of F0 in Hz
+        :return: features (B, 2 K, 128): phone posteriors, articulation in [0, 1], embedding of
+            unit variance; speech (B, 2 K, 4): voice activity, energy in dBFS, log2 of F0 in Hz
             (0 where unvoiced), voicing; next state. The first row is that of 60 ms before the
             first sample of `pcm`.
         """

@@ -108,7 +108,7 @@ class AudioFeaturesSession:
     def accept(self, outputs: Mapping[str, Array]) -> SpeechRows:
         """Take the model's answer to the last request.
 
-        :param outputs: features (4, 128), speech (4, 4), next_state (STATE_SIZE,)
+        :param outputs: features (2, 128), speech (2, 4), next_state (STATE_SIZE,)
         :return: the rows that became known; none for a block that only fills the look-ahead
         :raises RuntimeError: no request is waiting for an answer
         :raises ValueError: outputs of another shape

@@ -9,9 +9,11 @@ SPEECH_DIM = 4
 VOICE_ACTIVITY, ENERGY, LOG2_F0, VOICING = range(SPEECH_DIM)  # columns of a speech row
 ROWS_PER_FRAME = 2  # features come at 50 Hz, motion goes at 25
 
-# A window: frames already made, then frames to make. A hop is one block of the encoder.
+# A window: frames already made, then frames to make. A hop is one block of the encoder. The network
+# has learnt to make SPAN frames at a time, each with an eye on the other; the first HOP are used.
 PAST = 16
-HOP = 2
+HOP = 1
+SPAN = 2
 WINDOW = PAST + HOP
 # Frame f hears the rows 2f - HISTORY_ROWS .. 2f + 2: as far ahead as the encoder's blocks give
 # anyway, and about a syllable back.

@@ -30,9 +30,9 @@ from talkingface.motion_gen.contract import (
     EXTRA_ROWS,
     GUIDED,
     HISTORY_ROWS,
-    HOP,
     PAST,
     ROWS_PER_FRAME,
+    SPAN,
     SPEECH_DIM,
 )
 from talkingface.motion_gen.performance import FACE_DIM, GAZE, HEAD, MOUTH, PERFORMANCE_DIM
@@ -61,7 +61,7 @@ class Layer(nn.Module):
         self.query = nn.Linear(width, width)
         self.key_value = nn.Linear(width, 2 * width)
         self.past_key_value = nn.Linear(width, 2 * width)
-        self.bias = nn.Parameter(torch.zeros(heads, HOP, SEEN + HOP))
+        self.bias = nn.Parameter(torch.zeros(heads, SPAN, SEEN + SPAN))
         self.out = nn.Linear(width, width)
         self.up = nn.Linear(width, 4 * width)
         self.down = nn.Linear(4 * width, width)
@@ -75,10 +75,10 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor, past: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
         """
-        :param x: (N, HOP, width)
+        :param x: (N, SPAN, width)
         :param time: (1 or N, width) embedding of the flow's time
         :param past: keys and values (N, heads, SEEN, head_dim)
-        :param mask: (N, 1, 1, SEEN + HOP) added to the scores
+        :param mask: (N, 1, 1, SEEN + SPAN) added to the scores
         """
         scale1, shift1, scale2, shift2 = self.modulation(time).chunk(4, dim=-1)
         normed = F.layer_norm(x, (self.width,))
@@ -127,7 +127,7 @@ class MotionGenerator(nn.Module):
         self.emotion = nn.Linear(EMOTION_DIM, width)
         self.place = nn.Linear(HEAD_DIM, width)
         self.absent = nn.Parameter(0.02 * torch.randn(len(GUIDED), width))
-        self.position = nn.Parameter(0.02 * torch.randn(HOP, width))
+        self.position = nn.Parameter(0.02 * torch.randn(SPAN, width))
         self.time = nn.Sequential(nn.Linear(64, width), nn.SiLU(), nn.Linear(width, width))
         self.layers = nn.ModuleList(Layer(width, heads) for _ in range(layers))
         self.head = nn.Linear(width, PERFORMANCE_DIM)
@@ -193,7 +193,7 @@ class MotionGenerator(nn.Module):
         ]
 
     def new_tokens(self, tokens: dict[str, Tensor], dropped: Tensor, place: Tensor) -> Tensor:
-        """Conditions of new frames, (N, HOP, width).
+        """Conditions of new frames, (N, SPAN, width).
 
         :param tokens: from `condition_tokens` of the new frames
         :param dropped: (N, len(GUIDED)), 1 = this condition is withheld
@@ -213,7 +213,7 @@ class MotionGenerator(nn.Module):
         memory: list[tuple[Tensor, Tensor]],
         valid: Tensor,
     ) -> Tensor:
-        """Clean new frames (N, HOP, PERFORMANCE_DIM), normalised.
+        """Clean new frames (N, SPAN, PERFORMANCE_DIM), normalised.
 
         :param noisy: the same shape, x_t
         :param time: (1 or N, width) from `time_embedding`
@@ -222,7 +222,7 @@ class MotionGenerator(nn.Module):
         :param valid: (N, SEEN), 0 = the frame is before the stream's start or withheld
         """
         x = self.noisy(noisy) + condition
-        seen = torch.cat([valid, torch.ones_like(valid[:, :HOP])], dim=1)
+        seen = torch.cat([valid, torch.ones_like(valid[:, :SPAN])], dim=1)
         mask = (1e4 * (seen - 1.0))[:, None, None]
         for layer, past in zip(self.layers, memory, strict=True):
             x = layer(x, time, past, mask)
@@ -235,19 +235,28 @@ class MotionGenerator(nn.Module):
         return torch.cat([rest[..., : MOUTH.start], mouth, rest[..., MOUTH.stop :]], dim=-1)
 
     def reference(self, place: Tensor, gaze_plan: Tensor, mouth: Tensor) -> Tensor:
-        """What new frames are normalised about, (N, HOP, PERFORMANCE_DIM): for the mouth what the
+        """What new frames are normalised about, (N, SPAN, PERFORMANCE_DIM): for the mouth what the
         voice tells, for the rest of the face its mean, for the gaze the plan, for the head its
         last place, so that small moves count.
 
         :param place: (N, HEAD_DIM) the head in the last past frame
-        :param gaze_plan: (N, HOP, 2) degrees
-        :param mouth: (N, HOP, MOUTH_DIM)
+        :param gaze_plan: (N, SPAN, 2) degrees
+        :param mouth: (N, SPAN, MOUTH_DIM)
         """
-        return torch.cat([self.face(mouth), gaze_plan, torch.stack([place] * HOP, dim=1)], dim=-1)
+        return torch.cat([self.face(mouth), gaze_plan, torch.stack([place] * SPAN, dim=1)], dim=-1)
+
+
+def held(x: Tensor, count: int) -> Tensor:
+    """(B, T, n) with its last row repeated so many times more."""
+    return torch.cat([x, *[x[:, -1:]] * count], dim=1)
 
 
 class Sampler(nn.Module):
-    """One window from noise: what is exported. All inputs have a leading batch dimension."""
+    """One window from noise: what is exported. All inputs have a leading batch dimension.
+
+    The network makes SPAN frames at a time. Where conditions come for fewer, so that nothing waits
+    for them, the last ones are held for the others, which are not given out.
+    """
 
     def __init__(self, generator: MotionGenerator, steps: int = STEPS) -> None:
         super().__init__()
@@ -271,19 +280,25 @@ class Sampler(nn.Module):
         guidance: Tensor,
     ) -> Tensor:
         """
-        :param features: (B, WINDOW_ROWS, 128) rows of the speech encoder, `HISTORY_ROWS` of them
-            before the first past frame
-        :param speech: (B, WINDOW_ROWS, 4)
-        :param behaviour: (B, WINDOW, 3) lid closure 0..1, gaze pitch, yaw in degrees
-        :param emotion: (B, WINDOW, 7) weights times strength
+        :param features: (B, HISTORY_ROWS + 2 (PAST + n) + EXTRA_ROWS, 128) rows of the speech
+            encoder, n = 1 .. SPAN; in the exported graph WINDOW_ROWS
+        :param speech: (B, as many, 4)
+        :param behaviour: (B, PAST + n, 3) lid closure 0..1, gaze pitch, yaw in degrees
+        :param emotion: (B, PAST + n, 7) weights times strength
         :param past: (B, PAST, PERFORMANCE_DIM) frames made before, in their units
         :param past_valid: (B, PAST) 0 before the stream's start
-        :param noise: (B, HOP, PERFORMANCE_DIM) standard normal, times temperature
+        :param noise: (B, SPAN, PERFORMANCE_DIM) standard normal, times temperature
         :param guidance: (B, 3) guidance scales of `GUIDED`
-        :return: (B, HOP, PERFORMANCE_DIM) new frames in their units
+        :return: (B, n, PERFORMANCE_DIM) new frames in their units
         """
         net = self.generator
         rows = 1 + len(GUIDED)
+        lack = PAST + SPAN - int(behaviour.shape[1])
+        features, speech = (
+            held(features, ROWS_PER_FRAME * lack),
+            held(speech, ROWS_PER_FRAME * lack),
+        )
+        behaviour, emotion = held(behaviour, lack), held(emotion, lack)
         mouth, seal = net.lips(features, speech)
         tokens = net.condition_tokens(
             {"speech": speech, "behaviour": behaviour, "emotion": emotion}, mouth, seal
@@ -318,7 +333,8 @@ class Sampler(nn.Module):
         made = x * net.scale + net.reference(place, gaze_plan[:, PAST:], mouth[:, PAST:])
         # Whatever else the face does, lips that a consonant holds shut are shut.
         lips = sealed(made[..., MOUTH], seal[:, PAST:])
-        return torch.cat([made[..., : MOUTH.start], lips, made[..., MOUTH.stop :]], dim=-1)
+        made = torch.cat([made[..., : MOUTH.start], lips, made[..., MOUTH.stop :]], dim=-1)
+        return made[:, : SPAN - lack]
 
 
 def save(generator: MotionGenerator, path: str, **extra: object) -> None:

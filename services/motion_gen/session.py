@@ -33,6 +33,7 @@ from talkingface.motion_gen.contract import (
     HOP,
     PAST,
     ROWS_PER_FRAME,
+    SPAN,
     SPEECH_DIM,
     WINDOW_ROWS,
 )
@@ -281,7 +282,7 @@ class MotionSession:
         # The window sits in the counter's second word: 2**64 draws apart from its neighbours.
         stream = np.random.Philox(key=[self._seed, 0], counter=[0, self._window, 0, 0])
         noise = np.random.Generator(stream).standard_normal(
-            (HOP, PERFORMANCE_DIM), dtype=np.float32
+            (SPAN, PERFORMANCE_DIM), dtype=np.float32
         )
         return noise * TEMPERATURE
 

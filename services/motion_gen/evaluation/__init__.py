@@ -3,7 +3,7 @@
     talkingface evaluate motion --tracking DIR --names DIR --voices DIR --report DIR
 
 The measures are functions of curves and know nothing of models or files: `curves`, `mouth`,
-`closures`, `blinks`, `gaze`, `head`, `seams`. The parts of the table that run the models are
+`closures`, `blinks`, `gaze`, `head`, `smoothness`. The parts of the table that run the models are
 `sections`; `pipeline` runs them through the real sessions. Needs the extra `training`.
 """
 

@@ -30,9 +30,9 @@ from talkingface.motion_gen.contract import (
     FEATURE_DIM,
     HEARD_ROWS,
     HISTORY_ROWS,
-    HOP,
     PAST,
     ROWS_PER_FRAME,
+    SPAN,
     SPEECH_DIM,
 )
 from talkingface.motion_gen.performance import (
@@ -271,11 +271,11 @@ def join(parts: list[Streams]) -> Streams:
 
 @dataclass
 class Chunks:
-    """A batch of B stretches of PAST + n HOP frames, whose last n HOP frames are to be made in
-    blocks of HOP."""
+    """A batch of B stretches of PAST + n SPAN frames, whose last n SPAN frames are to be made in
+    blocks of SPAN."""
 
     conditions: dict[str, Tensor]  # of all frames, as the model names them
-    frames: Tensor  # (B, PAST + n HOP, PERFORMANCE_DIM)
+    frames: Tensor  # (B, PAST + n SPAN, PERFORMANCE_DIM)
     valid: Tensor  # (B, n, PAST) whether a past frame of the block belongs to the same motion
 
 
@@ -369,13 +369,13 @@ class Variant:
     def chunks(self, stream: Tensor, start: Tensor, blocks: int) -> Chunks:
         """Stretches whose first new frame is `start` (B,) of `stream` (B,)."""
         device = stream.device
-        length = PAST + HOP * blocks
+        length = PAST + SPAN * blocks
         frame = start[:, None] + torch.arange(length, device=device)
         row = ROWS_PER_FRAME * start[:, None] + torch.arange(
             HISTORY_ROWS + ROWS_PER_FRAME * length + EXTRA_ROWS, device=device
         )
         index = stream[:, None]
-        first = start[:, None] + HOP * torch.arange(blocks, device=device)
+        first = start[:, None] + SPAN * torch.arange(blocks, device=device)
         age = first[:, :, None] - torch.arange(PAST, 0, -1, device=device)
         conditions = {
             "features": self.features[index, row].float(),
@@ -389,7 +389,7 @@ class Variant:
     def random_chunks(self, count: int, blocks: int, generator: torch.Generator) -> Chunks:
         """`count` stretches from anywhere but the taught streams."""
         device = self.target.device
-        last = FRAMES - HOP * blocks + 1
+        last = FRAMES - SPAN * blocks + 1
         pick = torch.randint(len(self._performed), (count,), generator=generator, device=device)
         start = torch.randint(last, (count,), generator=generator, device=device)
         return self.chunks(self._performed[pick], start, blocks)

@@ -25,6 +25,7 @@ from talkingface.motion_gen.contract import (
     HOP,
     MODEL_NAME,
     PAST,
+    SPAN,
     SPEECH_DIM,
     WINDOW,
     WINDOW_ROWS,
@@ -40,7 +41,7 @@ INPUTS: dict[str, tuple[int, ...]] = {
     "emotion": (WINDOW, EMOTION_DIM),
     "past": (PAST, PERFORMANCE_DIM),
     "past_valid": (PAST,),
-    "noise": (HOP, PERFORMANCE_DIM),
+    "noise": (SPAN, PERFORMANCE_DIM),
     "guidance": (len(GUIDED),),
 }
 OUTPUTS: dict[str, tuple[int, ...]] = {"frames": (HOP, PERFORMANCE_DIM)}

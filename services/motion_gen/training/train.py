@@ -29,7 +29,7 @@ from torch import Tensor
 from talkingface.audio_features.training.augment import Augmenter
 from talkingface.audio_features.training.features import load_encoder
 from talkingface.common.motion import Array
-from talkingface.motion_gen.contract import GUIDED, HISTORY_ROWS, HOP, PAST, ROWS_PER_FRAME
+from talkingface.motion_gen.contract import GUIDED, HISTORY_ROWS, PAST, ROWS_PER_FRAME, SPAN
 from talkingface.motion_gen.evaluation.curves import band_passed
 from talkingface.motion_gen.evaluation.mouth import CLOSED_BELOW
 from talkingface.motion_gen.generator import (
@@ -224,19 +224,19 @@ def chunk_loss(
 ) -> dict[str, Tensor]:
     """Losses of one batch, every block of which is one window; their sum is minimised."""
     count, length = chunks.frames.shape[:2]
-    blocks, device = (length - PAST) // HOP, chunks.frames.device
+    blocks, device = (length - PAST) // SPAN, chunks.frames.device
     total = count * blocks
     plan = chunks.conditions["behaviour"][..., 1:]
     with torch.no_grad():
         mouth, seal = model.lips(chunks.conditions["features"], chunks.conditions["speech"])
-    # Block n makes the frames from PAST + n HOP on and sees the past tokens from n HOP on.
-    seen = HOP * torch.arange(blocks, device=device)[:, None] + torch.arange(SEEN, device=device)
-    target = chunks.frames[:, PAST:].reshape(total, HOP, PERFORMANCE_DIM)
-    place = chunks.frames[:, PAST - 1 : -1 : HOP, HEAD].reshape(total, HEAD_DIM)
+    # Block n makes the frames from PAST + n SPAN on and sees the past tokens from n SPAN on.
+    seen = SPAN * torch.arange(blocks, device=device)[:, None] + torch.arange(SEEN, device=device)
+    target = chunks.frames[:, PAST:].reshape(total, SPAN, PERFORMANCE_DIM)
+    place = chunks.frames[:, PAST - 1 : -1 : SPAN, HEAD].reshape(total, HEAD_DIM)
     reference = model.reference(
         place,
-        plan[:, PAST:].reshape(total, HOP, 2),
-        mouth[:, PAST:].reshape(total, HOP, mouth.shape[-1]),
+        plan[:, PAST:].reshape(total, SPAN, 2),
+        mouth[:, PAST:].reshape(total, SPAN, mouth.shape[-1]),
     )
     clean = (target - reference) / model.scale
 
@@ -257,7 +257,7 @@ def chunk_loss(
         tokens = model.condition_tokens(chunks.conditions, mouth, seal)
         old = model.past_tokens(past, mouth, plan, tokens)
         new = {
-            name: token[:, PAST:].reshape(total, HOP, token.shape[-1])
+            name: token[:, PAST:].reshape(total, SPAN, token.shape[-1])
             for name, token in tokens.items()
         }
         memory = [
@@ -293,9 +293,9 @@ def roll_out(model: MotionGenerator, variant: Variant, seed: int, frames: int = 
     valid = torch.zeros(count, PAST, device=device)
     guidance = torch.zeros(count, len(GUIDED), device=device)
     made = []
-    for first in range(0, frames, HOP):
+    for first in range(0, frames, SPAN):
         chunk = variant.chunks(stream, torch.full_like(stream, first), 1)
-        noise = torch.randn(count, HOP, PERFORMANCE_DIM, generator=random, device=device)
+        noise = torch.randn(count, SPAN, PERFORMANCE_DIM, generator=random, device=device)
         new = sampler(
             **chunk.conditions,
             past=past,
@@ -304,8 +304,8 @@ def roll_out(model: MotionGenerator, variant: Variant, seed: int, frames: int = 
             guidance=guidance,
         )
         made.append(new)
-        past = torch.cat([past, new], 1)[:, HOP:]
-        valid = torch.cat([valid, torch.ones_like(valid[:, :HOP])], 1)[:, HOP:]
+        past = torch.cat([past, new], 1)[:, SPAN:]
+        valid = torch.cat([valid, torch.ones_like(valid[:, :SPAN])], 1)[:, SPAN:]
     return torch.cat(made, 1)
 
 

@@ -1,4 +1,4 @@
-"""Blinks, gaze, head, brows, silence, seams and seeds, beside real recordings."""
+"""Blinks, gaze, head, brows, silence, smoothness and seeds, beside real recordings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from talkingface.audio_features.contract import SAMPLE_RATE
 from talkingface.common.motion import ARKIT_INDEX, ARKIT_NAMES, MOTION_FPS, PITCH, Array
 from talkingface.common.report import Bar, Row
-from talkingface.motion_gen.evaluation import blinks, gaze, head, mouth, plots, seams
+from talkingface.motion_gen.evaluation import blinks, gaze, head, mouth, plots, smoothness
 from talkingface.motion_gen.evaluation.bench import ENGLISH_VOICE, Bench
 from talkingface.motion_gen.evaluation.curves import Curve
 from talkingface.motion_gen.evaluation.recordings import (
@@ -44,7 +44,7 @@ def measure(bench: Bench) -> list[Row]:
         *_head(bench, talking, long, voices),
         *_brows(talking, real),
         *_silence(bench, silent),
-        *_seams(bench, talking, real),
+        *_smoothness(talking, real),
         *_seeds(bench),
     ]
 
@@ -288,24 +288,18 @@ def _silence(bench: Bench, silent: list[Array]) -> list[Row]:
     ]
 
 
-def _seams(bench: Bench, talking: list[Array], real: list[Array]) -> list[Row]:
-    rows: list[Row] = []
-    for what, columns in (
-        ("face", slice(0, PITCH)),
-        ("head", slice(PITCH, PITCH + 3)),
-    ):
-        for order, name in ((1, "step"), (3, "jerk")):
-            rows.append(
-                Row(
-                    f"seams: {name} of the {what} at joints over within",
-                    {
-                        "generated": seams.ratio([m[:, columns] for m in talking], order),
-                        "real": seams.ratio([m[:, columns] for m in real], order),
-                    },
-                    note="1 = no seam" if not rows else "",
-                )
-            )
-    return rows
+def _smoothness(talking: list[Array], real: list[Array]) -> list[Row]:
+    return [
+        Row(
+            f"roughness of the {what}: jerk over step",
+            {
+                "generated": smoothness.roughness([m[:, columns] for m in talking]),
+                "real": smoothness.roughness([m[:, columns] for m in real]),
+            },
+            note="tracked faces shake by the tracker's error",
+        )
+        for what, columns in (("face", slice(0, PITCH)), ("head", slice(PITCH, PITCH + 3)))
+    ]
 
 
 def _seeds(bench: Bench) -> list[Row]:
