@@ -87,6 +87,7 @@ class StageStream:
         self._silence = silence
         self._on_checkpoint = on_checkpoint
         self._configuration: Any = None
+        self._checkpoint: stage.Checkpoint | None = None
         self._call: StageCall | None = None
         self._held: deque[dict[str, Any]] = deque()  # sent since the checkpoint
         self._dropped = 0  # of those that the present call was sent
@@ -217,7 +218,12 @@ class StageStream:
 
         :raises ServiceError: it cannot be opened; nothing has changed.
         """
-        call = await self._connect(self._configuration)
+        configuration = self._configuration
+        if self._checkpoint is not None:  # into a copy: a message keeps what it has ever held
+            configuration = type(configuration)()
+            configuration.CopyFrom(self._configuration)
+            configuration.resume.CopyFrom(self._checkpoint)
+        call = await self._connect(configuration)
         self._hurry(call)
         if self._call is not None:
             call.sent_until, call.received_until = self.sent_until, self.received_until
@@ -240,7 +246,7 @@ class StageStream:
         """Hold a checkpoint in place of the messages that it contains, which are returned."""
         contained = [self._held.popleft() for _ in range(checkpoint.messages - self._dropped)]
         self._dropped = checkpoint.messages
-        self._configuration.resume.CopyFrom(checkpoint)
+        self._checkpoint = checkpoint
         return contained
 
     def _hurry(self, call: StageCall) -> None:
@@ -310,8 +316,6 @@ class StageStream:
 
         :raises ServiceError: it cannot be opened; nothing has changed.
         """
-        if self.name == "renderer":  # pictures are dear: it makes none that have come already
-            self._configuration.first_frame = self._next
         await self._take_up()
         self._dropped = 0
         # Side by side with receiving, without which the stage would soon take no more.
