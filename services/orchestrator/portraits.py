@@ -7,6 +7,7 @@ import hashlib
 import logging
 import os
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -102,6 +103,7 @@ class Portraits:
         self._stages = stages
         self._store = store
         self._standing_by = asyncio.Semaphore(_STANDING_BY)
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def add(self, image: bytes) -> renderer.Portrait:
         """Check and keep a portrait; free if it is kept already.
@@ -140,7 +142,11 @@ class Portraits:
         bring = partial(self._bring, handle)
         call = await self._stages.open("renderer", configuration, bring, live=live)
         if live:
-            call.on_end(asyncio.create_task(self._stand_by(handle, call.replica)).cancel)
+            ended = asyncio.Event()
+            call.on_end(ended.set)
+            task = asyncio.create_task(self._stand_by(handle, call.replica, ended))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         return call
 
     async def _bring(self, handle: str, replica: Replica) -> None:
@@ -152,12 +158,18 @@ class Portraits:
             raise ServiceError("PORTRAIT_NOT_FOUND", "the portrait is no longer kept")
         await self._stages.prepare_portrait_at(replica, image)
 
-    async def _stand_by(self, handle: str, holder: Replica) -> None:
+    async def _stand_by(self, handle: str, holder: Replica, ended: asyncio.Event) -> None:
         """See that a renderer other than the holder has the portrait, replicas coming and going:
-        whoever takes a live session over has no time to prepare it."""
+        whoever takes a live session over has no time to prepare it.
+
+        :param ended: ends it; a preparation that has begun goes on, for the call that comes next.
+        """
         pause = _STAND_BY_SECONDS
         while True:
-            await asyncio.sleep(pause)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await ended.wait()
+                return
             other = self._stages.other_than("renderer", holder, handle)
             if other is None or other.suspect or handle in other.portraits:
                 continue
