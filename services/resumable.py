@@ -130,7 +130,7 @@ class ResumableSession:
         self._place = Place()
         self._floor: int | None = None  # first message that a call being opened may be sent
         self._frame_rate = MOTION_FPS
-        self._next_frame = 0
+        self._next_frame = self._frames = 0
         self._heard = 0  # samples of the sound beside the pictures
         self._told = -1  # microseconds of the last event of the voice
         self._broken: float | None = None  # when the server was lost
@@ -221,6 +221,7 @@ class ResumableSession:
             if len(new) < len(message.frames):
                 del message.frames[: len(message.frames) - len(new)]
             self._next_frame = new[-1].index + 1
+            self._frames += len(new)
             self._see(message)
         if name in ("media", "motion") and self._broken is not None:
             stall, self._broken = time.perf_counter() - self._broken, None
@@ -238,6 +239,7 @@ class ResumableSession:
             media.frame_count, media.data = 0, b""
         elif media.frame_count:
             self._next_frame = media.first_frame + media.frame_count
+            self._frames += media.frame_count
             self._see(media)
         return bool(media.frame_count or media.audio)
 
@@ -351,7 +353,9 @@ class ResumableSession:
             for number in range(max(token.messages, self._first), place.messages)
             if self._held[number - self._first].HasField("control")
         )
-        resume = Resume(token=token.token, next_frame=self._next_frame, place=place)
+        resume = Resume(
+            token=token.token, next_frame=self._next_frame, place=place, frames=self._frames
+        )
         resume.controls.extend(between)
         self._floor = place.messages
         call = _Call(self._target)

@@ -55,7 +55,7 @@ from talkingface.v1.talking_face_pb2 import (
 )
 from talkingface.v1.talking_face_pb2_grpc import TalkingFaceServiceStub
 
-RUNS = int(os.environ.get("RESUME_RUNS", "2"))
+RUNS = int(os.environ.get("RESUME_RUNS", "1"))
 DEADLINE = 100.0
 RATE = 16_000
 SECONDS = 6.0
@@ -307,11 +307,17 @@ async def test_pictures_go_on(
         assert len(shown) == 90
 
 
+@pytest.mark.parametrize("number", range(RUNS))
 @pytest.mark.parametrize("output", [OUTPUT_KIND_MOTION, OUTPUT_KIND_H264])
 async def test_a_live_session_goes_on(
-    orchestrators: Orchestrators, portrait_image: bytes, voice: np.ndarray, output: Any
+    orchestrators: Orchestrators,
+    portrait_image: bytes,
+    voice: np.ndarray,
+    output: Any,
+    number: int,
 ) -> None:
     """What was not heard is heard then; what was told is not told again."""
+    strike_at = int(np.random.default_rng(number).integers(3, 120))
     speech = said(voice[voice != 0], 2.0)
     seen = Seen()
 
@@ -333,8 +339,10 @@ async def test_a_live_session_goes_on(
     options: dict[str, Any] = {"pacing": PACING_LIVE, "output": output}
     if output == OUTPUT_KIND_H264:
         options |= {"portrait": portrait_image, "size": 256}
-    await run(orchestrators.target, conversation(), 62, orchestrators.kill_holder, seen, **options)
-    print(f"\nlive: nothing came for {seen.stalls} s")
+    await run(
+        orchestrators.target, conversation(), strike_at, orchestrators.kill_holder, seen, **options
+    )
+    print(f"\nlive, killed after {strike_at} frames: nothing came for {seen.stalls} s")
     assert len(seen.stalls) == 1
     told = [event for event in seen.events if event.kind == Event.KIND_UTTERANCE]
     assert [event.utterance_id for event in told] == ["first", "second", "third"]
@@ -404,12 +412,14 @@ async def test_what_is_told_where_it_cannot_go_on(
         await run(target, b"", output=OUTPUT_KIND_FMP4, portrait=b"x")
 
 
-@pytest.mark.parametrize("spoil", ["rubbish", "signature", "age", "frame", "place", "beside"])
+@pytest.mark.parametrize(
+    "spoil", ["rubbish", "signature", "age", "frame", "frames", "place", "beside"]
+)
 async def test_what_is_no_token_is_refused(
     orchestrators: Orchestrators, voice: np.ndarray, spoil: str
 ) -> None:
     token = await a_token(orchestrators, voice)
-    resume = Resume(token=token.token, next_frame=1000, place=token.place)
+    resume = Resume(token=token.token, next_frame=80, frames=80, place=token.place)
     config = AnimateConfig(resume=resume)
     reason, path = "FIELD_INVALID", "config.resume.token"
     match spoil:
@@ -421,12 +431,14 @@ async def test_what_is_no_token_is_refused(
             config.resume.token = aged(token.token, 61.0)
             reason, path = "SESSION_EXPIRED", ""
         case "frame":
-            config.resume.next_frame = 100_000
+            config.resume.next_frame = config.resume.frames = 100_000
             path = "config.resume.next_frame"
         case "place":
             config.resume.place.messages += 1
-            config.resume.next_frame = 80
             path = "config.resume.place"
+        case "frames":
+            config.resume.frames = 79
+            path = "config.resume.frames"
         case "beside":
             config.seed = 1
             path = "config.resume"

@@ -130,7 +130,12 @@ def _check_resume(asked: talking_face.AnimateConfig, state: resume.SessionState)
         raise invalid_field(
             "config.resume.next_frame", f"{asked.resume.next_frame}, but the token has {first}"
         )
-    if state.config.pacing == talking_face.PACING_LIVE:
+    live, received = state.config.pacing == talking_face.PACING_LIVE, asked.resume.frames
+    if not (0 if live else asked.resume.next_frame) <= received <= asked.resume.next_frame:
+        raise invalid_field(
+            "config.resume.frames", f"{received}, of {asked.resume.next_frame} frames"
+        )
+    if live:
         for update in asked.resume.controls:
             _check_update(update, "config.resume.controls")
     elif asked.resume.controls:
@@ -218,7 +223,7 @@ class Session:
         self._motion_frames = self.first_motion = (
             self.begin.renderer.taken if pictures else self.begin.motion_gen.given
         )
-        self._frames = self.first_frame - self.begin.late_frames
+        self._frames = asked.resume.frames
         self._next_frame = self.first_frame
         self._first_audio: float | None = None
         self._first_frame: float | None = None
@@ -323,7 +328,6 @@ class Session:
         state.session_id = self.session_id
         state.config.CopyFrom(self.config)
         state.messages = self.messages
-        state.late_frames = self._next_frame - self._frames if self.makes_pictures else 0
         rows = state.motion_gen.taken
         while self._voice_states and self._voice_states[0][0] < rows:
             self._voice_states.popleft()
@@ -345,7 +349,9 @@ class Session:
     @property
     def frames_given(self) -> int:
         """Frames that the client has been given; the next one has this number."""
-        return self._next_frame if self.makes_pictures else max(self._motion_frames, self._frames)
+        if self.makes_pictures:
+            return self._next_frame
+        return max(self._motion_frames, self.first_frame)
 
     def audio(self, data: bytes) -> Iterator[Sound]:
         """Take bytes of audio; what they decode to comes in small pieces."""

@@ -13,7 +13,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class SessionState(_message.Message):
-    __slots__ = ("version", "issued", "session_id", "config", "audio_features", "motion_gen", "renderer", "controls", "messages", "frames", "late_frames", "place", "speaking", "run")
+    __slots__ = ("version", "issued", "session_id", "config", "audio_features", "motion_gen", "renderer", "controls", "messages", "frames", "place", "speaking", "run")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     ISSUED_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
@@ -24,7 +24,6 @@ class SessionState(_message.Message):
     CONTROLS_FIELD_NUMBER: _ClassVar[int]
     MESSAGES_FIELD_NUMBER: _ClassVar[int]
     FRAMES_FIELD_NUMBER: _ClassVar[int]
-    LATE_FRAMES_FIELD_NUMBER: _ClassVar[int]
     PLACE_FIELD_NUMBER: _ClassVar[int]
     SPEAKING_FIELD_NUMBER: _ClassVar[int]
     RUN_FIELD_NUMBER: _ClassVar[int]
@@ -38,11 +37,10 @@ class SessionState(_message.Message):
     controls: _containers.RepeatedCompositeFieldContainer[_controls_pb2.ControlUpdate]
     messages: int
     frames: int
-    late_frames: int
     place: _talking_face_pb2.Place
     speaking: bool
     run: int
-    def __init__(self, version: _Optional[str] = ..., issued: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., session_id: _Optional[str] = ..., config: _Optional[_Union[_talking_face_pb2.AnimateConfig, _Mapping]] = ..., audio_features: _Optional[_Union[StageState, _Mapping]] = ..., motion_gen: _Optional[_Union[StageState, _Mapping]] = ..., renderer: _Optional[_Union[StageState, _Mapping]] = ..., controls: _Optional[_Iterable[_Union[_controls_pb2.ControlUpdate, _Mapping]]] = ..., messages: _Optional[int] = ..., frames: _Optional[int] = ..., late_frames: _Optional[int] = ..., place: _Optional[_Union[_talking_face_pb2.Place, _Mapping]] = ..., speaking: _Optional[bool] = ..., run: _Optional[int] = ...) -> None: ...
+    def __init__(self, version: _Optional[str] = ..., issued: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., session_id: _Optional[str] = ..., config: _Optional[_Union[_talking_face_pb2.AnimateConfig, _Mapping]] = ..., audio_features: _Optional[_Union[StageState, _Mapping]] = ..., motion_gen: _Optional[_Union[StageState, _Mapping]] = ..., renderer: _Optional[_Union[StageState, _Mapping]] = ..., controls: _Optional[_Iterable[_Union[_controls_pb2.ControlUpdate, _Mapping]]] = ..., messages: _Optional[int] = ..., frames: _Optional[int] = ..., place: _Optional[_Union[_talking_face_pb2.Place, _Mapping]] = ..., speaking: _Optional[bool] = ..., run: _Optional[int] = ...) -> None: ...
 
 class StageState(_message.Message):
     __slots__ = ("checkpoint", "taken", "given")

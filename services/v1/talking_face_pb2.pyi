@@ -110,16 +110,18 @@ class ResumeToken(_message.Message):
     def __init__(self, token: _Optional[bytes] = ..., place: _Optional[_Union[Place, _Mapping]] = ..., messages: _Optional[int] = ...) -> None: ...
 
 class Resume(_message.Message):
-    __slots__ = ("token", "next_frame", "place", "controls")
+    __slots__ = ("token", "next_frame", "place", "controls", "frames")
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     NEXT_FRAME_FIELD_NUMBER: _ClassVar[int]
     PLACE_FIELD_NUMBER: _ClassVar[int]
     CONTROLS_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_FIELD_NUMBER: _ClassVar[int]
     token: bytes
     next_frame: int
     place: Place
     controls: _containers.RepeatedCompositeFieldContainer[_controls_pb2.ControlUpdate]
-    def __init__(self, token: _Optional[bytes] = ..., next_frame: _Optional[int] = ..., place: _Optional[_Union[Place, _Mapping]] = ..., controls: _Optional[_Iterable[_Union[_controls_pb2.ControlUpdate, _Mapping]]] = ...) -> None: ...
+    frames: int
+    def __init__(self, token: _Optional[bytes] = ..., next_frame: _Optional[int] = ..., place: _Optional[_Union[Place, _Mapping]] = ..., controls: _Optional[_Iterable[_Union[_controls_pb2.ControlUpdate, _Mapping]]] = ..., frames: _Optional[int] = ...) -> None: ...
 
 class AnimateResponse(_message.Message):
     __slots__ = ("started", "media", "motion", "event", "summary", "resume_token")
