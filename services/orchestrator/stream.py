@@ -223,6 +223,8 @@ class StageStream:
             configuration = type(configuration)()
             configuration.CopyFrom(self._configuration)
             configuration.resume.CopyFrom(self._checkpoint)
+        if self.name == "renderer":  # pictures are dear: it makes none that have come already
+            configuration.first_frame = self._next
         call = await self._connect(configuration)
         self._hurry(call)
         if self._call is not None:
