@@ -1,9 +1,9 @@
 """Silence after an interruption: for what was sent to the stages and has not been shown yet.
 
-The feed runs 0.28 s ahead of the clock. That much of the voice cannot be called back from the
-speech encoder, but it need be neither heard nor seen: the sound that has not gone out is faded, and
-the rows that the motion generator has not been given yet are made those of silence, so that the
-mouth closes with the next motion that is made.
+The feed runs a little ahead of the clock (`live.AHEAD_SECONDS`). That much of the voice cannot be
+called back from the speech encoder, but it need be neither heard nor seen: the sound that has not
+gone out is faded, and the rows that the motion generator has not been given yet are made those of
+silence, so that the mouth closes with the next motion that is made.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from talkingface.orchestrator.resume import Progress
 from talkingface.v1 import media_pb2 as media
 from talkingface.v1 import talking_face_pb2 as talking_face
 
-AHEAD_SECONDS = 0.28
+AHEAD_SECONDS = 0.24
 MAX_QUEUED_SECONDS = 60.0
 TICK_SECONDS = 0.02
 MAX_ID = 64
