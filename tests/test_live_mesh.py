@@ -276,7 +276,7 @@ async def test_a_client_that_reads_slowly_misses_pictures_and_no_sound(
     late = [a.event.frames for a in answers if a.event.kind == Event.KIND_LATE]
     shown = [a.media.first_frame for a in answers if a.media.frame_count]
     assert shown == sorted(set(shown)) and len(shown) == summary.frames < 60
-    assert summary.late_frames > 20 and sum(late) >= summary.late_frames - 20
+    assert 20 < summary.late_frames >= sum(late) > 0
     assert samples == pytest.approx(summary.audio_duration.ToMicroseconds() * RATE / 1e6, abs=16)
     most = max(len(answer.media.audio) // 2 for answer in answers) / RATE
     print(f"\nat most {most:.2f} s of sound in one piece; {summary.late_frames} pictures left out")
