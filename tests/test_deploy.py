@@ -290,6 +290,8 @@ def exported() -> set[str]:
     metrics.call_ended("Render", "OK")
     metrics.first_result("Render", 0.1)
     metrics.count("frames")
+    metrics.set_replicas("renderer", 2)
+    metrics.recovered("renderer", "broken", 0.1)
     with metrics.timed("encode"):
         pass
     lines = generate_latest(metrics.registry).decode().splitlines()
