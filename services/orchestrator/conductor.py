@@ -31,6 +31,8 @@ from talkingface.v1 import talking_face_pb2 as talking_face
 # the rest keeps all stages busy.
 MAX_LEAD_SECONDS = 4.0
 _QUEUED_ANSWERS = 16
+_QUEUED_VOICE = 2  # pieces of sound
+_QUEUED_LIVE_VOICE = 1500  # about half a minute, while the speech encoder is away
 
 # The client's next message; `idle` says whether silence counts against it. None: it has closed.
 Read = Callable[[bool], Awaitable[talking_face.AnimateRequest | None]]
@@ -61,6 +63,10 @@ class Conductor:
         self._motion = self._stream("motion_gen", partial(stages.open, "motion_gen"))
         live = session.feed is not None
         self._renderer = self._stream("renderer", partial(portraits.open_renderer, live=live))
+        # What is to be heard, and where it ends, seconds; None: the end.
+        self._voice: asyncio.Queue[tuple[bytes, float] | None] = asyncio.Queue(
+            _QUEUED_LIVE_VOICE if live else _QUEUED_VOICE
+        )
         self._answers: asyncio.Queue[Answer | None] = asyncio.Queue(_QUEUED_ANSWERS)
         self._progress = asyncio.Event()
 
@@ -124,6 +130,7 @@ class Conductor:
                 reader = group.create_task(self._take_client(read))
                 if session.feed is not None:
                     group.create_task(self._play(session.feed))
+                group.create_task(self._move_voice())
                 group.create_task(self._move_features())
                 group.create_task(self._move_motion())
                 if session.makes_pictures:
@@ -216,7 +223,7 @@ class Conductor:
     async def _end_sound(self) -> None:
         await self._take_sound(self._session.end_of_audio())
         self._session.sound_ended()
-        await self._features.end()
+        await self._voice.put(None)
 
     async def _take_sound(self, sounds: Iterator[Sound]) -> None:
         session = self._session
@@ -232,8 +239,15 @@ class Conductor:
                 await self._progress.wait()
             voice = session.sound(sound)
             if len(voice):
-                await self._features.send(audio=voice.astype("<f4").tobytes())
-                self._features.sent_until = session.seconds
+                await self._voice.put((voice.astype("<f4").tobytes(), session.seconds))
+
+    async def _move_voice(self) -> None:
+        """Apart from `_play`, so that the client has its sound while nobody hears it."""
+        while (piece := await self._voice.get()) is not None:
+            audio, until = piece
+            await self._features.send(audio=audio)
+            self._features.sent_until = until
+        await self._features.end()
 
     async def _move_features(self) -> None:
         while (result := await self._features.receive()) is not None:
