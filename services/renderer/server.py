@@ -9,6 +9,7 @@ import logging
 import sys
 from collections.abc import AsyncIterator, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -93,7 +94,7 @@ class RenderStream:
 
     def close(self) -> None:
         self._thread.shutdown(wait=False)
-        self._stage.in_use -= collections.Counter((self._handle,))  # keeps no zeros
+        self._stage.in_use -= collections.Counter((self._handle,))
 
 
 class RendererStage(Stage, renderer_pb2_grpc.RendererServiceServicer):
@@ -114,6 +115,7 @@ class RendererStage(Stage, renderer_pb2_grpc.RendererServiceServicer):
         self._preparations: dict[str, asyncio.Task[None]] = {}
         self._awaited: collections.Counter[str] = collections.Counter()  # calls
         self._preparing = asyncio.Lock()
+        self._at_work = ""  # handle of the portrait that is being prepared, or was last
         cv2.setNumThreads(1)  # the streams share the cores already
 
     def add_to(self, server: grpc.aio.Server) -> None:
@@ -188,27 +190,35 @@ class RendererStage(Stage, renderer_pb2_grpc.RendererServiceServicer):
         return bytes(content)
 
     async def _prepare(self, handle: str, content: bytes) -> None:
-        """Have a portrait prepared; calls with the same bytes share the work, and where all of
-        them have gone it is given up."""
+        """Have a portrait prepared; calls with the same bytes share the work. Where all of them
+        have gone before it has begun, it is given up."""
         self.check_ready()
         task = self._preparations.get(handle)
         if task is None:
             if len(self._preparations) >= _MAX_PREPARATIONS:
                 raise ServiceError("NO_CAPACITY", "too many portraits are being prepared")
-            task = asyncio.create_task(self._run_preparation(content))
+            task = asyncio.create_task(self._run_preparation(handle, content))
             self._preparations[handle] = task
+            task.add_done_callback(partial(self._forget_preparation, handle))
         self._awaited[handle] += 1
         try:
             await asyncio.shield(task)
         finally:
-            self._awaited[handle] -= 1
-            if not self._awaited[handle]:
-                del self._awaited[handle], self._preparations[handle]
+            self._awaited -= collections.Counter((handle,))  # keeps no zeros
+            if handle not in self._awaited and handle != self._at_work:
                 task.cancel()
+                self._forget_preparation(handle, task)
 
-    async def _run_preparation(self, content: bytes) -> None:
+    def _forget_preparation(self, handle: str, task: asyncio.Task[None]) -> None:
+        if self._preparations.get(handle) is task:
+            del self._preparations[handle]
+        if task.done() and not task.cancelled():
+            task.exception()  # seen, also when all callers have gone
+
+    async def _run_preparation(self, handle: str, content: bytes) -> None:
         # One after the other, as Triton would: whoever waits here can still be given up.
         async with self._preparing:
+            self._at_work = handle
             with self.host.metrics.timed(PREPARATION):
                 await self.triton.infer(
                     PREPARATION,
