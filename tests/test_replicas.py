@@ -403,6 +403,42 @@ async def test_a_stream_goes_sooner_where_more_is_prepared(stages: FakeStages) -
     await stages.close()
 
 
+async def test_a_portrait_is_not_waited_for_where_nobody_answers(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[str] = []
+
+    class Stub:
+        def __init__(self, channel: Any) -> None:
+            pass
+
+        async def PreparePortrait(self, pieces: Any, **_: Any) -> renderer.PreparePortraitResponse:
+            try:
+                assert [piece.data async for piece in pieces] == [IMAGE]
+                await asyncio.sleep(FOREVER if len(ended) < 1 else 3 * POLL)
+            finally:
+                ended.append("")
+            portrait = renderer.Portrait(handle=handle_of(IMAGE))
+            return renderer.PreparePortraitResponse(portrait=portrait)
+
+    monkeypatch.setattr(stages_module.renderer_grpc, "RendererServiceStub", Stub)
+    monkeypatch.setattr(stages_module, "POLL_SECONDS", POLL)
+    monkeypatch.setattr(replicas_module, "_POLL_TIMEOUT", POLL)
+    world.answers = {"a": status(3), "b": status(2)}
+    stages = Stages(OrchestratorConfig(renderer_target="a,b"))
+    a, b = await stages._replicas["renderer"].candidates()
+    preparing = asyncio.create_task(stages.prepare_portrait(IMAGE))
+    await asyncio.sleep(2 * POLL)
+    world.answers["a"] = None
+    async with asyncio.timeout(DEADLINE):
+        await preparing
+    assert len(ended) == 2
+    assert a.suspect
+    assert b.portraits == {handle_of(IMAGE)}
+    assert not a.portraits
+    await stages.close()
+
+
 async def test_another_renderer_stands_by(
     stages: FakeStages,
     portraits: Portraits,
@@ -518,7 +554,7 @@ async def test_who_owes_nothing_may_be_silent() -> None:
     silence.elsewhere = 1.0
     call = await silence.open()
     call.hurry(0.05)
-    call.sent_until = 0.2  # less than its look-ahead and a block
+    call.sent_until = 0.17  # less than its look-ahead and a block
 
     async def later() -> None:
         await asyncio.sleep(0.3)

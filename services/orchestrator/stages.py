@@ -15,7 +15,7 @@ from talkingface.common.errors import ServiceError
 from talkingface.common.metrics import Metrics
 from talkingface.common.rpc import CallStatus
 from talkingface.orchestrator.config import OrchestratorConfig
-from talkingface.orchestrator.replicas import Replica, Replicas
+from talkingface.orchestrator.replicas import POLL_SECONDS, Replica, Replicas
 from talkingface.v1 import audio_features_pb2 as audio_features
 from talkingface.v1 import audio_features_pb2_grpc as audio_features_grpc
 from talkingface.v1 import motion_gen_pb2 as motion_gen
@@ -27,9 +27,9 @@ from talkingface.v1 import stage_pb2 as stage
 log = logging.getLogger(__name__)
 
 # A stage may hold this much more than its look-ahead before it owes a result; where sound comes by
-# the clock, a block (80 ms) and what is on its way.
+# the clock, a block (40 ms) and what is on its way.
 _SLACK_SECONDS = 0.5
-_LIVE_SLACK_SECONDS = 0.12
+_LIVE_SLACK_SECONDS = 0.08
 _MAX_TICK_SECONDS = 1.0
 # How many times its patience a live session waits for a result where the only other replica fell
 # silent itself, or would have to prepare the portrait first, which takes more than a second.
@@ -37,6 +37,8 @@ _SUSPECT = 2.0
 _UNPREPARED = 4.0
 # Within which a stage must take a stream that another replica might take.
 _HURRY_SECONDS = 0.4
+# A renderer that takes no streams for more polls than these does not prepare portraits either.
+_AWAY_POLLS = 4
 # Codes that gRPC itself gives when the other side, or the way to it, is gone.
 _GONE = (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN, grpc.StatusCode.UNAVAILABLE)
 
@@ -353,12 +355,22 @@ class Stages:
                 piece = image[first : first + MAX_CHUNK_BYTES]
                 yield renderer.PreparePortraitRequest(data=piece)
 
-        try:
-            response = await renderer_grpc.RendererServiceStub(replica.channel).PreparePortrait(
+        call = asyncio.ensure_future(
+            renderer_grpc.RendererServiceStub(replica.channel).PreparePortrait(
                 pieces(), timeout=self.config.portrait_timeout
             )
+        )
+        away = 0
+        try:
+            while not (await asyncio.wait([call], timeout=POLL_SECONDS))[0]:
+                away = 0 if replica.serving else away + 1
+                if away > _AWAY_POLLS:
+                    raise StageSilentError("STAGE_UNAVAILABLE", "the renderer does not answer")
+            response = call.result()
         except grpc.aio.AioRpcError as error:
             raise stage_error("renderer", error, ServiceError.from_rpc(error)) from None
+        finally:
+            call.cancel()
         portrait: renderer.Portrait = response.portrait
         replica.has(portrait.handle)
         return portrait
