@@ -9,7 +9,8 @@ async with TalkingFace("127.0.0.1:50050") as tf:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -250,8 +251,9 @@ class TalkingFace:
         elif portrait is not None:
             config.portrait_handle = portrait
         if resumable:
-            async for message in self._resumable(config, audio, image):
-                yield message
+            async with aclosing(self._resumable(config, audio, image)) as messages:
+                async for message in messages:
+                    yield message
             return
         call = self._stub.Animate()
         status = CallStatus(call)
@@ -278,7 +280,7 @@ class TalkingFace:
         config: AnimateConfig,
         audio: Path | bytes | AsyncIterable[Piece],
         image: bytes | str | None,
-    ) -> AsyncIterator[Message]:
+    ) -> AsyncGenerator[Message, None]:
         async def upload() -> None:
             assert isinstance(image, bytes)
             await self.upload_portrait(image)
@@ -286,14 +288,12 @@ class TalkingFace:
         session = ResumableSession(
             self._target, config, _pieces(audio), upload if isinstance(image, bytes) else None
         )
-        messages = session.messages()
-        try:
-            async for message in messages:
-                yield message
-        except ServiceError as error:
-            raise _error(error) from None
-        finally:
-            await messages.aclose()
+        async with aclosing(session.messages()) as messages:
+            try:
+                async for message in messages:
+                    yield message
+            except ServiceError as error:
+                raise _error(error) from None
 
     async def upload_portrait(self, image: Path | bytes) -> Portrait:
         """Check and store a portrait; its handle serves any number of sessions.

@@ -81,7 +81,9 @@ class Orchestrators:
         (holder,) = (
             number
             for number, service in enumerate(self.services)
-            if service.process.poll() is None and service.slots_in_use()
+            if service.process.poll() is None
+            and "event=listening" in service.log
+            and service.slots_in_use()
         )
         return holder
 
@@ -91,8 +93,10 @@ class Orchestrators:
         self.services[number].process.wait()
 
     def kill_holder(self) -> None:
-        """SIGKILL to the one that holds a session."""
-        self.kill(self.holder())
+        """SIGKILL to the one that holds a session, which is then started again."""
+        holder = self.holder()
+        self.kill(holder)
+        self.start(holder)
 
     def revive(self) -> None:
         """Start all that have ended."""
@@ -175,12 +179,13 @@ def said(voice: np.ndarray, seconds: float, rate: int = RATE) -> bytes:
 async def run(
     target: str,
     audio: Any,
-    strike_at: int | None = None,
+    *strikes_at: int,
     strike: Callable[[], Any] = lambda: None,
     seen: Seen | None = None,
     **options: Any,
 ) -> Seen:
-    """A session; `strike` is called when so many frames have come."""
+    """A session; `strike` is called each time when so many frames have come."""
+    left = list(strikes_at)
     seen = seen if seen is not None else Seen()
     options = {
         "portrait": None, "output": OUTPUT_KIND_MOTION, "audio_format": pcm(RATE),
@@ -203,8 +208,8 @@ async def run(
                     seen.summary = message
             if isinstance(message, Motion | Media):
                 seen.times.append(time.perf_counter())
-            if strike_at is not None and seen.frames >= strike_at:
-                strike_at = None
+            if left and seen.frames >= left[0]:
+                del left[0]
                 await asyncio.to_thread(strike)
     assert seen.summary is not None
     return seen
@@ -228,15 +233,16 @@ def paced(sound: bytes, pause: float = 0.02) -> Callable[[], AsyncIterator[Any]]
 async def test_offline_motion_is_the_same_bit_for_bit(
     orchestrators: Orchestrators, voice: np.ndarray, number: int
 ) -> None:
-    """One orchestrator is killed; the other goes on."""
+    """One orchestrator is killed and the other goes on, or both one after the other."""
     audio = paced(said(voice, SECONDS))
     whole = await run(orchestrators.target, audio())
     assert not whole.stalls
 
-    strike_at = int(np.random.default_rng(number).integers(5, 140))
-    broken = await run(orchestrators.target, audio(), strike_at, orchestrators.kill_holder)
-    print(f"\nkilled after {strike_at} frames: nothing came for {broken.stalls} s")
-    assert len(broken.stalls) == 1
+    rng = np.random.default_rng(number)
+    moments = sorted(rng.integers(5, 145, 2 - number % 2).tolist())
+    broken = await run(orchestrators.target, audio(), *moments, strike=orchestrators.kill_holder)
+    print(f"\nkilled after {moments} frames: nothing came for {broken.stalls} s")
+    assert len(broken.stalls) == len(moments)
     assert broken.motion == whole.motion
     assert broken.summary is not None and whole.summary is not None
     assert broken.summary.frames == whole.summary.frames == len(whole.motion)
@@ -271,7 +277,9 @@ async def test_audio_of_any_kind_goes_on(
     options: dict[str, Any] = {"audio_format": pcm(rate) if rate else None}
     whole = await run(orchestrators.target, audio(), **options)
 
-    broken = await run(orchestrators.target, audio(), 70, orchestrators.kill_holder, **options)
+    broken = await run(
+        orchestrators.target, audio(), 70, strike=orchestrators.kill_holder, **options
+    )
     assert len(broken.stalls) == 1
     assert len(broken.motion) == len(whole.motion) == 25 * seconds
     if rate in (0, RATE):
@@ -291,7 +299,9 @@ async def test_pictures_go_on(
     options = {"portrait": portrait_image, "output": output, "size": 256, "frame_rate": 30}
     whole = await run(orchestrators.target, audio(), **options)
 
-    broken = await run(orchestrators.target, audio(), 50, orchestrators.kill_holder, **options)
+    broken = await run(
+        orchestrators.target, audio(), 50, strike=orchestrators.kill_holder, **options
+    )
     assert len(broken.stalls) == 1
     assert [index for index, _ in broken.pictures] == list(range(90))
     assert broken.sound == whole.sound
@@ -340,7 +350,12 @@ async def test_a_live_session_goes_on(
     if output == OUTPUT_KIND_H264:
         options |= {"portrait": portrait_image, "size": 256}
     await run(
-        orchestrators.target, conversation(), strike_at, orchestrators.kill_holder, seen, **options
+        orchestrators.target,
+        conversation(),
+        strike_at,
+        strike=orchestrators.kill_holder,
+        seen=seen,
+        **options,
     )
     print(f"\nlive, killed after {strike_at} frames: nothing came for {seen.stalls} s")
     assert len(seen.stalls) == 1
@@ -374,7 +389,7 @@ async def test_the_same_orchestrator_started_again(
         orchestrators.kill(0)
         orchestrators.start(0)
 
-    broken = await run(target, audio(), 60, strike)
+    broken = await run(target, audio(), 60, strike=strike)
     print(f"\nstarted again: nothing came for {broken.stalls} s")
     assert len(broken.stalls) == 1
     assert broken.motion == whole.motion
@@ -392,11 +407,45 @@ async def test_a_session_leaves_a_server_that_drains(
         left = orchestrators.holder()
         orchestrators.services[left].process.terminate()
 
-    moved = await run(orchestrators.target, audio(), 30, strike)
+    moved = await run(orchestrators.target, audio(), 30, strike=strike)
     assert [e.kind for e in moved.events].count(Event.KIND_DRAINING) == 1
     assert len(moved.stalls) == 1
     assert moved.motion == whole.motion
     assert orchestrators.services[left].process.wait(10) == 0, "it need not wait for the session"
+
+
+async def test_leaving_the_loop_ends_the_session(
+    orchestrators: Orchestrators, voice: np.ndarray
+) -> None:
+    service = orchestrators.services[0]
+    async with TalkingFace(service.address) as face:
+        messages = face.animate(
+            portrait=None,
+            audio=paced(said(voice, 10.0))(),
+            audio_format=pcm(RATE),
+            output=OUTPUT_KIND_MOTION,
+            resumable=True,
+        )
+        async for message in messages:
+            if isinstance(message, Motion):
+                break
+        assert service.slots_in_use() == 1
+        await messages.aclose()
+        deadline = time.perf_counter() + 2
+        while service.slots_in_use():
+            assert time.perf_counter() < deadline
+            await asyncio.sleep(0.02)
+
+
+async def test_an_error_of_the_audio_source_reaches_the_caller(
+    orchestrators: Orchestrators, voice: np.ndarray
+) -> None:
+    async def microphone() -> AsyncIterator[bytes]:
+        yield said(voice, 1.0)
+        raise RuntimeError("the microphone is gone")
+
+    with pytest.raises(RuntimeError, match="microphone is gone"):
+        await run(orchestrators.target, microphone())
 
 
 async def test_what_is_told_where_it_cannot_go_on(
@@ -405,7 +454,11 @@ async def test_what_is_told_where_it_cannot_go_on(
     target = orchestrators.services[0].address
     with pytest.raises(Unavailable, match="session is lost, call again"):
         await run(
-            target, paced(said(voice, 3.0))(), 20, lambda: orchestrators.kill(0), resumable=False
+            target,
+            paced(said(voice, 3.0))(),
+            20,
+            strike=lambda: orchestrators.kill(0),
+            resumable=False,
         )
     orchestrators.revive()
     with pytest.raises(InvalidInput, match=r"config\.resumable"):
