@@ -88,6 +88,67 @@ def test_the_sound_comes_whole_however_it_is_cut(seed: int) -> None:
     assert len(samples) / RATE <= clock.now - 100 + AHEAD_SECONDS
 
 
+def holes(jitter: float, seed: int, utterances: int = 20) -> list[int]:
+    """Silent samples within each of some utterances that a client sends at the pace of speech, in
+    pieces of 20 ms that come late by up to `jitter` seconds."""
+    feed, clock = feed_with_clock()
+    rng = np.random.default_rng(seed)
+    piece = round(0.02 * RATE)
+    found = []
+    feed.due()
+    for _ in range(utterances):
+        begin = clock.now + float(rng.uniform(0.5, 1))
+        late = rng.uniform(0, jitter, 50) if jitter else np.zeros(50)
+        comes = list(np.maximum.accumulate(begin + 0.02 * np.arange(50) + late))
+        spoken = b""
+        while clock.now < begin + 2:
+            clock.now += feed.pause
+            while comes and comes[0] <= clock.now:
+                feed.push(np.ones(piece, "<i2").tobytes())
+                comes.pop(0)
+            spoken += feed.due()[0]
+        samples = np.flatnonzero(np.frombuffer(spoken, "<i2"))
+        assert len(samples) == 50 * piece
+        found.append(int(np.ptp(samples)) + 1 - 50 * piece)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_an_uneven_way_makes_few_holes(seed: int) -> None:
+    """Fed as it comes, such sound has holes in 0.5 and 0.8 of the utterances."""
+    assert sum(holes(0.0, seed)) == 0
+    assert sum(holes(0.02, seed)[5:]) == 0
+    assert sum(hole > 0 for hole in holes(0.06, seed)[5:]) <= 5
+
+
+def test_sound_sent_ahead_waits_for_nothing() -> None:
+    feed, clock = feed_with_clock()
+    feed.due()
+    feed.push(sound(160))
+    for _ in range(2):  # it runs dry, and what comes is late
+        clock.now += 0.04
+        feed.due()
+    feed.push(sound(8000))
+    clock.now += 0.02
+    assert feed.due()[0] == sound(160)
+
+
+def test_what_follows_an_end_is_not_late() -> None:
+    feed, clock = feed_with_clock()
+    feed.due()
+    for end in (lambda: feed.end_of_utterance("a"), feed.interrupt):
+        feed.push(sound(160))
+        clock.now += 0.05
+        feed.due()
+        end()
+        clock.now += 0.02
+        feed.due()
+        feed.push(sound(40))
+        clock.now += 0.02
+        assert feed.due()[0][:80] == sound(40)
+        feed.interrupt()
+
+
 def test_utterances_are_told_when_their_last_sample_is_fed() -> None:
     feed, clock = feed_with_clock()
     feed.due()

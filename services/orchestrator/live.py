@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from talkingface.common.errors import ServiceError, invalid_field
+from talkingface.orchestrator.jitter import JitterBuffer
 from talkingface.orchestrator.packaging import duration
 from talkingface.orchestrator.resume import Progress
 from talkingface.v1 import media_pb2 as media
@@ -73,6 +74,7 @@ class LiveFeed:
         self._progress: Progress | None = None
         self._begin: float | None = None
         self._queue = bytearray()
+        self._jitter = JitterBuffer(clock)
         self._pushed = self._taken = 0  # bytes of the client's
         # Where in these an utterance ends, its name, and the number of the message that said so.
         self._marks: deque[tuple[int, str, int]] = deque()
@@ -104,6 +106,7 @@ class LiveFeed:
             )
         self._queue += data
         self._pushed += len(data)
+        self._jitter.pushed()
         if self._progress is not None:
             self._progress.audio(number, len(data))
 
@@ -115,6 +118,8 @@ class LiveFeed:
         if len(utterance_id) > MAX_ID:
             raise invalid_field("end_of_utterance.id", f"more than {MAX_ID} characters")
         self._marks.append((self._pushed, utterance_id, number))
+        if self._taken == self._pushed:
+            self._jitter.paused()
 
     def end(self) -> None:
         """No more sound comes."""
@@ -131,6 +136,7 @@ class LiveFeed:
             self._utterance = end
         self._marks.clear()
         self._queue.clear()
+        self._jitter.paused()
         self._taken = self._pushed
         if self._progress is not None:
             self._progress.interrupted(self._taken, number)
@@ -149,7 +155,9 @@ class LiveFeed:
         if silent:  # what was heard here lies before what the client sends again
             self._samples += silent
             return bytes(silent * self._sample_bytes), []
-        spoken = min(count, len(self._queue) // self._sample_bytes)
+        queued = len(self._queue) // self._sample_bytes
+        whole = self._ended or bool(self._marks)
+        spoken = min(count, queued) if self._jitter.lets(queued / self._rate, whole) else 0
         data = bytes(self._queue[: spoken * self._sample_bytes])
         if self._progress is not None:
             self._progress.fed(self._samples, self._taken, len(data))
@@ -170,6 +178,7 @@ class LiveFeed:
             if self._progress is not None:
                 self._progress.passed(self._samples + spoken - behind, end, number)
             self._utterance = end
+        self._jitter.fed(spoken < count, whole)
         if self._ended:
             count = spoken  # nothing follows the last word but the end
         self._samples += count
