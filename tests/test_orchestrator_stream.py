@@ -44,7 +44,7 @@ class SummingCall:
 
     def __init__(self, life: int = FOREVER, error: ServiceError = GONE) -> None:
         self.info = stage.StageInfo(stage="sums")
-        self.sent_until = self.received_until = 0.0
+        self.sent_until = self.received_until = self.slowest = 0.0
         self.owing = SILENCE if error is SILENT else 0.0
         self.replica = Replica("127.0.0.1:1")
         self.patiences: list[float] = []

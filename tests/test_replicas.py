@@ -549,6 +549,26 @@ async def test_silence_is_not_borne_where_somebody_else_could_speak() -> None:
     assert call.owing > 0.2
 
 
+async def test_a_stage_that_is_slow_anyway_is_not_soon_called_silent() -> None:
+    silence = Silence(OrchestratorConfig(stage_timeout=FOREVER / 100))
+    call = await silence.open()
+    call.hurry(0.1)
+    call.sent_until = 1.0
+    receiving = asyncio.create_task(call.receive())
+    await asyncio.sleep(0.4)  # there is nowhere to go
+    silence.rpc.answers.put_nowait(audio_features.ExtractResponse(features={}))
+    await receiving
+    assert call.slowest > 0.1
+    silence.elsewhere = 1.0
+    await silence.until_given_up()
+    assert 0.2 < call.owing < 0.3, "twice its patience at most"
+    for _ in range(500):  # it is quick now
+        silence.rpc.answers.put_nowait(audio_features.ExtractResponse(features={}))
+        await call.receive()
+    await silence.until_given_up()
+    assert 0.1 < call.owing < 0.2
+
+
 async def test_who_owes_nothing_may_be_silent() -> None:
     silence = Silence(OrchestratorConfig(stage_timeout=5.0))
     silence.elsewhere = 1.0

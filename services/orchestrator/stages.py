@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 _SLACK_SECONDS = 0.5
 _LIVE_SLACK_SECONDS = 0.08
 _MAX_TICK_SECONDS = 1.0
+_FORGET = 0.99  # what remains with each result of how slow a stage was
 # How many times its patience a live session waits for a result where the only other replica fell
 # silent itself, or would have to prepare the portrait first, which takes more than a second.
 _SUSPECT = 2.0
@@ -63,7 +64,8 @@ class StageCall:
     """One call of one stage: `open`, then `send` and `receive` side by side, `end`, `cancel`.
 
     `sent_until` and `received_until` (seconds of the session) are kept by the user of the call;
-    from them it is known whether the stage owes a result, and `owing` for how many seconds.
+    from them it is known whether the stage owes a result, `owing` for how many seconds, and for how
+    many it did at its `slowest` of late: where all are slow, nobody is soon called silent.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class StageCall:
         self.sent_until = 0.0
         self.received_until = 0.0
         self.owing = 0.0
+        self.slowest = 0.0
         self._requests = requests
         self._config = config
         self._elsewhere = elsewhere
@@ -169,6 +172,7 @@ class StageCall:
                 if self.owing > self._patience and self.owing > self._limit():
                     raise self._silent(f"gave no result for {self.owing:.2g} s")
             answer = reading.result()
+            self.slowest = max(self.owing, _FORGET * self.slowest)
         finally:
             reading.cancel()
         if answer is grpc.aio.EOF:
@@ -190,7 +194,9 @@ class StageCall:
     def _limit(self) -> float:
         """Seconds for which a result may be owed."""
         times = self._elsewhere()
-        return self._config.stage_timeout if times is None else times * self._patience
+        if times is None:
+            return self._config.stage_timeout
+        return times * (self._patience + min(2 * self.slowest, self._patience))
 
     def _unavailable(self, problem: str, kind: type[ServiceError] = ServiceError) -> ServiceError:
         return kind("STAGE_UNAVAILABLE", f"{self.name} {problem}", metadata={"stage": self.name})

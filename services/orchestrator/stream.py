@@ -229,6 +229,7 @@ class StageStream:
         self._hurry(call)
         if self._call is not None:
             call.sent_until, call.received_until = self.sent_until, self.received_until
+            call.slowest = self._call.slowest
             self._call.replica.streams.discard(self)
         call.replica.streams.add(self)
         self._call = call
