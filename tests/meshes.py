@@ -211,6 +211,15 @@ class Seen:
         gaps = [gap(self.pictures)] + ([gap(self.sounds)] if self.sounds else [])
         return max(gaps)
 
+    @property
+    def behind(self) -> float:
+        """How late the latest live picture came, compared with the first, in seconds."""
+        first, at = self.shown[0], self.pictures[0]
+        return max(
+            time - at - (index - first) / FPS
+            for time, index in zip(self.pictures, self.shown, strict=True)
+        )
+
 
 def gap(times: list[float]) -> float:
     """The longest time between two that follow each other, in seconds."""

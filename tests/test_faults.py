@@ -282,7 +282,8 @@ async def test_random_fault_live(
     )
     print(
         f"\nlive {run}: {what}: no picture for {gap(seen.pictures):.2f} s, no sound for "
-        f"{gap(seen.sounds):.2f} s, {seen.late} of {seen.expected} pictures late, {seen.recovered}"
+        f"{gap(seen.sounds):.2f} s, {seen.late} of {seen.expected} pictures left out, the latest "
+        f"{seen.behind:.2f} s late, {seen.recovered}"
     )
     stalls.append(seen.stall)
     assert struck

@@ -95,7 +95,8 @@ async def test_a_rolling_restart_loses_no_session(
     print(
         f"\n{sum(done)} offline sessions with the same bits; live for {seen.expected / 25:.0f} s: "
         f"no picture for {gap(seen.pictures):.2f} s, no sound for {gap(seen.sounds):.2f} s, "
-        f"{seen.late} pictures late, recovered {seen.recovered}"
+        f"{seen.late} pictures left out, the latest {seen.behind:.2f} s late, recovered "
+        f"{seen.recovered}"
     )
     assert min(done) > 0
     await mesh.whole()
