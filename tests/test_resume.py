@@ -466,7 +466,7 @@ async def test_what_is_told_where_it_cannot_go_on(
 
 
 @pytest.mark.parametrize(
-    "spoil", ["rubbish", "signature", "age", "frame", "frames", "place", "beside"]
+    "spoil", ["rubbish", "signature", "age", "frame", "frames", "place", "far", "beside"]
 )
 async def test_what_is_no_token_is_refused(
     orchestrators: Orchestrators, voice: np.ndarray, spoil: str
@@ -488,6 +488,9 @@ async def test_what_is_no_token_is_refused(
             path = "config.resume.next_frame"
         case "place":
             config.resume.place.messages += 1
+            path = "config.resume.place"
+        case "far":
+            config.resume.place.utterance_bytes = 1 << 60
             path = "config.resume.place"
         case "frames":
             config.resume.frames = 79

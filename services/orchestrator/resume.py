@@ -32,6 +32,7 @@ from talkingface.v1 import talking_face_pb2 as talking_face
 MAX_TOKEN_BYTES = 1 << 20
 # What a client may have been sent after its last token.
 MAX_FRAMES_AFTER = 60 * 60
+MAX_PLACE = 1 << 40  # messages or bytes of an utterance
 _SIGNATURE = hashlib.sha256().digest_size
 
 # What a resampler must hear before what it gives is to be used.

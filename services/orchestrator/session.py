@@ -31,7 +31,7 @@ from talkingface.orchestrator.audio import MAX_SECONDS, Array, AudioIntake, Soun
 from talkingface.orchestrator.hush import RowHush
 from talkingface.orchestrator.live import MAX_WAIT_SECONDS, LiveFeed, LivePacer
 from talkingface.orchestrator.packaging import Packager, duration, packager
-from talkingface.orchestrator.resume import MAX_FRAMES_AFTER, SentLog, preroll
+from talkingface.orchestrator.resume import MAX_FRAMES_AFTER, MAX_PLACE, SentLog, preroll
 from talkingface.orchestrator.voice_activity import VoiceActivity
 from talkingface.renderer.interpolation import frame_count
 from talkingface.renderer.picture import fill_in, picture_format
@@ -135,6 +135,9 @@ def _check_resume(asked: talking_face.AnimateConfig, state: resume.SessionState)
         raise invalid_field(
             "config.resume.frames", f"{received}, of {asked.resume.next_frame} frames"
         )
+    place = asked.resume.place
+    if max(place.messages, place.utterance_bytes) > MAX_PLACE:
+        raise invalid_field("config.resume.place", "lies further on than any session gets")
     if live:
         for update in asked.resume.controls:
             _check_update(update, "config.resume.controls")
@@ -225,6 +228,9 @@ class Session:
         )
         self._frames = asked.resume.frames
         self._next_frame = self.first_frame
+        for update in asked.resume.controls:
+            if update.HasField("time"):
+                self._plan(frame_of(update.time, "config.resume.controls.time"))
         self._first_audio: float | None = None
         self._first_frame: float | None = None
         self._last_frame = 0.0
