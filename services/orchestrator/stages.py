@@ -193,10 +193,10 @@ class StageCall:
 
     def _limit(self) -> float:
         """Seconds for which a result may be owed."""
-        times = self._elsewhere()
+        times, most = self._elsewhere(), self._config.stage_timeout
         if times is None:
-            return self._config.stage_timeout
-        return times * (self._patience + min(2 * self.slowest, self._patience))
+            return most
+        return min(times * (self._patience + min(2 * self.slowest, self._patience)), most)
 
     def _unavailable(self, problem: str, kind: type[ServiceError] = ServiceError) -> ServiceError:
         return kind("STAGE_UNAVAILABLE", f"{self.name} {problem}", metadata={"stage": self.name})
