@@ -206,18 +206,23 @@ async def no_number(mesh: Mesh, portrait: str) -> str:
     return await consume(mesh, audio())
 
 
-async def flood(mesh: Mesh, portrait: str) -> str:
+async def flood(mesh: Mesh, portrait: str, times: int = 200) -> str:
     """Thousands of changes of controls, at as many times as may be waiting."""
 
     async def audio() -> AsyncIterator[Any]:
         yield bytes(RATE)
         for number in range(FLOOD):
             update = ControlUpdate(controls=Controls(mouth_scale=0.5 + number % 2))
-            update.time.FromMilliseconds(40 * (number % 200))
+            update.time.FromMilliseconds(40 * (number % times))
             yield update
         yield bytes(RATE)
 
     return await consume(mesh, audio())
+
+
+async def long_plan(mesh: Mesh, portrait: str) -> str:
+    """Changes of controls at more times than may be waiting."""
+    return await flood(mesh, portrait, times=FLOOD)
 
 
 async def come_and_go(mesh: Mesh, portrait: str) -> str:
@@ -286,6 +291,7 @@ BAD: dict[str, tuple[Callable[[Mesh, str], Awaitable[str]], str]] = {
     "sound cut anywhere": (cut_anywhere, "AUDIO_BROKEN"),
     "a minute at once": (far_ahead, "AUDIO_TOO_LONG"),
     "a flood of controls": (flood, "OK"),
+    "too long a plan": (long_plan, "FIELD_INVALID"),
     "coming and going": (come_and_go, "OK"),
     "garbage": (garbage, "OK"),
     "taking nothing": (deaf, "IDLE_TIMEOUT"),

@@ -203,7 +203,7 @@ class FarMesh(Mesh):
 def far_mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FarMesh]:
     if why := _missing():
         pytest.skip(why)
-    environ = {"TALKINGFACE_STAGE_TIMEOUT": "6"}
+    environ = {"TALKINGFACE_STAGE_TIMEOUT": "3"}
     folder = tmp_path_factory.mktemp("far")
     with FarMesh(folder, environ=environ, replicas={"motion_gen": 2}) as mesh:
         yield mesh
