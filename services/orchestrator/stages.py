@@ -100,6 +100,7 @@ class StageCall:
         self._status = CallStatus(self._call)
         self._ended = False
         self._writing = asyncio.Lock()
+        self._sending: asyncio.Future[Any] | None = None
 
     async def open(self, configuration: Any, within: float) -> Self:
         """Take the call: send the configuration, wait until the stage holds a slot.
@@ -147,7 +148,10 @@ class StageCall:
         :raises ServiceError: the stage's error.
         """
         async with self._writing:
-            await self._guard(self._call.write(self._requests(**payload)))
+            self._sending = asyncio.ensure_future(
+                self._guard(self._call.write(self._requests(**payload)))
+            )
+            await self._sending
 
     async def end(self) -> None:
         """Say that no more messages come."""
@@ -186,6 +190,8 @@ class StageCall:
     def cancel(self) -> None:
         """Give the stream up; its slot becomes free."""
         self._call.cancel()
+        if self._sending is not None:  # over a dead connection gRPC itself would not let it go
+            self._sending.cancel()
 
     def _owes(self) -> bool:
         ahead = self.sent_until - self.received_until
