@@ -12,6 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from talkingface.common.errors import ServiceError
 from talkingface.orchestrator.audio import Sound
+from talkingface.orchestrator.live import MAX_WAIT_SECONDS
 from talkingface.orchestrator.portraits import PortraitStore, handle_of
 from talkingface.orchestrator.session import Session, default_controls, effective_config
 from talkingface.orchestrator.voice_activity import IDLE, SPEAKING, VoiceActivity
@@ -319,3 +320,10 @@ def test_the_store_survives_a_restart_and_knows_no_strangers(tmp_path: Any) -> N
     again = PortraitStore(tmp_path, 2**20)
     assert again.find(handle_of(b"image")) == portrait_of(b"image")
     assert again.find(handle_of(b"other")) is None
+
+
+def test_pictures_whose_sound_has_gone_out_without_them_are_left_out() -> None:
+    session = Session(config(pacing=talking_face.PACING_LIVE, output=media.OUTPUT_KIND_H264))
+    take(session.audio(bytes(2 * 16000 * 2)), session)
+    assert session.leave_out(2 - MAX_WAIT_SECONDS)
+    assert not session.leave_out(2 - MAX_WAIT_SECONDS + 0.04)

@@ -478,6 +478,8 @@ class Session:
         """Whether the next motion, up to `until` seconds, comes too late to be shown."""
         if self._pacer is None or until <= self.first_frame / self.frame_rate:
             return False  # of what the client has, no pictures are made again
+        if until <= self.seconds - MAX_WAIT_SECONDS:
+            return True  # its sound has gone out without it
         return self._pacer.leave_out(until)
 
     def frame(self, frame: media.EncodedFrame) -> list[Answer]:
