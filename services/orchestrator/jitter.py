@@ -2,7 +2,7 @@
 
 Sound that is fed as it comes has a hole wherever a piece comes late. A client that sends ahead
 has no late pieces and waits for nothing; one that sends at the pace of speech over an uneven way
-makes one hole, and from then on its sound is held back by as much as it was late.
+makes one hole, and from then on its sound is held back by half as much again as it was late.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 MAX_SECONDS = 0.1  # that sound is held back; what is lacking for longer was a pause
-_MARGIN = 0.02  # seconds beyond what was seen
 _KEPT = 0.97  # of the hold, from one beginning to the next
 
 
@@ -26,11 +25,14 @@ class JitterBuffer:
 
     def pushed(self) -> None:
         """Sound has come."""
+        now = self._clock()
         if self._dried is not None:
-            late = self._clock() - self._dried
+            late = now - self._dried
             if late <= MAX_SECONDS:
-                self.hold = max(self.hold, min(late + _MARGIN, MAX_SECONDS))
+                self.hold = max(self.hold, min(1.5 * late, MAX_SECONDS))
             self._dried = None
+        if not self._speaking and self._came is None:
+            self._came = now
 
     def lets(self, queued: float, whole: bool) -> bool:
         """Whether sound may be fed now.
@@ -40,10 +42,8 @@ class JitterBuffer:
         """
         if self._speaking or not queued:
             return True
-        now = self._clock()
-        if self._came is None:
-            self._came = now
-        if now - self._came < self.hold and queued < MAX_SECONDS and not whole:
+        waited = self._clock() - (self._came or 0.0)
+        if waited < self.hold and queued < MAX_SECONDS and not whole:
             return False
         self._came = None
         self._speaking = True
