@@ -27,7 +27,7 @@ from rich.console import Console
 import talkingface
 from talkingface.cli.bench import findings, material, measures
 from talkingface.cli.bench.conversation import Conversation, utterances
-from talkingface.cli.bench.outcome import Load, Outcome, plain, tell
+from talkingface.cli.bench.outcome import LATE_SHARE, Load, Outcome, plain, tell
 from talkingface.cli.bench.processes import MemoryWatch, cpu_seconds
 from talkingface.cli.bench.recording import (
     Pictures,
@@ -53,7 +53,6 @@ if TYPE_CHECKING:
 
 OUTPUTS = {"h264": OUTPUT_KIND_H264, "jpeg": OUTPUT_KIND_JPEG, "png": OUTPUT_KIND_PNG}
 _MOST_SESSIONS = 64
-_LATE_SHARE = 0.01  # of the pictures: beyond it a ramp ends
 _OVERDUE_SECONDS = 0.5  # beyond the usual: as late as left out
 _BURST_SECONDS = 2.0  # from one burst of openings to the next
 _MEMORY_SECONDS = 10.0
@@ -315,7 +314,7 @@ class _Bench:
             load = load_of(recordings, time.perf_counter() - self._options.ramp + 1.0)
             outcome.loads.append(load)
             self._say(f"{load.sessions} sessions: {100 * load.share:.1f} % late")
-            if load.share > _LATE_SHARE:
+            if load.share > LATE_SHARE:
                 outcome.ramp_end = f"too many late pictures with {load.sessions} sessions"
         outcome.ramp_end = outcome.ramp_end or "no more were tried"
         for talk in self._talks:

@@ -31,6 +31,7 @@ _OPENED, _LIPS, _RESTS, _REFUSED = (Bar(high=ms) for ms in (500, 250, 300, 100))
 _DRIFTS = Bar(low=-20, high=20)
 _NONE = Bar(high=0)
 _GROWS = Bar(high=5)
+LATE_SHARE = 0.01  # of the pictures: with more of them late a session is not held
 _FIRST_SECOND = 1.0  # pictures of which may be late
 
 
@@ -288,7 +289,7 @@ def _overload(outcome: Outcome) -> list[Row]:
 
 
 def _ramp(outcome: Outcome) -> list[Row]:
-    held = max((load.sessions for load in outcome.loads if load.share <= 0.01), default=0)
+    held = max((load.sessions for load in outcome.loads if load.share <= LATE_SHARE), default=0)
     rows = [_figure("sessions held", held, "", None, 0, outcome.ramp_end)]
     return rows + [
         Row(
