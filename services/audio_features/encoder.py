@@ -20,6 +20,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from talkingface.audio_features.contract import (
     ARTICULATION,
@@ -295,3 +296,22 @@ class SpeechEncoder(nn.Module):
             parts.append(torch.cat([features, speech], 2))
         joined = torch.cat(parts, 1)[:, DELAY_ROWS : DELAY_ROWS + rows]
         return joined[:, :, :-SPEECH_DIM], joined[:, :, -SPEECH_DIM:]
+
+
+def _folded(convolution: nn.Module, norm: nn.Module) -> nn.Conv1d:
+    assert isinstance(convolution, nn.Conv1d)
+    assert isinstance(norm, nn.BatchNorm1d)
+    return fuse_conv_bn_eval(convolution, norm)
+
+
+def fold_norms(model: SpeechEncoder) -> SpeechEncoder:
+    """Batch norms melted into the convolutions before them; the same function in eval mode."""
+    model.first = _folded(model.first, model.first_norm)
+    model.embedding = _folded(model.embedding, model.embedding_norm)
+    model.first_norm = model.embedding_norm = nn.Identity()
+    for block in model.blocks:
+        assert isinstance(block, ResidualBlock)
+        block.dilated = _folded(block.dilated, block.norm1)
+        block.pointwise = _folded(block.pointwise, block.norm2)
+        block.norm1 = block.norm2 = nn.Identity()
+    return model

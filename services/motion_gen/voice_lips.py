@@ -1,28 +1,40 @@
-"""The mouth as the voice alone tells it: a small regressor that knows no past.
+"""The mouth as the voice alone tells it: small regressors that know no past.
 
-What generalises from one recorded man to any voice is little: a narrow network on a quarter of
-a second of speech features, with dropout. It gives the *expected* mouth and two *seals*, how surely
-the lips are held shut (/p b m/) or the lower lip is held at the teeth (/f v/). A mean of
-possible mouths is never quite shut, so the seals, taught by phone times in many voices, close it.
-The motion generator then models the mouth about this one (`generator.py`).
+What generalises from one recorded man to any voice is little, so two unlike votes are averaged: a
+ridge regression and a narrow network with dropout, both on a quarter of a second of speech
+features. They tell *components* of the lips' displacement (`training/lip_shapes.py`): when which
+shape, in the size that one quiet man gives it, and smaller still, as a mean is. A fixed linear map,
+`style`, then brings them to the size and to the mixture that lively speakers' lips have (width
+against rounding, corners, upper lip), and a tiny network gives the bounded coefficients of the face
+model that reproduce such a displacement (an amortised least-squares fit). Where nobody speaks, the
+lips are at rest whatever the rows say.
+
+Two *seals* tell how surely the lips are held shut (/p b m/) or the lower lip is held at the teeth
+(/f v/). A mean of possible mouths is never quite shut, so the seals, taught by phone times in many
+voices, close it. The motion generator then models the mouth about this one (`generator.py`).
 
 Needs torch; at run time it is part of the generator's ONNX graph.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from talkingface.audio_features.contract import ARTICULATION_COLUMNS, EMBEDDING_COLUMNS
+from talkingface.common.motion import ARKIT_DIM, ARKIT_NAMES, Array
 from talkingface.motion_gen.contract import (
     EXTRA_ROWS,
     FEATURE_DIM,
     HEARD_ROWS,
     HISTORY_ROWS,
     ROWS_PER_FRAME,
+    VOICE_ACTIVITY,
 )
-from talkingface.motion_gen.performance import FACE_INDEX, FACE_NAMES, MOUTH
+from talkingface.motion_gen.performance import FACE_COLUMNS, FACE_INDEX, FACE_NAMES, MOUTH
 
 MOUTH_NAMES = FACE_NAMES[MOUTH]
 MOUTH_DIM = len(MOUTH_NAMES)
@@ -32,10 +44,30 @@ VOICE_DIM = FEATURE_DIM + 3
 # Phone posteriors say what the articulation says, but fit one man's lips to one man's voice.
 MOUTH_COLUMNS = slice(ARTICULATION_COLUMNS.start, VOICE_DIM)
 VOTES = 2  # networks whose mean counts: what only one of them has learnt weighs less
-# A mean of possible mouths moves less than each of them does.
-GAIN = 1.1
+COMPONENTS = 8  # of the lips' displacement
 DROPOUT = 0.3
 EMBEDDING_NOISE = 0.3  # standard deviation in training, half as much again from row to row
+
+# Mouth shapes that speech is made of, by name; one without a side stands for both sides. What is
+# left out (jaw and mouth sideways) no voice tells.
+SHAPE_LIMITS = {
+    "jawOpen": 0.8, "jawForward": 0.3, "mouthFunnel": 0.8, "mouthPucker": 1.0,
+    "mouthRollUpper": 0.6, "mouthRollLower": 0.6, "mouthShrugUpper": 0.6, "mouthShrugLower": 0.5,
+    "mouthClose": 0.6, "mouthStretch": 0.8, "mouthSmile": 0.7, "mouthFrown": 0.4,
+    "mouthDimple": 0.5, "mouthUpperUp": 0.8, "mouthLowerDown": 0.8, "mouthPress": 0.5,
+}  # fmt: skip
+SHAPE_COUNT = len(SHAPE_LIMITS)
+
+
+def _columns(shape: str, names: Sequence[str]) -> list[int]:
+    sides = [shape] if shape in names else [f"{shape}Left", f"{shape}Right"]
+    return [names.index(name) for name in sides]
+
+
+# (shapes, ARKIT_DIM): the coefficients of each shape.
+LIP_SHAPES: Array = np.zeros((SHAPE_COUNT, ARKIT_DIM), np.float32)
+for _row, _shape in enumerate(SHAPE_LIMITS):
+    LIP_SHAPES[_row, _columns(_shape, ARKIT_NAMES)] = 1.0
 
 _JAW, _CLOSE, _ROLL, _UPPER_LEFT, _UPPER_RIGHT = (
     FACE_INDEX[name] - MOUTH.start
@@ -95,24 +127,75 @@ def sealed(mouth: Tensor, seal: Tensor) -> Tensor:
     return bitten + closure * (shut - bitten)
 
 
+class MouthFit(nn.Module):
+    """Coefficients that reproduce a displacement of the lips, within their limits.
+
+    It is taught to minimise the distance of the landmarks and a small cost of each coefficient
+    (`training/train.py`), so one small network stands for a bounded least-squares fit a frame.
+    """
+
+    limit: Tensor
+    unit: Tensor
+
+    def __init__(self, width: int = 96) -> None:
+        super().__init__()
+        self.register_buffer("limit", torch.tensor(list(SHAPE_LIMITS.values())), persistent=False)
+        self.register_buffer("unit", torch.ones(COMPONENTS))
+        self.network = nn.Sequential(
+            nn.Linear(COMPONENTS, width),
+            nn.GELU(),
+            nn.Linear(width, width),
+            nn.GELU(),
+            nn.Linear(width, SHAPE_COUNT),
+        )
+
+    def unbounded(self, components: Tensor) -> Tensor:
+        """Shapes (.., SHAPE_COUNT) of components (.., COMPONENTS), before their limits. Lips at
+        rest have none, whatever the weights."""
+        scaled = components / self.unit
+        shapes: Tensor = self.network(scaled) - self.network(torch.zeros_like(scaled))
+        return shapes
+
+    def forward(self, components: Tensor) -> Tensor:
+        """Shapes (.., SHAPE_COUNT) in [0, `SHAPE_LIMITS`] of components in face widths."""
+        return torch.minimum(self.unbounded(components).clamp(min=0.0), self.limit)
+
+
 class VoiceLips(nn.Module):
     """Speech rows to the expected mouth and its seals, each frame by itself."""
 
     mean: Tensor
     scale: Tensor
+    deviation: Tensor
+    told_mean: Tensor
+    style: Tensor
+    lively_mean: Tensor
     mouth_mean: Tensor
     mouth_scale: Tensor
     firmness: Tensor
+    spread: Tensor
+    nearness: Tensor
 
     def __init__(self, width: int = 160, narrow: int = 80) -> None:
         super().__init__()
         self.size = {"width": width, "narrow": narrow}
         self.register_buffer("mean", torch.zeros(VOICE_DIM))
         self.register_buffer("scale", torch.ones(VOICE_DIM))
+        # Of the recorded man's components, in face widths: the votes tell them in units of it.
+        self.register_buffer("deviation", torch.ones(COMPONENTS))
+        # Their mean where a voice is heard, the map to lively speakers' size, and those' mean.
+        self.register_buffer("told_mean", torch.zeros(COMPONENTS))
+        self.register_buffer("style", torch.eye(COMPONENTS))
+        self.register_buffer("lively_mean", torch.zeros(COMPONENTS))
         self.register_buffer("mouth_mean", torch.zeros(MOUTH_DIM))
         self.register_buffer("mouth_scale", torch.ones(MOUTH_DIM))
         # Slope and middle of the ramp from a seal's logit to how far it draws.
         self.register_buffer("firmness", torch.full((2, len(SEALS)), 0.6))
+        # (SHAPE_COUNT, MOUTH_DIM): shapes to coefficients.
+        spread = torch.from_numpy(LIP_SHAPES[:, FACE_COLUMNS[MOUTH]])
+        self.register_buffer("spread", spread, persistent=False)
+        # Voice that a frame hears a moment before or after counts less, so that lips come to rest.
+        self.register_buffer("nearness", torch.linspace(0.4, 1.6, HEARD_ROWS), persistent=False)
 
         def network(columns: int, out: int) -> nn.Sequential:
             return nn.Sequential(
@@ -126,8 +209,10 @@ class VoiceLips(nn.Module):
             )
 
         columns = MOUTH_COLUMNS.stop - MOUTH_COLUMNS.start
-        self.mouths = nn.ModuleList(network(columns, MOUTH_DIM) for _ in range(VOTES))
+        self.ridge = nn.Linear(HEARD_ROWS * columns, COMPONENTS)
+        self.shapes = network(columns, COMPONENTS)
         self.seals = nn.ModuleList(network(VOICE_DIM, len(SEALS)) for _ in range(VOTES))
+        self.fit = MouthFit()
 
     def heard(self, features: Tensor, speech: Tensor) -> Tensor:
         """Normalised rows (B, R, VOICE_DIM) of features (B, R, 128) and speech (B, R, 4)."""
@@ -135,16 +220,22 @@ class VoiceLips(nn.Module):
         rows = torch.cat([features, torch.stack([activity, energy, voicing], -1)], -1)
         return (rows - self.mean) / self.scale
 
-    def votes(self, features: Tensor, speech: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Each vote's mouth without its seals, and their logits: as `forward`."""
+    def votes(self, features: Tensor, speech: Tensor) -> tuple[Tensor, Tensor]:
+        """What each of the two regressors tells of the components, (2, B, T, COMPONENTS) in units
+        of `deviation`, and each vote's logits of the seals (VOTES, B, T, 2)."""
         frames = rows_to_frames(features.shape[1])
         rows = self.heard(features, speech)
-        out = []
-        for mouth, seal in zip(self.mouths, self.seals, strict=True):
-            told = self.spoilt(rows) if self.training else rows
-            shape = mouth(frame_rows(told[..., MOUTH_COLUMNS], frames))
-            out.append((shape * self.mouth_scale + self.mouth_mean, seal(frame_rows(rows, frames))))
-        return out
+        told = frame_rows(
+            (self.spoilt(rows) if self.training else rows)[..., MOUTH_COLUMNS], frames
+        )
+        every = frame_rows(rows, frames)
+        shapes = torch.stack([self.ridge(told), self.shapes(told)])
+        return shapes, torch.stack([seal(every) for seal in self.seals])
+
+    def presence(self, speech: Tensor) -> Tensor:
+        """How much a voice is there at each frame, 0..1: (B, R, 4) to (B, T, 1)."""
+        activity = frame_rows(speech[..., VOICE_ACTIVITY, None], rows_to_frames(speech.shape[1]))
+        return (activity * self.nearness).amax(-1, keepdim=True).clamp(0, 1)
 
     @staticmethod
     def spoilt(rows: Tensor) -> Tensor:
@@ -158,12 +249,25 @@ class VoiceLips(nn.Module):
         """How far the seals draw, 0..1: a ramp, whose rounding no batch neighbour changes."""
         return (self.firmness[0] * logits + self.firmness[1]).clamp(0, 1)
 
+    def lively(self, told: Tensor, presence: Tensor) -> Tensor:
+        """Components of lips as large as life, face widths; at rest where no voice is.
+
+        :param told: (.., COMPONENTS) from `votes`, face widths
+        :param presence: (.., 1) from `presence`
+        """
+        return presence * ((told - self.told_mean) @ self.style + self.lively_mean)
+
+    def mouth(self, components: Tensor) -> Tensor:
+        """Coefficients (.., MOUTH_DIM) of lively lips' components (.., COMPONENTS), face widths."""
+        return self.fit(components) @ self.spread
+
     def forward(self, features: Tensor, speech: Tensor) -> tuple[Tensor, Tensor]:
         """
         :param features: (B, HISTORY_ROWS + 2 T + EXTRA_ROWS, 128)
         :param speech: as many rows (.., 4)
         :return: mouth (B, T, MOUTH_DIM) as sealed, seals (B, T, 2)
         """
-        mouths, logits = zip(*self.votes(features, speech), strict=True)
-        seal = self.strength(torch.stack(logits).mean(0))
-        return sealed(GAIN * torch.stack(mouths).mean(0), seal), seal
+        shapes, logits = self.votes(features, speech)
+        components = self.lively(shapes.mean(0) * self.deviation, self.presence(speech))
+        seal = self.strength(logits.mean(0))
+        return sealed(self.mouth(components), seal), seal

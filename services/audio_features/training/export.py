@@ -9,8 +9,6 @@ import argparse
 from pathlib import Path
 
 import torch
-from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from talkingface.audio_features.contract import (
     BLOCK_ROWS,
@@ -19,7 +17,7 @@ from talkingface.audio_features.contract import (
     MODEL_NAME,
     SPEECH_DIM,
 )
-from talkingface.audio_features.encoder import ResidualBlock, SpeechEncoder
+from talkingface.audio_features.encoder import SpeechEncoder, fold_norms
 from talkingface.audio_features.training.features import load_encoder
 
 REPOSITORY = Path(__file__).resolve().parents[1] / "model_repository"
@@ -44,25 +42,6 @@ parameters [
   {{ key: "inter_op_thread_count" value {{ string_value: "1" }} }}
 ]
 """
-
-
-def _folded(convolution: nn.Module, norm: nn.Module) -> nn.Conv1d:
-    assert isinstance(convolution, nn.Conv1d)
-    assert isinstance(norm, nn.BatchNorm1d)
-    return fuse_conv_bn_eval(convolution, norm)
-
-
-def fold_norms(model: SpeechEncoder) -> SpeechEncoder:
-    """Batch norms melted into the convolutions before them; the same function in eval mode."""
-    model.first = _folded(model.first, model.first_norm)
-    model.embedding = _folded(model.embedding, model.embedding_norm)
-    model.first_norm = model.embedding_norm = nn.Identity()
-    for block in model.blocks:
-        assert isinstance(block, ResidualBlock)
-        block.dilated = _folded(block.dilated, block.norm1)
-        block.pointwise = _folded(block.pointwise, block.norm2)
-        block.norm1 = block.norm2 = nn.Identity()
-    return model
 
 
 def export(model: SpeechEncoder, repository: Path) -> None:

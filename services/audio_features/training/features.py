@@ -6,16 +6,28 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from talkingface.audio_features.contract import ROW_SAMPLES
-from talkingface.audio_features.encoder import SpeechEncoder
+from talkingface.audio_features.encoder import SpeechEncoder, fold_norms
 
 
 def load_encoder(checkpoint: Path, device: torch.device | str) -> SpeechEncoder:
-    """The encoder of a checkpoint of `train`, in eval mode."""
+    """The encoder of a checkpoint of `train`, or of an exported `model.onnx`, in eval mode.
+
+    An exported graph keeps its weights' names, with the batch norms folded into them.
+    """
+    if checkpoint.suffix == ".onnx":
+        encoder = fold_norms(SpeechEncoder().eval())
+        weights = {
+            weight.name: torch.from_numpy(onnx.numpy_helper.to_array(weight).copy())
+            for weight in onnx.load(str(checkpoint)).graph.initializer
+        }
+        encoder.load_state_dict(weights)
+        return encoder.to(device)
     stored = torch.load(checkpoint, map_location=device, weights_only=True)
     encoder = SpeechEncoder(**stored["arguments"]).to(device)
     encoder.load_state_dict(stored["model"])

@@ -6,11 +6,13 @@ behaviour plan and emotions of its own (see `synthesis`). Three kinds of streams
 
 - recorded: a man's clips, his voice and his face;
 - revoiced: his face under other voices that say the same (`revoice`);
-- taught: voices that say anything, their mouths by rule (`teacher`), for the seals of the lips.
+- taught: voices that say anything, with phone times: they teach the seals of the lips alone, and
+  how large and how loudness-bound lips come out whose size nobody knows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,8 +47,9 @@ from talkingface.motion_gen.performance import (
     PERFORMANCE_DIM,
 )
 from talkingface.motion_gen.training import synthesis, teacher
+from talkingface.motion_gen.training.lip_shapes import Floats, principal
 from talkingface.motion_gen.training.revoice import Spoken, read_spoken, revoice, time_map
-from talkingface.motion_gen.voice_lips import SEALS
+from talkingface.motion_gen.voice_lips import COMPONENTS, SEALS
 
 FRAMES = 320
 SAMPLES_PER_FRAME = SAMPLE_RATE // MOTION_FPS
@@ -72,18 +75,26 @@ class Clips:
     audio: list[NDArray[np.int16]]  # (samples,)
     face: list[Array]  # (T, FACE_DIM)
     head: list[Array]  # (T, 6): rotation, translation, log distance
+    lips: list[Array]  # (T, COMPONENTS) of their displacement in face widths; 0 = rest
     seal: list[Array]  # (T, 2) of `SEALS`; NaN = not known
 
     def __len__(self) -> int:
         return len(self.face)
 
     def add(
-        self, name: str, audio: NDArray[np.int16], face: Array, head: Array, seal: Array
+        self,
+        name: str,
+        audio: NDArray[np.int16],
+        face: Array,
+        head: Array,
+        lips: Array,
+        seal: Array,
     ) -> None:
         self.name.append(name)
         self.audio.append(audio)
         self.face.append(face)
         self.head.append(head)
+        self.lips.append(lips)
         self.seal.append(seal)
 
     def pick(self, index: list[int]) -> Clips:
@@ -93,12 +104,13 @@ class Clips:
             [self.audio[i] for i in index],
             [self.face[i] for i in index],
             [self.head[i] for i in index],
+            [self.lips[i] for i in index],
             [self.seal[i] for i in index],
         )
 
 
 def no_clips() -> Clips:
-    return Clips([], [], [], [], [])
+    return Clips([], [], [], [], [], [])
 
 
 def seals(phone: NDArray[np.int8], end: NDArray[np.floating], frames: int) -> Array:
@@ -115,8 +127,18 @@ def really(seal: Array, face: Array, opening: Array) -> Array:
     return out
 
 
-def read_recorded(folder: Path, sentences: Path) -> tuple[Clips, Array, dict[str, Spoken]]:
-    """What `prepare` wrote; the opening by face column (FACE_DIM,); the clips' phone times.
+@dataclass
+class Recorded:
+    """What is known of the recorded man."""
+
+    clips: Clips
+    opening: Array  # (FACE_DIM,) opening of the inner lips by face column
+    spoken: dict[str, Spoken]  # phone times by clip
+    basis: Floats  # (COMPONENTS, 135) of his lips' displacements
+
+
+def read_recorded(folder: Path, sentences: Path) -> Recorded:
+    """What `prepare` wrote.
 
     :param sentences: folder with the man's phone times (`grid.npz` and `grid.wav`)
     """
@@ -126,6 +148,9 @@ def read_recorded(folder: Path, sentences: Path) -> tuple[Clips, Array, dict[str
         names = [str(name) for name in stored["clip"]]
         ends = np.cumsum(stored["frames"])
         opening = stored["opening_map"][FACE_COLUMNS]
+        moved = stored["lips"].astype(np.float32)
+    basis = principal(moved, COMPONENTS)
+    lips = (moved @ basis.T).astype(np.float32)
     pose[:, -1] = np.log(pose[:, -1])
     coefficients[:, BLINK] = 0
     audio, rate = soundfile.read(folder / "real.ogg", dtype="int16")
@@ -139,14 +164,13 @@ def read_recorded(folder: Path, sentences: Path) -> tuple[Clips, Array, dict[str
         if name in spoken:
             seal = really(seals(spoken[name].phone, spoken[name].end, len(face)), face, opening)
         sound = audio[first * SAMPLES_PER_FRAME : last * SAMPLES_PER_FRAME]
-        clips.add(name, sound, face, pose[first:last], seal)
-    return clips, opening, spoken
+        clips.add(name, sound, face, pose[first:last], lips[first:last], seal)
+    return Recorded(clips, opening, spoken, basis)
 
 
-def read_revoiced(
-    sentences: Path, voices: list[str], recorded: Clips, spoken: dict[str, Spoken], opening: Array
-) -> Clips:
-    """The recorded clips' faces under other voices."""
+def read_revoiced(sentences: Path, voices: list[str], man: Recorded, recorded: Clips) -> Clips:
+    """The faces of some of the man's clips under other voices."""
+    spoken = man.spoken
     place = {name: i for i, name in enumerate(recorded.name)}
     clips = no_clips()
     for voice in voices:
@@ -165,18 +189,18 @@ def read_revoiced(
                 sentence.audio[: count * SAMPLES_PER_FRAME],
                 face,
                 revoice(recorded.head[source], knots, count),
-                really(seals(sentence.phone, sentence.end, count), face, opening),
+                revoice(recorded.lips[source], knots, count),
+                really(seals(sentence.phone, sentence.end, count), face, man.opening),
             )
     return clips
 
 
-def read_taught(folder: Path, without: frozenset[str], seed: int, minutes: float) -> Clips:
-    """Voices of the speech encoder's corpus as clips of `FRAMES` frames, mouths moved by rule.
+def read_taught(folder: Path, without: frozenset[str], minutes: float) -> Clips:
+    """Voices of the speech encoder's corpus as clips of `FRAMES` frames: seals, but no faces.
 
     :param without: voices that are not used
     :param minutes: at most of each voice
     """
-    rng = np.random.default_rng(seed)
     clips = no_clips()
     with np.load(folder / "labels.npz") as labels:
         names = {key.split("/")[0] for key in labels.files} - without - {RECORDED_VOICE}
@@ -190,14 +214,14 @@ def read_taught(folder: Path, without: frozenset[str], seed: int, minutes: float
             total = len(audio) // SAMPLES_PER_FRAME
             known = int(np.searchsorted(end, total / MOTION_FPS + 1))
             phone, end = phone[:known], end[:known]
-            amplitude, vigour = rng.uniform(0.85, 1.15), rng.uniform(0.8, 1.1)
-            mouth = teacher.animate(phone, end, total, amplitude, vigour)[:, FACE_COLUMNS]
             held = seals(phone, end, total)
             for first in range(0, total - FRAMES + 1, FRAMES):
                 span = slice(first, first + FRAMES)
                 sound = slice(first * SAMPLES_PER_FRAME, (first + FRAMES) * SAMPLES_PER_FRAME)
-                still = np.zeros((FRAMES, 6), np.float32)
-                clips.add(name, audio[sound], mouth[span], still, held[span])
+                face = np.zeros((FRAMES, FACE_DIM), np.float32)
+                head = np.zeros((FRAMES, 6), np.float32)
+                lips = np.zeros((FRAMES, COMPONENTS), np.float32)
+                clips.add(name, audio[sound], face, head, lips, held[span])
     return clips
 
 
@@ -208,6 +232,7 @@ class Streams:
     audio: NDArray[np.int16]  # (S, FRAMES * SAMPLES_PER_FRAME)
     face: Array  # (FRAMES, S, FACE_DIM)
     head: Array  # (FRAMES, S, 6)
+    lips: Array  # (FRAMES, S, COMPONENTS)
     seal: Array  # (FRAMES, S, 2)
     begin: NDArray[np.int64]  # (FRAMES, S) first frame of the unbroken motion that a frame is in
     kind: NDArray[np.int64]  # (S,)
@@ -215,13 +240,14 @@ class Streams:
 
 def lay_out(clips: Clips, kind: int, rng: np.random.Generator) -> Streams:
     """Clips in random order, with pauses between them, in streams of `FRAMES` frames."""
-    rows: list[tuple[Array, Array, Array, Array, Array]] = []
+    rows: list[tuple[Array, Array, Array, Array, Array, Array]] = []
 
-    def empty() -> tuple[Array, Array, Array, Array, Array]:
+    def empty() -> tuple[Array, Array, Array, Array, Array, Array]:
         return (
             np.zeros(FRAMES * SAMPLES_PER_FRAME, np.int16),
             np.zeros((FRAMES, FACE_DIM), np.float32),
             np.zeros((FRAMES, 6), np.float32),
+            np.zeros((FRAMES, COMPONENTS), np.float32),
             np.zeros((FRAMES, len(SEALS)), np.float32),
             np.zeros(FRAMES, np.int64),
         )
@@ -233,10 +259,11 @@ def lay_out(clips: Clips, kind: int, rng: np.random.Generator) -> Streams:
         if at + min(count, LEAST_FRAMES) > FRAMES:
             rows.append(empty())
             at = int(rng.integers(*GAP_FRAMES)) if count < FRAMES and rng.random() < 0.3 else 0
-        audio, faces, heads, held, begin = rows[-1]
+        audio, faces, heads, lips, held, begin = rows[-1]
         count = min(count, FRAMES - at)
         span = slice(at, at + count)
         faces[span], heads[span] = face[:count], clips.head[index][:count]
+        lips[span] = clips.lips[index][:count]
         held[span] = clips.seal[index][:count]
         audio[at * SAMPLES_PER_FRAME : (at + count) * SAMPLES_PER_FRAME] = sound[
             : count * SAMPLES_PER_FRAME
@@ -246,13 +273,15 @@ def lay_out(clips: Clips, kind: int, rng: np.random.Generator) -> Streams:
         rest = FADE ** np.arange(1, FRAMES - at + 1, dtype=np.float32)[:, None]
         faces[at:] = faces[at - 1] * rest
         heads[at:] = heads[at - 1] * rest
+        lips[at:] = lips[at - 1] * rest
         at += int(rng.integers(*GAP_FRAMES)) if rng.random() < 0.5 else 0
     return Streams(
         audio=np.stack([row[0] for row in rows]),
         face=np.stack([row[1] for row in rows], axis=1),
         head=np.stack([row[2] for row in rows], axis=1),
-        seal=np.stack([row[3] for row in rows], axis=1),
-        begin=np.stack([row[4] for row in rows], axis=1),
+        lips=np.stack([row[3] for row in rows], axis=1),
+        seal=np.stack([row[4] for row in rows], axis=1),
+        begin=np.stack([row[5] for row in rows], axis=1),
         kind=np.full(len(rows), kind),
     )
 
@@ -263,6 +292,7 @@ def join(parts: list[Streams]) -> Streams:
         np.concatenate([part.audio for part in parts]),
         np.concatenate([part.face for part in parts], axis=1),
         np.concatenate([part.head for part in parts], axis=1),
+        np.concatenate([part.lips for part in parts], axis=1),
         np.concatenate([part.seal for part in parts], axis=1),
         np.concatenate([part.begin for part in parts], axis=1),
         np.concatenate([part.kind for part in parts]),
@@ -285,7 +315,7 @@ class Mouths:
 
     features: Tensor  # (N, HEARD_ROWS, 128)
     speech: Tensor  # (N, HEARD_ROWS, 4)
-    mouth: Tensor  # (N, MOUTH_DIM)
+    lips: Tensor  # (N, COMPONENTS) in face widths
     seal: Tensor  # (N, 2)
     kind: Tensor  # (N,)
 
@@ -326,7 +356,6 @@ class Variant:
         self.features[:, -EXTRA_ROWS:] = self.features[:, -EXTRA_ROWS - 1, None]
         self.speech[:, -EXTRA_ROWS:] = self.speech[:, -EXTRA_ROWS - 1, None]
         calm = synthesis.smooth(kept, 0.06)[..., None]
-        mouth = streams.face[..., MOUTH] * calm
         target, plan, emotion = self._perform(streams, calm, plans, rng)
 
         def put(rows_first: Array) -> Tensor:
@@ -336,7 +365,7 @@ class Variant:
             return torch.from_numpy(padded).to(device).transpose(0, 1).contiguous()
 
         self.target, self.plan, self.emotion = put(target), put(plan), put(emotion)
-        self.mouth, self.seal = put(mouth), put(streams.seal * calm)
+        self.lips, self.seal = put(streams.lips * calm), put(streams.seal * calm)
         self.begin = torch.from_numpy(streams.begin.T.copy()).to(device)
         self.kind = torch.from_numpy(streams.kind).to(device)
         self._performed = torch.nonzero(self.kind != TAUGHT)[:, 0]
@@ -361,6 +390,20 @@ class Variant:
         target[..., :FACE_DIM] = np.clip(face, 0, 1)
         target[..., HEAD] = streams.head * calm
         return target, plan, emotion
+
+    def dress(
+        self,
+        presence: Callable[[Tensor], Tensor],
+        mouth: Callable[[Tensor, Tensor], Tensor],
+    ) -> None:
+        """Give the faces that are to be made the mouths of their lips, emotions on top.
+
+        :param presence: of a voice by frame (S, T, 1), from rows of speech (S, R, 4)
+        :param mouth: components (S, T, COMPONENTS) and that presence to coefficients
+        """
+        shapes = torch.from_numpy(synthesis.EMOTION_TEMPLATES[:, MOUTH]).to(self.emotion)
+        told = mouth(self.lips, presence(self.speech))
+        self.target[..., MOUTH] = (told + self.emotion @ shapes).clamp(0, 1)
 
     @property
     def streams(self) -> int:
@@ -410,7 +453,7 @@ class Variant:
         return Mouths(
             self.features[index, row].float(),
             self.speech[index, row],
-            self.mouth[stream, PAST + frame],
+            self.lips[stream, PAST + frame],
             self.seal[stream, PAST + frame],
             self.kind[stream],
         )

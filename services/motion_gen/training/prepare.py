@@ -6,8 +6,8 @@
 kept out and written to no file. Writes
 
 - `real.npz`: `coefficients` (N, 52) uint8 in units of 1/255, `pose` (N, 6) float16 (the last
-  columns of the motion frame), `clip` (clips,) the clips' names, `frames` (clips,) how many frames
-  each has,
+  columns of the motion frame), `lips` (N, 135) float16 displacements of the lips (`lip_shapes`),
+  `clip` (clips,) the clips' names, `frames` (clips,) how many frames each has,
   `opening` (N,) float16 measured inner-lip opening in face widths, `opening_map` (52,) float32
   inner-lip opening in face widths by coefficient;
 - `real.ogg`: the clips' audio end to end (Opus, 16 kHz), 640 samples a frame.
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from scipy.signal import savgol_filter
 
 from talkingface.common.motion import ARKIT_DIM, ARKIT_INDEX, DISTANCE, MOTION_FPS, PITCH, Array
+from talkingface.motion_gen.training.lip_shapes import displacements
 from talkingface.renderer.face_model import FaceModel
 from talkingface.renderer.fit import estimate_person, track
 
@@ -155,6 +156,7 @@ def main() -> None:
         pose=joined[:, PITCH : DISTANCE + 1].astype(np.float16),
         clip=np.array(names),
         frames=np.array([len(clip) for clip in motion]),
+        lips=np.concatenate([displacements(clip) for clip in landmarks]).astype(np.float16),
         opening=measured.astype(np.float16),
         opening_map=opening_map(),
     )

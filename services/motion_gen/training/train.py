@@ -24,14 +24,23 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.signal import firwin
 from torch import Tensor
 
 from talkingface.audio_features.training.augment import Augmenter
 from talkingface.audio_features.training.features import load_encoder
-from talkingface.common.motion import Array
-from talkingface.motion_gen.contract import GUIDED, HISTORY_ROWS, PAST, ROWS_PER_FRAME, SPAN
+from talkingface.common.motion import MOTION_FPS, Array
+from talkingface.motion_gen.contract import (
+    ENERGY,
+    GUIDED,
+    HISTORY_ROWS,
+    PAST,
+    ROWS_PER_FRAME,
+    SPAN,
+)
 from talkingface.motion_gen.evaluation.curves import band_passed
 from talkingface.motion_gen.evaluation.mouth import CLOSED_BELOW
+from talkingface.motion_gen.evaluation.pipeline import ENCODER, SHIPPED
 from talkingface.motion_gen.generator import (
     HEAD_DIM,
     SEEN,
@@ -67,7 +76,23 @@ from talkingface.motion_gen.training.data import (
     read_revoiced,
     read_taught,
 )
-from talkingface.motion_gen.voice_lips import VoiceLips, sealed
+from talkingface.motion_gen.training.lip_shapes import (
+    LOWER_LIP,
+    UPPER_LIP,
+    Population,
+    fit_weight,
+    jacobian,
+    lively,
+    population,
+    transport,
+)
+from talkingface.motion_gen.voice_lips import (
+    COMPONENTS,
+    MOUTH_COLUMNS,
+    SHAPE_LIMITS,
+    VoiceLips,
+    frame_rows,
+)
 from talkingface.renderer.face_model import FaceModel
 
 VALIDATION_EVERY = 15  # of the recorded clips
@@ -77,11 +102,27 @@ VALIDATION_VOICES = ("slt_hts", "catalan_ona")
 REVOICED_VOICES = ("espeak", "flite_awb", "flite_kal16", "flite_slt", "ked", "piper_joe")
 
 LIPS_RATE, LIPS_DECAY = 1e-3, 0.2
-LIPS_BATCH = (384, 128, 512)  # frames of each kind
-MOUTH_WEIGHT = (1.0, 0.3, 0.1)  # of each kind in the loss of the mouth
+LIPS_BATCH = (384, 128, 256)  # frames of each kind
+LIPS_WEIGHT = (1.0, 0.3, 0.0)  # of each kind in the loss of the lips
+RIDGE = 0.7  # penalty of the ridge a frame; rows have unit variance
 SEAL_WEIGHT = 0.5
+SLOW_BAND = (0.3, 2.0)  # Hz
+LOUD_STREAMS, LOUD_WEIGHT = 4, 0.5
+SPEAKING = 0.5  # presence of a voice from which its lips count
+SIZE = 1.2  # of lively speakers' lips: what the bounds of coefficients and the seals take off again
+LEAST_TOLD = 0.12  # of their size: what the voice must tell of a component for all of its size
+SURE, MOST_LARGER = 2, 3.0  # components that are told well; how much others are enlarged at most
+FIT_RATE, FIT_BATCH, FIT_STEPS = 3e-3, 512, 6000
+# Cost of a shape in face widths of displacement (of all points, root of the sum of squares), and by
+# how much more some of them cost: those that stand for others or that voices seldom make.
+SHAPE_COST = 0.02
+SHAPE_COSTS = {
+    "jawOpen": 0.3, "jawForward": 4.0, "mouthFunnel": 0.6, "mouthPucker": 0.7,
+    "mouthRollUpper": 1.2, "mouthRollLower": 1.2, "mouthShrugUpper": 1.5, "mouthShrugLower": 1.2,
+    "mouthClose": 1.5, "mouthStretch": 0.6, "mouthSmile": 0.6, "mouthFrown": 1.6,
+    "mouthDimple": 1.2, "mouthUpperUp": 0.6, "mouthLowerDown": 0.6, "mouthPress": 1.5,
+}  # fmt: skip
 CORNERS = (78, 308)
-WIDTH_UNIT, WIDTH_WEIGHT = 0.004, 0.3  # face widths
 
 LEARNING_RATE = 7e-4
 WARMUP_STEPS = 200
@@ -107,44 +148,80 @@ def emphasis(opening: Tensor) -> Tensor:
 
 
 def set_lips_scale(lips: VoiceLips, variant: Variant) -> None:
-    """Normalisation of the voice's rows and of the mouth, from recorded streams."""
+    """Normalisation of the voice's rows and of the lips' components, from recorded streams."""
     own = variant.kind == RECORDED
     start = HISTORY_ROWS + ROWS_PER_FRAME * PAST
     rows = lips.heard(variant.features[own, start:].float(), variant.speech[own, start:])
     lips.mean.copy_(rows.mean((0, 1)))
     lips.scale.copy_(rows.std((0, 1)) + 0.01)
-    mouth = variant.mouth[own, PAST:].flatten(0, 1)
-    lips.mouth_mean.copy_(mouth.mean(0))
-    lips.mouth_scale.copy_(mouth.std(0).clamp(min=FACE_FLOOR))
+    lips.deviation.copy_(variant.lips[own, PAST:].flatten(0, 1).std(0))
 
 
-def lips_loss(lips: VoiceLips, batch: Mouths, opening: Tensor, width: Tensor) -> dict[str, Tensor]:
-    """Losses of single frames.
+@torch.no_grad()
+def solve_ridge(lips: VoiceLips, variants: list[Variant]) -> None:
+    """The vote that is a ridge regression, in closed form from all frames of faces."""
+    size = lips.ridge.in_features + 1
+    gram, right = torch.zeros(size, size), torch.zeros(size, COMPONENTS)
+    count = 0.0
+    for variant in variants:
+        for kind, weight in ((RECORDED, 1.0), (REVOICED, LIPS_WEIGHT[REVOICED])):
+            for stream in torch.nonzero(variant.kind == kind)[:, 0].split(64):
+                rows = lips.heard(variant.features[stream].float(), variant.speech[stream])
+                start = ROWS_PER_FRAME * PAST
+                told = frame_rows(rows[:, start:, MOUTH_COLUMNS], FRAMES).flatten(0, 1)
+                told = torch.cat([told, torch.ones(len(told), 1)], 1)
+                wanted = (variant.lips[stream, PAST:] / lips.deviation).flatten(0, 1)
+                gram += weight * told.T @ told
+                right += weight * told.T @ wanted
+                count += weight * len(told)
+    penalty = RIDGE * count * torch.eye(size)
+    penalty[-1, -1] = 0.0
+    solved = torch.linalg.solve((gram + penalty).double(), right.double()).float()
+    lips.ridge.weight.copy_(solved[:-1].T)
+    lips.ridge.bias.copy_(solved[-1])
 
-    :param opening: (MOUTH_DIM,) face widths that a coefficient adds; `width` likewise
-    """
-    votes = [
-        (mouth[:, 0], logits[:, 0]) for mouth, logits in lips.votes(batch.features, batch.speech)
-    ]
-    logits = torch.cat([logits for _, logits in votes])
-    drawn = torch.cat([sealed(mouth, lips.strength(logits)) for mouth, logits in votes])
-    truth = batch.seal.repeat(len(votes), 1)
+
+def slow(curve: Tensor) -> Tensor:
+    """The part of curves (B, T) at 0.3-2 Hz, without their ends."""
+    taps = torch.from_numpy(firwin(75, SLOW_BAND, pass_zero=False, fs=MOTION_FPS))
+    return F.conv1d(curve[:, None], taps.to(curve)[None, None])[:, 0]
+
+
+def follows(curve: Tensor, loudness: Tensor) -> Tensor:
+    """Squared correlation of curves (B, T) with loudness (B, T) at 0.3-2 Hz, their mean."""
+    a, b = slow(curve), slow(loudness)
+    a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
+    r = (a * b).mean(1) / (a.square().mean(1) * b.square().mean(1) + 1e-12).sqrt()
+    return r.square().mean()
+
+
+def lips_loss(lips: VoiceLips, batch: Mouths) -> dict[str, Tensor]:
+    """Losses of single frames."""
+    shapes, logits = lips.votes(batch.features, batch.speech)
+    told = shapes[1, :, 0]  # the ridge is solved, not trained
+    weight = told.new_tensor(LIPS_WEIGHT)[batch.kind]
+    error = (told - batch.lips / lips.deviation).square().mean(1)
+    truth = batch.seal.expand(len(logits), -1, -1)
     known = ~truth.isnan()
-    seal = F.binary_cross_entropy_with_logits(logits[known], truth[known])
-    weight = drawn.new_tensor(MOUTH_WEIGHT)[batch.kind].repeat(len(votes))
-    weight = weight / weight.sum()
-    true = batch.mouth.repeat(len(votes), 1)
-    error = drawn - true
-    shape = (error / lips.mouth_scale).square().mean(1) @ weight
-    open_error = (error @ opening / OPENING_UNIT).square()
-    lip = (emphasis(true @ opening) * open_error) @ weight
-    wide = (error @ width / WIDTH_UNIT).square() @ weight
-    return {
-        "mouth": shape,
-        "opening": lip,
-        "width": WIDTH_WEIGHT * wide,
-        "seal": SEAL_WEIGHT * seal,
-    }
+    seal = F.binary_cross_entropy_with_logits(logits[:, :, 0][known], truth[known])
+    return {"lips": error @ weight / weight.sum(), "seal": SEAL_WEIGHT * seal}
+
+
+def loudness_loss(
+    lips: VoiceLips, variant: Variant, opening: Tensor, random: torch.Generator
+) -> Tensor:
+    """How much the opening follows the loudness of whole streams, which real lips hardly do.
+
+    :param opening: (COMPONENTS,) opening of the inner lips by component
+    """
+    pick = torch.randint(variant.streams, (LOUD_STREAMS,), generator=random)
+    start = ROWS_PER_FRAME * PAST
+    features, speech = variant.features[pick, start:].float(), variant.speech[pick, start:]
+    shapes, _ = lips.votes(features, speech)
+    opened = shapes[1] * lips.deviation @ opening
+    first = HISTORY_ROWS
+    level = speech[:, first : first + ROWS_PER_FRAME * FRAMES : ROWS_PER_FRAME, ENERGY]
+    return follows(opened, level.clamp(-70, 0)) + follows(opened, 10 ** (level / 20))
 
 
 def train_lips(
@@ -152,24 +229,142 @@ def train_lips(
 ) -> None:
     """Teach the lips that the voice alone tells."""
     set_lips_scale(lips, variants[0])
-    optimizer = torch.optim.AdamW(lips.parameters(), lr=LIPS_RATE, weight_decay=LIPS_DECAY)
+    solve_ridge(lips, variants)
+    learnt = [*lips.shapes.parameters(), *lips.seals.parameters()]
+    optimizer = torch.optim.AdamW(learnt, lr=LIPS_RATE, weight_decay=LIPS_DECAY)
     random = torch.Generator(data.device).manual_seed(0)
-    opening, width = data.opening[MOUTH], data.width[MOUTH]
+    basis = torch.from_numpy(data.man.basis.astype(np.float32))
+    opening = basis[:, 3 * UPPER_LIP + 1] - basis[:, 3 * LOWER_LIP + 1]
     for step in range(steps):
         rate = LIPS_RATE * min(1.0, (step + 1) / 50) * (1 - step / steps)
         for group in optimizer.param_groups:
             group["lr"] = rate
         lips.train()
-        batch = variants[step % len(variants)].random_mouths(LIPS_BATCH, random)
-        losses = lips_loss(lips, batch, opening, width)
+        variant = variants[step % len(variants)]
+        losses = lips_loss(lips, variant.random_mouths(LIPS_BATCH, random))
+        losses["loud"] = LOUD_WEIGHT * loudness_loss(lips, variant, opening, random)
         optimizer.zero_grad(set_to_none=True)
         torch.stack(list(losses.values())).sum().backward()
         optimizer.step()
         if (step + 1) % max(1, steps // 4) == 0:
-            lips.eval()
             shown = {f"{name}_loss": float(value.detach()) for name, value in losses.items()}
-            say(lips_step=step + 1, **shown, **lips_figures(lips, unseen, data))
+            say(lips_step=step + 1, **shown)
     lips.eval()
+
+
+@torch.no_grad()
+def told(lips: VoiceLips, variant: Variant, streams: Tensor) -> tuple[Tensor, Tensor]:
+    """What voices tell of the lips, (S, FRAMES, COMPONENTS) in face widths, and their presence."""
+    start = ROWS_PER_FRAME * PAST
+    parts = []
+    for stream in streams.split(64):
+        features, speech = variant.features[stream, start:].float(), variant.speech[stream, start:]
+        shapes, _ = lips.votes(features, speech)
+        parts.append((shapes.mean(0) * lips.deviation, lips.presence(speech)))
+    shape, present = zip(*parts, strict=True)
+    return torch.cat(shape), torch.cat(present)
+
+
+def style(own: Population, wanted: Population) -> tuple[Tensor, Tensor]:
+    """The map (K, K) from one population's lips to another's, and the first one's mean.
+
+    Transport alone gives the exact mixture, but what it mixes is in part noise; components made
+    larger each by itself keep their timing, but not the mixture. Half of each keeps both.
+    """
+    # What nobody can tell from a voice is not blown up without end.
+    least = np.diag((LEAST_TOLD * wanted.deviation) ** 2)
+    moved = transport(own.covariance + least, wanted.covariance)
+    larger = wanted.deviation / own.deviation
+    larger[SURE:] = np.minimum(larger[SURE:], MOST_LARGER)
+    matrix = SIZE * 0.5 * (moved + np.diag(larger))
+    return torch.from_numpy(matrix.astype(np.float32)), torch.from_numpy(own.mean).float()
+
+
+def set_style(lips: VoiceLips, variant: Variant, wanted: Population, say: Say) -> Tensor:
+    """The map from what the voice tells to lips of lively speakers' size.
+
+    :param variant: undisturbed, with many voices
+    :return: (N, COMPONENTS) lively components of all that its voices tell
+    """
+    streams = torch.nonzero(variant.kind == TAUGHT)[:, 0]
+    shape, present = told(lips, variant, streams)
+    matrix, mean = style(population(shape[present[..., 0] > SPEAKING].numpy()), wanted)
+    lips.style.copy_(matrix)
+    lips.told_mean.copy_(mean)
+    lips.lively_mean.copy_(torch.from_numpy(wanted.mean))
+    moved = lips.lively(shape, present)[present[..., 0] > SPEAKING]
+    say(**{f"size_{i}": float(value) for i, value in enumerate(moved.std(0))})
+    shape, present = told(lips, variant, torch.arange(variant.streams))
+    return lips.lively(shape, present).flatten(0, 1)
+
+
+def train_fit(lips: VoiceLips, wanted: Tensor, data: Data, steps: int, say: Say) -> None:
+    """Teach `MouthFit` to reproduce displacements by bounded coefficients.
+
+    :param wanted: (N, COMPONENTS) lively components
+    """
+    weight = torch.from_numpy(fit_weight().astype(np.float32))
+    moves = torch.from_numpy(jacobian().astype(np.float32)) * weight[:, None]
+    basis = torch.from_numpy(data.man.basis.astype(np.float32)) * weight
+    cost = torch.tensor([SHAPE_COSTS.get(name, 1.0) for name in SHAPE_LIMITS]) * SHAPE_COST
+    lips.fit.unit.copy_(wanted.std(0))
+    spread = wanted.std(0)
+    random = torch.Generator().manual_seed(0)
+    optimizer = torch.optim.AdamW(lips.fit.parameters(), lr=FIT_RATE, weight_decay=1e-4)
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = FIT_RATE * min(1.0, (step + 1) / 100) * (1 - step / steps)
+        pick = torch.randint(len(wanted), (FIT_BATCH,), generator=random)
+        # Real mouths and those about them, smaller and larger.
+        size = 1.6 * torch.rand(FIT_BATCH, 1, generator=random)
+        target = size * wanted[pick]
+        target = target + 0.3 * spread * torch.randn(target.shape, generator=random)
+        free = lips.fit.unbounded(target)
+        shapes = torch.minimum(free.clamp(min=0), lips.fit.limit)
+        missed = shapes @ moves.T - target @ basis
+        # Beyond its limits a shape would feel no gradient.
+        beyond = (free - shapes).square().sum(1)
+        loss = (missed.square().sum(1) + (cost * shapes).square().sum(1) + 1e-3 * beyond).mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        shapes = lips.fit(wanted)
+        missed = shapes @ moves.T - wanted @ basis
+    say(
+        fit_error=float(missed.square().sum(1).mean().sqrt()),
+        fit_moved=float((wanted @ basis).square().sum(1).mean().sqrt()),
+        **{
+            name: float(value)
+            for name, value in zip(SHAPE_LIMITS, shapes.quantile(0.95, 0), strict=True)
+        },
+    )
+
+
+def recorded_mouth(
+    lips: VoiceLips, variant: Variant, wanted: Population
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """The recorded man's own mouth as large as lively speakers': what the transformer learns.
+
+    :return: components (.., COMPONENTS) and presence (.., 1) to coefficients (.., MOUTH_DIM)
+    """
+    recorded = variant.kind == RECORDED
+    voiced = lips.presence(variant.speech[recorded])[..., 0] > SPEAKING
+    matrix, mean = style(population(variant.lips[recorded][voiced].numpy()), wanted)
+
+    @torch.no_grad()
+    def mouth(components: Tensor, presence: Tensor) -> Tensor:
+        return lips.mouth(presence * ((components - mean) @ matrix + lips.lively_mean))
+
+    return mouth
+
+
+@torch.no_grad()
+def set_mouth_scale(lips: VoiceLips, wanted: Tensor) -> None:
+    """How large coefficients are that the transformer sees and adds to."""
+    mouth = lips.mouth(wanted)
+    lips.mouth_mean.copy_(mouth.mean(0))
+    lips.mouth_scale.copy_(mouth.std(0).clamp(min=FACE_FLOOR))
 
 
 @torch.no_grad()
@@ -177,7 +372,7 @@ def lips_figures(lips: VoiceLips, variant: Variant, data: Data) -> dict[str, flo
     """How the voice's lips compare with the true ones, by kind of stream."""
     features, speech = variant.features.float(), variant.speech
     made = lips(features, speech)[0][:, PAST:]
-    true, held = variant.mouth[:, PAST:], variant.seal[:, PAST:].nan_to_num()
+    true, held = variant.target[:, PAST:, MOUTH], variant.seal[:, PAST:].nan_to_num()
     kind, out = variant.kind, {}
     for name, map_ in (("opening", data.opening[MOUTH]), ("width", data.width[MOUTH])):
         for label, number in (("", RECORDED), ("_voice", REVOICED)):
@@ -345,22 +540,24 @@ class Data:
     def __init__(self, args: argparse.Namespace, device: torch.device) -> None:
         self.device = device
         self.rng = np.random.default_rng(args.seed)
-        recorded, opening, spoken = read_recorded(args.data, args.sentences)
-        self.opening = torch.from_numpy(opening).to(device)
+        self.man = read_recorded(args.data, args.sentences)
+        recorded = self.man.clips
+        self.lively = lively(args.lively, self.man.basis)
+        self.opening = torch.from_numpy(self.man.opening).to(device)
         self.width = torch.from_numpy(width_map()).to(device)
         held = range(0, len(recorded), VALIDATION_EVERY)
         self.recorded = recorded.pick([i for i in range(len(recorded)) if i not in held])
         self.unseen = recorded.pick(list(held))
         self.revoiced = read_revoiced(
-            args.sentences, list(REVOICED_VOICES), self.recorded, spoken, opening
+            args.sentences, list(REVOICED_VOICES), self.man, self.recorded
         )
         without = NEVER | set(VALIDATION_VOICES)
-        self.taught = read_taught(args.speech, without, args.seed, args.teacher_minutes)
+        self.taught = read_taught(args.speech, without, args.teacher_minutes)
         # Validation: unseen clips of the man, and all that unknown voices say.
         known = {clip.split("/")[0] for clip in self.taught.name} | NEVER
         self.unknown = (
-            read_revoiced(args.sentences, [VALIDATION_VOICES[0]], recorded, spoken, opening),
-            read_taught(args.speech, frozenset(known), args.seed, 2.0),
+            read_revoiced(args.sentences, [VALIDATION_VOICES[0]], self.man, recorded),
+            read_taught(args.speech, frozenset(known), 2.0),
         )
         print(
             f"recorded {len(self.recorded)} clips, revoiced {len(self.revoiced)}, taught "
@@ -435,6 +632,14 @@ def train(args: argparse.Namespace) -> None:
     model.to(device)
     if args.lips_steps:
         train_lips(model.lips, variants, unseen, args.lips_steps, data, say)
+        wanted = set_style(model.lips, variants[0], data.lively, say)
+        train_fit(model.lips, wanted, data, FIT_STEPS, say)
+        set_mouth_scale(model.lips, wanted)
+    mouth = recorded_mouth(model.lips, variants[0], data.lively)
+    for variant in (*variants, unseen):
+        variant.dress(model.lips.presence, mouth)
+    if args.lips_steps:
+        say(**lips_figures(model.lips, unseen, data))
         save(model, str(args.out / "lips.pt"))
     model.lips.requires_grad_(False)
     if not args.init:
@@ -485,7 +690,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--sentences", type=Path, required=True)
     parser.add_argument("--speech", type=Path, required=True)
-    parser.add_argument("--encoder", type=Path, required=True)
+    parser.add_argument("--encoder", type=Path, default=SHIPPED[ENCODER])
+    parser.add_argument("--lively", type=Path, required=True, help="statistics of lively lips")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--minutes", type=float, default=30.0)

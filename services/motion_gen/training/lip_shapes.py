@@ -1,0 +1,169 @@
+"""Lips as landmarks say them: displacements in the head's frame, their components, their size.
+
+A tracked face is turned into the frame of the head by a rigid fit of points that speech hardly
+moves (eyes, bridge and sides of the nose). What forty lip points and five of chin and cheeks do
+there, from the clip's own rest, is a *displacement*; a man's displacements have a few principal
+components. Coefficients that reproduce a displacement are a linear, bounded least-squares problem
+of the face model (`jacobian`). Against a general fit of the whole face this keeps the mouth's width
+(1.0 instead of 0.5 of the tracked one), its corners and its upper lip.
+
+How large lips move is a matter of who speaks. `transport` is the linear map that takes the
+covariance of one population of displacements to that of another and moves them least (the optimal
+transport between normal distributions; Dowson and Landau 1982, Olkin and Pukelsheim 1982).
+
+Needs numpy alone. Displacements are weighted: depth, which a camera hardly sees, counts a quarter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from talkingface.common.motion import ARKIT_DIM, Array
+from talkingface.motion_gen.voice_lips import LIP_SHAPES, SHAPE_COUNT
+from talkingface.renderer.face_model import FaceModel
+
+Floats = NDArray[np.float64]
+
+# Of the 478 landmarks: outer ring of the lips, inner ring, chin and cheeks.
+POINTS = (
+    61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 185, 40, 39, 37, 0, 267, 269, 270, 409,
+    78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 191, 80, 81, 82, 13, 312, 311, 310, 415,
+    152, 176, 400, 50, 280,
+)  # fmt: skip
+FIXED_POINTS = (33, 133, 362, 263, 168, 6, 197, 195, 5, 4, 98, 327)
+CHEEKS = (234, 454)
+DEPTH_WEIGHT = 0.25
+# Of height, which the fit would neglect: corners of the mouth, and the chin.
+CORNERS, CORNER_WEIGHT = (61, 291, 78, 308), 2.0
+CHIN, CHIN_WEIGHT = 152, 2.0
+REST_SHARE = 15.0  # % of a clip's frames, those with the least opening, whose mean is its rest
+STEP = 0.5  # of a coefficient, over which the face model is made linear
+UPPER_LIP, LOWER_LIP = POINTS.index(13), POINTS.index(14)
+DIMENSIONS = 3 * len(POINTS)
+WEIGHT: Floats = np.tile([1.0, 1.0, DEPTH_WEIGHT], len(POINTS))
+
+
+def _reference() -> Floats:
+    """The mean face's 478 landmarks about the fixed points, in face widths."""
+    model = FaceModel.load()
+    points = model.landmarks(
+        np.zeros(len(model.identity), np.float32), np.zeros(ARKIT_DIM, np.float32)
+    ).astype(float)
+    return _scaled(points)
+
+
+def _scaled(points: Floats) -> Floats:
+    points = points - points[list(FIXED_POINTS)].mean(0)
+    return np.asarray(points / np.linalg.norm(points[CHEEKS[0]] - points[CHEEKS[1]]))
+
+
+def head_frame(landmarks: Array) -> Floats:
+    """Lip points in the head's frame.
+
+    :param landmarks: (T, 478, 3) as `track` gives them: pixels, y down, z away from the camera
+    :return: (T, 45, 3) face widths, x to the viewer's right, y up, z to the viewer
+    """
+    points = landmarks.astype(float) * [1.0, -1.0, -1.0]
+    fixed, reference = list(FIXED_POINTS), _reference()
+    points = points - points[:, fixed].mean(1, keepdims=True)
+    own = points[:, fixed]
+    left, size, right = np.linalg.svd(np.einsum("tni,nj->tij", own, reference[fixed]))
+    sign = np.ones((len(points), 3))
+    sign[:, 2] = np.sign(np.linalg.det(left @ right))
+    rotation = np.einsum("tij,tj,tjk->tik", left, sign, right)
+    scale = (size * sign).sum(1) / (own**2).sum((1, 2))
+    chosen = points[:, list(POINTS)]
+    return np.asarray(np.einsum("tni,tij->tnj", chosen, rotation) * scale[:, None, None])
+
+
+def displacements(landmarks: Array) -> Array:
+    """What the lips of a clip do about its own rest, weighted: (T, 478, 3) to (T, 135) float32."""
+    points = head_frame(landmarks)
+    opening = np.linalg.norm(points[:, UPPER_LIP] - points[:, LOWER_LIP], axis=1)
+    rest = points[opening <= np.percentile(opening, REST_SHARE)].mean(0)
+    return ((points - rest).reshape(len(points), -1) * WEIGHT).astype(np.float32)
+
+
+def jacobian() -> Floats:
+    """Weighted displacement that each lip shape (`voice_lips.LIP_SHAPES`) adds: (135, shapes)."""
+    model = FaceModel.load()
+    nobody = np.zeros(len(model.identity), np.float32)
+
+    def lips(coefficients: Array) -> Floats:
+        points = model.landmarks(nobody, coefficients).astype(float)
+        # Image axes, as a tracked face has them.
+        return head_frame((points * [1.0, -1.0, -1.0])[None])[0].reshape(-1)
+
+    neutral = lips(np.zeros(ARKIT_DIM, np.float32))
+    columns = [(lips(np.float32(STEP) * shape) - neutral) / STEP for shape in LIP_SHAPES]
+    return np.stack(columns, 1) * WEIGHT[:, None]
+
+
+def fit_weight() -> Floats:
+    """(135,) how much an error of each coordinate counts in the fit, beside `WEIGHT`."""
+    out = np.ones((len(POINTS), 3))
+    out[[POINTS.index(corner) for corner in CORNERS], 1] = CORNER_WEIGHT
+    out[POINTS.index(CHIN), 1] = CHIN_WEIGHT
+    return out.reshape(-1)
+
+
+@dataclass(frozen=True)
+class Population:
+    """How the lips of somebody, or of a group, are spread over K components."""
+
+    mean: Floats  # (K,) face widths
+    covariance: Floats  # (K, K)
+
+    @property
+    def deviation(self) -> Floats:
+        """(K,) standard deviations."""
+        return np.sqrt(np.diag(self.covariance))
+
+
+def population(components: Array) -> Population:
+    """Of samples (N, K)."""
+    return Population(components.mean(0, dtype=float), np.cov(components.T.astype(float)))
+
+
+def principal(moved: Array, count: int) -> Floats:
+    """The `count` largest components of displacements (N, 135): (count, 135), orthonormal."""
+    centred = moved.astype(float) - moved.mean(0, dtype=float)
+    _, vectors = np.linalg.eigh(centred.T @ centred)
+    return np.asarray(vectors[:, ::-1][:, :count].T)
+
+
+def lively(statistics: Path, basis: Floats) -> Population:
+    """Lively speakers' lips in a basis (K, 135).
+
+    :param statistics: `.npz` with `points`, `real_natural_mean` (135,), `real_natural_basis`
+        (n, 135) and `real_natural_std` (n,) of displacements as here, from real recordings of
+        people who talk freely
+    """
+    with np.load(statistics) as stored:
+        if tuple(stored["points"]) != POINTS:
+            raise ValueError(f"{statistics} is about other landmarks")
+        mean = stored["real_natural_mean"] * WEIGHT
+        own = stored["real_natural_basis"] * stored["real_natural_std"][:, None]
+    turned = own.astype(float) @ basis.T
+    return Population(mean @ basis.T, turned.T @ turned)
+
+
+def root(matrix: Floats) -> Floats:
+    """The symmetric square root of a positive definite matrix."""
+    values, vectors = np.linalg.eigh(matrix)
+    return np.asarray((vectors * np.sqrt(values.clip(1e-12))) @ vectors.T)
+
+
+def transport(own: Floats, wanted: Floats) -> Floats:
+    """The symmetric map (K, K) that takes covariance `own` to `wanted`; rows are multiplied by it
+    from the left: `components @ transport(own, wanted)`."""
+    half = root(own)
+    inverse = np.linalg.inv(half)
+    return np.asarray(inverse @ root(half @ wanted @ half) @ inverse)
+
+
+assert len(LIP_SHAPES) == SHAPE_COUNT
