@@ -18,14 +18,10 @@ Needs torch; at run time it is part of the generator's ONNX graph.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from talkingface.audio_features.contract import ARTICULATION_COLUMNS, EMBEDDING_COLUMNS
-from talkingface.common.motion import ARKIT_DIM, ARKIT_NAMES, Array
 from talkingface.motion_gen.contract import (
     EXTRA_ROWS,
     FEATURE_DIM,
@@ -34,6 +30,7 @@ from talkingface.motion_gen.contract import (
     ROWS_PER_FRAME,
     VOICE_ACTIVITY,
 )
+from talkingface.motion_gen.mouth_shapes import LIP_SHAPES, SHAPE_COUNT, SHAPE_LIMITS
 from talkingface.motion_gen.performance import FACE_COLUMNS, FACE_INDEX, FACE_NAMES, MOUTH
 
 MOUTH_NAMES = FACE_NAMES[MOUTH]
@@ -47,27 +44,6 @@ VOTES = 2  # networks whose mean counts: what only one of them has learnt weighs
 COMPONENTS = 8  # of the lips' displacement
 DROPOUT = 0.3
 EMBEDDING_NOISE = 0.3  # standard deviation in training, half as much again from row to row
-
-# Mouth shapes that speech is made of, by name; one without a side stands for both sides. What is
-# left out (jaw and mouth sideways) no voice tells.
-SHAPE_LIMITS = {
-    "jawOpen": 0.8, "jawForward": 0.3, "mouthFunnel": 0.8, "mouthPucker": 1.0,
-    "mouthRollUpper": 0.6, "mouthRollLower": 0.6, "mouthShrugUpper": 0.6, "mouthShrugLower": 0.5,
-    "mouthClose": 0.6, "mouthStretch": 0.8, "mouthSmile": 0.7, "mouthFrown": 0.4,
-    "mouthDimple": 0.5, "mouthUpperUp": 0.8, "mouthLowerDown": 0.8, "mouthPress": 0.5,
-}  # fmt: skip
-SHAPE_COUNT = len(SHAPE_LIMITS)
-
-
-def _columns(shape: str, names: Sequence[str]) -> list[int]:
-    sides = [shape] if shape in names else [f"{shape}Left", f"{shape}Right"]
-    return [names.index(name) for name in sides]
-
-
-# (shapes, ARKIT_DIM): the coefficients of each shape.
-LIP_SHAPES: Array = np.zeros((SHAPE_COUNT, ARKIT_DIM), np.float32)
-for _row, _shape in enumerate(SHAPE_LIMITS):
-    LIP_SHAPES[_row, _columns(_shape, ARKIT_NAMES)] = 1.0
 
 _JAW, _CLOSE, _ROLL, _UPPER_LEFT, _UPPER_RIGHT = (
     FACE_INDEX[name] - MOUTH.start

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from talkingface.common.motion import ARKIT_DIM, Array
-from talkingface.motion_gen.voice_lips import LIP_SHAPES, SHAPE_COUNT
+from talkingface.motion_gen.mouth_shapes import LIP_SHAPES
 from talkingface.renderer.face_model import FaceModel
 
 Floats = NDArray[np.float64]
@@ -164,6 +164,3 @@ def transport(own: Floats, wanted: Floats) -> Floats:
     half = root(own)
     inverse = np.linalg.inv(half)
     return np.asarray(inverse @ root(half @ wanted @ half) @ inverse)
-
-
-assert len(LIP_SHAPES) == SHAPE_COUNT

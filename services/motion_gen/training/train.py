@@ -48,6 +48,7 @@ from talkingface.motion_gen.generator import (
     Sampler,
     save,
 )
+from talkingface.motion_gen.mouth_shapes import SHAPE_LIMITS
 from talkingface.motion_gen.performance import (
     FACE_COLUMNS,
     FACE_DIM,
@@ -89,7 +90,6 @@ from talkingface.motion_gen.training.lip_shapes import (
 from talkingface.motion_gen.voice_lips import (
     COMPONENTS,
     MOUTH_COLUMNS,
-    SHAPE_LIMITS,
     VoiceLips,
     frame_rows,
 )
