@@ -107,7 +107,7 @@ LIPS_WEIGHT = (1.0, 0.3, 0.0)  # of each kind in the loss of the lips
 RIDGE = 0.7  # penalty of the ridge a frame; rows have unit variance
 SEAL_WEIGHT = 0.5
 SLOW_BAND = (0.3, 2.0)  # Hz
-LOUD_STREAMS, LOUD_WEIGHT = 4, 0.5
+LOUD_STREAMS, LOUD_WEIGHT = 4, 0.35
 SPEAKING = 0.5  # presence of a voice from which its lips count
 SIZE = 1.2  # of lively speakers' lips: what the bounds of coefficients and the seals take off again
 LEAST_TOLD = 0.12  # of their size: what the voice must tell of a component for all of its size
@@ -119,7 +119,7 @@ SHAPE_COST = 0.02
 SHAPE_COSTS = {
     "jawOpen": 0.3, "jawForward": 4.0, "mouthFunnel": 0.6, "mouthPucker": 0.7,
     "mouthRollUpper": 1.2, "mouthRollLower": 1.2, "mouthShrugUpper": 1.5, "mouthShrugLower": 1.2,
-    "mouthClose": 1.5, "mouthStretch": 0.6, "mouthSmile": 0.6, "mouthFrown": 1.6,
+    "mouthClose": 1.5, "mouthStretch": 0.6, "mouthSmile": 0.6, "mouthFrown": 2.5,
     "mouthDimple": 1.2, "mouthUpperUp": 0.6, "mouthLowerDown": 0.6, "mouthPress": 1.5,
 }  # fmt: skip
 CORNERS = (78, 308)
