@@ -20,6 +20,8 @@ from talkingface.motion_gen.evaluation.pipeline import Pipeline
 
 TITLES = {
     "generated": "generated",
+    "calm": "expressivity 0",
+    "lively": "expressivity 2",
     "real": "real video",
     "shuffled": "shuffled audio",
     "rules": "rules alone",
