@@ -12,5 +12,5 @@ are `sections`; `pipeline` runs them through the real sessions. Needs the extra 
 # Parts of the table: modules of `sections`.
 SECTIONS = (
     "lips", "closures", "liveliness", "controls", "emotion", "robustness", "languages",
-    "expression", "cost",
+    "expression", "articulation", "cost",
 )  # fmt: skip

@@ -27,6 +27,7 @@ TITLES = {
     "rules": "rules alone",
     "still": "still",
     "loudness": "loudness alone",
+    "ridge": "ridge on the same rows",
 }
 
 
