@@ -325,7 +325,7 @@ def test_real_clips_are_put_on_one_clock(tmp_path: Path) -> None:
     assert clip.moved == pytest.approx(0.12)
     known = tmp_path / "RD_Radio34.npz"
     (tmp_path / "a.npz").rename(known)
-    assert filmed.on_one_clock("anyone", [known])[0].moved == pytest.approx(-0.04)
+    assert filmed.on_one_clock("anyone", [known])[0].moved == pytest.approx(0.04)
 
 
 # Finished pictures

@@ -134,15 +134,14 @@ def _seen(bench: Bench, face: Path, name: str) -> Seen:
         for one in (FILMED_NATURAL if name == NATURAL else (name,))
         for clip in filmed.load(one, bench.tracking, bench.names)
     ]
+    if name == KNOWN:
+        count = min(QUICK_CLIPS if bench.quick else CLIPS, len(clips))
+        clips = [clips[i * len(clips) // count] for i in range(count)]
     phones = [_phones(bench, name, clip) for clip in clips]
     if name == NATURAL:
         seconds = QUICK_SECONDS if bench.quick else NATURAL_SECONDS
         clips = [clip.first(seconds) for clip in clips]
         phones = [one and one.between(0.0, seconds) for one in phones]
-    if name == KNOWN:
-        count = QUICK_CLIPS if bench.quick else CLIPS
-        chosen = [i * len(clips) // count for i in range(min(count, len(clips)))]
-        clips, phones = [clips[i] for i in chosen], [phones[i] for i in chosen]
     rows = bench.pipeline.rows([clip.audio for clip in clips])
     motions = bench.pipeline.motions(rows, None, [SEED] * len(rows)) if rows else []
     return Seen(
