@@ -31,8 +31,8 @@ from talkingface.motion_gen.training.track import decode_audio
 ADDRESSES = "natural_speech_test"
 FILMED_NATURAL = (NATURAL, ADDRESSES)
 SPOKEN = {".wav", ".flac", ".mp3", ".m4a", ".ogg", ".opus", ".mp4", ".mov", ".webm"}
-# Milliseconds by which the sound must come later to be on the picture's clock, where loudness cannot
-# tell it: found by the lips that a ridge regression hears. Others are found by loudness.
+# Milliseconds by which the sound must come later to be on the picture's clock, where loudness
+# cannot tell it: found by the lips that a ridge regression hears. Others are found by loudness.
 LATE = {
     "RD_Radio2": -60,
     "RD_Radio34": 40,
