@@ -87,3 +87,18 @@ def test_a_section_that_does_not_exist_is_called_wrongly(tmp_path: Path) -> None
     )
     assert done.returncode == 2
     assert "ears" in done.stderr
+
+
+def test_portraits_without_a_reader_are_called_wrongly(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            Path(sys.executable).with_name("talkingface"),
+            *arguments(tmp_path),
+            f"--portraits={tmp_path}",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert "--landmarker" in done.stderr

@@ -59,13 +59,25 @@ def add_parser(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         "--only", default=",".join(SECTIONS), metavar="A,B", help=f"of {','.join(SECTIONS)}"
     )
     motion.add_argument(
-        "--portrait", type=Path, metavar="FILE", help="with --landmarker: draw emotions on it"
+        "--portrait", type=Path, metavar="FILE", help="with --landmarker: clean and frontal"
     )
     motion.add_argument(
         "--landmarker",
         type=Path,
         metavar="TASK",
-        help="face landmarker that reads the drawn emotions back; needs mediapipe >= 1.2",
+        help="face landmarker that reads drawn portraits back; needs mediapipe >= 1.2",
+    )
+    motion.add_argument(
+        "--portraits",
+        type=Path,
+        metavar="DIR",
+        help="with --landmarker: frontal portraits on which finished pictures are measured",
+    )
+    motion.add_argument(
+        "--speech",
+        type=Path,
+        metavar="DIR",
+        help="recordings of natural speech, sound alone, for finished pictures",
     )
     motion.add_argument("--quick", action="store_true", help="fewer clips")
     motion.add_argument("--jobs", type=int, default=1, help="sections side by side; default 1")
@@ -152,8 +164,8 @@ def _motion(options: argparse.Namespace) -> int:
     print_error = argparse.ArgumentParser(prog="talkingface evaluate motion").error
     if unknown := set(only) - set(SECTIONS):
         print_error(f"no such section: {', '.join(sorted(unknown))}")
-    if (options.landmarker is None) != (options.portrait is None):
-        print_error("--landmarker and --portrait go together")
+    if options.landmarker is None and (options.portrait or options.portraits):
+        print_error("--portrait and --portraits need --landmarker")
     with _extra():
         from talkingface.motion_gen.evaluation import bench, ruler
 
@@ -167,6 +179,8 @@ def _motion(options: argparse.Namespace) -> int:
                 quick=options.quick,
                 portrait=options.portrait,
                 landmarker=options.landmarker,
+                portraits=options.portraits,
+                speech=options.speech,
             ),
             only,
             options.jobs,

@@ -13,7 +13,9 @@ import soundfile
 from talkingface.audio_features.contract import SAMPLE_RATE
 from talkingface.common.motion import Array
 from talkingface.motion_gen.controls import Controls
-from talkingface.motion_gen.evaluation import recordings
+from talkingface.motion_gen.evaluation import filmed, recordings
+from talkingface.motion_gen.evaluation.filmed import FILMED_NATURAL, Spoken
+from talkingface.motion_gen.evaluation.finished import Studio
 from talkingface.motion_gen.evaluation.phones import Phones, heard, packed
 from talkingface.motion_gen.evaluation.pipeline import Pipeline, Rows
 from talkingface.motion_gen.evaluation.recordings import Recording
@@ -21,6 +23,8 @@ from talkingface.motion_gen.training.teacher import animate
 
 # Neither encoder nor generator was ever taught by these.
 ENGLISH_VOICE, ITALIAN_VOICE = "flite_rms", "italian_lp"
+PIECE_SECONDS = 10.0  # of each natural recording
+QUICK_VOICES = 4
 
 
 @dataclass
@@ -35,6 +39,8 @@ class Bench:
     quick: bool = False
     portrait: Path | None = None
     landmarker: Path | None = None
+    portraits: Path | None = None
+    speech: Path | None = None
     _sets: dict[str, list[Recording]] = field(default_factory=dict)
 
     @cached_property
@@ -48,6 +54,30 @@ class Bench:
     def pipeline(self) -> Pipeline:
         """The models."""
         return Pipeline(self.models, self.cache)
+
+    @cached_property
+    def studio(self) -> Studio:
+        """Draws portraits and reads them back.
+
+        :raises ValueError: there is no landmarker to read with
+        """
+        if self.landmarker is None:
+            raise ValueError("no landmarker")
+        return Studio(self.landmarker, self.cache)
+
+    @cached_property
+    def natural(self) -> list[Spoken]:
+        """Natural speech that nothing was trained on: filmed first, then sound alone."""
+        found = [
+            clip.first(PIECE_SECONDS)
+            for name in FILMED_NATURAL
+            for clip in filmed.load(name, self.tracking, self.names)
+        ]
+        if self.speech is not None:
+            found += filmed.recorded(self.speech, PIECE_SECONDS)
+        if self.quick and len(found) > QUICK_VOICES:
+            found = [found[i * len(found) // QUICK_VOICES] for i in range(QUICK_VOICES)]
+        return found
 
     def clips(self, name: str) -> list[Recording]:
         """The recordings of a set."""

@@ -72,3 +72,28 @@ def lagged_correlation(
 def spread(tracks: Iterable[ArrayLike]) -> float:
     """Standard deviation of the clips' syllable band."""
     return float(pooled(tracks).std())
+
+
+def bootstrap(
+    made: Sequence[ArrayLike],
+    real: Sequence[ArrayLike],
+    lag: int = 0,
+    draws: int = 1000,
+    band: tuple[float, float] = SYLLABLES,
+) -> tuple[float, float]:
+    """The 95 % interval of the pooled correlation at one lag in frames, clips drawn anew.
+
+    :param made: a curve a clip, on the clock of `real`
+    """
+    sums = []
+    for m, r in zip(made, real, strict=True):
+        truth = band_passed(r, band)
+        track = band_passed(shifted(m, -lag, len(truth)), band)
+        parts = (track, truth, track**2, truth**2, track * truth)
+        sums.append([float(len(truth)), *(float(part.sum()) for part in parts)])
+    clips = np.array(sums)
+    drawn = np.random.default_rng(0).integers(len(clips), size=(draws, len(clips)))
+    n, x, y, xx, yy, xy = clips[drawn].sum(axis=1).T
+    size = np.sqrt(np.maximum((xx - x**2 / n) * (yy - y**2 / n), 1e-20))
+    low, high = np.percentile((xy - x * y / n) / size, [2.5, 97.5])
+    return float(low), float(high)

@@ -20,11 +20,14 @@ from talkingface.motion_gen.evaluation.pipeline import Pipeline
 
 TITLES = {
     "generated": "generated",
+    "calm": "expressivity 0",
+    "lively": "expressivity 2",
     "real": "real video",
     "shuffled": "shuffled audio",
     "rules": "rules alone",
     "still": "still",
     "loudness": "loudness alone",
+    "ridge": "ridge on the same rows",
 }
 
 
