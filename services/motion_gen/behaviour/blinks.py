@@ -3,7 +3,7 @@
 Intervals are log-normal, 26 a minute in conversation and 17 at rest (Bentivoglio et al. 1997;
 normal range in conversation 10.5-32.5, Doughty 2001); spontaneous blinks close 40-47 % faster
 than they open. Blinks come more often at the ends of phrases and with large gaze shifts (Evinger
-et al. 1994: most shifts above 30 degrees).
+et al. 1994: most shifts above 30 degrees), and here with some accents.
 """
 
 from __future__ import annotations
@@ -23,7 +23,12 @@ MIN_INTERVAL = 0.45  # seconds
 LARGE_SHIFT = 8.0  # degrees
 WITH_SHIFT = 0.35  # chance of a blink with a large gaze shift
 AT_PAUSE = 0.6  # chance that a blink due soon comes at a pause
+WITH_ACCENT = 0.15  # chance that one due soon comes with an accent
 DUE_SOON = 0.6  # of the mean interval
+# How fast the wait runs while the voice is heard, against the natural rate: unstressed, and more
+# with prominence. So a blink comes elsewhere when something else is said.
+UNSTRESSED, STRESSED = 0.45, 0.9
+FIRST = (0.2, 0.8)  # shares of an interval between which one is left as a stream begins
 COMPLETE = 0.8  # share of blinks that shut the eye
 
 
@@ -75,8 +80,9 @@ class BlinkPlanner(Stateful):
 
     def __init__(self, seed: int) -> None:
         self.rng = stream(seed, 1)
-        # Intervals are in units of the mean, so that a new rate acts at once.
-        self.wait = self._draw_wait()
+        # Intervals are in units of the mean, so that a new rate acts at once. A stream begins
+        # somewhere within an interval.
+        self.wait = self._draw_wait() * self.rng.uniform(*FIRST)
         self.blink = Blink(-1.0, 0.0, 0.0, 0.0, 0.0)
 
     def step(
@@ -92,7 +98,8 @@ class BlinkPlanner(Stateful):
         natural = rate is None
         if rate is None:
             rate = haste * (RATE_SPEAKING if voice.speaking else RATE_SILENT)
-        self.wait -= rate / 60.0 * FRAME
+        pace = UNSTRESSED + STRESSED * voice.prominence if natural and voice.heard else 1.0
+        self.wait -= pace * rate / 60.0 * FRAME
         if now >= self.blink.end and rate > 0.0 and self._due(natural, voice, shift):
             self.blink = draw_blink(self.rng, now)
             self.wait = max(self._draw_wait(), MIN_INTERVAL * rate / 60.0)
@@ -103,7 +110,11 @@ class BlinkPlanner(Stateful):
             return self.wait <= 0.0
         if shift > LARGE_SHIFT:
             return self.rng.random() < WITH_SHIFT
-        return voice.pause and self.wait < DUE_SOON and self.rng.random() < AT_PAUSE
+        if self.wait > DUE_SOON:
+            return False
+        if voice.pause:
+            return self.rng.random() < AT_PAUSE
+        return voice.accent and self.rng.random() < WITH_ACCENT
 
     def _draw_wait(self) -> float:
         """Log-normal with mean 1."""
