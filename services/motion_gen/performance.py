@@ -58,10 +58,14 @@ ARTICULATION_NAMES = (
 ARTICULATION = np.array([FACE_INDEX[name] for name in ARTICULATION_NAMES])
 
 # How far expression may take a coefficient: people's everyday faces end before the templates do.
-EXPRESSION_LIMIT = np.full(FACE_DIM, 0.6, np.float32)
-EXPRESSION_LIMIT[[i for name, i in FACE_INDEX.items() if name.startswith("brow")]] = 0.9
-EXPRESSION_LIMIT[[FACE_INDEX[f"{name}{side}"] for name in ("mouthSmile", "cheekSquint")
-                  for side in ("Left", "Right")]] = 0.8  # fmt: skip
+_LIMITS = {
+    "brow": 0.9, "mouthSmile": 0.8, "cheekSquint": 0.8, "jawOpen": 0.25, "mouthLowerDown": 0.35,
+    "mouthUpperUp": 0.35, "": 0.6,
+}  # fmt: skip
+EXPRESSION_LIMIT = np.array(
+    [next(top for start, top in _LIMITS.items() if name.startswith(start)) for name in FACE_NAMES],
+    np.float32,
+)
 
 
 def compose(

@@ -22,24 +22,25 @@ from talkingface.motion_gen.controls import spring
 from talkingface.motion_gen.performance import FACE_INDEX
 
 RAISE, FROWN = 0, 1
-RAISE_CHANCE, FROWN_CHANCE = 0.45, 0.2  # of an accent
+RAISE_CHANCE, FROWN_CHANCE = 0.55, 0.2  # of an accent
 HIGH_BONUS = 0.3  # more raises, fewer frowns per unit of pitch above the usual
 BEGIN_CHANCE = 0.45  # of a raise as a phrase begins
 QUESTION_CHANCE = 0.7  # of a raise over a rising end
 THINKING_CHANCE = 0.4  # of a slight frown in a pause
 HABIT = 0.35  # deviation of the log of how often a seed raises or draws its brows
 # Log-normal, median and deviation of the log: heights, and seconds at the apex.
-HEIGHT = {RAISE: (0.44, 0.45), FROWN: (0.27, 0.4)}
+HEIGHT = {RAISE: (0.46, 0.45), FROWN: (0.27, 0.4)}
 FLASH, HELD = (0.16, 0.5), (0.8, 0.5)
 HELD_SHARE = 0.3  # of the raises on accents that stay
 MOST = 0.9
-ONSET, OFFSET = (0.16, 0.35), (0.3, 0.6)  # seconds of a flash, of what is held
+ONSET, OFFSET = (0.13, 0.3), (0.25, 0.6)  # seconds of a flash, of what is held
 OUTER = 0.7  # of the raise; the outer brow alone looks devilish
 ASYMMETRY = 0.2
 LOOK_UP = 0.012  # raise per degree of upward gaze
 LOOK_RATE, TILT_RATE = 14.0, 20.0  # 1 / s
 AROUSED = 0.35  # raise per unit of arousal
-WAVES, WAVES_HZ = 0.2, 0.22  # raised above, drawn down below
+# Slow and quick waves: raised above, drawn down below.
+WAVES, WAVES_HZ = np.array([0.2, 0.09]), np.array([0.22, 0.9])
 AT_REST = 0.3  # of the waves while silent
 TIDE = 3.0  # 1 / s, how fast waves and arousal come and go with the voice
 IDLE_HZ = np.array([0.15, 0.2, 0.12])  # raise, frown, squint
@@ -51,7 +52,7 @@ class BrowPlanner(Stateful):
 
     def __init__(self, seed: int) -> None:
         self.rng = stream(seed, 5)
-        self.idle = Drift(self.rng, np.append(IDLE_HZ, WAVES_HZ))
+        self.idle = Drift(self.rng, np.concatenate([IDLE_HZ, WAVES_HZ]))
         self.habit = np.exp(HABIT * self.rng.standard_normal(2))
         self.actions = Actions(2)
         self.tilt = 0.0  # of the last action: left more, right less
@@ -71,9 +72,9 @@ class BrowPlanner(Stateful):
         ])  # fmt: skip
         rates = np.array([LOOK_RATE, TIDE, TIDE, TILT_RATE])
         self.place, self.speed = spring(self.place, self.speed, follow, rates)
-        *slow, wave = self.idle.step()
-        idle = IDLE * np.minimum(np.square(slow), 4.0)
-        wave = WAVES * self.place[2] * min(max(wave, -2.0), 2.0)
+        drifts = np.clip(self.idle.step(), -2.0, 2.0)
+        idle = IDLE * drifts[: len(IDLE)] ** 2
+        wave = self.place[2] * float(WAVES @ drifts[len(IDLE) :])
         lift = raised + self.place[0] + self.place[1] + idle[0] + max(wave, 0.0)
         frown += idle[1] + 0.6 * max(-wave, 0.0)
         sides = (1.0 + self.place[3], 1.0 - self.place[3])
@@ -89,7 +90,7 @@ class BrowPlanner(Stateful):
             up, down, stays = rng.random(3)
             lean = HIGH_BONUS * voice.pitch
             if up < raises * (RAISE_CHANCE + lean):
-                self._begin(RAISE, stays < HELD_SHARE)
+                self._begin(RAISE, bool(stays < HELD_SHARE))
             elif down < frowns * (FROWN_CHANCE - 0.5 * lean):
                 self._begin(FROWN, True)
         elif voice.phrase:

@@ -20,7 +20,6 @@ from talkingface.motion_gen.behaviour.actions import Actions
 from talkingface.motion_gen.behaviour.emotion import Manner, template
 from talkingface.motion_gen.behaviour.memory import FRAME, Drift, Stateful, stream
 from talkingface.motion_gen.behaviour.voice import Voice
-from talkingface.motion_gen.controls import spring
 
 
 class Kind(NamedTuple):
@@ -68,7 +67,7 @@ SIZES = 0.2  # and of its sizes
 WAVES_HZ = np.array([0.22, 0.3])
 TONE, WIDTH = 0.1, 0.11  # deviations, as coefficients
 AT_REST = 0.15  # of the waves while silent
-TIDE = 3.0  # 1 / s, how fast they come and go with the voice
+TIDE = 0.5  # seconds in which they come and go with the voice
 TONES = (
     ({"mouthSmile": 1.0, "cheekSquint": 0.6, "jawOpen": 0.07},
      {"mouthFrown": 1.0, "mouthShrugLower": 0.25}),
@@ -79,7 +78,8 @@ _CHANCES = np.array([[kind.accent, kind.phrase, kind.pause] for kind in KINDS])
 _RATES = np.array([[kind.silent, kind.speaking] for kind in KINDS]) / 60.0 * FRAME
 _SHAPES = np.stack([template(kind.shape) for kind in KINDS])
 _SLANTS = np.stack([template(kind.shape, (2.0, 0.0)) for kind in KINDS]) - _SHAPES
-_TONES = np.stack([[template(shape) for shape in pair] for pair in TONES])
+_TONES = np.stack([template(shape) for pair in zip(*TONES, strict=True) for shape in pair])
+_UNITS = np.concatenate([_SHAPES, _SLANTS, _TONES])
 
 
 class ExpressionPlanner(Stateful):
@@ -93,19 +93,17 @@ class ExpressionPlanner(Stateful):
         self.waves = Drift(self.rng, WAVES_HZ)
         self.actions = Actions(len(KINDS))
         self.slant = np.zeros(len(KINDS))
-        self.tide, self.tide_speed = np.full(1, AT_REST), np.zeros(1)
+        self.tide = AT_REST
 
     def step(self, voice: Voice, manner: Manner) -> Array:
         """What is added to the face in the next frame: (FACE_DIM,)."""
         self._act(voice, manner)
         places = self.actions.step()
-        target = np.array([1.0 if voice.speaking else AT_REST])
-        self.tide, self.tide_speed = spring(self.tide, self.tide_speed, target, TIDE)
-        waves = (TONE, WIDTH) * self.tide * np.clip(self.waves.step(), -2, 2)
+        self.tide += ((1.0 if voice.speaking else AT_REST) - self.tide) * FRAME / TIDE
+        waves = self.tide * np.array([TONE, WIDTH]) * np.clip(self.waves.step(), -2, 2)
         waves[0] *= manner.smiles if waves[0] > 0 else manner.frowns
-        face = places @ _SHAPES + (places * self.slant) @ _SLANTS
-        for wave, (up, down) in zip(waves, _TONES, strict=True):
-            face += max(wave, 0.0) * up + max(-wave, 0.0) * down
+        rises, falls = np.maximum(waves, 0), np.maximum(-waves, 0)
+        face = np.concatenate([places, places * self.slant, rises, falls]) @ _UNITS
         return face.astype(np.float32)
 
     def _act(self, voice: Voice, manner: Manner) -> None:

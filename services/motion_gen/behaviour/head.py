@@ -22,8 +22,9 @@ from talkingface.motion_gen.controls import spring
 # Pitch, yaw, roll in degrees and x, y in face widths, log distance: standard deviations.
 SWAY = np.array([1.0, 1.8, 1.1, 0.006, 0.004, 0.005])
 SWAY_HZ = np.array([0.13, 0.1, 0.11, 0.08, 0.09, 0.07])
-TALK = np.array([[2.6, 3.4, 2.3], [2.2, 2.6, 1.5], [1.9, 2.3, 1.0]])  # slow to quick
+TALK = np.array([[2.6, 3.4, 2.3], [2.2, 2.6, 1.5], [1.7, 2.2, 1.0]])  # slow to quick
 TALK_HZ = np.array([[0.28, 0.24, 0.26], [0.75, 0.65, 0.6], [1.6, 1.5, 1.4]])
+CALM = 0.5  # share of the talking motion that stays at an expressivity of 0
 VIGOUR = 0.18  # deviation of the log of how lively a seed's head is
 AT_REST = 0.2  # share of the talking motion that stays while silent
 DRIVE_RISE, DRIVE_FALL = 0.12, 0.4  # seconds
@@ -34,20 +35,21 @@ IDLE_POSTURE = 0.6  # of it while silent
 SHIFT_WITH_ACCENT = 0.12  # chance of a new posture with a stressed syllable
 SHIFT_WITH_PHRASE = 0.6
 SHIFT_SECONDS = 9.0  # mean time between new postures while silent
-LIFT = (2.4, 1.8)  # degrees by which a phrase lifts the head: mean, deviation
+LIFT = (2.2, 1.8)  # degrees by which a phrase lifts the head: mean, deviation
 BOW, SETTLE = -1.4, 4.0  # degrees from which it lifts, and seconds of silence that undo them
 TIRING = 0.97  # of the lift that is left a frame later, down to a share of
 LEAST_LIFT = 0.35
-TUNE = 0.6  # degrees by which a voice a third of an octave above its usual pitch lifts it
-BEAT = np.array([1.6, 0.0, 0.0]), np.array([2.8, 3.0, 1.5])  # degrees on an accent: the same
+TUNE = 0.4  # degrees by which a voice a third of an octave above its usual pitch lifts it
+BEAT = np.array([1.7, 0.0, 0.0]), np.array([2.6, 3.0, 1.5])  # degrees on an accent: the same
 FARTHEST = 2.0  # standard deviations at which postures and beats end
+LIMIT = np.array([20.0, 28.0, 20.0])  # degrees that a head nears but never passes
 FOLLOW = 0.25  # of the gaze that the head turns itself
 NOD_CHANCE = 4.0 / 60.0 * FRAME  # a frame, while listening: four a minute
 NOD_AFTER = 1.5  # seconds of silence
 NOD_DEGREES, NOD_SECONDS = (2.0, 4.5), (0.45, 0.7)
 
 # How fast lift, posture, beats, gaze and listening nods arrive: 1 / s.
-RATES = np.array([[9.0], [6.0], [16.0], [8.0], [18.0]])
+RATES = np.array([[6.0], [6.0], [16.0], [8.0], [18.0]])
 
 
 class HeadPlanner(Stateful):
@@ -73,7 +75,7 @@ class HeadPlanner(Stateful):
         """The next frame: rotation (3,) in degrees; x, y in face widths and log distance (3,).
 
         :param gaze: planned pitch and yaw, degrees
-        :param expressivity: factor on tilts, beats and nods
+        :param expressivity: factor on tilts, beats and nods, and on a part of the talking motion
         """
         rng = self.rng
         if voice.phrase:
@@ -101,7 +103,9 @@ class HeadPlanner(Stateful):
         self.drive += (wanted - self.drive) * FRAME / seconds
         sway = SWAY * self.sway.step()
         talk = TALK * self.talk.step(lively * self.drive).reshape(TALK.shape)
+        talk *= CALM + (1 - CALM) * expressivity
         turn = sway[:3] + talk.sum(axis=0) + self.place.sum(axis=0) + manner.pose
+        turn = LIMIT * np.tanh(turn / LIMIT)
         shift = np.array([NECK * (0.5 * turn[1] + turn[2]), -NECK * turn[0], manner.log_distance])
         return turn, shift + sway[3:]
 
