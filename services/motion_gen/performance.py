@@ -59,7 +59,7 @@ ARTICULATION = np.array([FACE_INDEX[name] for name in ARTICULATION_NAMES])
 
 # How far expression may take a coefficient: people's everyday faces end before the templates do.
 _LIMITS = {
-    "brow": 0.9, "mouthSmile": 0.8, "cheekSquint": 0.8, "jawOpen": 0.25, "mouthLowerDown": 0.35,
+    "brow": 0.9, "mouthSmile": 0.8, "cheekSquint": 0.8, "jawOpen": 0.22, "mouthLowerDown": 0.35,
     "mouthUpperUp": 0.35, "": 0.6,
 }  # fmt: skip
 EXPRESSION_LIMIT = np.array(

@@ -66,7 +66,7 @@ LEAD_ROWS = HISTORY_ROWS + ROWS_PER_FRAME * PAST  # of a window, before its new 
 
 
 class MotionSession:
-    """The state of one stream, about 35 kB. Not for use by several threads at once."""
+    """The state of one stream, about 37 kB. Not for use by several threads at once."""
 
     def __init__(
         self,
@@ -232,7 +232,7 @@ class MotionSession:
         return motion[: self.frames - before]
 
     def snapshot(self) -> bytes:
-        """All of the state, to go on elsewhere with `restore`; about 35 kB.
+        """All of the state, to go on elsewhere with `restore`; about 37 kB.
 
         :raises RuntimeError: a request is waiting for its answer
         """
