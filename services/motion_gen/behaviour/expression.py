@@ -42,7 +42,7 @@ SMILE, SQUINT, SNEER, DIMPLE, DOUBT, PURSE = range(6)
 KINDS = (
     Kind({"mouthSmile": 1.0, "cheekSquint": 0.8, "eyeSquint": 0.25, "mouthDimple": 0.15,
           "jawOpen": 0.07},
-         (0.29, 0.5), (1.1, 0.5), 0.4, 0.9, 0.05, 0.15, 0.2, 2.0, 1.5),
+         (0.31, 0.5), (1.1, 0.5), 0.4, 0.9, 0.05, 0.15, 0.2, 2.0, 1.5),
     Kind({"eyeSquint": 1.0, "cheekSquint": 0.5},
          (0.25, 0.4), (0.6, 0.5), 0.25, 0.5, 0.10, 0.02, 0.05, 2.0, 0.5),
     Kind({"noseSneer": 1.0, "cheekSquint": 0.8, "eyeSquint": 0.3},
@@ -65,7 +65,7 @@ SIZES = 0.2  # and of its sizes
 
 # Slow waves under the actions: corners up or down, mouth wider or narrower.
 WAVES_HZ = np.array([0.22, 0.3])
-TONE, WIDTH = 0.1, 0.11  # deviations, as coefficients
+TONE, WIDTH = 0.11, 0.11  # deviations, as coefficients
 AT_REST = 0.15  # of the waves while silent
 TIDE = 0.5  # seconds in which they come and go with the voice
 TONES = (
