@@ -108,7 +108,8 @@ def test_animate_with_a_server(
         *("animate", portrait_file, short_speech, "-o", out, "--server", mesh.address),
         *("--seed", 4, "--gaze=-5,10", "--distance", 1.1, "--emotion", "happiness=0.6"),
         *("--emotion", "surprise=0.2", "--head-motion", 0.5, "--blink-rate", 30),
-        *("--mouth-scale", 1.2, "--head-pose", "1,2,3", "--size", 256, "--fps", 50),
+        *("--mouth-scale", 1.2, "--expressivity", 1.5, "--head-pose", "1,2,3"),
+        *("--size", 256, "--fps", 50),
     )
     assert done.returncode == 0, done.stderr
     assert "seed 4" in done.stderr

@@ -351,6 +351,7 @@ def test_controls_at_their_bounds_are_taken() -> None:
             blink_rate=60,
             mouth_scale=1.5,
             audio_guidance=3,
+            expressivity=2,
         ),
         "c",
     )
@@ -365,6 +366,8 @@ def test_controls_at_their_bounds_are_taken() -> None:
         (Controls(emotion=Emotion(anger=-0.1)), "emotion.anger"),
         (Controls(emotion=Emotion(strength=2)), "emotion.strength"),
         (Controls(blink_rate=-1), "blink_rate"),
+        (Controls(expressivity=2.1), "expressivity"),
+        (Controls(expressivity=math.nan), "expressivity"),
     ],
 )
 def test_a_control_out_of_range_is_named(controls: Controls, path: str) -> None:

@@ -24,6 +24,8 @@ from talkingface.motion_gen.controls import EMOTIONS, ControlEasing, ControlErro
         ({"emotion_strength": 2.0}, "emotion_strength"),
         ({"blink_rate": 61.0}, "blink_rate"),
         ({"mouth_scale": -1.0}, "mouth_scale"),
+        ({"expressivity": -0.1}, "expressivity"),
+        ({"expressivity": 2.1}, "expressivity"),
         ({"audio_guidance": 5.0}, "audio_guidance"),
     ],
 )
@@ -41,13 +43,16 @@ def test_emotion_mixture_is_at_most_one() -> None:
 
 def test_change_arrives_within_600_ms_without_a_jump() -> None:
     before = Controls()
-    after = Controls(head_distance=1.5, pose_offset=(5.0, -10.0, 3.0), mouth_scale=0.5)
+    after = Controls(head_distance=1.5, pose_offset=(5.0, -10.0, 3.0), expressivity=2.0)
     easing = ControlEasing(before)
     still = easing.step([before] * 5)
     assert np.allclose(still.distance, 1.0) and np.allclose(still.pose_offset, 0.0)
     eased = easing.step([after] * 15)
     assert eased.distance[-1] == pytest.approx(1.5, rel=0.015)
     assert eased.pose_offset[-1] == pytest.approx([5.0, -10.0, 3.0], rel=0.03)
+    assert still.expressivity == pytest.approx(1.0)
+    assert eased.expressivity[-1] == pytest.approx(2.0, rel=0.015)
+    assert 1.0 < eased.expressivity[0] < 1.1, "no jump"
     yaw = np.concatenate([[0.0], eased.pose_offset[:, 1]])
     assert (np.diff(yaw) < 0).all(), "no overshoot"
     assert np.abs(np.diff(yaw)).max() < 2.5, "no jump"

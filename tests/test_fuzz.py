@@ -55,7 +55,8 @@ def number(rng: random.Random) -> float:
 
 def random_controls(rng: random.Random) -> controls.Controls:
     message = controls.Controls()
-    for name in ("distance_ratio", "head_motion_scale", "blink_rate", "mouth_scale"):
+    scales = ("head_motion_scale", "mouth_scale", "expressivity")
+    for name in ("distance_ratio", "blink_rate", *scales):
         if rng.random() < 0.3:
             setattr(message, name, np.float32(number(rng)).item())
     if rng.random() < 0.3:

@@ -136,6 +136,24 @@ def test_controls_act_at_their_frame() -> None:
     assert ratio[35:] == pytest.approx(1.5, rel=0.02)
 
 
+def test_expressivity_changes_nothing_that_the_generator_makes() -> None:
+    features, speech = rows(60)
+    told, shown = [], []
+    for expressivity in (0.0, 1.0, 2.0):
+        session = MotionSession(seed=1, controls=Controls(expressivity=expressivity))
+        session.push(features, speech)
+        asked = []
+        while (request := session.next_request()) is not None:
+            asked.append(request)
+            shown.append(session.accept(infer(request)))
+        told.append(asked)
+    for requests in zip(*told, strict=True):
+        for name, value in requests[0].items():
+            assert all((value == other[name]).all() for other in requests[1:]), name
+    still, _, lively = np.split(np.concatenate(shown), 3)
+    assert (still != lively).any()
+
+
 def test_a_late_control_acts_at_the_next_frame() -> None:
     features, speech = rows(41)
     session = MotionSession()

@@ -55,6 +55,7 @@ def test_defaults_are_filled_in() -> None:
     assert got.HasField("seed")
     assert got.controls.mouth_scale == 0.5
     assert got.controls.distance_ratio == 1
+    assert got.controls.expressivity == 1
     assert got.controls.WhichOneof("gaze") == "natural_gaze"
     assert not asked.controls.HasField("distance_ratio"), "the client's message stays as it was"
     assert effective_config(config(output=media.OUTPUT_KIND_JPEG)).quality == 92
@@ -94,6 +95,7 @@ def test_motion_needs_no_portrait() -> None:
         ({"audio": media.AudioFormat()}, "config.audio.encoding"),
         ({"controls": controls.Controls(mouth_scale=1.6)}, "config.controls.mouth_scale"),
         ({"controls": controls.Controls(mouth_scale=math.nan)}, "config.controls.mouth_scale"),
+        ({"controls": controls.Controls(expressivity=2.1)}, "config.controls.expressivity"),
         (
             {"controls": controls.Controls(gaze_direction=controls.Gaze(yaw=26))},
             "config.controls.gaze_direction.yaw",

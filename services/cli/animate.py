@@ -106,6 +106,12 @@ def add_parser(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="FACTOR",
         help="on the mouth's movement, 0..1.5; default 1",
     )
+    steering.add_argument(
+        "--expressivity",
+        type=float,
+        metavar="FACTOR",
+        help="on what brows, smiles, nods and the like express beside speech, 0..2; default 1",
+    )
     parser.set_defaults(run=run)
 
 
@@ -195,6 +201,7 @@ def _controls(options: argparse.Namespace) -> Controls:
         head_motion_scale=options.head_motion,
         blink_rate=options.blink_rate,
         mouth_scale=options.mouth_scale,
+        expressivity=options.expressivity,
     )
     if options.gaze is not None:
         controls.gaze_direction.CopyFrom(Gaze(pitch=options.gaze[0], yaw=options.gaze[1]))

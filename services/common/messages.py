@@ -38,6 +38,7 @@ CONTROL_RANGES: Mapping[str, tuple[float, float]] = {
     "blink_rate": (0, 60),
     "mouth_scale": (0, 1.5),
     "audio_guidance": (0, 3),
+    "expressivity": (0, 2),
 }
 
 

@@ -27,6 +27,7 @@ RANGES: Mapping[str, tuple[float, float]] = MappingProxyType(
         "emotion_strength": (0.0, 1.0),
         "blink_rate": (0.0, 60.0),
         "mouth_scale": (0.0, 2.0),
+        "expressivity": (0.0, 2.0),
         "guidance": (0.0, 4.0),
     }
 )
@@ -63,6 +64,7 @@ class Controls:
     | emotion_strength | 0..1, factor on all weights | 1 |
     | blink_rate | blinks a minute; None = natural, 0 = none | None |
     | mouth_scale | factor on the mouth's articulation | 1 |
+    | expressivity | factor on what face and head express beside speech, 0 = nothing | 1 |
     | audio_guidance | classifier-free guidance: extra weight of the voice | 0 |
     | behaviour_guidance | of blink and gaze targets | 0 |
     | emotion_guidance | of the emotion | 0.5 |
@@ -76,6 +78,7 @@ class Controls:
     emotion_strength: float = 1.0
     blink_rate: float | None = None
     mouth_scale: float = 1.0
+    expressivity: float = 1.0
     audio_guidance: float = 0.0
     behaviour_guidance: float = 0.0
     emotion_guidance: float = 0.5
@@ -96,6 +99,7 @@ class Controls:
         if self.blink_rate is not None:
             _check("blink_rate", self.blink_rate)
         _check("mouth_scale", self.mouth_scale)
+        _check("expressivity", self.expressivity)
         for name in ("audio_guidance", "behaviour_guidance", "emotion_guidance"):
             _check(name, getattr(self, name), "guidance")
 
@@ -120,8 +124,8 @@ def spring(
 
 
 # Columns of the eased track.
-_DISTANCE, _POSE, _HEAD_SCALE, _MOUTH_SCALE = 0, slice(1, 4), 4, 5
-_EMOTION = slice(6, 6 + len(EMOTIONS))
+_DISTANCE, _POSE, _HEAD_SCALE, _MOUTH_SCALE, _EXPRESSIVITY = 0, slice(1, 4), 4, 5, 6
+_EMOTION = slice(7, 7 + len(EMOTIONS))
 
 
 @dataclass(frozen=True)
@@ -132,6 +136,7 @@ class EasedControls:
     pose_offset: Array
     head_scale: Array
     mouth_scale: Array
+    expressivity: Array
     emotion: Array
 
 
@@ -148,7 +153,7 @@ class ControlEasing:
             [
                 [math.log(controls.head_distance)],
                 controls.pose_offset,
-                [controls.head_motion_scale, controls.mouth_scale],
+                [controls.head_motion_scale, controls.mouth_scale, controls.expressivity],
                 controls.emotion_vector(),
             ]
         ).astype(np.float64)
@@ -165,5 +170,6 @@ class ControlEasing:
             pose_offset=rows[:, _POSE],
             head_scale=np.maximum(rows[:, _HEAD_SCALE], 0),
             mouth_scale=np.maximum(rows[:, _MOUTH_SCALE], 0),
+            expressivity=np.maximum(rows[:, _EXPRESSIVITY], 0),
             emotion=np.clip(rows[:, _EMOTION], 0, 1),
         )

@@ -57,6 +57,16 @@ ARTICULATION_NAMES = (
 )  # fmt: skip
 ARTICULATION = np.array([FACE_INDEX[name] for name in ARTICULATION_NAMES])
 
+# How far expression may take a coefficient: people's everyday faces end before the templates do.
+_LIMITS = {
+    "brow": 0.9, "mouthSmile": 0.8, "cheekSquint": 0.8, "jawOpen": 0.22, "mouthLowerDown": 0.35,
+    "mouthUpperUp": 0.35, "": 0.6,
+}  # fmt: skip
+EXPRESSION_LIMIT = np.array(
+    [next(top for start, top in _LIMITS.items() if name.startswith(start)) for name in FACE_NAMES],
+    np.float32,
+)
+
 
 def compose(
     performance: Array,
@@ -64,6 +74,7 @@ def compose(
     head_scale: Array,
     distance: Array,
     mouth_scale: Array,
+    expression: Array | None = None,
 ) -> Array:
     """A performance with the geometric controls applied.
 
@@ -72,10 +83,14 @@ def compose(
     :param head_scale: (T,) factor on the performance's own head motion, >= 0
     :param distance: (T,) distance ratio, > 0
     :param mouth_scale: (T,) factor on the mouth's articulation, >= 0
+    :param expression: (T, FACE_DIM) added to the face beside articulation, >= 0; it takes no
+        coefficient beyond `EXPRESSION_LIMIT`
     :return: (T, MOTION_DIM) float32 motion frames
     """
     face = performance[:, :FACE_DIM].copy()
     face[:, ARTICULATION] *= mouth_scale[:, None]
+    if expression is not None:
+        face = np.maximum(face, np.minimum(face + expression, EXPRESSION_LIMIT))
     rotation = pose_offset + head_scale[:, None] * performance[:, ROTATION]
     eye = performance[:, GAZE] - rotation[:, :2]
     motion = np.zeros((len(performance), MOTION_DIM), np.float32)

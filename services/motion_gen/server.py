@@ -64,6 +64,8 @@ def session_controls(message: controls_pb2.Controls) -> Controls:
         given["mouth_scale"] = message.mouth_scale
     if message.HasField("audio_guidance"):
         given["audio_guidance"] = message.audio_guidance
+    if message.HasField("expressivity"):
+        given["expressivity"] = message.expressivity
     return Controls(**given)
 
 

@@ -58,15 +58,15 @@ _RETURNED = (1 - np.exp(-np.arange(1, HOP + 1) / (HOME_SECONDS * MOTION_FPS)))[:
     np.float32
 )
 
-# A head has mass: what the generator asks of it arrives 0.1 s later and without jitter.
-NECK_RATE = 20.0  # 1 / s
+# A head has mass: what generator and plan ask of it arrives 0.05 s later and without jitter.
+NECK_RATE = 40.0  # 1 / s
 
 HOP_ROWS = ROWS_PER_FRAME * HOP
 LEAD_ROWS = HISTORY_ROWS + ROWS_PER_FRAME * PAST  # of a window, before its new frames
 
 
 class MotionSession:
-    """The state of one stream, about 35 kB. Not for use by several threads at once."""
+    """The state of one stream, about 37 kB. Not for use by several threads at once."""
 
     def __init__(
         self,
@@ -167,8 +167,10 @@ class MotionSession:
         self._eased = self._easing.step(controls)
         heard = speech[LEAD_ROWS : LEAD_ROWS + HOP_ROWS].reshape(HOP, ROWS_PER_FRAME, SPEECH_DIM)
         self._plan = [
-            self._planner.step(rows, emotion, entry.gaze, entry.blink_rate)
-            for rows, emotion, entry in zip(heard, self._eased.emotion, controls, strict=True)
+            self._planner.step(rows, emotion, entry.gaze, entry.blink_rate, float(expressivity))
+            for rows, emotion, entry, expressivity in zip(
+                heard, self._eased.emotion, controls, self._eased.expressivity, strict=True
+            )
         ]
         eyes = np.array([plan.eyes for plan in self._plan], np.float32)
         emotion = np.array([plan.emotion for plan in self._plan])
@@ -206,13 +208,17 @@ class MotionSession:
         eased = self._eased
         moved = made.copy()
         for row, plan in zip(moved, self._plan, strict=True):
-            self._neck, self._neck_speed = spring(
-                self._neck, self._neck_speed, row[HEAD], NECK_RATE
-            )
-            row[HEAD] = self._neck + np.concatenate([plan.turn, plan.shift])
+            asked = row[HEAD] + np.concatenate([plan.turn, plan.shift])
+            self._neck, self._neck_speed = spring(self._neck, self._neck_speed, asked, NECK_RATE)
+            row[HEAD] = self._neck
             row[:FACE_DIM] = plan.upon(row[:FACE_DIM])
         motion = compose(
-            moved, eased.pose_offset, eased.head_scale, eased.distance, eased.mouth_scale
+            moved,
+            eased.pose_offset,
+            eased.head_scale,
+            eased.distance,
+            eased.mouth_scale,
+            np.array([plan.expression for plan in self._plan]),
         )
         before = self.frames
         self._window += 1
@@ -226,7 +232,7 @@ class MotionSession:
         return motion[: self.frames - before]
 
     def snapshot(self) -> bytes:
-        """All of the state, to go on elsewhere with `restore`; about 35 kB.
+        """All of the state, to go on elsewhere with `restore`; about 37 kB.
 
         :raises RuntimeError: a request is waiting for its answer
         """

@@ -71,6 +71,7 @@ def default_controls() -> controls.Controls:
         emotion=controls.Emotion(strength=own.emotion_strength),
         mouth_scale=own.mouth_scale,
         audio_guidance=own.audio_guidance,
+        expressivity=own.expressivity,
     )
     message.natural_gaze.SetInParent()
     return message

@@ -27,7 +27,7 @@ from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from talkingface.v1 import motion_pb2 as talkingface_dot_v1_dot_motion__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dtalkingface/v1/controls.proto\x12\x0etalkingface.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1btalkingface/v1/motion.proto\"\xb5\x03\n\x08\x43ontrols\x12.\n\x0egaze_direction\x18\x01 \x01(\x0b\x32\x14.talkingface.v1.GazeH\x00\x12.\n\x0cnatural_gaze\x18\x02 \x01(\x0b\x32\x16.google.protobuf.EmptyH\x00\x12\x1b\n\x0e\x64istance_ratio\x18\x03 \x01(\x02H\x01\x88\x01\x01\x12/\n\thead_pose\x18\x04 \x01(\x0b\x32\x1c.talkingface.v1.HeadRotation\x12\x1e\n\x11head_motion_scale\x18\x05 \x01(\x02H\x02\x88\x01\x01\x12(\n\x07\x65motion\x18\x06 \x01(\x0b\x32\x17.talkingface.v1.Emotion\x12\x17\n\nblink_rate\x18\x07 \x01(\x02H\x03\x88\x01\x01\x12\x18\n\x0bmouth_scale\x18\x08 \x01(\x02H\x04\x88\x01\x01\x12\x1b\n\x0e\x61udio_guidance\x18\t \x01(\x02H\x05\x88\x01\x01\x42\x06\n\x04gazeB\x11\n\x0f_distance_ratioB\x14\n\x12_head_motion_scaleB\r\n\x0b_blink_rateB\x0e\n\x0c_mouth_scaleB\x11\n\x0f_audio_guidance\"\"\n\x04Gaze\x12\r\n\x05pitch\x18\x01 \x01(\x02\x12\x0b\n\x03yaw\x18\x02 \x01(\x02\"\x91\x01\n\x07\x45motion\x12\x11\n\thappiness\x18\x01 \x01(\x02\x12\x0f\n\x07sadness\x18\x02 \x01(\x02\x12\r\n\x05\x61nger\x18\x03 \x01(\x02\x12\x0c\n\x04\x66\x65\x61r\x18\x04 \x01(\x02\x12\x0f\n\x07\x64isgust\x18\x05 \x01(\x02\x12\x10\n\x08surprise\x18\x06 \x01(\x02\x12\x15\n\x08strength\x18\x07 \x01(\x02H\x00\x88\x01\x01\x42\x0b\n\t_strength\"d\n\rControlUpdate\x12\'\n\x04time\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x08\x63ontrols\x18\x02 \x01(\x0b\x32\x18.talkingface.v1.Controlsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dtalkingface/v1/controls.proto\x12\x0etalkingface.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1btalkingface/v1/motion.proto\"\xe1\x03\n\x08\x43ontrols\x12.\n\x0egaze_direction\x18\x01 \x01(\x0b\x32\x14.talkingface.v1.GazeH\x00\x12.\n\x0cnatural_gaze\x18\x02 \x01(\x0b\x32\x16.google.protobuf.EmptyH\x00\x12\x1b\n\x0e\x64istance_ratio\x18\x03 \x01(\x02H\x01\x88\x01\x01\x12/\n\thead_pose\x18\x04 \x01(\x0b\x32\x1c.talkingface.v1.HeadRotation\x12\x1e\n\x11head_motion_scale\x18\x05 \x01(\x02H\x02\x88\x01\x01\x12(\n\x07\x65motion\x18\x06 \x01(\x0b\x32\x17.talkingface.v1.Emotion\x12\x17\n\nblink_rate\x18\x07 \x01(\x02H\x03\x88\x01\x01\x12\x18\n\x0bmouth_scale\x18\x08 \x01(\x02H\x04\x88\x01\x01\x12\x1b\n\x0e\x61udio_guidance\x18\t \x01(\x02H\x05\x88\x01\x01\x12\x19\n\x0c\x65xpressivity\x18\n \x01(\x02H\x06\x88\x01\x01\x42\x06\n\x04gazeB\x11\n\x0f_distance_ratioB\x14\n\x12_head_motion_scaleB\r\n\x0b_blink_rateB\x0e\n\x0c_mouth_scaleB\x11\n\x0f_audio_guidanceB\x0f\n\r_expressivity\"\"\n\x04Gaze\x12\r\n\x05pitch\x18\x01 \x01(\x02\x12\x0b\n\x03yaw\x18\x02 \x01(\x02\"\x91\x01\n\x07\x45motion\x12\x11\n\thappiness\x18\x01 \x01(\x02\x12\x0f\n\x07sadness\x18\x02 \x01(\x02\x12\r\n\x05\x61nger\x18\x03 \x01(\x02\x12\x0c\n\x04\x66\x65\x61r\x18\x04 \x01(\x02\x12\x0f\n\x07\x64isgust\x18\x05 \x01(\x02\x12\x10\n\x08surprise\x18\x06 \x01(\x02\x12\x15\n\x08strength\x18\x07 \x01(\x02H\x00\x88\x01\x01\x42\x0b\n\t_strength\"d\n\rControlUpdate\x12\'\n\x04time\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x08\x63ontrols\x18\x02 \x01(\x0b\x32\x18.talkingface.v1.Controlsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,11 +35,11 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'talkingface.v1.controls_pb2
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CONTROLS']._serialized_start=140
-  _globals['_CONTROLS']._serialized_end=577
-  _globals['_GAZE']._serialized_start=579
-  _globals['_GAZE']._serialized_end=613
-  _globals['_EMOTION']._serialized_start=616
-  _globals['_EMOTION']._serialized_end=761
-  _globals['_CONTROLUPDATE']._serialized_start=763
-  _globals['_CONTROLUPDATE']._serialized_end=863
+  _globals['_CONTROLS']._serialized_end=621
+  _globals['_GAZE']._serialized_start=623
+  _globals['_GAZE']._serialized_end=657
+  _globals['_EMOTION']._serialized_start=660
+  _globals['_EMOTION']._serialized_end=805
+  _globals['_CONTROLUPDATE']._serialized_start=807
+  _globals['_CONTROLUPDATE']._serialized_end=907
 # @@protoc_insertion_point(module_scope)

@@ -11,7 +11,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Controls(_message.Message):
-    __slots__ = ("gaze_direction", "natural_gaze", "distance_ratio", "head_pose", "head_motion_scale", "emotion", "blink_rate", "mouth_scale", "audio_guidance")
+    __slots__ = ("gaze_direction", "natural_gaze", "distance_ratio", "head_pose", "head_motion_scale", "emotion", "blink_rate", "mouth_scale", "audio_guidance", "expressivity")
     GAZE_DIRECTION_FIELD_NUMBER: _ClassVar[int]
     NATURAL_GAZE_FIELD_NUMBER: _ClassVar[int]
     DISTANCE_RATIO_FIELD_NUMBER: _ClassVar[int]
@@ -21,6 +21,7 @@ class Controls(_message.Message):
     BLINK_RATE_FIELD_NUMBER: _ClassVar[int]
     MOUTH_SCALE_FIELD_NUMBER: _ClassVar[int]
     AUDIO_GUIDANCE_FIELD_NUMBER: _ClassVar[int]
+    EXPRESSIVITY_FIELD_NUMBER: _ClassVar[int]
     gaze_direction: Gaze
     natural_gaze: _empty_pb2.Empty
     distance_ratio: float
@@ -30,7 +31,8 @@ class Controls(_message.Message):
     blink_rate: float
     mouth_scale: float
     audio_guidance: float
-    def __init__(self, gaze_direction: _Optional[_Union[Gaze, _Mapping]] = ..., natural_gaze: _Optional[_Union[_empty_pb2.Empty, _Mapping]] = ..., distance_ratio: _Optional[float] = ..., head_pose: _Optional[_Union[_motion_pb2.HeadRotation, _Mapping]] = ..., head_motion_scale: _Optional[float] = ..., emotion: _Optional[_Union[Emotion, _Mapping]] = ..., blink_rate: _Optional[float] = ..., mouth_scale: _Optional[float] = ..., audio_guidance: _Optional[float] = ...) -> None: ...
+    expressivity: float
+    def __init__(self, gaze_direction: _Optional[_Union[Gaze, _Mapping]] = ..., natural_gaze: _Optional[_Union[_empty_pb2.Empty, _Mapping]] = ..., distance_ratio: _Optional[float] = ..., head_pose: _Optional[_Union[_motion_pb2.HeadRotation, _Mapping]] = ..., head_motion_scale: _Optional[float] = ..., emotion: _Optional[_Union[Emotion, _Mapping]] = ..., blink_rate: _Optional[float] = ..., mouth_scale: _Optional[float] = ..., audio_guidance: _Optional[float] = ..., expressivity: _Optional[float] = ...) -> None: ...
 
 class Gaze(_message.Message):
     __slots__ = ("pitch", "yaw")

@@ -3,7 +3,8 @@
 Intervals are log-normal, 26 a minute in conversation and 17 at rest (Bentivoglio et al. 1997;
 normal range in conversation 10.5-32.5, Doughty 2001); spontaneous blinks close 40-47 % faster
 than they open. Blinks come more often at the ends of phrases and with large gaze shifts (Evinger
-et al. 1994: most shifts above 30 degrees).
+et al. 1994: most shifts above 30 degrees); here, too, with
+stressed syllables.
 """
 
 from __future__ import annotations
@@ -16,14 +17,19 @@ import numpy as np
 from talkingface.motion_gen.behaviour.memory import FRAME, Stateful, stream
 from talkingface.motion_gen.behaviour.voice import Voice
 
-RATE_SPEAKING = 22.0  # a minute
+RATE_SPEAKING = 24.0  # a minute
 RATE_SILENT = 16.0
-SIGMA = 0.55  # of the log of the interval
+SIGMA = 0.6  # of the log of the interval
 MIN_INTERVAL = 0.45  # seconds
 LARGE_SHIFT = 8.0  # degrees
 WITH_SHIFT = 0.35  # chance of a blink with a large gaze shift
 AT_PAUSE = 0.6  # chance that a blink due soon comes at a pause
 DUE_SOON = 0.6  # of the mean interval
+PATIENCE = 0.25  # of the mean interval: so long a blink that is due waits for a stressed syllable
+# How fast the wait runs while the voice is heard, against the natural rate: unstressed, and more
+# with prominence. So a blink comes elsewhere when something else is said.
+UNSTRESSED, STRESSED = 0.75, 0.5
+FIRST = (0.1, 0.7)  # shares of an interval between which one is left as a stream begins
 COMPLETE = 0.8  # share of blinks that shut the eye
 
 
@@ -75,8 +81,9 @@ class BlinkPlanner(Stateful):
 
     def __init__(self, seed: int) -> None:
         self.rng = stream(seed, 1)
-        # Intervals are in units of the mean, so that a new rate acts at once.
-        self.wait = self._draw_wait()
+        # Intervals are in units of the mean, so that a new rate acts at once. A stream begins
+        # somewhere within an interval.
+        self.wait = self._draw_wait() * self.rng.uniform(*FIRST)
         self.blink = Blink(-1.0, 0.0, 0.0, 0.0, 0.0)
 
     def step(
@@ -92,7 +99,8 @@ class BlinkPlanner(Stateful):
         natural = rate is None
         if rate is None:
             rate = haste * (RATE_SPEAKING if voice.speaking else RATE_SILENT)
-        self.wait -= rate / 60.0 * FRAME
+        pace = UNSTRESSED + STRESSED * voice.prominence if natural and voice.heard else 1.0
+        self.wait -= pace * rate / 60.0 * FRAME
         if now >= self.blink.end and rate > 0.0 and self._due(natural, voice, shift):
             self.blink = draw_blink(self.rng, now)
             self.wait = max(self._draw_wait(), MIN_INTERVAL * rate / 60.0)
@@ -100,7 +108,8 @@ class BlinkPlanner(Stateful):
 
     def _due(self, natural: bool, voice: Voice, shift: float) -> bool:
         if self.wait <= 0.0 or not natural:
-            return self.wait <= 0.0
+            patient = natural and voice.heard and self.wait > -PATIENCE
+            return self.wait <= 0.0 and (voice.accent or not patient)
         if shift > LARGE_SHIFT:
             return self.rng.random() < WITH_SHIFT
         return voice.pause and self.wait < DUE_SOON and self.rng.random() < AT_PAUSE

@@ -16,6 +16,7 @@ from talkingface.common.motion import Array
 from talkingface.motion_gen.behaviour.memory import Drift, Stateful, stream
 from talkingface.motion_gen.behaviour.voice import Voice
 from talkingface.motion_gen.contract import EMOTION_DIM
+from talkingface.motion_gen.controls import spring
 from talkingface.motion_gen.performance import ARTICULATION, FACE_DIM, FACE_INDEX
 
 # In the order of `controls.EMOTIONS`; a name without a side stands for both. The shapes leave the
@@ -82,7 +83,10 @@ SHY = np.log([1, 0.8, 1.5, 0.5, 1.6, 1.3, 0.5])
 DOWNCAST = np.array([0, 0, 0.8, 0, 0.2, 0.2, 0])
 RAISES = np.array([0, 0, -0.5, -1, -0.5, -0.8, -0.3])  # added to a factor of 1 on brow raises
 FROWNS = np.array([0, -1, -0.3, 1, 0, 0.5, -1])
+SMILES = np.array([0, 0.5, -1, -1, -1, -1, -0.3])  # likewise
 SILENT_JAW = np.array([0, 0, 0, 0, 0.03, 0, 0.18])
+LISTENING = 1.0  # seconds of silence after which a jaw may fall in surprise
+JAW_FALLS, JAW_RISES = 8.0, 22.0  # 1 / s
 
 # How strongly an emotion shows: slow waves about MEAN, more on accents.
 WAVES_HZ = 0.25
@@ -102,7 +106,7 @@ class Manner:
     downcast: float  # 0..1
     raises: float
     frowns: float
-    jaw: float  # jawOpen while silent
+    smiles: float
 
 
 class EmotionPlanner(Stateful):
@@ -113,6 +117,7 @@ class EmotionPlanner(Stateful):
         self.side = 1.0 if self.rng.random() < 0.5 else -1.0
         self.waves = Drift(self.rng, np.full(EMOTION_DIM, WAVES_HZ))
         self.tilt = Drift(self.rng, np.full(1, LOPSIDED_HZ))
+        self.jaw, self.jaw_speed = np.zeros((2, 1))
 
     def step(self, weights: Array, voice: Voice) -> tuple[Array, Array, Manner]:
         """Weights as they show in the next frame (7,), what that adds to the face (FACE_DIM,)
@@ -126,6 +131,11 @@ class EmotionPlanner(Stateful):
         shown = np.clip(weights * (MEAN + WAVES * waves + ACCENTED * accent), 0, 1)
         face = np.asarray(tilt * (shown @ LOPSIDED), np.float32)
         w = weights.astype(np.float64)
+        fall = w @ SILENT_JAW if voice.silence > LISTENING else 0.0
+        self.jaw, self.jaw_speed = spring(
+            self.jaw, self.jaw_speed, np.array([fall]), JAW_FALLS if fall > 0 else JAW_RISES
+        )
+        face[FACE_INDEX["jawOpen"]] += self.jaw[0]
         sides = np.array([1.0, self.side, self.side])
         manner = Manner(
             pose=sides * (w @ POSE),
@@ -136,6 +146,6 @@ class EmotionPlanner(Stateful):
             downcast=float(w @ DOWNCAST),
             raises=max(1 + float(w @ RAISES), 0.0),
             frowns=max(1 + float(w @ FROWNS), 0.0),
-            jaw=float(w @ SILENT_JAW),
+            smiles=max(1 + float(w @ SMILES), 0.0),
         )
         return shown.astype(np.float32), face, manner
