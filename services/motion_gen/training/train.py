@@ -97,7 +97,7 @@ from talkingface.renderer.face_model import FaceModel
 
 VALIDATION_EVERY = 15  # of the recorded clips
 # Voices that nothing here is trained on: the ruler's, and those that validation uses.
-NEVER = frozenset({"flite_rms", "italian_lp"})
+NEVER = frozenset({"flite_rms", "italian_lp", "reading_en"})
 VALIDATION_VOICES = ("slt_hts", "catalan_ona")
 REVOICED_VOICES = ("espeak", "flite_awb", "flite_kal16", "flite_slt", "ked", "piper_joe")
 
