@@ -14,9 +14,9 @@ from talkingface.common.motion import ARKIT_DIM, ARKIT_NAMES, Array
 SHAPE_LIMITS: Mapping[str, float] = MappingProxyType(
     {
         "jawOpen": 0.8, "jawForward": 0.3, "mouthFunnel": 0.8, "mouthPucker": 1.0,
-        "mouthRollUpper": 0.6, "mouthRollLower": 0.6, "mouthShrugUpper": 0.6,
+        "mouthRollUpper": 0.6, "mouthRollLower": 0.6, "mouthShrugUpper": 0.8,
         "mouthShrugLower": 0.5, "mouthClose": 0.6, "mouthStretch": 0.8, "mouthSmile": 0.7,
-        "mouthFrown": 0.25, "mouthDimple": 0.5, "mouthUpperUp": 0.8, "mouthLowerDown": 0.8,
+        "mouthFrown": 0.25, "mouthDimple": 0.5, "mouthUpperUp": 1.0, "mouthLowerDown": 0.8,
         "mouthPress": 0.5,
     }
 )  # fmt: skip

@@ -37,9 +37,9 @@ POINTS = (
 FIXED_POINTS = (33, 133, 362, 263, 168, 6, 197, 195, 5, 4, 98, 327)
 CHEEKS = (234, 454)
 DEPTH_WEIGHT = 0.25
-# Of height, which the fit would neglect: corners of the mouth, and the chin.
-CORNERS, CORNER_WEIGHT = (61, 291, 78, 308), 2.0
-CHIN, CHIN_WEIGHT = 152, 2.0
+# How much more the height of points counts which the fit would neglect: corners of the mouth, chin,
+# middle of the upper lip.
+HEIGHTS = {61: 2.0, 291: 2.0, 78: 2.0, 308: 2.0, 152: 2.0, 0: 2.5, 37: 2.5, 267: 2.5, 13: 2.0}
 REST_SHARE = 15.0  # % of a clip's frames, those with the least opening, whose mean is its rest
 STEP = 0.5  # of a coefficient, over which the face model is made linear
 UPPER_LIP, LOWER_LIP = POINTS.index(13), POINTS.index(14)
@@ -106,8 +106,8 @@ def jacobian() -> Floats:
 def fit_weight() -> Floats:
     """(135,) how much an error of each coordinate counts in the fit, beside `WEIGHT`."""
     out = np.ones((len(POINTS), 3))
-    out[[POINTS.index(corner) for corner in CORNERS], 1] = CORNER_WEIGHT
-    out[POINTS.index(CHIN), 1] = CHIN_WEIGHT
+    for point, weight in HEIGHTS.items():
+        out[POINTS.index(point), 1] = weight
     return out.reshape(-1)
 
 
