@@ -196,17 +196,18 @@ class VoiceLips(nn.Module):
         rows = torch.cat([features, torch.stack([activity, energy, voicing], -1)], -1)
         return (rows - self.mean) / self.scale
 
-    def votes(self, features: Tensor, speech: Tensor) -> tuple[Tensor, Tensor]:
+    def votes(self, features: Tensor, speech: Tensor) -> Tensor:
         """What each of the two regressors tells of the components, (2, B, T, COMPONENTS) in units
-        of `deviation`, and each vote's logits of the seals (VOTES, B, T, 2)."""
-        frames = rows_to_frames(features.shape[1])
+        of `deviation`."""
         rows = self.heard(features, speech)
-        told = frame_rows(
-            (self.spoilt(rows) if self.training else rows)[..., MOUTH_COLUMNS], frames
-        )
-        every = frame_rows(rows, frames)
-        shapes = torch.stack([self.ridge(told), self.shapes(told)])
-        return shapes, torch.stack([seal(every) for seal in self.seals])
+        known = (self.spoilt(rows) if self.training else rows)[..., MOUTH_COLUMNS]
+        told = frame_rows(known, rows_to_frames(features.shape[1]))
+        return torch.stack([self.ridge(told), self.shapes(told)])
+
+    def seal_logits(self, features: Tensor, speech: Tensor) -> Tensor:
+        """Each vote's logits of the seals: (VOTES, B, T, 2)."""
+        heard = frame_rows(self.heard(features, speech), rows_to_frames(features.shape[1]))
+        return torch.stack([seal(heard) for seal in self.seals])
 
     def presence(self, speech: Tensor) -> Tensor:
         """How much a voice is there at each frame, 0..1: (B, R, 4) to (B, T, 1)."""
@@ -243,7 +244,7 @@ class VoiceLips(nn.Module):
         :param speech: as many rows (.., 4)
         :return: mouth (B, T, MOUTH_DIM) as sealed, seals (B, T, 2)
         """
-        shapes, logits = self.votes(features, speech)
-        components = self.lively(shapes.mean(0) * self.deviation, self.presence(speech))
-        seal = self.strength(logits.mean(0))
+        told = self.votes(features, speech).mean(0) * self.deviation
+        components = self.lively(told, self.presence(speech))
+        seal = self.strength(self.seal_logits(features, speech).mean(0))
         return sealed(self.mouth(components), seal), seal

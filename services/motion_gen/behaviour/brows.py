@@ -29,7 +29,7 @@ QUESTION_CHANCE = 0.7  # of a raise over a rising end
 THINKING_CHANCE = 0.4  # of a slight frown in a pause
 HABIT = 0.35  # deviation of the log of how often a seed raises or draws its brows
 # Log-normal, median and deviation of the log: heights, and seconds at the apex.
-HEIGHT = {RAISE: (0.46, 0.45), FROWN: (0.27, 0.4)}
+HEIGHT = {RAISE: (0.52, 0.45), FROWN: (0.27, 0.4)}
 FLASH, HELD = (0.16, 0.5), (0.8, 0.5)
 HELD_SHARE = 0.3  # of the raises on accents that stay
 MOST = 0.9
@@ -40,7 +40,7 @@ LOOK_UP = 0.012  # raise per degree of upward gaze
 LOOK_RATE, TILT_RATE = 14.0, 20.0  # 1 / s
 AROUSED = 0.35  # raise per unit of arousal
 # Slow and quick waves: raised above, drawn down below.
-WAVES, WAVES_HZ = np.array([0.2, 0.09]), np.array([0.22, 0.9])
+WAVES, WAVES_HZ = np.array([0.23, 0.11]), np.array([0.22, 0.9])
 AT_REST = 0.3  # of the waves while silent
 TIDE = 3.0  # 1 / s, how fast waves and arousal come and go with the voice
 IDLE_HZ = np.array([0.15, 0.2, 0.12])  # raise, frown, squint

@@ -33,9 +33,9 @@ SHAPES = (
     {"mouthPress": 0.3, "mouthShrugLower": 0.35, "mouthDimple": 0.2, "jawOpen": 0.06},
 )
 UTTERED = 0.4  # seconds of voice that make a phrase: blips of noise stir nothing
-BREATHES, PRESSES = 0.8, 0.12  # chances in a pause
-SIZE = (1.4, 0.35)  # log-normal: median, deviation of the log
-MOST = 2.0
+BREATHES, PRESSES = 0.88, 0.08  # chances in a pause
+SIZE = (1.6, 0.35)  # log-normal: median, deviation of the log
+MOST = 2.2
 BREATH_SECONDS = (0.35, 0.8)
 ONSET, OFFSET = 0.24, (0.4, 0.8)  # seconds of a breath
 STAYS_AJAR = 0.5  # chance, after a breath

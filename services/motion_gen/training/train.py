@@ -25,7 +25,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.signal import firwin
-from torch import Tensor
+from torch import Tensor, nn
 
 from talkingface.audio_features.training.augment import Augmenter
 from talkingface.audio_features.training.features import load_encoder
@@ -105,7 +105,8 @@ LIPS_RATE, LIPS_DECAY = 1e-3, 0.2
 LIPS_BATCH = (384, 128, 256)  # frames of each kind
 LIPS_WEIGHT = (1.0, 0.3, 0.0)  # of each kind in the loss of the lips
 RIDGE = 0.7  # penalty of the ridge a frame; rows have unit variance
-SEAL_WEIGHT = 0.5
+RIDGE_LOUD = 1.0  # of telling what goes with loudness, a frame
+SEAL_STEPS, SEAL_BATCH, SEAL_MISSED = 1200, (256, 128, 768), 1.25
 SLOW_BAND = (0.3, 2.0)  # Hz
 LOUD_STREAMS, LOUD_WEIGHT = 4, 0.35
 SPEAKING = 0.5  # presence of a voice from which its lips count
@@ -163,26 +164,46 @@ def set_lips_scale(lips: VoiceLips, variant: Variant) -> None:
 
 @torch.no_grad()
 def solve_ridge(lips: VoiceLips, variants: list[Variant]) -> None:
-    """The vote that is a ridge regression, in closed form from all frames of faces."""
+    """The vote that is a ridge regression, in closed form from all frames of faces.
+
+    Beside its size, weights cost how far what they tell would go with the loudness of taught voices
+    at 0.3-2 Hz (`follows`).
+    """
     size = lips.ridge.in_features + 1
-    gram, right = torch.zeros(size, size), torch.zeros(size, COMPONENTS)
-    count = 0.0
+    gram, right, bound = (torch.zeros(size, n) for n in (size, COMPONENTS, size))
+    count, bounds = 0.0, 0
+    start = ROWS_PER_FRAME * PAST
     for variant in variants:
-        for kind, weight in ((RECORDED, 1.0), (REVOICED, LIPS_WEIGHT[REVOICED])):
-            for stream in torch.nonzero(variant.kind == kind)[:, 0].split(64):
+        for kind, weight in ((RECORDED, 1.0), (REVOICED, LIPS_WEIGHT[REVOICED]), (TAUGHT, 0.0)):
+            for stream in torch.nonzero(variant.kind == kind)[:, 0].split(32):
                 rows = lips.heard(variant.features[stream].float(), variant.speech[stream])
-                start = ROWS_PER_FRAME * PAST
-                told = frame_rows(rows[:, start:, MOUTH_COLUMNS], FRAMES).flatten(0, 1)
-                told = torch.cat([told, torch.ones(len(told), 1)], 1)
-                wanted = (variant.lips[stream, PAST:] / lips.deviation).flatten(0, 1)
-                gram += weight * told.T @ told
-                right += weight * told.T @ wanted
-                count += weight * len(told)
-    penalty = RIDGE * count * torch.eye(size)
+                told = frame_rows(rows[:, start:, MOUTH_COLUMNS], FRAMES)
+                told = F.pad(told, (0, 1), value=1.0)
+                if kind == TAUGHT:
+                    for level in loudness(variant, stream):
+                        for one, loud in zip(told, slow(level), strict=True):
+                            going = slow(one.T) @ loud / (loud.norm() + 1e-6)
+                            bound += torch.outer(going, going) / len(loud)
+                            bounds += 1
+                    continue
+                flat = told.flatten(0, 1)
+                gram += weight * flat.T @ flat
+                right += (
+                    weight * flat.T @ (variant.lips[stream, PAST:] / lips.deviation).flatten(0, 1)
+                )
+                count += weight * len(flat)
+    penalty = RIDGE * torch.eye(size) + RIDGE_LOUD * bound / bounds
     penalty[-1, -1] = 0.0
-    solved = torch.linalg.solve((gram + penalty).double(), right.double()).float()
+    solved = torch.linalg.solve((gram + count * penalty).double(), right.double()).float()
     lips.ridge.weight.copy_(solved[:-1].T)
     lips.ridge.bias.copy_(solved[-1])
+
+
+def loudness(variant: Variant, stream: Tensor) -> tuple[Tensor, Tensor]:
+    """Level in dB and amplitude of the voice in each frame of streams: (S, FRAMES) each."""
+    first = ROWS_PER_FRAME * PAST + HISTORY_ROWS
+    level = variant.speech[stream, first : first + ROWS_PER_FRAME * FRAMES : ROWS_PER_FRAME, ENERGY]
+    return level.clamp(-70, 0), 10 ** (level / 20)
 
 
 def slow(curve: Tensor) -> Tensor:
@@ -199,16 +220,22 @@ def follows(curve: Tensor, loudness: Tensor) -> Tensor:
     return r.square().mean()
 
 
-def lips_loss(lips: VoiceLips, batch: Mouths) -> dict[str, Tensor]:
-    """Losses of single frames."""
-    shapes, logits = lips.votes(batch.features, batch.speech)
+def lips_loss(lips: VoiceLips, batch: Mouths) -> Tensor:
+    """Squared error of the components of single frames, in units of their deviation."""
+    shapes = lips.votes(batch.features, batch.speech)
     told = shapes[1, :, 0]  # the ridge is solved, not trained
     weight = told.new_tensor(LIPS_WEIGHT)[batch.kind]
     error = (told - batch.lips / lips.deviation).square().mean(1)
+    return error @ weight / weight.sum()
+
+
+def seal_loss(lips: VoiceLips, batch: Mouths) -> Tensor:
+    """Cross entropy of the seals of single frames; to miss one costs more than to see one more."""
+    logits = lips.seal_logits(batch.features, batch.speech)[:, :, 0]
     truth = batch.seal.expand(len(logits), -1, -1)
     known = ~truth.isnan()
-    seal = F.binary_cross_entropy_with_logits(logits[:, :, 0][known], truth[known])
-    return {"lips": error @ weight / weight.sum(), "seal": SEAL_WEIGHT * seal}
+    dearer = logits.new_tensor(SEAL_MISSED)
+    return F.binary_cross_entropy_with_logits(logits[known], truth[known], pos_weight=dearer)
 
 
 def loudness_loss(
@@ -221,37 +248,52 @@ def loudness_loss(
     pick = torch.randint(variant.streams, (LOUD_STREAMS,), generator=random)
     start = ROWS_PER_FRAME * PAST
     features, speech = variant.features[pick, start:].float(), variant.speech[pick, start:]
-    shapes, _ = lips.votes(features, speech)
+    shapes = lips.votes(features, speech)
     opened = shapes[1] * lips.deviation @ opening
-    first = HISTORY_ROWS
-    level = speech[:, first : first + ROWS_PER_FRAME * FRAMES : ROWS_PER_FRAME, ENERGY]
-    return follows(opened, level.clamp(-70, 0)) + follows(opened, 10 ** (level / 20))
+    level, amplitude = loudness(variant, pick)
+    return follows(opened, level) + follows(opened, amplitude)
 
 
-def train_lips(
-    lips: VoiceLips, variants: list[Variant], unseen: Variant, steps: int, data: Data, say: Say
-) -> None:
+def train_lips(lips: VoiceLips, variants: list[Variant], steps: int, data: Data, say: Say) -> None:
     """Teach the lips that the voice alone tells."""
     set_lips_scale(lips, variants[0])
     solve_ridge(lips, variants)
-    learnt = [*lips.shapes.parameters(), *lips.seals.parameters()]
-    optimizer = torch.optim.AdamW(learnt, lr=LIPS_RATE, weight_decay=LIPS_DECAY)
     random = torch.Generator(data.device).manual_seed(0)
+
+    def shapes(variant: Variant) -> dict[str, Tensor]:
+        return {
+            "lips": lips_loss(lips, variant.random_mouths(LIPS_BATCH, random)),
+            "loud": LOUD_WEIGHT * loudness_loss(lips, variant, data.component_opening, random),
+        }
+
+    def seals(variant: Variant) -> dict[str, Tensor]:
+        return {"seal": seal_loss(lips, variant.random_mouths(SEAL_BATCH, random))}
+
+    lips.train()
+    descend(lips.shapes, shapes, variants, steps, say)
+    descend(lips.seals, seals, variants, SEAL_STEPS, say)
+    lips.eval()
+
+
+def descend(
+    network: nn.Module,
+    losses_of: Callable[[Variant], dict[str, Tensor]],
+    variants: list[Variant],
+    steps: int,
+    say: Say,
+) -> None:
+    """Train a network of the lips on the sum of losses."""
+    optimizer = torch.optim.AdamW(network.parameters(), lr=LIPS_RATE, weight_decay=LIPS_DECAY)
     for step in range(steps):
-        rate = LIPS_RATE * min(1.0, (step + 1) / 50) * (1 - step / steps)
         for group in optimizer.param_groups:
-            group["lr"] = rate
-        lips.train()
-        variant = variants[step % len(variants)]
-        losses = lips_loss(lips, variant.random_mouths(LIPS_BATCH, random))
-        losses["loud"] = LOUD_WEIGHT * loudness_loss(lips, variant, data.component_opening, random)
+            group["lr"] = LIPS_RATE * min(1.0, (step + 1) / 50) * (1 - step / steps)
+        losses = losses_of(variants[step % len(variants)])
         optimizer.zero_grad(set_to_none=True)
         torch.stack(list(losses.values())).sum().backward()
         optimizer.step()
         if (step + 1) % max(1, steps // 4) == 0:
             shown = {f"{name}_loss": float(value.detach()) for name, value in losses.items()}
             say(lips_step=step + 1, **shown)
-    lips.eval()
 
 
 @torch.no_grad()
@@ -261,7 +303,7 @@ def told(lips: VoiceLips, variant: Variant, streams: Tensor) -> tuple[Tensor, Te
     parts = []
     for stream in streams.split(64):
         features, speech = variant.features[stream, start:].float(), variant.speech[stream, start:]
-        shapes, _ = lips.votes(features, speech)
+        shapes = lips.votes(features, speech)
         parts.append((shapes.mean(0) * lips.deviation, lips.presence(speech)))
     shape, present = zip(*parts, strict=True)
     return torch.cat(shape), torch.cat(present)
@@ -644,7 +686,7 @@ def train(args: argparse.Namespace) -> None:
         model.load_state_dict(checkpoint["weights"])
     model.to(device)
     if args.lips_steps:
-        train_lips(model.lips, variants, unseen, args.lips_steps, data, say)
+        train_lips(model.lips, variants, args.lips_steps, data, say)
         wanted = set_style(model.lips, variants[0], data.lively, data.component_opening, say)
         train_fit(model.lips, wanted, data, FIT_STEPS, say)
         set_mouth_scale(model.lips, wanted)
