@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -387,6 +388,23 @@ def test_the_sections_say_what_they_lack(
     assert expression.measure(bench) == [] and articulation.measure(bench) == []
     said_so = capsys.readouterr().err
     assert "--portraits" in said_so and "--portrait" in said_so
+
+
+def test_other_expressivities_are_shown_where_there_are_any(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Known:
+        expressivity: float = 1.0
+
+    @dataclasses.dataclass(frozen=True)
+    class Unknown:
+        other: float = 1.0
+
+    monkeypatch.setattr(expression, "Controls", Known)
+    assert expression.settings() == {"calm": Known(0.0), "lively": Known(2.0)}
+    monkeypatch.setattr(expression, "Controls", Unknown)
+    assert expression.settings() == {}
 
 
 def test_a_face_beside_its_sound() -> None:
