@@ -106,3 +106,28 @@ def test_texts_vary_and_repeat_with_their_seed() -> None:
     assert len(set(lines)) == 50
     czech = texts.pseudo(np.random.default_rng(1), "czech")
     assert len({next(czech) for _ in range(20)}) == 20
+
+
+def test_the_exported_encoder_hears_in_torch_what_it_hears_shipped() -> None:
+    torch = pytest.importorskip("torch", reason="training extra")
+    import onnxruntime
+
+    import talkingface.audio_features as package
+    from talkingface.audio_features.session import AudioFeaturesSession
+    from talkingface.audio_features.training.features import encode_clips, load_encoder
+
+    path = Path(package.__file__).parent / "model_repository/speech_encoder/1/model.onnx"
+    sound = 0.1 * np.random.default_rng(0).standard_normal(SAMPLE_RATE).astype(np.float32)
+    (features, speech), *_ = encode_clips(load_encoder(path, "cpu"), [torch.from_numpy(sound)])
+    model = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = AudioFeaturesSession()
+    session.push(sound)
+    session.end()
+    names = [output.name for output in model.get_outputs()]
+    rows = []
+    while (request := session.next_request()) is not None:
+        answer = model.run(None, {name: value[None] for name, value in request.items()})
+        rows.append(session.accept({n: a[0] for n, a in zip(names, answer, strict=True)}))
+    shipped = np.concatenate([row.features for row in rows])
+    assert np.abs(features.numpy() - shipped).max() < 2e-3
+    assert np.abs(speech.numpy() - np.concatenate([row.speech for row in rows])).max() < 2e-2

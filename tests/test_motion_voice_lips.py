@@ -12,8 +12,11 @@ from talkingface.motion_gen.performance import FACE_COLUMNS, MOUTH
 
 torch = pytest.importorskip("torch", reason="training extra")
 
+from talkingface.motion_gen.mouth_shapes import SHAPE_LIMITS  # noqa: E402
 from talkingface.motion_gen.voice_lips import (  # noqa: E402
+    COMPONENTS,
     MOUTH_DIM,
+    MOUTH_NAMES,
     VoiceLips,
     frame_rows,
     sealed,
@@ -68,3 +71,30 @@ def test_frames_are_told_one_by_one() -> None:
     assert whole.shape == (1, 6, MOUTH_DIM) and seals.shape == (1, 6, 2)
     assert torch.allclose(whole[:, 1:], last, atol=1e-5)
     assert torch.allclose(seals[:, 1:], last_seals, atol=1e-5)
+
+
+def test_lips_rest_where_no_voice_is() -> None:
+    torch.manual_seed(0)
+    lips = VoiceLips().eval()
+    lips.lively_mean.fill_(0.05)
+    told = torch.randn(1, 6, COMPONENTS)
+    rows = HISTORY_ROWS + ROWS_PER_FRAME * 6 + EXTRA_ROWS
+    speech = torch.zeros(1, rows, 4)
+    speech[:, -2:, 0] = 1.0
+    with torch.inference_mode():
+        presence = lips.presence(speech)
+        mouth_ = lips.mouth(lips.lively(told, presence))
+    assert (presence[0, 0] == 0).all() and (presence[0, -1] == 1).all()
+    assert (mouth_[0, 0] == 0).all()
+    assert mouth_[0, -1].abs().max() > 0
+
+
+def test_no_shape_goes_beyond_its_limit() -> None:
+    torch.manual_seed(0)
+    lips = VoiceLips().eval()
+    with torch.inference_mode():
+        shown = lips.mouth(100 * torch.randn(200, COMPONENTS))
+    for i, name in enumerate(MOUTH_NAMES):
+        shape = name.removesuffix("Left").removesuffix("Right")
+        most = SHAPE_LIMITS.get(name, SHAPE_LIMITS.get(shape, 0.0))
+        assert shown[:, i].min() >= 0 and shown[:, i].max() <= most + 1e-6
