@@ -22,7 +22,7 @@ from talkingface.motion_gen.controls import spring
 # Pitch, yaw, roll in degrees and x, y in face widths, log distance: standard deviations.
 SWAY = np.array([1.0, 1.8, 1.1, 0.006, 0.004, 0.005])
 SWAY_HZ = np.array([0.13, 0.1, 0.11, 0.08, 0.09, 0.07])
-TALK = np.array([[3.1, 3.4, 2.3], [2.4, 2.6, 1.5], [1.8, 2.2, 1.0]])  # slow to quick
+TALK = np.array([[3.3, 3.4, 2.3], [2.4, 2.6, 1.5], [1.8, 2.2, 1.0]])  # slow to quick
 TALK_HZ = np.array([[0.28, 0.24, 0.26], [0.75, 0.65, 0.6], [1.6, 1.5, 1.4]])
 CALM = 0.5  # share of the talking motion that stays at an expressivity of 0
 VIGOUR = 0.18  # deviation of the log of how lively a seed's head is
@@ -49,7 +49,7 @@ NOD_AFTER = 1.5  # seconds of silence
 NOD_DEGREES, NOD_SECONDS = (2.0, 4.5), (0.45, 0.7)
 
 # How fast lift, posture, beats, gaze and listening nods arrive: 1 / s.
-RATES = np.array([[6.0], [6.0], [16.0], [8.0], [18.0]])
+RATES = np.array([[6.0], [6.0], [13.0], [8.0], [16.0]])
 
 
 class HeadPlanner(Stateful):

@@ -34,7 +34,7 @@ SHAPES = (
 )
 UTTERED = 0.4  # seconds of voice that make a phrase: blips of noise stir nothing
 BREATHES, PRESSES = 0.88, 0.08  # chances in a pause
-SIZE = (1.6, 0.35)  # log-normal: median, deviation of the log
+SIZE = (1.75, 0.35)  # log-normal: median, deviation of the log
 MOST = 2.2
 BREATH_SECONDS = (0.35, 0.8)
 ONSET, OFFSET = 0.24, (0.4, 0.8)  # seconds of a breath
@@ -43,7 +43,7 @@ AJAR_SHARE = (0.2, 0.6)  # of the breath's size
 SHUT_AFTER = 1.6  # seconds of silence from which on lips are on their way shut
 SHUT_SECONDS = 0.4
 SETTLES = 0.5  # chance that they press as they shut
-RETURN = 0.09  # seconds in which lips yield to the voice
+RETURN = 0.08  # seconds in which lips yield to the voice
 REST = 2.5  # seconds of silence between two of what follows, at least
 IDLE = {PRESS: 2.5 / 60 * FRAME, WET: 1.2 / 60 * FRAME, SWALLOW: 1.0 / 60 * FRAME}  # a frame
 IDLE_SIZE = (0.7, 0.3)

@@ -49,11 +49,12 @@ from talkingface.motion_gen.performance import (
 from talkingface.motion_gen.training import synthesis, teacher
 from talkingface.motion_gen.training.lip_shapes import Floats, principal
 from talkingface.motion_gen.training.revoice import Spoken, read_spoken, revoice, time_map
-from talkingface.motion_gen.voice_lips import COMPONENTS, SEALS
+from talkingface.motion_gen.voice_lips import COMPONENTS, SEALS, VoiceLips
 
 FRAMES = 320
 SAMPLES_PER_FRAME = SAMPLE_RATE // MOTION_FPS
 GAP_FRAMES = (0, 40)
+OWN = 0.3  # of what a recorded mouth does beside what its voice tells
 FADE = 0.75  # a frame: how a face comes to rest in a pause
 PLAN_POOL = 50_000
 BLINK = [FACE_INDEX["eyeBlinkLeft"], FACE_INDEX["eyeBlinkRight"]]
@@ -391,19 +392,21 @@ class Variant:
         target[..., HEAD] = streams.head * calm
         return target, plan, emotion
 
-    def dress(
-        self,
-        presence: Callable[[Tensor], Tensor],
-        mouth: Callable[[Tensor, Tensor], Tensor],
-    ) -> None:
-        """Give the faces that are to be made the mouths of their lips, emotions on top.
+    @torch.no_grad()
+    def dress(self, lips: VoiceLips, mouth: Callable[[Tensor, Tensor], Tensor]) -> None:
+        """Give the faces that are to be made their mouths, emotions on top: what the voice tells,
+        and a part of what the man's own mouth does beside it.
 
-        :param presence: of a voice by frame (S, T, 1), from rows of speech (S, R, 4)
-        :param mouth: components (S, T, COMPONENTS) and that presence to coefficients
+        All of it would teach the transformer to draw lively lips back to one man's mean.
+
+        :param mouth: components (S, T, COMPONENTS) and presence (S, T, 1) to coefficients
         """
         shapes = torch.from_numpy(synthesis.EMOTION_TEMPLATES[:, MOUTH]).to(self.emotion)
-        told = mouth(self.lips, presence(self.speech))
-        self.target[..., MOUTH] = (told + self.emotion @ shapes).clamp(0, 1)
+        for part in torch.arange(self.streams, device=self.target.device).split(64):
+            told, _ = lips(self.features[part].float(), self.speech[part])
+            own = mouth(self.lips[part], lips.presence(self.speech[part]))
+            shown = self.emotion[part] @ shapes
+            self.target[part, :, MOUTH] = (told + OWN * (own - told) + shown).clamp(0, 1)
 
     @property
     def streams(self) -> int:

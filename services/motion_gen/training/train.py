@@ -105,16 +105,16 @@ LIPS_RATE, LIPS_DECAY = 1e-3, 0.2
 LIPS_BATCH = (384, 128, 256)  # frames of each kind
 LIPS_WEIGHT = (1.0, 0.3, 0.0)  # of each kind in the loss of the lips
 RIDGE = 0.7  # penalty of the ridge a frame; rows have unit variance
-RIDGE_LOUD = 1.0  # of telling what goes with loudness, a frame
+RIDGE_LOUD = 0.5  # of telling what goes with loudness, a frame
 SEAL_STEPS, SEAL_BATCH, SEAL_MISSED = 1200, (256, 128, 768), 1.25
 SLOW_BAND = (0.3, 2.0)  # Hz
 LOUD_STREAMS, LOUD_WEIGHT = 4, 0.35
 SPEAKING = 0.5  # presence of a voice from which its lips count
-SIZE = 1.05  # of lively speakers' lips
+SIZE = 0.95  # of lively speakers' lips
 # Face widths by which lips part more than theirs on average. What a voice tells of an opening is
 # spread evenly where real openings have a long tail: at the same mean lips would be shut too often
 # (34 % of the time in natural speech; real ones 20 %).
-PARTED = 0.015
+PARTED = 0.03
 LEAST_TOLD = 0.12  # of their size: what the voice must tell of a component for all of its size
 SURE, MOST_LARGER = 2, 3.0  # components that are told well; how much others are enlarged at most
 FIT_RATE, FIT_BATCH, FIT_STEPS = 3e-3, 512, 6000
@@ -692,7 +692,7 @@ def train(args: argparse.Namespace) -> None:
         set_mouth_scale(model.lips, wanted)
     mouth = recorded_mouth(model.lips, variants[0], data.lively)
     for variant in (*variants, unseen):
-        variant.dress(model.lips.presence, mouth)
+        variant.dress(model.lips, mouth)
     if args.lips_steps:
         say(**lips_figures(model.lips, unseen, data))
         save(model, str(args.out / "lips.pt"))
