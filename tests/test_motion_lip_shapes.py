@@ -68,3 +68,24 @@ def test_statistics_of_other_landmarks_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "other.npz", points=np.arange(45))
     with pytest.raises(ValueError, match="other landmarks"):
         lip_shapes.lively(tmp_path / "other.npz", np.eye(8, lip_shapes.DIMENSIONS))
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"mouthStretch": 0.6, "mouthUpperUp": 0.4, "mouthLowerDown": 0.5},  # ee
+        {"mouthPucker": 0.7, "mouthFunnel": 0.2},  # oo
+        {"jawOpen": 0.5, "mouthLowerDown": 0.3},  # ah
+    ],
+)
+def test_the_fit_finds_the_shape_that_was_made(shape: dict[str, float]) -> None:
+    names = list(SHAPE_LIMITS)
+    made = np.zeros(len(names))
+    for name, value in shape.items():
+        made[names.index(name)] = value
+    moved = (lip_shapes.jacobian() @ made)[None].astype(np.float32)
+    again = lip_shapes.fitted(moved, sweeps=200) @ lip_shapes.jacobian().T
+    true, seen = lip_shapes.measures(moved), lip_shapes.measures(again)
+    for name, value in true.items():
+        assert seen[name][0] == pytest.approx(value[0], abs=0.003), name
+    assert abs(true["width"][0]) > 0.01

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from talkingface.common.motion import ARKIT_DIM, Array
-from talkingface.motion_gen.mouth_shapes import LIP_SHAPES
+from talkingface.motion_gen.mouth_shapes import LIP_SHAPES, SHAPE_LIMITS
 from talkingface.renderer.face_model import FaceModel
 
 Floats = NDArray[np.float64]
@@ -40,6 +40,7 @@ DEPTH_WEIGHT = 0.25
 # How much more the height of points counts which the fit would neglect: corners of the mouth, chin,
 # middle of the upper lip.
 HEIGHTS = {61: 2.0, 291: 2.0, 78: 2.0, 308: 2.0, 152: 2.0, 0: 2.5, 37: 2.5, 267: 2.5, 13: 2.0}
+FIT_RIDGE = 0.01  # face widths that a coefficient of 1 costs in the exact fit
 REST_SHARE = 15.0  # % of a clip's frames, those with the least opening, whose mean is its rest
 STEP = 0.5  # of a coefficient, over which the face model is made linear
 UPPER_LIP, LOWER_LIP = POINTS.index(13), POINTS.index(14)
@@ -109,6 +110,41 @@ def fit_weight() -> Floats:
     for point, weight in HEIGHTS.items():
         out[POINTS.index(point), 1] = weight
     return out.reshape(-1)
+
+
+def fitted(moved: Array, sweeps: int = 40) -> Floats:
+    """Lip shapes (N, shapes) within their limits that reproduce displacements (N, 135) best.
+
+    Exact bounded least squares by coordinate descent: what the face model can do, against which
+    `voice_lips.MouthFit` is an approximation.
+    """
+    moves = jacobian() * fit_weight()[:, None]
+    gram = moves.T @ moves + FIT_RIDGE**2 * np.eye(moves.shape[1])
+    right = (moved * fit_weight()) @ moves
+    out = np.zeros_like(right)
+    for _ in range(sweeps):
+        for i, limit in enumerate(SHAPE_LIMITS.values()):
+            step = (right[:, i] - out @ gram[:, i]) / gram[i, i]
+            out[:, i] = np.clip(out[:, i] + step, 0.0, limit)
+    return out
+
+
+def measures(moved: Array) -> dict[str, Floats]:
+    """What is seen of displacements (N, 135): each (N,) face widths about rest."""
+    points = (np.asarray(moved, float) / WEIGHT).reshape(-1, len(POINTS), 3)
+
+    def height(*names: int) -> Floats:
+        return np.asarray(points[:, [POINTS.index(n) for n in names], 1].mean(1))
+
+    left, right = POINTS.index(291), POINTS.index(61)
+    return {
+        "opening": height(13) - height(14),
+        "width": points[:, left, 0] - points[:, right, 0],
+        "corners": height(61, 291) - height(0, 17),
+        "upper lip": height(0),
+        "lower lip": height(17),
+        "chin": height(152),
+    }
 
 
 @dataclass(frozen=True)

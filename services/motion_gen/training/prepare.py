@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.signal import savgol_filter
 
 from talkingface.common.motion import ARKIT_DIM, ARKIT_INDEX, DISTANCE, MOTION_FPS, PITCH, Array
-from talkingface.motion_gen.training.lip_shapes import displacements
+from talkingface.motion_gen.training.lip_shapes import displacements, fitted, jacobian, measures
 from talkingface.renderer.face_model import FaceModel
 from talkingface.renderer.fit import estimate_person, track
 
@@ -108,6 +108,14 @@ def speaker_motion(tracks: list[Array]) -> list[Array]:
     return motions
 
 
+def report_fit(lips: Array) -> None:
+    """Print how well the face model's coefficients reproduce tracked lips (N, 135)."""
+    made, real = measures(fitted(lips) @ jacobian().T), measures(lips)
+    for name, curve in real.items():
+        r = np.corrcoef(made[name], curve)[0, 1]
+        print(f"{name}: r {r:.2f}, size {made[name].std() / curve.std():.2f} of the tracked one")
+
+
 def write_opus(path: Path, audio: NDArray[np.int16]) -> None:
     """Mono 16 kHz samples as Ogg Opus."""
     with av.open(str(path), "w") as container:
@@ -150,13 +158,15 @@ def main() -> None:
     print(
         f"opening of the coefficients against measured: r {np.corrcoef(opens, measured)[0, 1]:.3f}"
     )
+    lips = np.concatenate([displacements(clip) for clip in landmarks])
+    report_fit(lips[::7])
     np.savez_compressed(
         args.out / "real.npz",
         coefficients=np.round(joined[:, :ARKIT_DIM] * 255).astype(np.uint8),
         pose=joined[:, PITCH : DISTANCE + 1].astype(np.float16),
         clip=np.array(names),
         frames=np.array([len(clip) for clip in motion]),
-        lips=np.concatenate([displacements(clip) for clip in landmarks]).astype(np.float16),
+        lips=lips.astype(np.float16),
         opening=measured.astype(np.float16),
         opening_map=opening_map(),
     )

@@ -122,7 +122,7 @@ def _set(bench: Bench, name: str) -> list[Row]:
                 "real": spread(mouth.width(c.motion) for c in clips)
                 / spread(c.width for c in clips)
             },
-            note="real: after the 3D fit, which is what training shows the generator",
+            note="real: after the general 3D fit of the face, which training does not use for lips",
         ),
         Row(
             f"{title}: jitter of lips in pauses",
