@@ -402,9 +402,11 @@ class Variant:
         :param mouth: components (S, T, COMPONENTS) and presence (S, T, 1) to coefficients
         """
         shapes = torch.from_numpy(synthesis.EMOTION_TEMPLATES[:, MOUTH]).to(self.emotion)
+        self.own_mouth = torch.zeros_like(self.target[..., MOUTH])
         for part in torch.arange(self.streams, device=self.target.device).split(64):
             told, _ = lips(self.features[part].float(), self.speech[part])
             own = mouth(self.lips[part], lips.presence(self.speech[part]))
+            self.own_mouth[part] = own
             shown = self.emotion[part] @ shapes
             self.target[part, :, MOUTH] = (told + OWN * (own - told) + shown).clamp(0, 1)
 

@@ -425,7 +425,7 @@ def lips_figures(lips: VoiceLips, variant: Variant, data: Data) -> dict[str, flo
     """How the voice's lips compare with the true ones, by kind of stream."""
     features, speech = variant.features.float(), variant.speech
     made = lips(features, speech)[0][:, PAST:]
-    true, held = variant.target[:, PAST:, MOUTH], variant.seal[:, PAST:].nan_to_num()
+    true, held = variant.own_mouth[:, PAST:], variant.seal[:, PAST:].nan_to_num()
     kind, out = variant.kind, {}
     for name, map_ in (("opening", data.opening[MOUTH]), ("width", data.width[MOUTH])):
         for label, number in (("", RECORDED), ("_voice", REVOICED)):
@@ -565,7 +565,8 @@ def figures(model: MotionGenerator, variant: Variant, opening: Tensor) -> dict[s
     for label, number in (("", RECORDED), ("_voice", REVOICED)):
         own = variant.kind == number
         first, second = (
-            band_passed((x[own, :, :FACE_DIM] @ opening).T.cpu().numpy()) for x in (made, true)
+            band_passed((x[own] @ opening[MOUTH]).T.cpu().numpy())
+            for x in (made[..., MOUTH], variant.own_mouth[:, PAST:])
         )
         out[f"r{label}"] = float(np.corrcoef(first.ravel(), second.ravel())[0, 1])
         out[f"spread{label}"] = float(first.std() / second.std())
