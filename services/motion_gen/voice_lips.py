@@ -166,7 +166,7 @@ class VoiceLips(nn.Module):
         self.register_buffer("mouth_mean", torch.zeros(MOUTH_DIM))
         self.register_buffer("mouth_scale", torch.ones(MOUTH_DIM))
         # Slope and middle of the ramp from a seal's logit to how far it draws.
-        self.register_buffer("firmness", torch.full((2, len(SEALS)), 0.6))
+        self.register_buffer("firmness", torch.tensor([[0.7] * len(SEALS), [0.95] * len(SEALS)]))
         # (SHAPE_COUNT, MOUTH_DIM): shapes to coefficients.
         spread = torch.from_numpy(LIP_SHAPES[:, FACE_COLUMNS[MOUTH]])
         self.register_buffer("spread", spread, persistent=False)

@@ -22,7 +22,7 @@ from talkingface.motion_gen.controls import spring
 # Pitch, yaw, roll in degrees and x, y in face widths, log distance: standard deviations.
 SWAY = np.array([1.0, 1.8, 1.1, 0.006, 0.004, 0.005])
 SWAY_HZ = np.array([0.13, 0.1, 0.11, 0.08, 0.09, 0.07])
-TALK = np.array([[3.3, 3.4, 2.3], [2.4, 2.6, 1.5], [1.8, 2.2, 1.0]])  # slow to quick
+TALK = np.array([[3.7, 3.4, 2.3], [2.5, 2.6, 1.5], [1.5, 2.2, 1.0]])  # slow to quick
 TALK_HZ = np.array([[0.28, 0.24, 0.26], [0.75, 0.65, 0.6], [1.6, 1.5, 1.4]])
 CALM = 0.5  # share of the talking motion that stays at an expressivity of 0
 VIGOUR = 0.18  # deviation of the log of how lively a seed's head is
@@ -40,7 +40,7 @@ BOW, SETTLE = -1.4, 4.0  # degrees from which it lifts, and seconds of silence t
 TIRING = 0.97  # of the lift that is left a frame later, down to a share of
 LEAST_LIFT = 0.35
 TUNE = 0.4  # degrees by which a voice a third of an octave above its usual pitch lifts it
-BEAT = np.array([1.7, 0.0, 0.0]), np.array([2.6, 3.0, 1.5])  # degrees on an accent: the same
+BEAT = np.array([1.6, 0.0, 0.0]), np.array([2.2, 3.0, 1.5])  # degrees on an accent: the same
 FARTHEST = 2.0  # standard deviations at which postures and beats end
 LIMIT = np.array([20.0, 28.0, 20.0])  # degrees that a head nears but never passes
 FOLLOW = 0.25  # of the gaze that the head turns itself
