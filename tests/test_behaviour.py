@@ -303,7 +303,7 @@ def test_head_is_smooth() -> None:
 def test_head_rises_with_an_utterance_and_sinks_after_it() -> None:
     rows = np.concatenate([silence(2), speech(3.5)[24:-1], silence(2.52)])
     heard = np.flatnonzero(rows[:, 0] > 0.5) // 2
-    pitch = np.mean([perform(rows, seed)["turn"][:, 0] for seed in range(40)], axis=0)
+    pitch = np.mean([perform(rows, seed)["turn"][:, 0] for seed in range(240)], axis=0)
     assert pitch[heard[0] + 20] - pitch[heard[0] - 1] > 0.7
     assert pitch[-10] < pitch[heard[-1]] - 0.5
 
