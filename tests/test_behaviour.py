@@ -56,8 +56,21 @@ def speech(seconds: float, seed: int = 0) -> np.ndarray:
             part[:, 2] = 6.9 + 0.4 * stress * hump - 0.05 * (at - begin) / 50
             part[:, 3] = 0.9
             at += length
+        faded(rows[at:])
         at += int(50 * rng.uniform(0.4, 1.5))
     return rows
+
+
+def faded(rows: np.ndarray) -> np.ndarray:
+    """Rows of silence whose first ones a room still fills."""
+    rows[:6, 1] = np.linspace(-36, -66, 6)[: len(rows)]
+    return rows
+
+
+def cut_off(rows: np.ndarray, at: float) -> np.ndarray:
+    """The rows with silence from `at` seconds on, as an interruption makes it."""
+    kept = 2 * int(25 * at)
+    return np.concatenate([rows[:kept], silence((len(rows) - kept) / 50)])
 
 
 def silence(seconds: float) -> np.ndarray:
@@ -397,6 +410,21 @@ def test_seeds_have_manners() -> None:
     assert abs(np.corrcoef(smiles, brows)[0, 1]) < 0.9, "one smiles more, another lifts the brows"
 
 
+def test_who_is_cut_off_shuts_his_mouth() -> None:
+    """And who ends by himself breathes: in the same pause, with most seeds."""
+    rows = speech(8, 3)
+    heard = rows[:, 0] > 0.5
+    ends = np.flatnonzero(heard[:-1] & ~heard[1:]) / 50
+    by_himself, cut = [], []
+    for seed in range(12):
+        gap = opening(perform(rows[: 2 * int(25 * (ends[0] + 0.4))], seed)["expression"])
+        by_himself.append(gap[-5:].max() > 0.01)
+        gap = opening(perform(cut_off(rows, ends[0] - 0.4), seed)["expression"])
+        cut.append(gap[int(25 * (ends[0] - 0.3)) :].max() > 0.01)
+    assert np.mean(by_himself) > 0.5
+    assert not any(cut)
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_speech_keeps_its_closures(seed: int) -> None:
     rows = speech(120, seed)
@@ -411,7 +439,7 @@ def test_speech_keeps_its_closures(seed: int) -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_pauses_part_the_lips_and_silence_shuts_them(seed: int) -> None:
     phrase = np.tile(np.float32([0.95, -30.0, 7.0, 0.9]), (100, 1))
-    rows = np.concatenate([np.concatenate([phrase, silence(5)]) for _ in range(12)])
+    rows = np.concatenate([np.concatenate([phrase, faded(silence(5))]) for _ in range(12)])
     gap = opening(perform(rows, seed)["expression"]).reshape(12, 175)
     assert 6 <= (gap[:, 50:95].max(axis=1) > 3 * PARTED).sum() <= 12, "most pauses"
     assert gap.max() < 0.1

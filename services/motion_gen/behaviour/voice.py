@@ -23,6 +23,7 @@ ACCENTED = 0.45  # prominence that makes an accent
 ACCENT_REST = 5  # frames between two accents at least
 AROUSAL_SECONDS = 1.5  # over which loudness and pitch above the usual make a speaker aroused
 TUNE = 10  # voiced frames whose pitch tells how a phrase ends
+FADES, FALLS = 12.0, 20.0  # dB a frame that a voice fades in a room; more at once breaks it off
 QUESTION = 0.2  # octaves by which the last third of them lies above the first
 
 
@@ -43,10 +44,11 @@ class Voice(NamedTuple):
     spoken: float  # seconds of voice in the phrase that goes on or is just over
     question: bool  # a pause has just become noticeable, and the pitch had risen before it
     arousal: float  # loudness and pitch about the usual of late, -1..1; 0 in silence
+    broken: bool  # the voice fell silent faster than any room lets it: it was cut off
 
 
 SILENCE = Voice(
-    False, False, False, False, False, False, 10.0, 0.0, 0.0, False, False, 0.0, False, 0.0
+    False, False, False, False, False, False, 10.0, 0.0, 0.0, False, False, 0.0, False, 0.0, False
 )
 
 
@@ -63,6 +65,8 @@ class VoiceTracker(Stateful):
         self.spoken = 0  # frames
         self.tune = np.zeros(TUNE)  # log2 Hz of the last voiced frames of the phrase, 0 = none
         self.arousal = 0.0
+        self.level = -100.0  # dBFS, as a room would let it fade
+        self.broken = False
 
     def step(self, rows: Array) -> Voice:
         """The next frame.
@@ -71,12 +75,15 @@ class VoiceTracker(Stateful):
             dBFS, log2 F0 (0 = unvoiced), voicing
         """
         heard = bool(rows[:, VOICE_ACTIVITY].mean() > HEARD)
+        level = float(rows[:, ENERGY].mean())
+        self.broken = not heard and (self.broken or level < self.level - FADES - FALLS)
+        self.level = max(level, self.level - FADES)
         before, self.quiet = self.quiet, 0 if heard else self.quiet + 1
         if heard and before >= PAUSE:
             self.spoken = 0
             self.tune[:] = 0.0
         self.spoken += heard
-        loud = self._about(0, float(rows[:, ENERGY].mean()), heard) / LOUD
+        loud = self._about(0, level, heard) / LOUD
         pitches = rows[rows[:, LOG2_F0] > 1, LOG2_F0]
         voiced = heard and len(pitches) > 0
         tone = float(pitches.mean()) if voiced else 0.0
@@ -108,6 +115,7 @@ class VoiceTracker(Stateful):
             spoken=self.spoken * FRAME,
             question=self.quiet == PAUSE and self._rises(),
             arousal=self.arousal,
+            broken=self.broken,
         )
 
     def _rises(self) -> bool:
