@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from talkingface.audio_features.contract import PHONE_INDEX, SAMPLE_RATE
 from talkingface.common.motion import ARKIT_DIM, ARKIT_INDEX, MOTION_FPS
+from talkingface.motion_gen.controls import RANGES
 from talkingface.motion_gen.evaluation import (
     curves,
     features,
@@ -390,21 +390,9 @@ def test_the_sections_say_what_they_lack(
     assert "--portraits" in said_so and "--portrait" in said_so
 
 
-def test_other_expressivities_are_shown_where_there_are_any(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    @dataclasses.dataclass(frozen=True)
-    class Known:
-        expressivity: float = 1.0
-
-    @dataclasses.dataclass(frozen=True)
-    class Unknown:
-        other: float = 1.0
-
-    monkeypatch.setattr(expression, "Controls", Known)
-    assert expression.settings() == {"calm": Known(0.0), "lively": Known(2.0)}
-    monkeypatch.setattr(expression, "Controls", Unknown)
-    assert expression.settings() == {}
+def test_both_ends_of_expressivity_are_shown() -> None:
+    low, high = (controls.expressivity for controls in expression.SETTINGS.values())
+    assert (low, high) == RANGES["expressivity"]
 
 
 def test_a_face_beside_its_sound() -> None:

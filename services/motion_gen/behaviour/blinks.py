@@ -3,8 +3,8 @@
 Intervals are log-normal, 26 a minute in conversation and 17 at rest (Bentivoglio et al. 1997;
 normal range in conversation 10.5-32.5, Doughty 2001); spontaneous blinks close 40-47 % faster
 than they open. Blinks come more often at the ends of phrases and with large gaze shifts (Evinger
-et al. 1994: most shifts above 30 degrees); here, too, with
-stressed syllables.
+et al. 1994: most shifts above 30 degrees); here, too, with stressed
+syllables.
 """
 
 from __future__ import annotations

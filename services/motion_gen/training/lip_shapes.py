@@ -5,13 +5,13 @@ moves (eyes, bridge and sides of the nose). What forty lip points and five of ch
 there, from the clip's own rest, is a *displacement*; a man's displacements have a few principal
 components. Coefficients that reproduce a displacement are a linear, bounded least-squares problem
 of the face model (`jacobian`). Against a general fit of the whole face this keeps the mouth's width
-(1.0 instead of 0.5 of the tracked one), its corners and its upper lip.
+(0.94 instead of 0.5 of the tracked one), its corners and its upper lip.
 
 How large lips move is a matter of who speaks. `transport` is the linear map that takes the
 covariance of one population of displacements to that of another and moves them least (the optimal
 transport between normal distributions; Dowson and Landau 1982, Olkin and Pukelsheim 1982).
 
-Needs numpy alone. Displacements are weighted: depth, which a camera hardly sees, counts a quarter.
+Displacements are weighted: depth, which a camera hardly sees, counts a quarter.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from talkingface.common.motion import ARKIT_DIM, Array
+from talkingface.motion_gen.evaluation.features import in_head
 from talkingface.motion_gen.mouth_shapes import LIP_SHAPES, SHAPE_LIMITS
 from talkingface.renderer.face_model import FaceModel
 
@@ -34,8 +35,6 @@ POINTS = (
     78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 191, 80, 81, 82, 13, 312, 311, 310, 415,
     152, 176, 400, 50, 280,
 )  # fmt: skip
-FIXED_POINTS = (33, 133, 362, 263, 168, 6, 197, 195, 5, 4, 98, 327)
-CHEEKS = (234, 454)
 DEPTH_WEIGHT = 0.25
 # How much more the height of points counts which the fit would neglect: corners of the mouth, chin,
 # middle of the upper lip.
@@ -48,37 +47,13 @@ DIMENSIONS = 3 * len(POINTS)
 WEIGHT: Floats = np.tile([1.0, 1.0, DEPTH_WEIGHT], len(POINTS))
 
 
-def _reference() -> Floats:
-    """The mean face's 478 landmarks about the fixed points, in face widths."""
-    model = FaceModel.load()
-    points = model.landmarks(
-        np.zeros(len(model.identity), np.float32), np.zeros(ARKIT_DIM, np.float32)
-    ).astype(float)
-    return _scaled(points)
-
-
-def _scaled(points: Floats) -> Floats:
-    points = points - points[list(FIXED_POINTS)].mean(0)
-    return np.asarray(points / np.linalg.norm(points[CHEEKS[0]] - points[CHEEKS[1]]))
-
-
 def head_frame(landmarks: Array) -> Floats:
     """Lip points in the head's frame.
 
     :param landmarks: (T, 478, 3) as `track` gives them: pixels, y down, z away from the camera
     :return: (T, 45, 3) face widths, x to the viewer's right, y up, z to the viewer
     """
-    points = landmarks.astype(float) * [1.0, -1.0, -1.0]
-    fixed, reference = list(FIXED_POINTS), _reference()
-    points = points - points[:, fixed].mean(1, keepdims=True)
-    own = points[:, fixed]
-    left, size, right = np.linalg.svd(np.einsum("tni,nj->tij", own, reference[fixed]))
-    sign = np.ones((len(points), 3))
-    sign[:, 2] = np.sign(np.linalg.det(left @ right))
-    rotation = np.einsum("tij,tj,tjk->tik", left, sign, right)
-    scale = (size * sign).sum(1) / (own**2).sum((1, 2))
-    chosen = points[:, list(POINTS)]
-    return np.asarray(np.einsum("tni,tij->tnj", chosen, rotation) * scale[:, None, None])
+    return np.asarray(in_head(landmarks, POINTS) * [1.0, -1.0, -1.0])
 
 
 def displacements(landmarks: Array) -> Array:

@@ -397,7 +397,7 @@ def train_fit(lips: VoiceLips, wanted: Tensor, data: Data, steps: int, say: Say)
 def recorded_mouth(
     lips: VoiceLips, variant: Variant, wanted: Population
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """The recorded man's own mouth as large as lively speakers': what the transformer learns.
+    """The recorded man's own mouth as large as lively speakers' (see `Variant.dress`).
 
     :return: components (.., COMPONENTS) and presence (.., 1) to coefficients (.., MOUTH_DIM)
     """

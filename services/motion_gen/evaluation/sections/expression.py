@@ -7,7 +7,6 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +46,7 @@ THEVAL_BARS = {
 # Mean of the same five metrics' scores of the board's best system by that mean, Hallo2.
 BOARD_BEST = 0.799
 EVERY = 2  # of the voices, for other settings of expressivity
+SETTINGS = {"calm": Controls(expressivity=0.0), "lively": Controls(expressivity=2.0)}
 SPEAKING = 0.5
 
 
@@ -87,7 +87,7 @@ def measure(bench: Bench) -> list[Row]:
             for voice, face, motion, one in zip(voices, shown, motions, rows, strict=True)
         ]
     }
-    for way, controls in settings().items():
+    for way, controls in SETTINGS.items():
         made = bench.pipeline.motions([rows[i] for i in some], controls, [seeds[i] for i in some])
         ways[way] = [
             heard(
@@ -121,14 +121,6 @@ def measure(bench: Bench) -> list[Row]:
         *_jerks(tracks),
         *_theval(ways),
     ]
-
-
-def settings() -> dict[str, Controls]:
-    """Other expressivities than the default."""
-    if "expressivity" not in {field.name for field in dataclasses.fields(Controls)}:
-        return {}
-    set_to: Any = Controls
-    return {"calm": set_to(expressivity=0.0), "lively": set_to(expressivity=2.0)}
 
 
 def heard(voice: Spoken, landmarks: Array, speech: Array) -> Clip:
