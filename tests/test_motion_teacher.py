@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from talkingface.audio_features.contract import PHONE_INDEX
+from talkingface.audio_features.training import revoice
 from talkingface.common.motion import ARKIT_INDEX, MOTION_FPS
-from talkingface.motion_gen.training import revoice, synthesis, teacher
+from talkingface.motion_gen.training import synthesis, teacher
 
 
 def spell(text: str, each: float = 0.08) -> tuple[np.ndarray, np.ndarray]:

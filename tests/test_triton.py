@@ -118,6 +118,20 @@ def regions() -> set[str]:
     return {path.name for path in shared_memory.FOLDER.iterdir() if mine.fullmatch(path.name)}
 
 
+def test_a_port_that_another_server_serves_is_left(
+    triton: EmbeddedTriton, tmp_path: Path, loop_runner: asyncio.Runner
+) -> None:
+    shutil.copytree(SPEECH_ENCODER / "speech_encoder", tmp_path / "speech_encoder")
+    late = EmbeddedTriton(tmp_path)
+    late.url = triton.url
+    loop_runner.run(late.start())
+    try:
+        assert late.running
+        assert late.url != triton.url
+    finally:
+        loop_runner.run(late.stop())
+
+
 async def test_small_large_and_varying_tensors_arrive(triton: EmbeddedTriton) -> None:
     client = TritonClient(triton.url)
     assert await client.is_ready(["echo", "speech_encoder"])

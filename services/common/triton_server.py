@@ -49,6 +49,10 @@ class TritonError(RuntimeError):
     """Triton cannot be started or has ended; the message carries what it wrote."""
 
 
+class TritonAccident(TritonError):
+    """Triton has not come up, for a reason that another start may not meet."""
+
+
 class EmbeddedTriton:
     """One `tritonserver` process and its model repository."""
 
@@ -71,8 +75,7 @@ class EmbeddedTriton:
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
-        self.url = f"127.0.0.1:{_free_port()}"
-        self.metrics_port = _free_port()
+        self._choose_ports()
 
     @property
     def pid(self) -> int | None:
@@ -84,17 +87,33 @@ class EmbeddedTriton:
         """True until the process has ended."""
         return self._process is not None and self._process.returncode is None
 
+    def _choose_ports(self) -> None:
+        self.url = f"127.0.0.1:{_free_port()}"
+        self.metrics_port = _free_port()
+
     async def start(self, within: float = 120.0) -> None:
-        """Start it and wait until every model of the repository is loaded.
+        """Start it and wait until every model of the repository is loaded; once more, at other
+        ports, when it ends for a reason that is not in the models.
 
         :raises TritonError: when it ends, fails to load a model, or takes too long.
         """
+        for last in (False, True):
+            try:
+                return await self._start(within)
+            except TritonAccident as accident:
+                if last:
+                    raise
+                log.warning("Triton is started again: %s", accident)
+                self._choose_ports()
+
+    async def _start(self, within: float) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="talkingface-triton-")
         backends = Path(self._folder.name)
         binary, environ = _prepare(backends, self._environ)
         port = self.url.rpartition(":")[2]
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-I", "-S", "-c", _EXEC_TIED, str(os.getpid()), str(binary)),
+            f"--id={self._prefix}",
             f"--model-repository={self._repository}",
             f"--backend-directory={backends}",
             # Our configurations are complete; else each model would be imported once more.
@@ -134,12 +153,23 @@ class EmbeddedTriton:
             while True:
                 if self._process.returncode is not None:
                     await self._reader
-                    raise TritonError(self._failure())
+                    raise self._failure()
                 with contextlib.suppress(grpc.aio.AioRpcError):
                     answer = await stub.ServerReady(service_pb2.ServerReadyRequest(), timeout=1)
                     if answer.ready:
+                        await self._recognise(stub)
                         return
                 await asyncio.sleep(0.05)
+
+    async def _recognise(self, stub: service_pb2_grpc.GRPCInferenceServiceStub) -> None:
+        """Make sure that it is our own process that answers: its gRPC server would share a port
+        that another one of this machine serves.
+
+        :raises TritonAccident: another one answers
+        """
+        answer = await stub.ServerMetadata(service_pb2.ServerMetadataRequest(), timeout=1)
+        if answer.name != self._prefix:
+            raise TritonAccident(f"another server, {answer.name!r}, answers at {self.url}")
 
     async def stop(self) -> None:
         """End it and its models' processes at once, and remove what they leave behind.
@@ -164,7 +194,7 @@ class EmbeddedTriton:
         """The last lines that Triton wrote."""
         return "\n".join(list(self._lines)[-lines:])
 
-    def _failure(self) -> str:
+    def _failure(self) -> TritonError:
         """Why it ended: its lines of severity E, else the last ones."""
         errors = [
             line
@@ -172,10 +202,12 @@ class EmbeddedTriton:
             if re.match(r"E\d{4} ", line) and "CudaDriverHelper" not in line
         ]
         assert self._process is not None
-        return (
-            f"Triton ended with code {self._process.returncode} while loading {self._repository}:\n"
-            + ("\n".join(errors) or self.tail())
-        )
+        said = "\n".join(errors) or self.tail()
+        text = f"Triton ended with code {self._process.returncode} while loading "
+        text += f"{self._repository}:\n{said}"
+        # On a machine under heavy load the Python backend can lose a race for its own lock.
+        accident = "failed to load" not in said or "lock_exception" in said
+        return (TritonAccident if accident else TritonError)(text)
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None

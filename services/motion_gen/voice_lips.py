@@ -117,19 +117,18 @@ class MouthFit(nn.Module):
         super().__init__()
         self.register_buffer("limit", torch.tensor(list(SHAPE_LIMITS.values())), persistent=False)
         self.register_buffer("unit", torch.ones(COMPONENTS))
+        # Without biases: lips at rest have no shape, whatever the weights.
         self.network = nn.Sequential(
-            nn.Linear(COMPONENTS, width),
+            nn.Linear(COMPONENTS, width, bias=False),
             nn.GELU(),
-            nn.Linear(width, width),
+            nn.Linear(width, width, bias=False),
             nn.GELU(),
-            nn.Linear(width, SHAPE_COUNT),
+            nn.Linear(width, SHAPE_COUNT, bias=False),
         )
 
     def unbounded(self, components: Tensor) -> Tensor:
-        """Shapes (.., SHAPE_COUNT) of components (.., COMPONENTS), before their limits. Lips at
-        rest have none, whatever the weights."""
-        scaled = components / self.unit
-        shapes: Tensor = self.network(scaled) - self.network(torch.zeros_like(scaled))
+        """Shapes (.., SHAPE_COUNT) of components (.., COMPONENTS), before their limits."""
+        shapes: Tensor = self.network(components / self.unit)
         return shapes
 
     def forward(self, components: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from talkingface.audio_features.contract import SAMPLE_RATE
@@ -19,9 +20,14 @@ LABEL_SAMPLES = SAMPLE_RATE // LABEL_RATE
 # A crop of n source samples is played back in CROP_SAMPLES; the ratio is a multiple of 1 / 40.
 CROP_SAMPLES = 96_000
 SPEED_STEPS = 40
-# Names of recorded voices begin so; synthetic ones fill the rest of the crops.
-REAL_VOICES = ("grid", "prompts", "dialogues")
-REAL_SHARE = 0.6
+# Voices that are never trained on.
+HELD_OUT = ("flite_rms", "italian_lp", "reading_en")
+# Shares of what is heard, by the beginnings of the voices' names; the rest are synthetic voices.
+# `grid` is the recorded speaker, `grid_VOICE` that speaker's sentences in another voice.
+SHARES = {"grid_": 0.15, "grid": 0.15, "prompts": 0.15, "dialogues": 0.35, "": 0.2}
+CONTEXT, CONTEXT_STEP = 64, 1 / 32
+LIPS = 8
+UNASKED = -128  # in a column of the context
 
 
 @dataclass
@@ -31,6 +37,20 @@ class Labels:
     phone: Tensor  # (B, T) int64, -1 = unknown
     articulation: Tensor  # (B, T, 8), NaN = unknown
     pitch: Tensor  # (B, T) bins above F0_LOW, NaN = unvoiced
+    context: Tensor  # (B, T, CONTEXT) what Whisper hears, NaN = not asked
+    lips: Tensor  # (B, T, LIPS) standard deviations, NaN = not filmed
+
+
+def read_sound(folder: Path, name: str) -> NDArray[np.int16]:
+    """The sound of a packed stream at 16 kHz.
+
+    :raises ValueError: it is at another rate
+    """
+    packed = folder / f"{name}.opus"
+    pcm, rate = soundfile.read(packed if packed.exists() else folder / f"{name}.wav", dtype="int16")
+    if rate != SAMPLE_RATE:
+        raise ValueError(f"{name} decodes to {rate} Hz")
+    return np.asarray(pcm)
 
 
 class Streams:
@@ -38,17 +58,16 @@ class Streams:
 
     def __init__(self, folder: Path, names: list[str], device: torch.device) -> None:
         stored = np.load(folder / "labels.npz")
-        audio, phone, pitch, moves = [], [], [], []
+        audio, phone, pitch, moves, context, lips = [], [], [], [], [], []
         self.names = names
         self.starts: list[int] = []
         self.frames: list[int] = []
         position = 0
         for name in names:
-            pcm, rate = soundfile.read(folder / f"{name}.opus", dtype="int16")
-            if rate != SAMPLE_RATE:
-                raise ValueError(f"{name}.opus decodes to {rate} Hz")
+            pcm = read_sound(folder, name)
             track = stored[f"{name}/pitch"]
-            frames = min(len(track), len(pcm) // LABEL_SAMPLES)
+            # Whole rows, of two label frames each.
+            frames = min(len(track), len(pcm) // LABEL_SAMPLES) // 2 * 2
             end = stored[f"{name}/end"]
             centres = np.arange(frames) * LABEL_SAMPLES
             index = np.minimum(np.searchsorted(end, centres, side="right"), len(end) - 1)
@@ -56,6 +75,16 @@ class Streams:
             phone.append(stored[f"{name}/phone"][index])
             pitch.append(track[:frames])
             moves.append(articulation.tracks(stored[f"{name}/phone"], end)[:frames])
+            heard = np.full((frames // 2, CONTEXT), UNASKED, np.int8)
+            if f"{name}/context" in stored:
+                told = stored[f"{name}/context"][: frames // 2]
+                heard[: len(told)] = told
+            context.append(heard)
+            seen = np.full((frames // 2, LIPS), np.nan, np.float16)
+            if f"{name}/lips" in stored:
+                filmed = stored[f"{name}/lips"][: frames // 2]
+                seen[: len(filmed)] = filmed
+            lips.append(seen)
             self.starts.append(position)
             self.frames.append(frames)
             position += frames
@@ -63,6 +92,8 @@ class Streams:
         self.phone = torch.from_numpy(np.concatenate(phone)).to(device)
         self.pitch = torch.from_numpy(np.concatenate(pitch)).to(device)
         self.articulation = torch.from_numpy(np.concatenate(moves)).half().to(device)
+        self.context = torch.from_numpy(np.concatenate(context)).to(device)
+        self.lips = torch.from_numpy(np.concatenate(lips)).to(device)
 
     @property
     def hours(self) -> float:
@@ -88,20 +119,28 @@ class Streams:
         raw = self.pitch[frame].float()
         pitch = raw - 1.0 + pitch_shift(speed)
         pitch = torch.where(raw > 0, pitch, torch.nan)
-        return audio, Labels(self.phone[frame].long(), self.articulation[frame].float(), pitch)
+        row = frame // 2
+        context = self.context[row]
+        context = torch.where(context == UNASKED, torch.nan, context.float() * CONTEXT_STEP)
+        return audio, Labels(
+            self.phone[frame].long(),
+            self.articulation[frame].float(),
+            pitch,
+            context,
+            self.lips[row].float(),
+        )
 
     def random_crops(self, count: int, speed_steps: int, rng: np.random.Generator) -> Tensor:
-        """First frames of crops: voices alike often but for the square root of their length, and
-        recorded people so often that they fill REAL_SHARE."""
+        """First frames of crops: the kinds of voices by SHARES, the voices of one kind by the
+        square root of their length."""
         need = CROP_SAMPLES * speed_steps // SPEED_STEPS // LABEL_SAMPLES + 2
         weight = np.sqrt(np.maximum(np.array(self.frames) - need, 0))
-        real = np.array([name.startswith(REAL_VOICES) for name in self.names])
-        if real.any() and not real.all():
-            weight = np.where(
-                real,
-                REAL_SHARE * weight / weight[real].sum(),
-                (1 - REAL_SHARE) * weight / weight[~real].sum(),
-            )
+        kind = np.array(
+            [next(i for i, k in enumerate(SHARES) if n.startswith(k)) for n in self.names]
+        )
+        for index, share in enumerate(SHARES.values()):
+            if weight[kind == index].sum() > 0:
+                weight[kind == index] *= share / weight[kind == index].sum()
         voice = rng.choice(len(self.names), count, p=weight / weight.sum())
         start = [self.starts[v] + int(rng.integers(self.frames[v] - need)) for v in voice]
         return torch.tensor(start, device=self.audio.device)

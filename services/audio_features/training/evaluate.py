@@ -211,8 +211,7 @@ def main() -> None:
     arguments = parser.parse_args()
     encoder = load_encoder(arguments.checkpoint, "cpu")
     if arguments.data:
-        from talkingface.audio_features.training.data import Streams
-        from talkingface.audio_features.training.train import HELD_OUT
+        from talkingface.audio_features.training.data import HELD_OUT, Streams
         from talkingface.audio_features.training.validate import validate
 
         cpu = torch.device("cpu")

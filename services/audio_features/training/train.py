@@ -32,10 +32,10 @@ from talkingface.audio_features.contract import (
 )
 from talkingface.audio_features.encoder import F0_BINS, MEL_BANDS, VOICE_FLAGS, SpeechEncoder
 from talkingface.audio_features.training.augment import Augmenter
-from talkingface.audio_features.training.data import Labels, Streams
+from talkingface.audio_features.training.data import CONTEXT, HELD_OUT, LIPS, Labels, Streams
+from talkingface.audio_features.training.features import load_encoder
 from talkingface.audio_features.training.validate import validate
 
-HELD_OUT = ("flite_rms", "italian_lp", "reading_en")
 SPEEDS = range(30, 57)
 GROUPS = 8
 # Share of the time over which the learning rate rises.
@@ -48,6 +48,8 @@ CLOSURE_WEIGHT = 2.5
 # Rows before and after the present one whose phones the embedding must know.
 CONTEXT_ROWS = (-4, -2, 0, 2)
 NASALS = [PHONE_INDEX[p] for p in ("m", "n", "ng")]
+# Rows before and after its own that a frame of lips is told from, as in the motion generator.
+LIP_ROWS = (10, 2)
 SONORANTS = [i for i, p in enumerate(PHONES) if p[0] in "aeiou" or p in ("l", "r", "w", "y")]
 
 
@@ -58,6 +60,8 @@ class Probe(nn.Module):
         super().__init__()
         self.phones = nn.Conv1d(EMBEDDING_DIM, len(CONTEXT_ROWS) * len(PHONES), 1)
         self.spectrum = nn.Conv1d(EMBEDDING_DIM, MEL_BANDS, 1)
+        self.heard = nn.Conv1d(EMBEDDING_DIM, CONTEXT, 1)
+        self.lips = nn.Conv1d(EMBEDDING_DIM + len(ARTICULATION), LIPS, sum(LIP_ROWS) + 1)
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
@@ -128,7 +132,14 @@ def losses(
         # Frame 2 i + 1 of the padded signal is the centre of row i.
         spectrum = spectra[:, MEL_BANDS : 2 * MEL_BANDS, 1::2][:, :, :rows]
     guess = probe.spectrum(embedding).float()
-    total["spectrum"] = 0.3 * (guess - spectrum).abs().mean()
+    total["spectrum"] = 0.1 * (guess - spectrum).abs().mean()
+    heard = labels.context[:, :rows].transpose(1, 2)
+    error = (probe.heard(embedding).float() - torch.nan_to_num(heard)).square()
+    total["heard"] = 0.5 * masked_mean(error, torch.isfinite(heard))
+    filmed = labels.lips[:, :rows].transpose(1, 2)
+    told = probe.lips(F.pad(torch.cat([embedding, torch.sigmoid(moves)], 1), LIP_ROWS)).float()
+    error = (told - torch.nan_to_num(filmed)).square()
+    total["lips"] = 1.0 * masked_mean(error, torch.isfinite(filmed))
     return total
 
 
@@ -149,13 +160,52 @@ def batch(
         torch.cat([p.phone for p in parts]),
         torch.cat([p.articulation for p in parts]),
         torch.cat([p.pitch for p in parts]),
+        torch.cat([p.context for p in parts]),
+        torch.cat([p.lips for p in parts]),
     )
     noisy, keep = augmenter(clean)
     kept = keep[:, ::2]
     labels.phone = torch.where(kept, labels.phone, PHONE_INDEX["sil"])
     labels.articulation = torch.where(kept[:, :, None], labels.articulation, 0.0)
     labels.pitch = torch.where(kept, labels.pitch, torch.nan)
+    # Lips go on where the sound was cut out, and Whisper was not asked about silence.
+    labels.context = torch.where(kept[:, :, None], labels.context, torch.nan)
+    labels.lips = torch.where(kept[:, :, None], labels.lips, torch.nan)
     return noisy, clean * keep.repeat_interleave(160, 1), labels
+
+
+@torch.no_grad()
+def unfold(trained: SpeechEncoder, model: SpeechEncoder, sound: Tensor) -> None:
+    """Give `model` the weights of an encoder whose batch norms were folded into its convolutions:
+    the same function in eval mode, with the norms' statistics taken from `sound` (B, N)."""
+    weights = trained.state_dict()
+    pairs = [("first", "first_norm"), ("embedding", "embedding_norm")]
+    for i in range(len(model.blocks)):
+        pairs += [(f"blocks.{i}.dilated", f"blocks.{i}.norm1")]
+        pairs += [(f"blocks.{i}.pointwise", f"blocks.{i}.norm2")]
+    for convolution, norm in pairs:
+        found: list[Tensor] = []
+        hook = trained.get_submodule(convolution).register_forward_hook(
+            lambda _module, _inputs, output, found=found: found.append(output)
+        )
+        trained.trunk(sound, trained.initial_state(len(sound)))
+        if not found:  # heads are not part of the trunk
+            trained(sound, trained.initial_state(len(sound)))
+        hook.remove()
+        mean, variance = found[0].mean((0, 2)), found[0].var((0, 2))
+        bias = weights.pop(f"{convolution}.bias")
+        if convolution == "embedding":
+            weights[f"{convolution}.bias"] = bias
+            weights[f"{norm}.running_mean"] = torch.zeros_like(mean)
+            weights[f"{norm}.running_var"] = torch.ones_like(variance)
+            continue
+        weights[f"{norm}.weight"] = (variance + 1e-5).sqrt()
+        weights[f"{norm}.bias"] = mean
+        weights[f"{norm}.running_mean"] = mean - bias
+        weights[f"{norm}.running_var"] = variance
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    assert not unexpected, unexpected
+    assert all(name.endswith("num_batches_tracked") for name in missing), missing
 
 
 def phone_weights(streams: Streams) -> Tensor:
@@ -182,7 +232,8 @@ def train(arguments: argparse.Namespace) -> None:
         log.write(line + "\n")
         log.flush()
 
-    names = sorted(path.stem for path in Path(arguments.data).glob("*.opus"))
+    with np.load(arguments.data / "labels.npz") as stored:
+        names = sorted({key.rsplit("/", 1)[0] for key in stored})
     streams = Streams(arguments.data, [n for n in names if n not in HELD_OUT], device)
     unheard = Streams(arguments.data, [n for n in names if n in HELD_OUT], device)
     say(f"{streams.hours:.2f} h of {len(streams.names)} voices, {unheard.hours:.2f} h held out")
@@ -191,9 +242,8 @@ def train(arguments: argparse.Namespace) -> None:
     model = SpeechEncoder(**shape).to(device)
     probe = Probe().to(device)
     if arguments.init:
-        model.load_state_dict(
-            torch.load(arguments.init, map_location=device, weights_only=True)["model"]
-        )
+        sound = streams.crops(streams.random_crops(64, SPEEDS[10], np.random.default_rng(0)), 40)[0]
+        unfold(load_encoder(arguments.init, device), model, sound)
     averaging = get_ema_multi_avg_fn(1 - 1 / MEAN_STEPS)
     kept = AveragedModel(model, multi_avg_fn=averaging, use_buffers=True)
     parameters = [*model.parameters(), *probe.parameters()]

@@ -26,6 +26,7 @@ from torch import Tensor
 from talkingface.audio_features.contract import SAMPLE_RATE
 from talkingface.audio_features.encoder import SpeechEncoder
 from talkingface.audio_features.training.augment import Augmenter
+from talkingface.audio_features.training.revoice import Spoken, read_spoken, revoice, time_map
 from talkingface.common.motion import MOTION_FPS, Array
 from talkingface.motion_gen.contract import (
     EXTRA_ROWS,
@@ -48,7 +49,6 @@ from talkingface.motion_gen.performance import (
 )
 from talkingface.motion_gen.training import synthesis, teacher
 from talkingface.motion_gen.training.lip_shapes import Floats, principal
-from talkingface.motion_gen.training.revoice import Spoken, read_spoken, revoice, time_map
 from talkingface.motion_gen.voice_lips import COMPONENTS, SEALS, VoiceLips
 
 FRAMES = 320
