@@ -3,8 +3,8 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-# Packages are pinned in pyproject.toml, theirs in constraints.txt: a change of these installs anew.
-PINS := pyproject.toml constraints.txt
+# All packages are pinned in constraints.txt: a change of these files installs anew.
+PINS := pyproject.toml research/pyproject.toml constraints.txt
 INSTALL := -m pip install --disable-pip-version-check --no-compile --constraint constraints.txt
 # Tests of other packages, which nobody runs here: without them the environment stays under 900 MiB.
 UNUSED = $(VENV)/lib/python3*/site-packages/numba/tests $(VENV)/lib/python3*/site-packages/gevent/tests
@@ -31,7 +31,8 @@ lint: $(DEV)  ## formatting, lint, types, protos
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	mkdir -p build/typecheck && ln -sfn ../../services build/typecheck/talkingface
-	MYPYPATH=build/typecheck $(BIN)/mypy -p talkingface
+	ln -sfn ../../research build/typecheck/talkingface_research
+	MYPYPATH=build/typecheck $(BIN)/mypy -p talkingface -p talkingface_research
 	$(BIN)/buf lint protos
 	$(BIN)/buf format --diff --exit-code protos
 
@@ -53,7 +54,7 @@ $(RUNTIME): $(PINS) | $(BIN)/python
 	touch $@
 
 $(DEV): $(PINS) | $(BIN)/python
-	$(BIN)/python $(INSTALL) --editable '.[dev]'
+	$(BIN)/python $(INSTALL) --editable '.[dev]' --editable research
 	rm -rf $(UNUSED_DEV)
 	touch $(RUNTIME) $@
 

@@ -17,7 +17,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.audio_features.training.synthesise import Piper
+from talkingface_research.audio_features.training.synthesise import Piper
 
 TEXT = (
     "Hello! A moment ago I was only a photograph. Now I blink, I look around, and my lips move "

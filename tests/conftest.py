@@ -22,14 +22,14 @@ import pytest
 from google.protobuf.message import Message
 from PIL import Image
 
-from talkingface.common.errors import ServiceError
-from talkingface.common.health import check as health
-from talkingface.common.motion import neutral
-from talkingface.common.rpc import CallStatus
+from talkingface.contract.call_status import CallStatus
+from talkingface.contract.errors import ServiceError
+from talkingface.contract.motion import neutral
 from talkingface.renderer import fetch_assets, geometry
 from talkingface.renderer.analysis import FaceAnalyser, PortraitError
-from talkingface.renderer.face_model import rotation_matrix
-from talkingface.renderer.fit import Camera
+from talkingface.renderer.face.fitting import Camera
+from talkingface.renderer.face.model import rotation_matrix
+from talkingface.serving.health import check as health
 
 
 class ServiceProcess:

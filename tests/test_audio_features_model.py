@@ -11,7 +11,8 @@ import onnxruntime
 import pytest
 
 import talkingface.audio_features as package
-from talkingface.audio_features.contract import (
+from talkingface.audio_features.session import AudioFeaturesSession, SpeechRows
+from talkingface.contract.speech_features import (
     LOG2_F0,
     PHONE_COLUMNS,
     PHONES,
@@ -20,7 +21,6 @@ from talkingface.audio_features.contract import (
     VOICE_ACTIVITY,
     VOICING,
 )
-from talkingface.audio_features.session import AudioFeaturesSession, SpeechRows
 
 MODEL = Path(package.__file__).parent / "model_repository" / "speech_encoder" / "1" / "model.onnx"
 SPEECH = Path(__file__).parents[1] / "demo" / "speech.flac"
@@ -119,7 +119,7 @@ def test_words_are_heard_as_their_phones(
 
 
 def test_pitch_follows_the_voice(model: onnxruntime.InferenceSession, speech: np.ndarray) -> None:
-    training = pytest.importorskip("talkingface.audio_features.training.pitch")
+    training = pytest.importorskip("talkingface_research.audio_features.training.pitch")
     rows = hear(model, speech)
     bins = training.track(speech)[::2][: len(rows.speech)].astype(float)
     truth = np.log2(training.F0_LOW) + (bins - 1) / training.PER_OCTAVE

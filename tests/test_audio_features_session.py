@@ -9,7 +9,9 @@ import onnxruntime
 import pytest
 
 import talkingface.audio_features as package
-from talkingface.audio_features.contract import (
+from talkingface.audio_features.session import AudioFeaturesSession, SpeechRows
+from talkingface.contract.errors import ServiceError
+from talkingface.contract.speech_features import (
     BLOCK_SAMPLES,
     ENERGY,
     FEATURE_DIM,
@@ -24,9 +26,7 @@ from talkingface.audio_features.contract import (
     VOICE_ACTIVITY,
     VOICING,
 )
-from talkingface.audio_features.session import AudioFeaturesSession, SpeechRows
-from talkingface.common import snapshot
-from talkingface.common.errors import ServiceError
+from talkingface.serving import checkpoint as snapshot
 
 MODEL = Path(package.__file__).parent / "model_repository" / "speech_encoder" / "1" / "model.onnx"
 
@@ -185,8 +185,8 @@ def test_bad_input_is_refused_and_the_stream_lives_on(
 
 def test_the_training_network_gives_the_streamed_rows(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch", reason="training extra")
-    from talkingface.audio_features.encoder import SpeechEncoder
-    from talkingface.audio_features.training.export import export
+    from talkingface_research.audio_features.network import SpeechEncoder
+    from talkingface_research.audio_features.training.export import export
 
     torch.manual_seed(0)
     network = SpeechEncoder(channels=32, dilations=(1, 4))

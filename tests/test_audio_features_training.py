@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from talkingface.audio_features.contract import ARTICULATION, PHONE_INDEX, PHONES, SAMPLE_RATE
-from talkingface.audio_features.training import articulation, phones, pitch, texts
+from talkingface.contract.speech_features import ARTICULATION, PHONE_INDEX, PHONES, SAMPLE_RATE
+from talkingface_research.audio_features.training import articulation, phones, pitch, texts
 
 CLOSURE, TEETH, JAW, OPENING, ROUNDING = range(5)
 
@@ -114,7 +114,7 @@ def test_the_exported_encoder_hears_in_torch_what_it_hears_shipped() -> None:
 
     import talkingface.audio_features as package
     from talkingface.audio_features.session import AudioFeaturesSession
-    from talkingface.audio_features.training.features import encode_clips, load_encoder
+    from talkingface_research.audio_features.training.features import encode_clips, load_encoder
 
     path = Path(package.__file__).parent / "model_repository/speech_encoder/1/model.onnx"
     sound = 0.1 * np.random.default_rng(0).standard_normal(SAMPLE_RATE).astype(np.float32)

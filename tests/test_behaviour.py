@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.signal import butter, sosfiltfilt
 
-from talkingface.common.motion import DISTANCE, PITCH, ROLL, YAW, arkit_to_gaze
+from talkingface.contract.motion import DISTANCE, PITCH, ROLL, YAW, arkit_to_gaze
 from talkingface.motion_gen.behaviour import LIDS, BehaviourPlanner, expression, pauses
 from talkingface.motion_gen.behaviour.actions import Actions
 from talkingface.motion_gen.behaviour.blinks import BlinkPlanner, draw_blink
@@ -17,10 +17,7 @@ from talkingface.motion_gen.behaviour.emotion import POSE, TEMPLATES, EmotionPla
 from talkingface.motion_gen.behaviour.gaze import GazePlanner
 from talkingface.motion_gen.behaviour.memory import FRAME, Drift, stream
 from talkingface.motion_gen.behaviour.voice import SILENCE, VoiceTracker
-from talkingface.motion_gen.contract import FEATURE_DIM, HOP
-from talkingface.motion_gen.controls import EMOTIONS, Controls
-from talkingface.motion_gen.evaluation.smoothness import roughness
-from talkingface.motion_gen.performance import (
+from talkingface.motion_gen.canonical_motion import (
     ARTICULATION,
     EXPRESSION_LIMIT,
     FACE_COLUMNS,
@@ -29,8 +26,11 @@ from talkingface.motion_gen.performance import (
     PERFORMANCE_DIM,
     compose,
 )
+from talkingface.motion_gen.easing import EMOTIONS, Controls
 from talkingface.motion_gen.session import MotionSession
-from talkingface.renderer.face_model import FaceModel
+from talkingface.motion_gen.windows import FEATURE_DIM, HOP
+from talkingface.renderer.face.model import FaceModel
+from talkingface_research.motion_gen.evaluation.smoothness import roughness
 
 CALM = np.zeros(len(EMOTIONS), np.float32)
 TALKING = SILENCE._replace(heard=True, speaking=True, silence=0.0)

@@ -17,21 +17,15 @@ import numpy as np
 import pytest
 from conftest import ServiceProcess
 
-from talkingface.cli.bench import findings, measures
-from talkingface.cli.bench.conversation import (
-    Diary,
-    Interrupted,
-    Said,
-    Steered,
-    utterances,
-)
-from talkingface.cli.bench.live import load_of
-from talkingface.cli.bench.outcome import Outcome, plain, tell
-from talkingface.cli.bench.processes import MemoryWatch, Sample, Size
-from talkingface.cli.bench.readings import Curves, pictures
-from talkingface.cli.bench.recording import Piece, Recording, Refusal
 from talkingface.client import OUTPUT_KIND_H264, Event, Summary
-from talkingface.common.report import JUDGED, Report, Row
+from talkingface_research.bench import findings, measures
+from talkingface_research.bench.conversation import Diary, Interrupted, Said, Steered, utterances
+from talkingface_research.bench.live import load_of
+from talkingface_research.bench.outcome import Outcome, plain, tell
+from talkingface_research.bench.processes import MemoryWatch, Sample, Size
+from talkingface_research.bench.readings import Curves, pictures
+from talkingface_research.bench.recording import Piece, Recording, Refusal
+from talkingface_research.report import JUDGED, Report, Row
 
 RATE = 16000
 FPS = 25

@@ -18,19 +18,9 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from talkingface.common import shared_memory
-from talkingface.common.admission import Slots, check_caller
-from talkingface.common.config import (
-    AudioFeaturesConfig,
-    ConfigError,
-    RendererConfig,
-    ServiceConfig,
-    load,
-    setting,
-)
-from talkingface.common.controls import ControlTrack, frame_of, overlay
-from talkingface.common.errors import DOMAIN, TABLE, ServiceError, invalid_field
-from talkingface.common.messages import (
+from talkingface.contract.controls import ControlTrack, frame_of, overlay
+from talkingface.contract.errors import DOMAIN, TABLE, ServiceError, invalid_field
+from talkingface.contract.messages import (
     CONTROL_RANGES,
     MOTION_HIGH,
     MOTION_LOW,
@@ -41,9 +31,19 @@ from talkingface.common.messages import (
     motion_array,
     motion_message,
 )
-from talkingface.common.metrics import Metrics
-from talkingface.common.motion import MOTION_DIM, neutral
-from talkingface.common.server import ServiceHost
+from talkingface.contract.motion import MOTION_DIM, neutral
+from talkingface.serving.admission import Slots, check_caller
+from talkingface.serving.config import (
+    AudioFeaturesConfig,
+    ConfigError,
+    RendererConfig,
+    ServiceConfig,
+    load,
+    setting,
+)
+from talkingface.serving.metrics import Metrics
+from talkingface.serving.server import ServiceHost
+from talkingface.serving.triton import shared_memory
 from talkingface.v1 import errors_pb2
 from talkingface.v1.controls_pb2 import Controls, Emotion, Gaze
 
@@ -429,7 +429,7 @@ def test_a_time_is_the_first_frame_not_before_it() -> None:
 
 def test_regions_of_dead_processes_are_swept() -> None:
     script = (
-        "from talkingface.common.shared_memory import Region; import os, signal\n"
+        "from talkingface.serving.triton.shared_memory import Region; import os, signal\n"
         "print(Region('test', 4096).name, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
     dead = subprocess.run(

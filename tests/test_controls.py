@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from talkingface.motion_gen.controls import EMOTIONS, ControlEasing, ControlError, Controls
+from talkingface.motion_gen.easing import EMOTIONS, ControlEasing, ControlError, Controls
 
 
 @pytest.mark.parametrize(

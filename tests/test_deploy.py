@@ -19,9 +19,9 @@ import yaml
 from prometheus_client import generate_latest
 
 import talkingface
-from talkingface.common import config
-from talkingface.common.metrics import Metrics
 from talkingface.orchestrator.config import OrchestratorConfig
+from talkingface.serving import config
+from talkingface.serving.metrics import Metrics
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent

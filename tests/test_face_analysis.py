@@ -14,7 +14,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from talkingface.common.motion import ARKIT_DIM
+from talkingface.contract.limits import MAX_BYTES, MIN_FACE
+from talkingface.contract.motion import ARKIT_DIM
 from talkingface.renderer import fetch_assets
 from talkingface.renderer.analysis import (
     FRAME,
@@ -31,9 +32,8 @@ from talkingface.renderer.analysis.analyser import MAX_YAW, check
 from talkingface.renderer.analysis.completion import complete
 from talkingface.renderer.analysis.image import WORKING_PIXELS, read_photo
 from talkingface.renderer.analysis.landmarks import Mesh
-from talkingface.renderer.face_model import FaceModel, rotation_matrix
-from talkingface.renderer.filling import fill_outside
-from talkingface.renderer.limits import MAX_BYTES, MIN_FACE
+from talkingface.renderer.face.model import FaceModel, rotation_matrix
+from talkingface.renderer.face.pyramid_fill import fill_outside
 
 # Eye centres and mouth corners of the portrait as a person sees them, pixels of the 512x512 file.
 EYES = np.array([[203, 101], [246.5, 103]])

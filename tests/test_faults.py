@@ -31,10 +31,10 @@ from talkingface.client import (
     TalkingFace,
     pcm,
 )
-from talkingface.common.motion import MOTION_DIM
-from talkingface.renderer.picture import View
+from talkingface.contract.motion import MOTION_DIM
+from talkingface.contract.picture import View
+from talkingface.renderer.portrait_store import handle_of
 from talkingface.renderer.session import RenderSession
-from talkingface.renderer.store import handle_of
 from talkingface.v1.media_pb2 import FRAMING_CROP
 
 RUNS = int(os.environ.get("FAULT_RUNS", "2"))

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from talkingface.audio_features.contract import PHONE_INDEX, SAMPLE_RATE
-from talkingface.common.motion import ARKIT_DIM, ARKIT_INDEX, MOTION_FPS
-from talkingface.motion_gen.controls import RANGES
-from talkingface.motion_gen.evaluation import (
+from talkingface.contract.motion import ARKIT_DIM, ARKIT_INDEX, MOTION_FPS
+from talkingface.contract.speech_features import PHONE_INDEX, SAMPLE_RATE
+from talkingface.motion_gen.easing import RANGES
+from talkingface.renderer.face.model import FaceModel
+from talkingface_research.motion_gen.evaluation import (
     curves,
     features,
     filmed,
@@ -23,10 +24,9 @@ from talkingface.motion_gen.evaluation import (
     shapes,
     theval,
 )
-from talkingface.motion_gen.evaluation.bench import Bench
-from talkingface.motion_gen.evaluation.pipeline import Rows
-from talkingface.motion_gen.evaluation.sections import articulation, expression
-from talkingface.renderer.face_model import FaceModel
+from talkingface_research.motion_gen.evaluation.bench import Bench
+from talkingface_research.motion_gen.evaluation.pipeline import Rows
+from talkingface_research.motion_gen.evaluation.sections import articulation, expression
 
 FACE = 160.0  # pixels of a face's width
 

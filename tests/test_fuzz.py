@@ -20,8 +20,8 @@ import pytest
 
 from talkingface.cli.mesh import LocalMesh
 from talkingface.client import OUTPUT_KIND_MOTION, Motion, TalkingFace, pcm
-from talkingface.common.errors import TABLE
-from talkingface.common.rpc import CallStatus
+from talkingface.contract.call_status import CallStatus
+from talkingface.contract.errors import TABLE
 from talkingface.v1 import controls_pb2 as controls
 from talkingface.v1 import media_pb2 as media
 from talkingface.v1 import talking_face_pb2 as talking_face

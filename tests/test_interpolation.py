@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from talkingface.common.motion import MOTION_DIM, Array
+from talkingface.contract.motion import MOTION_DIM, Array
 from talkingface.renderer.interpolation import MotionInterpolator, frame_count
 
 RATES = (25, 26, 30, 40, 48, 50, 59, 60)

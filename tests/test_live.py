@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from talkingface.common.errors import ServiceError
-from talkingface.common.messages import features_arrays, features_message
-from talkingface.orchestrator.hush import FADE_SECONDS, RowHush, SoundHush
-from talkingface.orchestrator.live import (
+from talkingface.contract.errors import ServiceError
+from talkingface.contract.messages import features_arrays, features_message
+from talkingface.orchestrator.session.live_playout import (
     AHEAD_SECONDS,
     MAX_QUEUED_SECONDS,
     LiveFeed,
     LivePacer,
     Played,
 )
+from talkingface.orchestrator.session.muting import FADE_SECONDS, RowHush, SoundHush
 from talkingface.v1 import media_pb2 as media
 from talkingface.v1.audio_features_pb2 import AudioFeatures
 from talkingface.v1.talking_face_pb2 import Event

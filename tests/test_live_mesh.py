@@ -32,14 +32,14 @@ from talkingface.client import (
     TalkingFace,
     pcm,
 )
-from talkingface.common.motion import ARKIT_INDEX
-from talkingface.motion_gen.evaluation.mouth import opening
-from talkingface.orchestrator.conductor import Conductor
+from talkingface.contract.motion import ARKIT_INDEX
 from talkingface.orchestrator.config import OrchestratorConfig
-from talkingface.orchestrator.portraits import Portraits, PortraitStore
-from talkingface.orchestrator.session import Session
-from talkingface.orchestrator.stages import Stages
+from talkingface.orchestrator.pipeline import Conductor
+from talkingface.orchestrator.session.session import Session
+from talkingface.orchestrator.stages.pool import Stages
+from talkingface.orchestrator.stages.portraits import Portraits, PortraitStore
 from talkingface.v1.talking_face_pb2 import AnimateConfig, AnimateRequest
+from talkingface_research.motion_gen.evaluation.mouth import opening
 
 RATE = 16000
 DEADLINE = 60.0

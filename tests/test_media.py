@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from talkingface.common.errors import ServiceError
-from talkingface.orchestrator.audio import SAMPLE_RATE, AudioIntake, Resampler, Sound
-from talkingface.orchestrator.audio_file import file_format
-from talkingface.orchestrator.packaging import FramePackager, Mp4Packager
+from talkingface.contract.errors import ServiceError
+from talkingface.orchestrator.media.decoding import SAMPLE_RATE, AudioIntake, Resampler, Sound
+from talkingface.orchestrator.media.file_decoder import file_format
+from talkingface.orchestrator.media.packaging import FramePackager, Mp4Packager
 from talkingface.v1 import media_pb2 as media
 from talkingface.v1 import talking_face_pb2 as talking_face
 

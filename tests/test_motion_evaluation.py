@@ -8,29 +8,29 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from talkingface.audio_features.contract import PHONE_INDEX, SAMPLE_RATE
-from talkingface.common.motion import ARKIT_INDEX, DISTANCE, MOTION_FPS, PITCH, YAW, neutral
-from talkingface.motion_gen.evaluation import (
+from talkingface.contract.motion import ARKIT_INDEX, DISTANCE, MOTION_FPS, PITCH, YAW, neutral
+from talkingface.contract.speech_features import PHONE_INDEX, SAMPLE_RATE
+from talkingface.renderer.face.model import FaceModel
+from talkingface_research.motion_gen.evaluation import (
     blinks,
     closures,
+    corruptions,
     curves,
-    disturb,
     gaze,
     head,
     mouth,
     phones,
     reader,
     recordings,
-    ruler,
+    run,
     singing,
     smoothness,
 )
-from talkingface.motion_gen.evaluation.bench import ENGLISH_VOICE, Bench, by_rule
-from talkingface.motion_gen.evaluation.pipeline import Pipeline
-from talkingface.motion_gen.evaluation.sections import cost
-from talkingface.motion_gen.evaluation.sections.controls import settled
-from talkingface.motion_gen.evaluation.sections.lips import quiet_jitter
-from talkingface.renderer.face_model import FaceModel
+from talkingface_research.motion_gen.evaluation.bench import ENGLISH_VOICE, Bench, by_rule
+from talkingface_research.motion_gen.evaluation.pipeline import Pipeline
+from talkingface_research.motion_gen.evaluation.sections import cost
+from talkingface_research.motion_gen.evaluation.sections.controls import settled
+from talkingface_research.motion_gen.evaluation.sections.lips import quiet_jitter
 
 
 def syllables(seconds: float, seed: int) -> np.ndarray:
@@ -263,7 +263,7 @@ def test_a_voice_is_shifted_in_pitch_and_not_in_time(semitones: int) -> None:
     t = np.arange(SAMPLE_RATE) / SAMPLE_RATE
     sound = np.sin(2 * np.pi * 160 * t + 0.5 * np.sin(2 * np.pi * 160 * t)).astype(np.float32)
     sound[: SAMPLE_RATE // 4] = 0
-    moved = disturb.shifted(sound, semitones)
+    moved = corruptions.shifted(sound, semitones)
     assert len(moved) == len(sound)
     assert pitch_of(moved) == pytest.approx(160 * 2 ** (semitones / 12), rel=0.02)
     onset = int(np.argmax(np.abs(moved) > 0.3)) / SAMPLE_RATE
@@ -274,7 +274,7 @@ def test_disturbances_are_as_loud_as_said_and_the_same_every_time() -> None:
     rng = np.random.default_rng(3)
     voice = rng.standard_normal(SAMPLE_RATE).astype(np.float32)
     others = [rng.standard_normal(SAMPLE_RATE).astype(np.float32) for _ in range(2)]
-    for name, change in disturb.kinds(others).items():
+    for name, change in corruptions.kinds(others).items():
         changed = change(voice)
         assert np.array_equal(changed, change(voice)), name
         assert changed.dtype == np.float32 and len(changed) == len(voice)
@@ -343,7 +343,7 @@ def test_cost_and_determinism_of_the_shipped_models(
     )
     report = tmp_path / "report"
     bench = Bench(tracking=tmp_path, names=tmp_path, voices=tmp_path, report=report)
-    found = {row.what: row for row in ruler.run(bench, ["cost"]).sections["cost"]}
+    found = {row.what: row for row in run.run(bench, ["cost"]).sections["cost"]}
     assert found["same bits in chunks of any size"].verdict == "PASS"
     assert found["same bits beside other streams"].verdict == "PASS"
     assert found["state of a session, both stages"].verdict == "PASS"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from talkingface.common.report import Bar, Report, Row
+from talkingface_research.report import Bar, Report, Row
 
 BLOCKED = (
     "import sys; sys.modules[sys.argv[1]] = None; from talkingface.cli import main; "
@@ -70,7 +70,7 @@ def test_the_missing_extra_is_named(package: str, tmp_path: Path) -> None:
         timeout=60,
     )
     assert done.returncode == 4
-    assert "talkingface[evaluation]" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert "talkingface[research]" in done.stderr and len(done.stderr.splitlines()) == 1
 
 
 def test_a_section_that_does_not_exist_is_called_wrongly(tmp_path: Path) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from talkingface.common.motion import ARKIT_DIM, ARKIT_INDEX
+from talkingface.contract.motion import ARKIT_DIM, ARKIT_INDEX
 from talkingface.motion_gen.mouth_shapes import LIP_SHAPES, SHAPE_LIMITS
-from talkingface.motion_gen.training import lip_shapes
-from talkingface.renderer.face_model import FaceModel, rotation_matrix
+from talkingface.renderer.face.model import FaceModel, rotation_matrix
+from talkingface_research.motion_gen.training import lip_shapes
 
 MODEL = FaceModel.load()
 LEFT, RIGHT = lip_shapes.POINTS.index(291), lip_shapes.POINTS.index(61)

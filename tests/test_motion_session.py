@@ -10,17 +10,8 @@ import onnxruntime
 import pytest
 
 import talkingface.motion_gen
-from talkingface.common.motion import DISTANCE, MOTION_DIM, PITCH, YAW, arkit_to_gaze
-from talkingface.motion_gen.contract import (
-    EXTRA_ROWS,
-    FEATURE_DIM,
-    HOP,
-    MODEL_NAME,
-    ROWS_PER_FRAME,
-    SPEECH_DIM,
-)
-from talkingface.motion_gen.controls import Controls
-from talkingface.motion_gen.performance import (
+from talkingface.contract.motion import DISTANCE, MOTION_DIM, PITCH, YAW, arkit_to_gaze
+from talkingface.motion_gen.canonical_motion import (
     GAZE,
     LOG_DISTANCE,
     PERFORMANCE_DIM,
@@ -28,7 +19,16 @@ from talkingface.motion_gen.performance import (
     compose,
     from_motion,
 )
+from talkingface.motion_gen.easing import Controls
 from talkingface.motion_gen.session import MotionSession
+from talkingface.motion_gen.windows import (
+    EXTRA_ROWS,
+    FEATURE_DIM,
+    HOP,
+    MODEL_NAME,
+    ROWS_PER_FRAME,
+    SPEECH_DIM,
+)
 
 MODEL = Path(talkingface.motion_gen.__file__).parent / "model_repository" / MODEL_NAME
 

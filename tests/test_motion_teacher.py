@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from talkingface.audio_features.contract import PHONE_INDEX
-from talkingface.audio_features.training import revoice
-from talkingface.common.motion import ARKIT_INDEX, MOTION_FPS
-from talkingface.motion_gen.training import synthesis, teacher
+from talkingface.contract.motion import ARKIT_INDEX, MOTION_FPS
+from talkingface.contract.speech_features import PHONE_INDEX
+from talkingface_research.audio_features.training import revoice
+from talkingface_research.motion_gen.training import synthesis, teacher
 
 
 def spell(text: str, each: float = 0.08) -> tuple[np.ndarray, np.ndarray]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from talkingface.common.motion import ARKIT_DIM
-from talkingface.motion_gen.contract import EXTRA_ROWS, HISTORY_ROWS, ROWS_PER_FRAME
-from talkingface.motion_gen.evaluation import mouth
-from talkingface.motion_gen.performance import FACE_COLUMNS, MOUTH
+from talkingface.contract.motion import ARKIT_DIM
+from talkingface.motion_gen.canonical_motion import FACE_COLUMNS, MOUTH
+from talkingface.motion_gen.windows import EXTRA_ROWS, HISTORY_ROWS, ROWS_PER_FRAME
+from talkingface_research.motion_gen.evaluation import mouth
 
 torch = pytest.importorskip("torch", reason="training extra")
 
 from talkingface.motion_gen.mouth_shapes import SHAPE_LIMITS  # noqa: E402
-from talkingface.motion_gen.voice_lips import (  # noqa: E402
+from talkingface_research.motion_gen.lip_network import (  # noqa: E402
     COMPONENTS,
     MOUTH_DIM,
     MOUTH_NAMES,

@@ -32,9 +32,9 @@ from talkingface.client import (
     Unavailable,
     pcm,
 )
-from talkingface.common.errors import ServiceError
-from talkingface.common.messages import motion_array
-from talkingface.common.rpc import CallStatus
+from talkingface.contract.call_status import CallStatus
+from talkingface.contract.errors import ServiceError
+from talkingface.contract.messages import motion_array
 from talkingface.v1 import media_pb2 as media
 from talkingface.v1 import motion_gen_pb2 as motion_gen
 from talkingface.v1 import talking_face_pb2 as talking_face

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from talkingface.common.errors import ServiceError
-from talkingface.orchestrator.audio import Sound
-from talkingface.orchestrator.live import MAX_WAIT_SECONDS
-from talkingface.orchestrator.portraits import PortraitStore, handle_of
-from talkingface.orchestrator.session import Session, default_controls, effective_config
-from talkingface.orchestrator.voice_activity import IDLE, SPEAKING, VoiceActivity
+from talkingface.contract.errors import ServiceError
+from talkingface.orchestrator.media.decoding import Sound
+from talkingface.orchestrator.session.live_playout import MAX_WAIT_SECONDS
+from talkingface.orchestrator.session.session import Session, default_controls, effective_config
+from talkingface.orchestrator.session.voice_activity import IDLE, SPEAKING, VoiceActivity
+from talkingface.orchestrator.stages.portraits import PortraitStore, handle_of
 from talkingface.v1 import audio_features_pb2 as audio_features
 from talkingface.v1 import controls_pb2 as controls
 from talkingface.v1 import media_pb2 as media

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from talkingface.common.errors import ServiceError
-from talkingface.common.motion import MOTION_DIM
-from talkingface.orchestrator import stream as streams
-from talkingface.orchestrator.replicas import Replica
-from talkingface.orchestrator.stages import StageSilentError
-from talkingface.orchestrator.stream import StageStream
-from talkingface.renderer.picture import View
+from talkingface.contract.errors import ServiceError
+from talkingface.contract.motion import MOTION_DIM
+from talkingface.contract.picture import View
+from talkingface.orchestrator.stages.pool import StageSilentError
+from talkingface.orchestrator.stages.pool import stream as streams
+from talkingface.orchestrator.stages.replicas import Replica
+from talkingface.orchestrator.stages.stream import StageStream
+from talkingface.renderer.portrait_store import handle_of
 from talkingface.renderer.session import RenderSession
-from talkingface.renderer.store import handle_of
 from talkingface.v1 import audio_features_pb2 as audio_features
 from talkingface.v1 import media_pb2 as media
 from talkingface.v1 import renderer_pb2 as renderer

@@ -6,15 +6,15 @@ import cv2
 import numpy as np
 import pytest
 
-from talkingface.common.motion import ARKIT_DIM, ARKIT_INDEX, PITCH, ROLL, YAW
-from talkingface.renderer.evaluation import features, flow, pictures
-from talkingface.renderer.evaluation.clip import motions
-from talkingface.renderer.evaluation.poses import NEUTRAL, motion_of, on_axis, poses, shown
-from talkingface.renderer.evaluation.reading import AXES, from_rest, iris_angle, read
-from talkingface.renderer.evaluation.regions import regions
-from talkingface.renderer.evaluation.sections.expression import correlation
-from talkingface.renderer.face_model import FaceModel, rotation_matrices
-from talkingface.renderer.fit import Camera, FaceFit, fit
+from talkingface.contract.motion import ARKIT_DIM, ARKIT_INDEX, PITCH, ROLL, YAW
+from talkingface.renderer.face.fitting import Camera, FaceFit, fit
+from talkingface.renderer.face.model import FaceModel, rotation_matrices
+from talkingface_research.renderer.evaluation import features, flow, pictures
+from talkingface_research.renderer.evaluation.clip import motions
+from talkingface_research.renderer.evaluation.poses import NEUTRAL, motion_of, on_axis, poses, shown
+from talkingface_research.renderer.evaluation.readback import AXES, from_rest, iris_angle, read
+from talkingface_research.renderer.evaluation.regions import regions
+from talkingface_research.renderer.evaluation.sections.expression import correlation
 
 SIZE = 256
 EVERYWHERE = np.ones((SIZE, SIZE), bool)

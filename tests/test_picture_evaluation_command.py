@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from talkingface.renderer.evaluation.ruler import SMALL, held_out
+from talkingface_research.renderer.evaluation.run import SMALL, held_out
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -44,7 +44,7 @@ def clip(portrait_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def report(portrait_file: Path, clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("dlib", reason="the extra 'evaluation' is not installed")
+    pytest.importorskip("dlib", reason="the extra 'research' is not installed")
     folder = tmp_path_factory.mktemp("report")
     done = subprocess.run(
         [*COMMAND, "--portraits", portrait_file, "--videos", clip, "--report", folder],
@@ -108,7 +108,7 @@ def test_of_a_large_folder_only_what_was_held_out_is_taken(tmp_path: Path) -> No
 
 
 def test_a_picture_without_a_face_is_named(tmp_path: Path) -> None:
-    pytest.importorskip("dlib", reason="the extra 'evaluation' is not installed")
+    pytest.importorskip("dlib", reason="the extra 'research' is not installed")
     cv2.imwrite(str(tmp_path / "grey.png"), np.full((300, 300, 3), 128, np.uint8))
     done = subprocess.run(
         [*COMMAND, "--portraits", tmp_path / "grey.png", "--report", tmp_path / "report"],
@@ -129,4 +129,4 @@ def test_the_missing_extra_is_named(tmp_path: Path) -> None:
         timeout=60,
     )  # fmt: skip
     assert done.returncode == 4
-    assert "talkingface[evaluation]" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert "talkingface[research]" in done.stderr and len(done.stderr.splitlines()) == 1

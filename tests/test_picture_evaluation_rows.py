@@ -7,19 +7,19 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from talkingface.common.report import Row
-from talkingface.renderer.evaluation.clip import Replay
-from talkingface.renderer.evaluation.poses import SHUT_EYES, poses, shown
-from talkingface.renderer.evaluation.reading import AXES
-from talkingface.renderer.evaluation.sections import (
+from talkingface_research.renderer.evaluation.clip import Replay
+from talkingface_research.renderer.evaluation.portrait_run import Sitting
+from talkingface_research.renderer.evaluation.poses import SHUT_EYES, poses, shown
+from talkingface_research.renderer.evaluation.readback import AXES
+from talkingface_research.renderer.evaluation.sections import (
     clips,
     detail,
     expression,
     features,
     identity,
-    tears,
 )
-from talkingface.renderer.evaluation.sitting import Sitting
+from talkingface_research.renderer.evaluation.sections import warp_artifacts as tears
+from talkingface_research.report import Row
 
 
 def person(number: int) -> np.ndarray:

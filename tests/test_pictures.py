@@ -29,7 +29,7 @@ from talkingface.client import (
     TalkingFaceError,
     pcm,
 )
-from talkingface.orchestrator.portraits import handle_of
+from talkingface.orchestrator.stages.portraits import handle_of
 from talkingface.v1 import talking_face_pb2 as talking_face
 from talkingface.v1.talking_face_pb2_grpc import TalkingFaceServiceStub
 

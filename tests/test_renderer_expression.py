@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
-from talkingface.common.motion import ARKIT_DIM, ARKIT_INDEX, PITCH, YAW, neutral
+from talkingface.contract.motion import ARKIT_DIM, ARKIT_INDEX, PITCH, YAW, neutral
 from talkingface.renderer import fetch_assets, geometry
 from talkingface.renderer.analysis import FaceAnalyser
-from talkingface.renderer.face_model import FaceModel
-from talkingface.renderer.fit import fit
+from talkingface.renderer.face.fitting import fit
+from talkingface.renderer.face.model import FaceModel
 from talkingface.renderer.geometry.eyes import IRIS, LUMA, RINGS
 from talkingface.renderer.geometry.portrait import BLINKS
 from talkingface.renderer.geometry.surface import INNER_LOWER, INNER_UPPER

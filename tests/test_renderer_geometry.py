@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from talkingface.common.motion import (
+from talkingface.contract.motion import (
     ARKIT_DIM,
     ARKIT_INDEX,
     DISTANCE,
@@ -19,12 +19,12 @@ from talkingface.common.motion import (
     neutral,
 )
 from talkingface.renderer import geometry
-from talkingface.renderer.face_model import FaceModel, rotation_matrices, rotation_matrix
-from talkingface.renderer.fit import Camera, fit, track
+from talkingface.renderer.face.fitting import Camera, fit, track
+from talkingface.renderer.face.model import FaceModel, rotation_matrices, rotation_matrix
+from talkingface.renderer.geometry.compositing import rear_plate_now
 from talkingface.renderer.geometry.eyes import RINGS
-from talkingface.renderer.geometry.layers import rear_plate_now
-from talkingface.renderer.geometry.plates import MARGIN, SOLID, continued
 from talkingface.renderer.geometry.rasterizer import rasterize
+from talkingface.renderer.geometry.rear_layer import MARGIN, SOLID, continued
 
 
 def coefficients(**values: float) -> np.ndarray:

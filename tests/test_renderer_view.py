@@ -14,10 +14,10 @@ import cv2
 import numpy as np
 import pytest
 
+from talkingface.contract.picture import View, photo_size
 from talkingface.renderer.geometry import FRAME, WarpedFrame
-from talkingface.renderer.kernels import compile_kernels
-from talkingface.renderer.picture import View, photo_size
-from talkingface.renderer.view import PhotoPixels, Viewer, make_viewer, photo_pixels
+from talkingface.renderer.worker.kernels import compile_kernels
+from talkingface.renderer.worker.viewport import PhotoPixels, Viewer, make_viewer, photo_pixels
 from talkingface.v1.media_pb2 import FRAMING_CROP, FRAMING_PHOTO
 
 Image = np.ndarray
@@ -202,4 +202,4 @@ def test_kernels_are_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(subprocess, "run", run)
     for _ in range(4):  # fails, is tried again, is done
         compile_kernels()
-    assert calls == [["python3", "-m", "talkingface.renderer.kernels"]] * 2
+    assert calls == [["python3", "-m", "talkingface.renderer.worker.kernels"]] * 2

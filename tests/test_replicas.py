@@ -13,15 +13,15 @@ from typing import Any
 import grpc
 import pytest
 
-from talkingface.common.errors import ServiceError
-from talkingface.common.metrics import Metrics
-from talkingface.orchestrator import portraits as portraits_module
-from talkingface.orchestrator import replicas as replicas_module
-from talkingface.orchestrator import stages as stages_module
+from talkingface.contract.errors import ServiceError
 from talkingface.orchestrator.config import OrchestratorConfig
-from talkingface.orchestrator.portraits import Portraits, PortraitStore, handle_of
-from talkingface.orchestrator.replicas import Replica, Replicas
-from talkingface.orchestrator.stages import StageCall, Stages, StageSilentError
+from talkingface.orchestrator.stages.pool import StageCall, Stages, StageSilentError
+from talkingface.orchestrator.stages.pool import pool as stages_module
+from talkingface.orchestrator.stages.pool import portraits as portraits_module
+from talkingface.orchestrator.stages.pool import replicas as replicas_module
+from talkingface.orchestrator.stages.portraits import Portraits, PortraitStore, handle_of
+from talkingface.orchestrator.stages.replicas import Replica, Replicas
+from talkingface.serving.metrics import Metrics
 from talkingface.v1 import audio_features_pb2 as audio_features
 from talkingface.v1 import renderer_pb2 as renderer
 from talkingface.v1 import stage_pb2 as stage

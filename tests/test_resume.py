@@ -37,10 +37,10 @@ from talkingface.client import (
     Unavailable,
     pcm,
 )
-from talkingface.common.errors import ServiceError
-from talkingface.orchestrator.audio import AudioIntake
-from talkingface.orchestrator.live import LiveFeed
-from talkingface.orchestrator.resume import Cuts, Progress, SentLog, Tokens, preroll
+from talkingface.contract.errors import ServiceError
+from talkingface.orchestrator.media.decoding import AudioIntake
+from talkingface.orchestrator.session.live_playout import LiveFeed
+from talkingface.orchestrator.session.resume_token import Cuts, Progress, SentLog, Tokens, preroll
 from talkingface.v1.audio_features_pb2 import AudioFeatures
 from talkingface.v1.media_pb2 import AUDIO_ENCODING_PCM_F32LE, AUDIO_ENCODING_PCM_S16LE, AudioFormat
 from talkingface.v1.motion_gen_pb2 import MotionChunk

@@ -9,8 +9,8 @@ from typing import Any
 import grpc
 import pytest
 
-from talkingface.common.errors import ServiceError
-from talkingface.common.rpc import CallStatus
+from talkingface.contract.call_status import CallStatus
+from talkingface.contract.errors import ServiceError
 
 METHOD = "/test.Test/Refuse"
 MESSAGES = 3

@@ -18,22 +18,16 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 from PIL import Image
 
-from talkingface.common.errors import ServiceError
-from talkingface.common.messages import motion_message
-from talkingface.common.motion import ARKIT_INDEX, MOTION_DIM, YAW, neutral
-from talkingface.common.server import CLIENT_OPTIONS
+from talkingface.contract.errors import ServiceError
+from talkingface.contract.messages import motion_message
+from talkingface.contract.motion import ARKIT_INDEX, MOTION_DIM, YAW, neutral
+from talkingface.contract.picture import View
 from talkingface.renderer import geometry
-from talkingface.renderer.encoder import H264Encoder, make_encoder
-from talkingface.renderer.picture import View
-from talkingface.renderer.preparation import PortraitPreparation
+from talkingface.renderer.portrait_store import PORTRAIT, PortraitStore, handle_of, pack, unpack
 from talkingface.renderer.session import RenderSession
-from talkingface.renderer.store import (
-    PORTRAIT,
-    PortraitStore,
-    handle_of,
-    pack,
-    unpack,
-)
+from talkingface.renderer.video_encoder import H264Encoder, make_encoder
+from talkingface.renderer.worker.portrait_preparation import PortraitPreparation
+from talkingface.serving.server import CLIENT_OPTIONS
 from talkingface.v1 import renderer_pb2_grpc
 from talkingface.v1.media_pb2 import FRAMING_CROP, FRAMING_PHOTO, PictureFormat, VideoCodec
 from talkingface.v1.renderer_pb2 import (

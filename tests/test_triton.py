@@ -19,10 +19,10 @@ import pytest
 from conftest import ServiceProcess, StreamClient
 from google.protobuf.empty_pb2 import Empty
 
-from talkingface.common import shared_memory
-from talkingface.common.errors import ServiceError
-from talkingface.common.triton_client import TritonClient
-from talkingface.common.triton_server import EmbeddedTriton, TritonError
+from talkingface.contract.errors import ServiceError
+from talkingface.serving.triton import shared_memory
+from talkingface.serving.triton.client import TritonClient
+from talkingface.serving.triton.server import EmbeddedTriton, TritonError
 from talkingface.v1 import audio_features_pb2_grpc
 from talkingface.v1.audio_features_pb2 import ExtractConfig, ExtractRequest
 
@@ -50,7 +50,7 @@ ECHO_MODEL = """
 import time
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from talkingface.common.errors import ServiceError
+from talkingface.contract.errors import ServiceError
 
 class TritonPythonModel:
     def execute(self, requests):
@@ -265,7 +265,7 @@ def test_triton_dies_with_its_service(repository: Path, tmp_path: Path) -> None:
     script = (
         "import asyncio, os, signal, sys\n"
         "from pathlib import Path\n"
-        "from talkingface.common.triton_server import EmbeddedTriton\n"
+        "from talkingface.serving.triton.server import EmbeddedTriton\n"
         "async def main():\n"
         "    server = EmbeddedTriton(Path(sys.argv[1]))\n"
         "    await server.start()\n"

@@ -10,20 +10,20 @@ from pathlib import Path
 
 import grpc
 
-from talkingface.audio_features.contract import (
+from talkingface.audio_features.session import AudioFeaturesSession
+from talkingface.contract.messages import features_message, float_rows
+from talkingface.contract.speech_features import (
     BLOCK_ROWS,
     LOOK_AHEAD_SECONDS,
     MODEL_NAME,
     ROW_RATE,
     ROW_SAMPLES,
 )
-from talkingface.audio_features.session import AudioFeaturesSession
-from talkingface.common.calibration import Rehearsal
-from talkingface.common.config import AudioFeaturesConfig, load_or_exit
-from talkingface.common.messages import features_message, float_rows
-from talkingface.common.server import Context, set_up_logging
-from talkingface.common.stage import Stage
-from talkingface.common.triton_client import Arrays
+from talkingface.serving.calibration import Rehearsal
+from talkingface.serving.config import AudioFeaturesConfig, load_or_exit
+from talkingface.serving.server import Context, set_up_logging
+from talkingface.serving.stage import Stage
+from talkingface.serving.triton.client import Arrays
 from talkingface.v1 import audio_features_pb2, audio_features_pb2_grpc
 
 

@@ -17,7 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.audio_features.contract import (
+from talkingface.contract.errors import ServiceError
+from talkingface.contract.speech_features import (
     BLOCK_ROWS,
     BLOCK_SAMPLES,
     DELAY_ROWS,
@@ -26,8 +27,7 @@ from talkingface.audio_features.contract import (
     SPEECH_DIM,
     STATE_SIZE,
 )
-from talkingface.common import snapshot
-from talkingface.common.errors import ServiceError
+from talkingface.serving import checkpoint
 
 Array = NDArray[np.float32]
 
@@ -140,7 +140,7 @@ class AudioFeaturesSession:
             raise RuntimeError("snapshot while a request is waiting")
         values = {"samples": self._samples, "block": self._block, "ended": self._ended}
         pcm = np.concatenate([*self._chunks, np.zeros(0, np.float32)])
-        return snapshot.pack(values, {"pcm": pcm, "state": self._state})
+        return checkpoint.pack(values, {"pcm": pcm, "state": self._state})
 
     @classmethod
     def restore(cls, data: bytes) -> AudioFeaturesSession:
@@ -149,15 +149,15 @@ class AudioFeaturesSession:
         :raises ServiceError: CHECKPOINT_MISMATCH
         """
         session = cls()
-        values, arrays = snapshot.unpack(data)
+        values, arrays = checkpoint.unpack(data)
         try:
             session._samples, session._block = int(values["samples"]), int(values["block"])
             session._ended = bool(values["ended"])
-            pcm = snapshot.like(arrays["pcm"], np.zeros(0, np.float32))
-            session._state = snapshot.like(arrays["state"], session._state)
+            pcm = checkpoint.like(arrays["pcm"], np.zeros(0, np.float32))
+            session._state = checkpoint.like(arrays["state"], session._state)
         except (KeyError, TypeError, ValueError) as error:
-            raise snapshot.mismatch(repr(error)) from None
+            raise checkpoint.mismatch(repr(error)) from None
         if session._state.shape != (STATE_SIZE,):
-            raise snapshot.mismatch(f"a state of {session._state.shape}")
+            raise checkpoint.mismatch(f"a state of {session._state.shape}")
         session._chunks, session._buffered = [pcm], len(pcm)
         return session

@@ -11,6 +11,9 @@
 
 An error is one line on stderr, "talkingface: REASON: what is wrong", REASON as in errors.proto
 where the server has given it.
+
+Other packages add commands through the entry-point group `talkingface.commands`: each entry is a
+function that is given the subparsers of the command line and adds its own to them.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import argparse
 import os
 import signal
 import sys
+from importlib.metadata import entry_points
 from types import FrameType
 
 # gRPC's own notes, such as on a server that leaves, are none of the user's business. It reads this
@@ -34,10 +38,14 @@ _EXIT_CODES = {
 }
 
 
+# Commands of the package talkingface-research, which nobody needs who animates portraits.
+_RESEARCH = ("bench", "evaluate")
+
+
 def parser() -> argparse.ArgumentParser:
-    """The command line's grammar."""
+    """The command line's grammar: the commands of this package and of those beside it."""
     import talkingface
-    from talkingface.cli import animate, bench, evaluate, up
+    from talkingface.cli import animate, up
 
     root = argparse.ArgumentParser(
         prog="talkingface",
@@ -49,8 +57,10 @@ def parser() -> argparse.ArgumentParser:
         "--version", action="version", version=f"talkingface {talkingface.__version__}"
     )
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (animate, up, bench, evaluate):
-        module.add_parser(commands)
+    animate.add_parser(commands)
+    up.add_parser(commands)
+    for entry in entry_points(group="talkingface.commands"):
+        entry.load()(commands)
     return root
 
 
@@ -58,8 +68,14 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command; the result is the exit code (see the package's docstring)."""
     from talkingface import client
     from talkingface.cli.mesh import MeshError
-    from talkingface.common.errors import ServiceError
+    from talkingface.contract.errors import ServiceError
 
+    argv = sys.argv[1:] if argv is None else argv
+    installed = entry_points(group="talkingface.commands").names
+    if argv and argv[0] in _RESEARCH and argv[0] not in installed:
+        return _fail(
+            UNAVAILABLE, f"{argv[0]} is not installed: pip install 'talkingface[research]'"
+        )
     options = parser().parse_args(argv)
     signal.signal(signal.SIGTERM, _interrupt)
     try:

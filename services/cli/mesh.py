@@ -25,7 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from talkingface.common.health import check
+from talkingface.serving.health import check
 
 ORCHESTRATOR = "orchestrator"
 STAGES = ("audio_features", "motion_gen", "renderer")

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from talkingface.common.motion import ARKIT_DIM, ARKIT_NAMES, Array
+from talkingface.contract.motion import ARKIT_DIM, ARKIT_NAMES, Array
 
 # The most that articulation asks of each, by eye on drawn faces. A name without a side stands for
 # both. What is left out (jaw and mouth sideways) no voice tells.

@@ -12,12 +12,9 @@ from typing import Any
 import grpc
 import numpy as np
 
-from talkingface.common import snapshot
-from talkingface.common.calibration import Rehearsal
-from talkingface.common.config import MotionGenConfig, load_or_exit
-from talkingface.common.controls import ControlTrack, frame_of
-from talkingface.common.errors import invalid_field
-from talkingface.common.messages import (
+from talkingface.contract.controls import ControlTrack, frame_of
+from talkingface.contract.errors import invalid_field
+from talkingface.contract.messages import (
     MOTION_HIGH,
     MOTION_LOW,
     check_controls,
@@ -25,11 +22,10 @@ from talkingface.common.messages import (
     features_message,
     motion_message,
 )
-from talkingface.common.motion import MOTION_FPS
-from talkingface.common.server import Context, set_up_logging
-from talkingface.common.stage import Stage
-from talkingface.common.triton_client import Arrays
-from talkingface.motion_gen.contract import (
+from talkingface.contract.motion import MOTION_FPS
+from talkingface.motion_gen.easing import EMOTIONS, Controls
+from talkingface.motion_gen.session import SEED_LIMIT, MotionSession
+from talkingface.motion_gen.windows import (
     EXTRA_ROWS,
     FEATURE_DIM,
     HOP,
@@ -37,8 +33,12 @@ from talkingface.motion_gen.contract import (
     ROWS_PER_FRAME,
     SPEECH_DIM,
 )
-from talkingface.motion_gen.controls import EMOTIONS, Controls
-from talkingface.motion_gen.session import SEED_LIMIT, MotionSession
+from talkingface.serving import checkpoint
+from talkingface.serving.calibration import Rehearsal
+from talkingface.serving.config import MotionGenConfig, load_or_exit
+from talkingface.serving.server import Context, set_up_logging
+from talkingface.serving.stage import Stage
+from talkingface.serving.triton.client import Arrays
 from talkingface.v1 import controls_pb2, motion_gen_pb2, motion_gen_pb2_grpc
 
 
@@ -118,16 +118,16 @@ class GenerateStream:
     def snapshot(self) -> bytes:
         session = self._session.snapshot()
         values = {"track": self._track.state(), "rows": self._rows}
-        return snapshot.pack(values, {"session": np.frombuffer(session, np.uint8)})
+        return checkpoint.pack(values, {"session": np.frombuffer(session, np.uint8)})
 
     def restore(self, state: bytes) -> None:
-        values, arrays = snapshot.unpack(state)
+        values, arrays = checkpoint.unpack(state)
         try:
             self._rows = int(values["rows"])
             self._track.load_state(values["track"])
             self._session = MotionSession.restore(arrays["session"].tobytes())
         except (KeyError, TypeError, ValueError) as error:
-            raise snapshot.mismatch(repr(error)) from None
+            raise checkpoint.mismatch(repr(error)) from None
 
     def close(self) -> None:
         pass

@@ -20,10 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from talkingface.common import snapshot
-from talkingface.common.motion import MOTION_FPS, Array
+from talkingface.contract.motion import MOTION_FPS, Array
 from talkingface.motion_gen.behaviour import BehaviourPlanner
-from talkingface.motion_gen.contract import (
+from talkingface.motion_gen.canonical_motion import FACE_DIM, HEAD, MOUTH, PERFORMANCE_DIM, compose
+from talkingface.motion_gen.easing import ControlEasing, Controls, spring
+from talkingface.motion_gen.windows import (
     BEHAVIOUR_DIM,
     EMOTION_DIM,
     EXTRA_ROWS,
@@ -37,14 +38,7 @@ from talkingface.motion_gen.contract import (
     SPEECH_DIM,
     WINDOW_ROWS,
 )
-from talkingface.motion_gen.controls import ControlEasing, Controls, spring
-from talkingface.motion_gen.performance import (
-    FACE_DIM,
-    HEAD,
-    MOUTH,
-    PERFORMANCE_DIM,
-    compose,
-)
+from talkingface.serving import checkpoint
 
 SEED_LIMIT = 2**63
 
@@ -251,7 +245,7 @@ class MotionSession:
         }
         arrays = {name: getattr(self, f"_{name}") for name in _SNAPSHOT_ARRAYS}
         easing = {"easing_value": self._easing.value, "easing_speed": self._easing.speed}
-        return snapshot.pack(values, {**arrays, **easing})
+        return checkpoint.pack(values, {**arrays, **easing})
 
     @classmethod
     def restore(cls, data: bytes) -> MotionSession:
@@ -259,7 +253,7 @@ class MotionSession:
 
         :raises ServiceError: CHECKPOINT_MISMATCH
         """
-        values, arrays = snapshot.unpack(data)
+        values, arrays = checkpoint.unpack(data)
         try:
             session = cls(seed=values["seed"])
             session._window = int(values["window"])
@@ -270,13 +264,13 @@ class MotionSession:
                 (int(frame), Controls(**_tuples(fields))) for frame, fields in values["schedule"]
             ]
             easing = session._easing
-            easing.value = snapshot.like(arrays["easing_value"], easing.value)
-            easing.speed = snapshot.like(arrays["easing_speed"], easing.speed)
+            easing.value = checkpoint.like(arrays["easing_value"], easing.value)
+            easing.speed = checkpoint.like(arrays["easing_speed"], easing.speed)
             for name in _SNAPSHOT_ARRAYS:
                 fresh = getattr(session, f"_{name}")
-                setattr(session, f"_{name}", snapshot.like(arrays[name], fresh))
+                setattr(session, f"_{name}", checkpoint.like(arrays[name], fresh))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise snapshot.mismatch(repr(error)) from None
+            raise checkpoint.mismatch(repr(error)) from None
         return session
 
     def _controls_at(self, frame: int) -> Controls:

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from talkingface.orchestrator.audio import SAMPLE_RATE
-from talkingface.orchestrator.conductor import Read
-from talkingface.orchestrator.packaging import duration
-from talkingface.orchestrator.session import Session
-from talkingface.orchestrator.stream import StageStream
+from talkingface.orchestrator.media.decoding import SAMPLE_RATE
+from talkingface.orchestrator.media.packaging import duration
+from talkingface.orchestrator.pipeline import Read
+from talkingface.orchestrator.session.session import Session
+from talkingface.orchestrator.stages.stream import StageStream
 from talkingface.v1 import media_pb2 as media
 from talkingface.v1 import talking_face_pb2 as talking_face
 

@@ -12,21 +12,8 @@ from typing import Any
 import grpc
 
 import talkingface
-from talkingface.common.admission import Slots, check_caller
-from talkingface.common.config import MAX_MESSAGE_BYTES, load_or_exit
-from talkingface.common.errors import ServiceError
-from talkingface.common.messages import check_size
-from talkingface.common.server import Context, ServiceHost, set_up_logging
-from talkingface.orchestrator import dry_run
-from talkingface.orchestrator.audio import MAX_SECONDS, MIN_SECONDS
-from talkingface.orchestrator.conductor import Conductor, Read, Write
-from talkingface.orchestrator.config import OrchestratorConfig
-from talkingface.orchestrator.packaging import duration
-from talkingface.orchestrator.portraits import Portraits, PortraitStore
-from talkingface.orchestrator.resume import Tokens
-from talkingface.orchestrator.session import CODECS, Answer, Session, default_controls
-from talkingface.orchestrator.stages import Stages
-from talkingface.renderer.limits import (
+from talkingface.contract.errors import ServiceError
+from talkingface.contract.limits import (
     DEFAULT_SIZE,
     MAX_BYTES,
     MAX_FRAME_RATE,
@@ -37,7 +24,20 @@ from talkingface.renderer.limits import (
     MIN_FRAME_RATE,
     MIN_SIZE,
 )
-from talkingface.renderer.picture import FRAMINGS
+from talkingface.contract.messages import check_size
+from talkingface.contract.picture import FRAMINGS
+from talkingface.orchestrator import dry_run
+from talkingface.orchestrator.config import OrchestratorConfig
+from talkingface.orchestrator.media.decoding import MAX_SECONDS, MIN_SECONDS
+from talkingface.orchestrator.media.packaging import duration
+from talkingface.orchestrator.pipeline import Conductor, Read, Write
+from talkingface.orchestrator.session.resume_token import Tokens
+from talkingface.orchestrator.session.session import CODECS, Answer, Session, default_controls
+from talkingface.orchestrator.stages.pool import Stages
+from talkingface.orchestrator.stages.portraits import Portraits, PortraitStore
+from talkingface.serving.admission import Slots, check_caller
+from talkingface.serving.config import MAX_MESSAGE_BYTES, load_or_exit
+from talkingface.serving.server import Context, ServiceHost, set_up_logging
 from talkingface.v1 import media_pb2 as media
 from talkingface.v1 import renderer_pb2 as renderer
 from talkingface.v1 import talking_face_pb2 as talking_face

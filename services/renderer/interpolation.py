@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from talkingface.common.motion import MOTION_DIM, MOTION_FPS, Array
+from talkingface.contract.motion import MOTION_DIM, MOTION_FPS, Array
 
 
 def frame_count(motion_frames: int, rate: int) -> int:

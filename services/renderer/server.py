@@ -16,19 +16,19 @@ import cv2
 import grpc
 import numpy as np
 
-from talkingface.common.calibration import Rehearsal
-from talkingface.common.config import RendererConfig, load_or_exit
-from talkingface.common.errors import ServiceError, invalid_field
-from talkingface.common.messages import check_size, motion_array, motion_message
-from talkingface.common.motion import ARKIT_INDEX, MOTION_FPS, YAW, neutral
-from talkingface.common.server import Context, set_up_logging
-from talkingface.common.stage import Stage
-from talkingface.common.triton_client import Arrays
-from talkingface.renderer.encoder import make_encoder
-from talkingface.renderer.limits import MAX_BYTES
-from talkingface.renderer.picture import View, fill_in, picture_format
+from talkingface.contract.errors import ServiceError, invalid_field
+from talkingface.contract.limits import MAX_BYTES
+from talkingface.contract.messages import check_size, motion_array, motion_message
+from talkingface.contract.motion import ARKIT_INDEX, MOTION_FPS, YAW, neutral
+from talkingface.contract.picture import View, fill_in, picture_format
+from talkingface.renderer.portrait_store import GREY_FACE, PortraitStore, handle_of
 from talkingface.renderer.session import MODEL_NAME, RenderSession
-from talkingface.renderer.store import GREY_FACE, PortraitStore, handle_of
+from talkingface.renderer.video_encoder import make_encoder
+from talkingface.serving.calibration import Rehearsal
+from talkingface.serving.config import RendererConfig, load_or_exit
+from talkingface.serving.server import Context, set_up_logging
+from talkingface.serving.stage import Stage
+from talkingface.serving.triton.client import Arrays
 from talkingface.v1 import media_pb2, renderer_pb2, renderer_pb2_grpc, stage_pb2
 
 log = logging.getLogger(__name__)

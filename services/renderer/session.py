@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.common import snapshot
-from talkingface.common.motion import MOTION_DIM, Array
+from talkingface.contract.motion import MOTION_DIM, Array
+from talkingface.contract.picture import View
 from talkingface.renderer.interpolation import MotionInterpolator
-from talkingface.renderer.picture import View
+from talkingface.serving import checkpoint
 
 MODEL_NAME = "frame_synthesis"
 
@@ -113,23 +113,23 @@ class RenderSession:
             "waiting": [index for index, _ in waiting],
         }
         motion = np.array([row for _, row in waiting], np.float32).reshape(-1, MOTION_DIM)
-        return snapshot.pack(values, {"motion": motion, "last": self._interpolator.last})
+        return checkpoint.pack(values, {"motion": motion, "last": self._interpolator.last})
 
     def restore(self, data: bytes) -> None:
         """Become the session that `snapshot` described.
 
         :raises ServiceError: CHECKPOINT_MISMATCH
         """
-        values, arrays = snapshot.unpack(data)
+        values, arrays = checkpoint.unpack(data)
         try:
             like = np.zeros((0, MOTION_DIM), np.float32)
-            motion = snapshot.like(arrays["motion"], like)
-            last = snapshot.like(arrays["last"], like)
+            motion = checkpoint.like(arrays["motion"], like)
+            last = checkpoint.like(arrays["last"], like)
             self._await(zip(map(int, values["waiting"]), motion, strict=True))
             self._pushed = int(values["pushed"])
             self._interpolator.restore(self._pushed, int(values["given"]), last)
         except (KeyError, TypeError, ValueError) as error:
-            raise snapshot.mismatch(repr(error)) from None
+            raise checkpoint.mismatch(repr(error)) from None
 
     def _await(self, pictures: Iterable[tuple[int, Array]]) -> None:
         self._waiting.extend(p for p in pictures if p[0] >= self._first_frame)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from talkingface.common.motion import Array
+from talkingface.contract.motion import Array
 from talkingface.motion_gen.behaviour.blinks import BlinkPlanner
 from talkingface.motion_gen.behaviour.brows import BrowPlanner
 from talkingface.motion_gen.behaviour.emotion import OUTSIDE_SPEECH, EmotionPlanner
@@ -24,7 +24,7 @@ from talkingface.motion_gen.behaviour.head import HeadPlanner
 from talkingface.motion_gen.behaviour.memory import FRAME, Stateful
 from talkingface.motion_gen.behaviour.pauses import PausePlanner
 from talkingface.motion_gen.behaviour.voice import VoiceTracker
-from talkingface.motion_gen.performance import FACE_INDEX
+from talkingface.motion_gen.canonical_motion import FACE_INDEX
 
 __all__ = ["Behaviour", "BehaviourPlanner"]
 

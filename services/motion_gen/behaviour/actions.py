@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from talkingface.motion_gen.behaviour.memory import FRAME, Floats, Stateful
-from talkingface.motion_gen.controls import spring
+from talkingface.motion_gen.easing import spring
 
 REACH = 3.9  # a critically damped spring is 90 % of the way after this over its rate
 

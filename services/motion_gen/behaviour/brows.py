@@ -13,13 +13,13 @@ import math
 
 import numpy as np
 
-from talkingface.common.motion import Array
+from talkingface.contract.motion import Array
 from talkingface.motion_gen.behaviour.actions import Actions
 from talkingface.motion_gen.behaviour.emotion import Manner, template
 from talkingface.motion_gen.behaviour.memory import Drift, Stateful, stream
 from talkingface.motion_gen.behaviour.voice import Voice
-from talkingface.motion_gen.controls import spring
-from talkingface.motion_gen.performance import FACE_INDEX
+from talkingface.motion_gen.canonical_motion import FACE_INDEX
+from talkingface.motion_gen.easing import spring
 
 RAISE, FROWN = 0, 1
 RAISE_CHANCE, FROWN_CHANCE = 0.55, 0.2  # of an accent

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from talkingface.common.motion import Array
+from talkingface.contract.motion import Array
 from talkingface.motion_gen.behaviour.memory import Drift, Stateful, stream
 from talkingface.motion_gen.behaviour.voice import Voice
-from talkingface.motion_gen.contract import EMOTION_DIM
-from talkingface.motion_gen.controls import spring
-from talkingface.motion_gen.performance import ARTICULATION, FACE_DIM, FACE_INDEX
+from talkingface.motion_gen.canonical_motion import ARTICULATION, FACE_DIM, FACE_INDEX
+from talkingface.motion_gen.easing import spring
+from talkingface.motion_gen.windows import EMOTION_DIM
 
 # In the order of `controls.EMOTIONS`; a name without a side stands for both. The shapes leave the
 # lips where they are (their openings add up to less than 0.005 face widths): closures stay.

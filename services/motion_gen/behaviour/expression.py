@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from talkingface.common.motion import Array
+from talkingface.contract.motion import Array
 from talkingface.motion_gen.behaviour.actions import Actions
 from talkingface.motion_gen.behaviour.emotion import Manner, template
 from talkingface.motion_gen.behaviour.memory import FRAME, Drift, Stateful, stream

@@ -17,7 +17,7 @@ import numpy as np
 from talkingface.motion_gen.behaviour.emotion import Manner
 from talkingface.motion_gen.behaviour.memory import FRAME, Drift, Stateful, stream
 from talkingface.motion_gen.behaviour.voice import Voice
-from talkingface.motion_gen.controls import spring
+from talkingface.motion_gen.easing import spring
 
 # Pitch, yaw, roll in degrees and x, y in face widths, log distance: standard deviations.
 SWAY = np.array([1.0, 1.8, 1.1, 0.006, 0.004, 0.005])

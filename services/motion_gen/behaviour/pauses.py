@@ -16,7 +16,7 @@ import math
 
 import numpy as np
 
-from talkingface.common.motion import Array
+from talkingface.contract.motion import Array
 from talkingface.motion_gen.behaviour.actions import Actions
 from talkingface.motion_gen.behaviour.emotion import template
 from talkingface.motion_gen.behaviour.memory import FRAME, Stateful, stream

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from talkingface.common.motion import Array
+from talkingface.contract.motion import Array
 from talkingface.motion_gen.behaviour.memory import FRAME, Stateful
-from talkingface.motion_gen.contract import ENERGY, LOG2_F0, VOICE_ACTIVITY
+from talkingface.motion_gen.windows import ENERGY, LOG2_F0, VOICE_ACTIVITY
 
 HEARD = 0.5  # voice activity
 STIRRING = 0.15  # voice activity of a single row at which the voice may be coming back

@@ -13,14 +13,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from talkingface.contract.limits import MIN_FACE
 from talkingface.renderer.analysis import matting
 from talkingface.renderer.analysis.detection import Detection, FaceDetector, box_overlap
 from talkingface.renderer.analysis.errors import FaceError, PortraitReason
 from talkingface.renderer.analysis.image import read_photo
 from talkingface.renderer.analysis.landmarks import FaceMesher, Mesh
+from talkingface.renderer.face.pyramid_fill import fill_outside
 from talkingface.renderer.fetch_assets import MODEL_DIR, require_models
-from talkingface.renderer.filling import fill_outside
-from talkingface.renderer.limits import MIN_FACE
 
 # OpenCV's stubs do not tell element types: float32 and uint8 are meant.
 Array = NDArray[Any]
@@ -56,7 +56,7 @@ class AnalysedPortrait:
 def head_rotation(landmarks: Array) -> tuple[float, float, float]:
     """Pitch, yaw and roll in degrees from landmarks (478, 3), to a few degrees.
 
-    Signs as in `common.motion`: yaw > 0 looks to the viewer's right, pitch > 0 up, roll > 0 is
+    Signs as in `contract.motion`: yaw > 0 looks to the viewer's right, pitch > 0 up, roll > 0 is
     clockwise. From the ear-to-ear line and the line from forehead to chin.
     """
     across = landmarks[454] - landmarks[234]

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
+from talkingface.contract.limits import MAX_BYTES, MAX_PIXELS
 from talkingface.renderer.analysis.errors import ImageError, PortraitReason
-from talkingface.renderer.limits import MAX_BYTES, MAX_PIXELS
 
 MIN_SIDE = 64
 # Of larger photos not all is kept: decoding must not take more memory than all the rest.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from talkingface.renderer.analysis import completion
 from talkingface.renderer.analysis.tflite_graph import TfliteGraph
-from talkingface.renderer.filling import fill_outside
+from talkingface.renderer.face.pyramid_fill import fill_outside
 
 # OpenCV's stubs do not tell element types: float32 and uint8 are meant.
 Array = NDArray[Any]

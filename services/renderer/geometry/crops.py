@@ -8,8 +8,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.common.motion import ARKIT_INDEX
-from talkingface.renderer.fit import Camera
+from talkingface.contract.motion import ARKIT_INDEX
+from talkingface.renderer.face.fitting import Camera
 from talkingface.renderer.geometry.eyes import RINGS
 from talkingface.renderer.geometry.image import FRAME, affine, cv
 from talkingface.renderer.geometry.surface import INNER_LOWER, INNER_UPPER, mean_landmarks

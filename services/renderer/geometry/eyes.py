@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from talkingface.renderer.filling import fill_outside
+from talkingface.renderer.face.pyramid_fill import fill_outside
 from talkingface.renderer.geometry.image import cv, ramp
 from talkingface.renderer.geometry.surface import smoothstep
 

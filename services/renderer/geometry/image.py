@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from talkingface.renderer.face_model import PARTS, FaceModel
+from talkingface.renderer.face.model import PARTS, FaceModel
 from talkingface.renderer.geometry.rasterizer import interpolate, rasterize
 from talkingface.renderer.geometry.surface import smoothstep
 

@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from talkingface.renderer.face_model import PARTS, FaceModel
+from talkingface.renderer.face.model import PARTS, FaceModel
 
 Array = NDArray[np.float32]
 Image = NDArray[np.uint8]

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.common.motion import ARKIT_DIM, ARKIT_INDEX, ARKIT_NAMES, neutral
-from talkingface.renderer.fit import FaceFit
+from talkingface.contract.motion import ARKIT_DIM, ARKIT_INDEX, ARKIT_NAMES, neutral
+from talkingface.renderer.face.fitting import FaceFit
 from talkingface.renderer.geometry.eyes import EyeTexture
-from talkingface.renderer.geometry.hidden import HiddenSide
+from talkingface.renderer.geometry.hidden_side import HiddenSide
 from talkingface.renderer.geometry.mouth import MouthPaint
 
 Array = NDArray[np.float32]

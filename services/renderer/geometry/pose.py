@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from talkingface.common.motion import (
+from talkingface.contract.motion import (
     ARKIT_DIM,
     ARKIT_INDEX,
     ARKIT_NAMES,
@@ -21,8 +21,8 @@ from talkingface.common.motion import (
     TRANSLATION_X,
     TRANSLATION_Y,
 )
-from talkingface.renderer.face_model import PARTS, FaceModel, gaze_angles, rotation_matrix
-from talkingface.renderer.fit import LIP_PAIRS, Camera
+from talkingface.renderer.face.fitting import LIP_PAIRS, Camera
+from talkingface.renderer.face.model import PARTS, FaceModel, gaze_angles, rotation_matrix
 from talkingface.renderer.geometry.image import FLIP, SKIN
 from talkingface.renderer.geometry.portrait import BLINKS, GAZES, Portrait
 from talkingface.renderer.geometry.surface import (

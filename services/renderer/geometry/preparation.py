@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.renderer.face_model import SKIN_LANDMARKS, FaceModel
-from talkingface.renderer.fit import fit
+from talkingface.renderer.face.fitting import fit
+from talkingface.renderer.face.model import SKIN_LANDMARKS, FaceModel
+from talkingface.renderer.geometry.compositing import finely
 from talkingface.renderer.geometry.crops import crop_matrices
 from talkingface.renderer.geometry.eyes import eye_texture
 from talkingface.renderer.geometry.fields import (
@@ -19,9 +20,8 @@ from talkingface.renderer.geometry.fields import (
     shut_lids,
     shut_lips,
 )
-from talkingface.renderer.geometry.hidden import hidden_side
+from talkingface.renderer.geometry.hidden_side import hidden_side
 from talkingface.renderer.geometry.image import FLIP, FRAME, SKIN, carry, cv, raster, triangle_areas
-from talkingface.renderer.geometry.layers import finely
 from talkingface.renderer.geometry.measure import (
     inside_mouth,
     lash_colour,
@@ -31,9 +31,9 @@ from talkingface.renderer.geometry.measure import (
     white_point,
 )
 from talkingface.renderer.geometry.mouth import mouth_paint
-from talkingface.renderer.geometry.plates import continued, rear_plate, settled_matte
 from talkingface.renderer.geometry.portrait import GAZES, Portrait
 from talkingface.renderer.geometry.pose import expression_offsets, without_blinks
+from talkingface.renderer.geometry.rear_layer import continued, rear_plate, settled_matte
 from talkingface.renderer.geometry.relief import build_relief, edge_seen, side_shares
 from talkingface.renderer.geometry.surface import (
     anatomy,

@@ -14,11 +14,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from talkingface.renderer.face_model import FaceModel
-from talkingface.renderer.filling import fill_outside
-from talkingface.renderer.fit import Camera
+from talkingface.renderer.face.fitting import Camera
+from talkingface.renderer.face.model import FaceModel
+from talkingface.renderer.face.pyramid_fill import fill_outside
 from talkingface.renderer.geometry.image import FRAME, SKIN, carry, cv, raster
-from talkingface.renderer.geometry.plates import MARGIN
+from talkingface.renderer.geometry.rear_layer import MARGIN
 from talkingface.renderer.geometry.surface import (
     anatomy,
     smooth,

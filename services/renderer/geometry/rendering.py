@@ -20,11 +20,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from talkingface.renderer.fit import Camera
-from talkingface.renderer.geometry.crops import Crop, crop_controls, crop_matrices
-from talkingface.renderer.geometry.features import place_eye, place_mouth
-from talkingface.renderer.geometry.image import FRAME, cv, ramp
-from talkingface.renderer.geometry.layers import (
+from talkingface.renderer.face.fitting import Camera
+from talkingface.renderer.geometry.compositing import (
     PINNED,
     Borders,
     border_distance,
@@ -32,6 +29,9 @@ from talkingface.renderer.geometry.layers import (
     enlarge,
     pin_field,
 )
+from talkingface.renderer.geometry.crops import Crop, crop_controls, crop_matrices
+from talkingface.renderer.geometry.eyes_mouth import place_eye, place_mouth
+from talkingface.renderer.geometry.image import FRAME, cv, ramp
 from talkingface.renderer.geometry.portrait import Portrait
 from talkingface.renderer.geometry.pose import (
     gaze_shift,

@@ -10,9 +10,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from talkingface.common.motion import ARKIT_INDEX
-from talkingface.renderer.face_model import PARTS, FaceModel
-from talkingface.renderer.fit import OUTLINE
+from talkingface.contract.motion import ARKIT_INDEX
+from talkingface.renderer.face.fitting import OUTLINE
+from talkingface.renderer.face.model import PARTS, FaceModel
 
 Array = NDArray[np.float32]
 Indices = NDArray[np.int32]

@@ -13,14 +13,14 @@ import cv2
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from talkingface.common.config import RendererConfig, load
-from talkingface.common.errors import ServiceError
+from talkingface.contract.errors import ServiceError
+from talkingface.contract.picture import View
 from talkingface.renderer.geometry import Portrait
-from talkingface.renderer.kernels import compile_kernels
-from talkingface.renderer.picture import View
-from talkingface.renderer.store import PHOTO, PORTRAIT, PortraitStore, unpack
-from talkingface.renderer.synthesis import finish, inpainter_inputs, warm_up
-from talkingface.renderer.view import PhotoPixels, Viewer, make_viewer
+from talkingface.renderer.portrait_store import PHOTO, PORTRAIT, PortraitStore, unpack
+from talkingface.renderer.worker.frame_synthesis import finish, inpainter_inputs, warm_up
+from talkingface.renderer.worker.kernels import compile_kernels
+from talkingface.renderer.worker.viewport import PhotoPixels, Viewer, make_viewer
+from talkingface.serving.config import RendererConfig, load
 
 _KEPT_BYTES = 64 << 20  # portraits and views in memory: 10 MB, large views up to 50 MB more
 

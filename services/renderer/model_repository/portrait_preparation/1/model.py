@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from talkingface.common.config import RendererConfig, load
-from talkingface.common.errors import ServiceError
-from talkingface.renderer.kernels import compile_kernels
-from talkingface.renderer.preparation import PortraitPreparation
-from talkingface.renderer.store import PortraitStore
+from talkingface.contract.errors import ServiceError
+from talkingface.renderer.portrait_store import PortraitStore
+from talkingface.renderer.worker.kernels import compile_kernels
+from talkingface.renderer.worker.portrait_preparation import PortraitPreparation
+from talkingface.serving.config import RendererConfig, load
 
 
 class TritonPythonModel:

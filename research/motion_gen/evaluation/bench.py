@@ -1,0 +1,116 @@
+"""What all sections of the table share: recordings, voices, models, and what they made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from talkingface.contract.motion import Array
+from talkingface.contract.speech_features import SAMPLE_RATE
+from talkingface.motion_gen.easing import Controls
+from talkingface_research.motion_gen.evaluation import filmed, recordings
+from talkingface_research.motion_gen.evaluation.filmed import FILMED_NATURAL, Spoken
+from talkingface_research.motion_gen.evaluation.finished import Studio
+from talkingface_research.motion_gen.evaluation.phones import Phones, heard, packed
+from talkingface_research.motion_gen.evaluation.pipeline import Pipeline, Rows
+from talkingface_research.motion_gen.evaluation.recordings import Recording
+from talkingface_research.motion_gen.training.teacher import animate
+
+# Neither encoder nor generator was ever taught by these.
+ENGLISH_VOICE, ITALIAN_VOICE = "flite_rms", "italian_lp"
+PIECE_SECONDS = 10.0  # of each natural recording
+QUICK_VOICES = 4
+
+
+@dataclass
+class Bench:
+    """Loads what is asked for, once."""
+
+    tracking: Path
+    names: Path
+    voices: Path
+    report: Path
+    models: Sequence[Path] = ()
+    quick: bool = False
+    portrait: Path | None = None
+    landmarker: Path | None = None
+    portraits: Path | None = None
+    speech: Path | None = None
+    _sets: dict[str, list[Recording]] = field(default_factory=dict)
+
+    @cached_property
+    def cache(self) -> Path:
+        """Folder for what need not be computed again."""
+        folder = self.report / "cache"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    @cached_property
+    def pipeline(self) -> Pipeline:
+        """The models."""
+        return Pipeline(self.models, self.cache)
+
+    @cached_property
+    def studio(self) -> Studio:
+        """Draws portraits and reads them back.
+
+        :raises ValueError: there is no landmarker to read with
+        """
+        if self.landmarker is None:
+            raise ValueError("no landmarker")
+        return Studio(self.landmarker, self.cache)
+
+    @cached_property
+    def natural(self) -> list[Spoken]:
+        """Natural speech that nothing was trained on: filmed first, then sound alone."""
+        found = [
+            clip.first(PIECE_SECONDS)
+            for name in FILMED_NATURAL
+            for clip in filmed.load(name, self.tracking, self.names)
+        ]
+        if self.speech is not None:
+            found += filmed.recorded(self.speech, PIECE_SECONDS)
+        if self.quick and len(found) > QUICK_VOICES:
+            found = [found[i * len(found) // QUICK_VOICES] for i in range(QUICK_VOICES)]
+        return found
+
+    def clips(self, name: str) -> list[Recording]:
+        """The recordings of a set."""
+        if name not in self._sets:
+            self._sets[name] = recordings.load(
+                name, self.tracking, self.names, self.cache, self.quick
+            )
+        return self._sets[name]
+
+    def rows(self, name: str) -> list[Rows]:
+        """The encoder's rows of a set."""
+        return self.pipeline.rows([clip.audio for clip in self.clips(name)])
+
+    def motions(self, name: str, controls: Controls | None = None, seed: int = 0) -> list[Array]:
+        """What is generated from a set's sound, on the sound's clock."""
+        rows = self.rows(name)
+        return self.pipeline.motions(rows, controls, [seed] * len(rows))
+
+    def taught(self, rows: Sequence[Rows]) -> list[Array]:
+        """The rule teacher alone, fed with the phones that the encoder hears: (T, 52) a clip."""
+        return [by_rule(heard(one.features), -(-len(one.features) // 2)) for one in rows]
+
+    def voice(self, name: str, start: float, seconds: float) -> tuple[Array, Phones]:
+        """A stretch of a packed synthetic voice and its exact phones."""
+        first, last = int(start * SAMPLE_RATE), int((start + seconds) * SAMPLE_RATE)
+        audio, _ = soundfile.read(
+            self.voices / f"{name}.opus", start=first, stop=last, dtype="float32"
+        )
+        phones = packed(self.voices / "labels.npz", name)
+        return audio, phones.between(start, start + len(audio) / SAMPLE_RATE)
+
+
+def by_rule(phones: Phones, frames: int) -> Array:
+    """The rule teacher's mouth for known phones: (frames, 52)."""
+    made: Array = animate(phones.phone, phones.end.astype(np.float32), frames)
+    return made

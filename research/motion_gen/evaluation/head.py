@@ -1,0 +1,88 @@
+"""How the head moves: amount, spectrum, and whether it moves with the voice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.signal import csd, welch
+
+from talkingface.contract.motion import MOTION_FPS, PITCH, ROLL, Array
+from talkingface_research.motion_gen.evaluation.curves import Curve
+
+BANDS = ((0.0, 0.3), (0.3, 1.0), (1.0, 2.0), (2.0, 5.0))  # Hz
+SPECTRUM_FRAMES = 256
+# The band in which the heads of some 4000 speakers follow their voices (PLoS Comput Biol 1010273).
+VOICE_BAND = (1.0, 2.0)
+COHERENCE_FRAMES = 64
+FAR = 3 * MOTION_FPS  # frames by which a sound is moved to have nothing to do with the head
+DRAWS = 40
+
+
+def angles(motion: Array) -> Curve:
+    """Pitch, yaw, roll in degrees: (T, 3)."""
+    return np.asarray(motion[:, PITCH : ROLL + 1], float)
+
+
+def step(tracks: Sequence[Curve]) -> float:
+    """Mean change of an angle from frame to frame, degrees."""
+    return float(np.concatenate([np.abs(np.diff(track, axis=0)) for track in tracks]).mean())
+
+
+def spectrum(tracks: Sequence[Curve]) -> tuple[Curve, Curve]:
+    """Frequencies in Hz and the power density of all three angles, degrees^2 / Hz."""
+    total, weight = np.zeros(1), 0
+    for track in tracks:
+        frequency, power = welch(
+            track, MOTION_FPS, nperseg=min(SPECTRUM_FRAMES, len(track)), axis=0,
+            nfft=SPECTRUM_FRAMES,
+        )  # fmt: skip
+        total = total + len(track) * power.sum(axis=1)
+        weight += len(track)
+    return frequency, total / weight
+
+
+def band_shares(tracks: Sequence[Curve]) -> Curve:
+    """Shares of the power below 5 Hz in each of `BANDS`."""
+    frequency, power = spectrum(tracks)
+    shares = np.array([power[(frequency >= a) & (frequency < b)].sum() for a, b in BANDS])
+    return np.asarray(shares / shares.sum())
+
+
+def coherence(tracks: Sequence[Curve], levels: Sequence[Curve]) -> float:
+    """Coherence of the level of the voice with the speed of the angle that follows it most, mean
+    over `VOICE_BAND`, 0..1.
+
+    :param tracks: angles (T, 3) a clip
+    :param levels: dB (T,) a clip, on the same clock
+    """
+    cross: Curve | complex = 0j
+    voice: Curve | float = 0.0
+    turn: Curve | float = 0.0
+    for track, level in zip(tracks, levels, strict=True):
+        count = min(len(track), len(level))
+        speed = np.diff(track[:count], axis=0).T
+        heard = level[: count - 1] - level.mean()
+        form = {"fs": MOTION_FPS, "nperseg": COHERENCE_FRAMES}
+        frequency, one = csd(heard[None], speed, **form)
+        cross = cross + len(heard) * one
+        voice = voice + len(heard) * welch(heard, **form)[1]
+        turn = turn + len(heard) * welch(speed, **form)[1]
+    inside = (frequency >= VOICE_BAND[0]) & (frequency <= VOICE_BAND[1])
+    found = np.abs(cross) ** 2 / (voice * turn + 1e-20)
+    return float(np.asarray(found)[:, inside].mean(axis=1).max())
+
+
+def chance_coherence(
+    tracks: Sequence[Curve], levels: Sequence[Curve], seed: int = 0
+) -> tuple[float, float]:
+    """Mean and 95th percentile of the same with the voices rolled to other times."""
+    rng = np.random.default_rng(seed)
+    draws = [
+        coherence(
+            tracks,
+            [np.roll(level, rng.integers(FAR, max(len(level) - FAR, FAR + 1))) for level in levels],
+        )
+        for _ in range(DRAWS)
+    ]
+    return float(np.mean(draws)), float(np.percentile(draws, 95))

@@ -1,0 +1,138 @@
+"""What a frame and a portrait cost: CPU time and memory of a process that does nothing else."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from talkingface.contract.motion import MOTION_FPS
+from talkingface.contract.picture import View, photo_size
+from talkingface.renderer.analysis import PortraitError
+from talkingface.renderer.geometry import Portrait
+from talkingface.renderer.video_encoder import make_encoder
+from talkingface.renderer.worker.frame_synthesis import finish
+from talkingface.renderer.worker.viewport import CropViewer, PhotoPixels, photo_pixels
+from talkingface.v1.media_pb2 import Framing, PictureFormat, VideoCodec
+from talkingface.v1.renderer_pb2 import RenderConfig
+from talkingface_research.renderer.evaluation.models import studio
+from talkingface_research.renderer.evaluation.offline_renderer import prepared
+from talkingface_research.renderer.evaluation.poses import motion_of
+
+Array = NDArray[np.float32]
+
+FRAMES = 30  # of talking that is timed
+REPEATS = 3  # the fastest counts: another process can only slow one down
+PARTS = ("geometry", "network", "finishing", "encoding")
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What preparing portraits costs."""
+
+    seconds: list[float]  # CPU time of each
+    megabytes: float  # at most resident
+    portrait: Portrait  # the last one, with its photo's pixels
+    pixels: PhotoPixels
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What drawing costs."""
+
+    milliseconds: dict[str, float]  # CPU time of a frame by part of `PARTS`
+    slow: float  # of a whole frame, 95th percentile
+    megabytes: float
+
+
+def preparing(photos: list[Path]) -> Preparation | None:
+    """Prepare photos one after the other; None where none can be prepared."""
+    here = studio()
+    seconds: list[float] = []
+    last: tuple[Portrait, PhotoPixels] | None = None
+    for path in photos:
+        content = path.read_bytes()
+        began = time.process_time()
+        try:
+            analysed = here.analyser.analyse(content)
+        except PortraitError:
+            continue
+        portrait = prepared(analysed)
+        size = photo_size(*analysed.photo_size)
+        pixels = photo_pixels(analysed.photo, analysed.frame, analysed.to_photo, size)
+        seconds.append(time.process_time() - began)
+        last = portrait, pixels
+    return None if last is None else Preparation(seconds, _peak(), *last)
+
+
+def drawing(portrait: Portrait, pixels: PhotoPixels, size: int) -> Drawing:
+    """Draw and encode talking of `size` pixels."""
+    inpainter = studio().inpainter
+    viewer = CropViewer(portrait, pixels, View(Framing.FRAMING_CROP, size, size, planar=True))
+    config = RenderConfig(codec=VideoCodec.VIDEO_CODEC_H264)
+    picture = PictureFormat(width=size, height=size, frame_rate=MOTION_FPS)
+    best: dict[str, float] = {}
+    slow = np.inf
+    for _ in range(REPEATS):
+        encoder = make_encoder(config, picture)
+        spent: dict[str, list[float]] = {part: [] for part in PARTS}
+        clock = _Clock(spent)
+        for motion in talking():
+            frame = viewer.render(motion)
+            clock.lap("geometry")
+            answer = inpainter(portrait, frame)
+            clock.lap("network")
+            finish(frame, *answer)
+            image = viewer.picture(frame)
+            clock.lap("finishing")
+            encoder.encode(image)
+            clock.lap("encoding")
+        whole = np.sum(list(spent.values()), axis=0)
+        slow = min(slow, float(np.quantile(whole, 0.95)))
+        for part, each in spent.items():
+            best[part] = min(best.get(part, np.inf), float(np.mean(each)))
+    return Drawing(best, slow, _peak())
+
+
+class _Clock:
+    """Milliseconds of CPU time since the last lap, by part."""
+
+    def __init__(self, spent: dict[str, list[float]]) -> None:
+        self._spent = spent
+        self._last = time.process_time()
+
+    def lap(self, part: str) -> None:
+        """What has passed went into this part."""
+        now = time.process_time()
+        self._spent[part].append(1000 * (now - self._last))
+        self._last = now
+
+
+def talking() -> list[Array]:
+    """Motion of a speaking head, (58,) a frame: nothing stands still, as in use."""
+    at = np.arange(FRAMES) / MOTION_FPS
+    mouth = np.clip(np.sin(2 * np.pi * 4 * at), 0, 1)
+    return [
+        motion_of(
+            yaw=float(8 * np.sin(2 * np.pi * 0.4 * t)),
+            pitch=float(4 * np.sin(2 * np.pi * 0.7 * t)),
+            roll=float(3 * np.sin(2 * np.pi * 0.3 * t)),
+            gaze=(0.0, float(5 * np.sin(2 * np.pi * 0.5 * t))),
+            jawOpen=float(0.3 * opened),
+            mouthFunnel=float(0.3 * (1 - opened)),
+            eyeBlink=float(np.clip(1 - abs(t - 1) / 0.12, 0, 1)),
+            browInnerUp=0.2,
+        )
+        for t, opened in zip(at, mouth, strict=True)
+    ]
+
+
+def _peak() -> float:
+    """Largest resident size of this process so far, MB (Linux)."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1000
+    return float("nan")

@@ -1,0 +1,75 @@
+"""A portrait prepared and drawn without servers, by the services' own code."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from talkingface import renderer
+from talkingface.renderer.analysis import AnalysedPortrait, FaceAnalyser
+from talkingface.renderer.geometry import Portrait, WarpedFrame, prepare, render
+from talkingface.renderer.worker.frame_synthesis import finish, inpainter_inputs
+
+Array = NDArray[np.float32]
+Image = NDArray[np.uint8]
+INPAINTER = Path(*renderer.__path__) / "model_repository" / "inpainter" / "1" / "model.onnx"
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One frame, half done and done."""
+
+    warped: WarpedFrame
+    bare: Image  # (512, 512, 3) by geometry alone
+    image: Image  # (512, 512, 3) with the network's answer
+
+
+class Inpainter:
+    """The network on one core."""
+
+    def __init__(self, path: Path = INPAINTER) -> None:
+        self.digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        self._session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+
+    def __call__(self, portrait: Portrait, frame: WarpedFrame) -> tuple[Array, Array]:
+        """Residuals of mouth and eyes."""
+        inputs = {k: v[None] for k, v in inpainter_inputs(portrait, frame).items()}
+        mouth, eyes = self._session.run(["mouth_residual", "eyes_residual"], inputs)
+        return mouth[0], eyes[0]
+
+
+class Painter:
+    """Frames of one portrait, as the services draw them."""
+
+    def __init__(self, portrait: Portrait, inpainter: Inpainter) -> None:
+        self.portrait = portrait
+        self._inpainter = inpainter
+
+    def draw(self, motion: Array, traced: bool = False) -> Drawn:
+        """One motion frame (58,); `traced` as in `render`."""
+        frame = render(self.portrait, motion, traced=traced)
+        bare = frame.image.copy()
+        return Drawn(frame, bare, finish(frame, *self._inpainter(self.portrait, frame)))
+
+    def __call__(self, motion: Array) -> Image:
+        """One motion frame (58,) as RGB (512, 512, 3)."""
+        return self.draw(motion).image
+
+
+def prepared(analysed: AnalysedPortrait) -> Portrait:
+    """An analysed photo, taken apart."""
+    return prepare(analysed.frame, analysed.landmarks, analysed.matte, analysed.background)
+
+
+def painter_of(photo: Path) -> Painter:
+    """A painter for the photo in a file."""
+    return Painter(prepared(FaceAnalyser().analyse(photo.read_bytes())), Inpainter())

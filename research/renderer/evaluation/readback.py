@@ -1,0 +1,137 @@
+"""What a picture shows, measured from landmarks of the finished picture.
+
+The landmarks are the project's own (`analysis`): a network that looks at pixels and knows nothing
+of the renderer. Its habits still enter: it expects ordinary faces, so it understates extremes, and
+a shut eye keeps a little height. The person's head is known from the photo; a picture gives the
+camera (`fit.track`), by which landmarks are turned to the front before lengths are taken.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from talkingface.contract.motion import ARKIT_DIM, ARKIT_INDEX
+from talkingface.renderer.face.fitting import (
+    IRISES,
+    LID_PAIRS,
+    LIP_PAIRS,
+    Camera,
+    FaceFit,
+    lid_apertures,
+    track,
+)
+from talkingface.renderer.face.model import FaceModel
+
+Array = NDArray[np.float32]
+
+# Name and unit of what is read; opening is absolute, the others count from the face at rest. Lids
+# are asked to close by a share of their height in the photo and read by how far they came down.
+AXES = {
+    "opening": "face widths",
+    "smile": "face widths",
+    "lids": "face widths",
+    "gaze yaw": "degrees",
+    "gaze pitch": "degrees",
+    "yaw": "degrees",
+    "pitch": "degrees",
+    "roll": "degrees",
+}
+ABSOLUTE = ("opening",)
+MIDDLE_LIPS = LIP_PAIRS[:3]
+CORNERS = {"Right": 61, "Left": 291}  # of the lips' outline, by the subject's side
+
+
+@lru_cache(maxsize=1)
+def _smile() -> Array:
+    """Where a full smile moves the two corners of the mouth, (2, 2) face widths, y up."""
+    shapes = FaceModel.load().landmark_expressions
+    return np.stack(
+        [shapes[ARKIT_INDEX[f"mouthSmile{side}"], corner, :2] for side, corner in CORNERS.items()]
+    )
+
+
+def smile_of(motion: Array) -> float:
+    """How far motion (>= 52,) asks the corners to go the way of a smile, face widths."""
+    share = [float(motion[ARKIT_INDEX[f"mouthSmile{side}"]]) for side in CORNERS]
+    return float(np.mean(share * np.linalg.norm(_smile(), axis=1)))
+
+
+def opening_of(motion: Array) -> float:
+    """Gap of the inner lips' middle that motion (>= 52,) asks for, face widths."""
+    shapes = FaceModel.load().landmark_expressions
+    gap = np.mean([shapes[:, a, 1] - shapes[:, b, 1] for a, b in MIDDLE_LIPS], axis=0)
+    return max(float(motion[:ARKIT_DIM] @ gap), 0.0)
+
+
+def read(landmarks: Array, person: FaceFit) -> Array:
+    """Absolute readings (T, 8) of pictures of one person, in the order of `AXES`.
+
+    Lengths are in face widths, the places of the irises in radii of the eyeball.
+
+    :param landmarks: (T, 478, 2+) pixels
+    :param person: fit of the photo
+    """
+    model = FaceModel.load()
+    points = np.asarray(landmarks[..., :2], np.float32)
+    lids = lid_apertures(points[:1], person.camera)[0]
+    followed = track(points, person.identity, lids)
+    camera = followed.camera
+    depth = np.stack([model.landmarks(person.identity, c)[:, 2] for c in followed.coefficients])
+    flip = np.array([1, -1], np.float32)
+    seen = (points - camera.translation[:, None]) / camera.scale[:, None, None] * flip
+    seen = seen - camera.rotation[:, None, :2, 2] * depth[..., None]
+    front = np.einsum("tij,tnj->tni", np.linalg.inv(camera.rotation[:, :2, :2]), seen)
+
+    def height(pairs: tuple[tuple[int, int], ...]) -> Array:
+        return np.mean([front[:, a, 1] - front[:, b, 1] for a, b in pairs], axis=0)
+
+    ways = _smile() / np.linalg.norm(_smile(), axis=1, keepdims=True)
+    smile = np.mean(
+        [front[:, c] @ way for c, way in zip(CORNERS.values(), ways, strict=True)], axis=0
+    )
+    # In the head, not between the eye's corners: their landmarks follow the iris a little.
+    irises = front[:, list(IRISES)].mean(axis=1) / model.eye_radius
+    angles = camera.angles
+    return np.stack(
+        [
+            height(MIDDLE_LIPS),
+            smile,
+            np.mean([height(pairs) for pairs in LID_PAIRS], axis=0),
+            irises[:, 0],
+            irises[:, 1],
+            angles[:, 1],
+            angles[:, 0],
+            angles[:, 2],
+        ],
+        axis=1,
+    ).astype(np.float32)
+
+
+def iris_angle(shift: Array, camera: Camera) -> Array:
+    """Yaw and pitch (2,) in degrees of an iris that went by `shift` (2,) pixels."""
+    flip = np.array([1, -1], np.float32)
+    place = np.linalg.inv(camera.rotation[0, :2, :2]) @ (shift * flip) / camera.scale[0]
+    return _angle(place / FaceModel.load().eye_radius)
+
+
+def _angle(radii: Array) -> Array:
+    return np.asarray(np.rad2deg(np.arcsin(np.clip(radii, -1, 1))), np.float32)
+
+
+def from_rest(readings: Array, rest: Array) -> Array:
+    """Readings (T, 8) in the units of `AXES`, from the face at rest (8,) but for `ABSOLUTE`.
+
+    An iris that went by the eyeball's radius times a sine has turned by that angle.
+    """
+    out = readings - rest
+    for i, axis in enumerate(AXES):
+        if axis in ABSOLUTE:
+            out[:, i] = readings[:, i]
+        elif axis == "lids":
+            out[:, i] = rest[i] - readings[:, i]
+        elif axis.startswith("gaze"):
+            out[:, i] = _angle(out[:, i])
+    return out

@@ -1,0 +1,76 @@
+"""Is the photo's detail kept, and does what is still stand still?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from talkingface_research.renderer.evaluation.portrait_run import Sitting, found, median
+from talkingface_research.renderer.evaluation.poses import JAW, NEUTRAL, PUCKER, poses
+from talkingface_research.report import Bar, Row
+
+SHARP_BAR = Bar(0.9)
+STILL_BAR = Bar(high=1.0)
+HEAD = ("yaw", "pitch", "roll")
+MOUTH = (JAW, "smile", PUCKER)
+
+
+def measure(sittings: Sequence[Sitting]) -> list[Row]:
+    """All rows of the section."""
+    turned = [pose.name for pose in poses() if pose.hard and pose.axis in HEAD]
+    rows = []
+    for part in ("skin", "hair"):
+        told = found(sittings, part, turned)
+        bare = found(sittings, part, ["photo"])
+        value, where = min(told, default=(np.nan, "none"))
+        rows.append(
+            Row(
+                f"sharpness of {part}, head turned, over the photo's",
+                {"generated": median(told), "static": median(bare)},
+                "median",
+                SHARP_BAR,
+                note=f"static: the photo moved by half a pixel; {len(told)} pictures; "
+                f"a tenth below {_low(told):.2f}; worst {value:.2f} ({where})",
+            )
+        )
+        rows += [
+            Row(
+                f"sharpness of {part}, {name}",
+                {"generated": median(found(sittings, part, [name]))},
+                "median",
+            )
+            for name in (NEUTRAL, "yaw +20", "pitch +15", "pitch -15", "roll +15")
+        ]
+    for part in ("background", "shoulders"):
+        told = found(sittings, part, MOUTH)
+        value, where = max(told, default=(np.nan, "none"))
+        moved = found(sittings, part, ["yaw +20"])
+        rows.append(
+            Row(
+                f"{part}: change while only the mouth moves",
+                {
+                    "generated": float(np.mean([v for v, _ in told])) if told else np.nan,
+                    "static": 0.0,
+                },
+                "grey values",
+                STILL_BAR,
+                digits=3,
+                note=f"worst {value:.2f} ({where}); with yaw +20 {median(moved):.2f}",
+            )
+        )
+    exact = np.mean([s.figures["exact"]["own"] for s in sittings])
+    rows.append(
+        Row(
+            "unmoved frames that are the photo bit for bit",
+            {"generated": 100 * float(exact)},
+            "%",
+            Bar(100.0),
+            digits=0,
+        )
+    )
+    return rows
+
+
+def _low(told: Sequence[tuple[float, str]]) -> float:
+    return float(np.quantile([value for value, _ in told], 0.1)) if told else float("nan")

@@ -1,0 +1,188 @@
+"""Arrays to messages and back, with every check that the protos promise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from talkingface.contract.errors import ServiceError, invalid_field
+from talkingface.contract.motion import ARKIT_DIM, DISTANCE, MOTION_DIM, PITCH, TRANSLATION_X, Array
+from talkingface.serving.config import MAX_CHUNK_BYTES
+from talkingface.v1 import audio_features_pb2, controls_pb2, motion_gen_pb2, motion_pb2
+
+FEATURE_DIM = 128
+PROSODY_DIM = 4
+
+# Ranges of a motion frame's columns, as protos/talkingface/v1/motion.proto states them.
+MOTION_LOW = np.array([0.0] * ARKIT_DIM + [-30.0] * 3 + [-1.0] * 2 + [0.7], np.float32)
+MOTION_HIGH = np.array([1.0] * ARKIT_DIM + [30.0] * 3 + [1.0] * 2 + [1.6], np.float32)
+
+# Ranges of the controls, as protos/talkingface/v1/controls.proto states them.
+CONTROL_RANGES: Mapping[str, tuple[float, float]] = {
+    "gaze_direction.pitch": (-20, 20),
+    "gaze_direction.yaw": (-25, 25),
+    "distance_ratio": (0.7, 1.6),
+    "head_pose.pitch": (-20, 20),
+    "head_pose.yaw": (-20, 20),
+    "head_pose.roll": (-20, 20),
+    "head_motion_scale": (0, 2),
+    "emotion.happiness": (0, 1),
+    "emotion.sadness": (0, 1),
+    "emotion.anger": (0, 1),
+    "emotion.fear": (0, 1),
+    "emotion.disgust": (0, 1),
+    "emotion.surprise": (0, 1),
+    "emotion.strength": (0, 1),
+    "blink_rate": (0, 60),
+    "mouth_scale": (0, 1.5),
+    "audio_guidance": (0, 3),
+    "expressivity": (0, 2),
+}
+
+
+def check_size(data: bytes, path: str) -> None:
+    """
+    :raises ServiceError: MESSAGE_TOO_LARGE beyond `MAX_CHUNK_BYTES`.
+    """
+    if len(data) > MAX_CHUNK_BYTES:
+        raise ServiceError(
+            "MESSAGE_TOO_LARGE",
+            f"{path}: {len(data)} bytes, at most {MAX_CHUNK_BYTES} a message",
+            metadata={"bytes": str(len(data)), "limit": str(MAX_CHUNK_BYTES)},
+        )
+
+
+def float_rows(data: bytes, columns: int, path: str) -> Array:
+    """Little-endian 32-bit floats of a field as (n, columns).
+
+    :raises ServiceError: MESSAGE_TOO_LARGE, or FIELD_INVALID for a broken length.
+    """
+    check_size(data, path)
+    if len(data) % (4 * columns):
+        raise invalid_field(path, f"{len(data)} bytes are no whole number of {columns} floats")
+    return np.frombuffer(data, "<f4").astype(np.float32).reshape(-1, columns)
+
+
+def features_message(
+    first_row: int, features: Array, prosody: Array
+) -> audio_features_pb2.AudioFeatures:
+    """
+    :param features: (n, 128)
+    :param prosody: (n, 4)
+    """
+    return audio_features_pb2.AudioFeatures(
+        first_row=first_row,
+        rows=len(features),
+        embedding=features.astype("<f4").tobytes(),
+        prosody=prosody.astype("<f4").tobytes(),
+    )
+
+
+def features_arrays(
+    message: audio_features_pb2.AudioFeatures, expected_row: int
+) -> tuple[Array, Array]:
+    """Features (n, 128) and prosody (n, 4) of a message that must begin at `expected_row`.
+
+    :raises ServiceError: MESSAGE_ORDER for a gap, FIELD_INVALID, MESSAGE_TOO_LARGE.
+    """
+    if message.first_row != expected_row:
+        raise ServiceError(
+            "MESSAGE_ORDER", f"features.first_row is {message.first_row}, expected {expected_row}"
+        )
+    features = float_rows(message.embedding, FEATURE_DIM, "features.embedding")
+    prosody = float_rows(message.prosody, PROSODY_DIM, "features.prosody")
+    if not len(features) == len(prosody) == message.rows:
+        raise invalid_field(
+            "features.rows",
+            f"{message.rows}, but embedding has {len(features)} and prosody {len(prosody)} rows",
+        )
+    for path, rows in (("features.embedding", features), ("features.prosody", prosody)):
+        if not np.isfinite(rows).all():
+            raise invalid_field(path, "holds values that are not finite")
+    return features, prosody
+
+
+def motion_message(first_index: int, motion: Array) -> motion_gen_pb2.MotionChunk:
+    """
+    :param motion: (n, 58), see `talkingface.contract.motion`
+    """
+    frames = []
+    for index, row in enumerate(motion.tolist(), first_index):
+        pitch, yaw, roll, x, y, distance = row[ARKIT_DIM:]
+        frames.append(
+            motion_pb2.MotionFrame(
+                index=index,
+                coefficients=row[:ARKIT_DIM],
+                rotation=motion_pb2.HeadRotation(pitch=pitch, yaw=yaw, roll=roll),
+                translation=motion_pb2.HeadTranslation(x=x, y=y),
+                distance_ratio=distance,
+            )
+        )
+    return motion_gen_pb2.MotionChunk(frames=frames)
+
+
+def motion_array(chunk: motion_gen_pb2.MotionChunk, expected_index: int) -> Array:
+    """Motion (n, 58) of a chunk whose frames must begin at `expected_index`.
+
+    :raises ServiceError: MESSAGE_ORDER for a gap, FIELD_INVALID for a value out of range.
+    """
+    motion = np.zeros((len(chunk.frames), MOTION_DIM), np.float32)
+    for i, (row, frame) in enumerate(zip(motion, chunk.frames, strict=True)):
+        if frame.index != expected_index + i:
+            raise ServiceError(
+                "MESSAGE_ORDER", f"motion frame {frame.index}, expected {expected_index + i}"
+            )
+        if len(frame.coefficients) != ARKIT_DIM:
+            raise invalid_field(
+                f"motion.frames[{i}].coefficients", f"{len(frame.coefficients)}, not {ARKIT_DIM}"
+            )
+        rotation, translation = frame.rotation, frame.translation
+        row[:ARKIT_DIM] = frame.coefficients
+        row[PITCH : PITCH + 3] = rotation.pitch, rotation.yaw, rotation.roll
+        row[TRANSLATION_X : TRANSLATION_X + 2] = translation.x, translation.y
+        row[DISTANCE] = frame.distance_ratio
+    # Written so that NaN fails as well.
+    bad = ~((motion >= MOTION_LOW) & (motion <= MOTION_HIGH))
+    if bad.any():
+        i, column = (int(n) for n in np.argwhere(bad)[0])
+        raise invalid_field(
+            f"motion.frames[{i}].{_column_path(column)}",
+            f"{motion[i, column]:g} is outside [{MOTION_LOW[column]:g}, {MOTION_HIGH[column]:g}]",
+        )
+    return motion
+
+
+def _column_path(column: int) -> str:
+    if column < ARKIT_DIM:
+        return f"coefficients[{column}]"
+    paths = ("rotation.pitch", "rotation.yaw", "rotation.roll", "translation.x", "translation.y")
+    return (*paths, "distance_ratio")[column - ARKIT_DIM]
+
+
+def check_controls(controls: controls_pb2.Controls, path: str) -> None:
+    """Check every control that is present against its range.
+
+    :param path: of `controls` within its message, such as "config.controls".
+    :raises ServiceError: FIELD_INVALID naming every control that is out of range.
+    """
+    violations = {}
+    for name, (low, high) in CONTROL_RANGES.items():
+        *parents, leaf = name.split(".")
+        message: Any = controls
+        for parent in parents:
+            if not message.HasField(parent):
+                break
+            message = getattr(message, parent)
+        else:
+            descriptor = message.DESCRIPTOR.fields_by_name[leaf]
+            if descriptor.has_presence and not message.HasField(leaf):
+                continue
+            value = getattr(message, leaf)
+            # The value is a 32-bit float: so must the bounds be.
+            if not np.float32(low) <= value <= np.float32(high):
+                violations[f"{path}.{name}"] = f"{value:g} is outside [{low:g}, {high:g}]"
+    if violations:
+        text = "; ".join(f"{field}: {problem}" for field, problem in violations.items())
+        raise ServiceError("FIELD_INVALID", text, field_violations=violations)

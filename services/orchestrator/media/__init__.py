@@ -1,0 +1,1 @@
+"""Audio and video formats: decoding what comes in, packaging what goes out."""

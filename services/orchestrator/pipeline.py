@@ -1,0 +1,302 @@
+"""Moves the data of one session: client, speech encoder, motion generator, renderer, client.
+
+Every arrow is a task of its own with a bounded buffer, so that a slow part holds back those before
+it, up to the client, and nobody else. Whatever ends the session ends all its streams.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from typing import Any
+
+from talkingface.contract.errors import ServiceError
+from talkingface.contract.messages import check_size
+from talkingface.contract.motion import MOTION_FPS
+from talkingface.contract.speech_features import ROW_RATE
+from talkingface.orchestrator.media.decoding import Sound
+from talkingface.orchestrator.media.packaging import duration
+from talkingface.orchestrator.session.live_playout import LiveFeed
+from talkingface.orchestrator.session.resume_token import Cuts, Tokens
+from talkingface.orchestrator.session.session import Answer, Session
+from talkingface.orchestrator.stages.pool import Stages
+from talkingface.orchestrator.stages.portraits import Portraits
+from talkingface.orchestrator.stages.stream import Connect, StageStream
+from talkingface.v1 import renderer_pb2 as renderer
+from talkingface.v1 import stage_pb2 as stage
+from talkingface.v1 import talking_face_pb2 as talking_face
+
+# Audio is taken at most this far ahead of the frames that have come out. The models need 0.3 s;
+# the rest keeps all stages busy.
+MAX_LEAD_SECONDS = 4.0
+_QUEUED_ANSWERS = 16
+_QUEUED_VOICE = 2  # pieces of sound
+_QUEUED_LIVE_VOICE = 1500  # about half a minute, while the speech encoder is away
+
+# The client's next message; `idle` says whether silence counts against it. None: it has closed.
+Read = Callable[[bool], Awaitable[talking_face.AnimateRequest | None]]
+Write = Callable[[Answer], Awaitable[None]]
+
+
+class Conductor:
+    """One session in motion."""
+
+    def __init__(
+        self,
+        session: Session,
+        stages: Stages,
+        portraits: Portraits,
+        patience: float,
+        tokens: Tokens | None = None,
+    ) -> None:
+        """
+        :param patience: seconds within which a stage's broken stream must go on.
+        :param tokens: makes what a resumable session's client is sent.
+        """
+        self._session = session
+        self._tokens = tokens if session.config.resumable else None
+        self._cuts = Cuts(session.begin, pictures=session.makes_pictures)
+        self._stages = stages
+        self._patience = patience
+        self._features = self._stream("audio_features", partial(stages.open, "audio_features"))
+        self._motion = self._stream("motion_gen", partial(stages.open, "motion_gen"))
+        live = session.feed is not None
+        self._renderer = self._stream("renderer", partial(portraits.open_renderer, live=live))
+        # What is to be heard, and where it ends, seconds; None: the end.
+        self._voice: asyncio.Queue[tuple[bytes, float] | None] = asyncio.Queue(
+            _QUEUED_LIVE_VOICE if live else _QUEUED_VOICE
+        )
+        self._answers: asyncio.Queue[Answer | None] = asyncio.Queue(_QUEUED_ANSWERS)
+        self._progress = asyncio.Event()
+
+    @property
+    def streams(self) -> list[StageStream]:
+        """The streams of the session, in the order of the data."""
+        streams = [self._features, self._motion]
+        return [*streams, self._renderer] if self._session.makes_pictures else streams
+
+    def _stream(self, name: str, connect: Connect) -> StageStream:
+        live = self._session.feed is not None
+        silence = self._stages.config.live_stage_timeout if live else None
+        on_checkpoint = partial(self._keep, name) if self._tokens is not None else None
+        return StageStream(
+            name, connect, self._patience, self._tell_recovery, silence, on_checkpoint
+        )
+
+    async def _keep(
+        self, name: str, checkpoint: stage.Checkpoint, contained: list[dict[str, Any]], given: int
+    ) -> None:
+        self._cuts.trails[name].keep(checkpoint, contained, given)
+        if name == self._cuts.last:
+            await self._answers.put(self._token())
+
+    def _token(self) -> Answer:
+        """What the session can go on with after the answers that are queued."""
+        assert self._tokens is not None
+        session = self._session
+        controls = [held["control"] for held in self._motion.held if "control" in held]
+        state = self._cuts.cut(session.frames_given, session.frame_rate, controls)
+        return session.token(state, self._tokens.pack)
+
+    async def _tell_recovery(self, name: str, cause: str, seconds: float | None) -> None:
+        self._stages.metrics.recovered(name, cause, seconds)
+        if seconds is None:
+            return
+        event = talking_face.Event(
+            kind=talking_face.Event.KIND_RECOVERED,
+            time=duration(self._session.seconds),
+            stage=name,
+            stall=duration(seconds),
+        )
+        await self.announce(Answer(event=event))
+
+    async def run(self, portrait: renderer.Portrait | None, read: Read, write: Write) -> None:
+        """Run the session from its first answer to its last.
+
+        :param portrait: whom to animate; None where no pictures are made.
+        :raises ServiceError: what the client or a stage did wrong.
+        """
+        session = self._session
+        reader: asyncio.Task[None] | None = None
+        try:
+            infos = await self._open(portrait)
+            await write(session.started(infos, portrait))
+            if self._tokens is not None and not session.begin.HasField("config"):
+                await write(self._token())
+            for control in session.changes:
+                await self._motion.send(control=control)
+            async with asyncio.TaskGroup() as group:
+                reader = group.create_task(self._take_client(read))
+                if session.feed is not None:
+                    group.create_task(self._play(session.feed))
+                group.create_task(self._move_voice())
+                group.create_task(self._move_features())
+                group.create_task(self._move_motion())
+                if session.makes_pictures:
+                    group.create_task(self._move_frames())
+                while (answer := await self._answers.get()) is not None:
+                    await write(answer)
+                reader.cancel()
+        except BaseExceptionGroup as errors:
+            raise _cause(errors) from None
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """End all streams, wherever they are."""
+        for stream in self.streams:
+            stream.cancel()
+        self._session.close()
+
+    async def _open(self, portrait: renderer.Portrait | None) -> list[stage.StageInfo]:
+        """Take a slot in every stage, at once."""
+        session = self._session
+        async with asyncio.TaskGroup() as group:
+            rows, motion = session.begin.motion_gen.taken, session.first_motion
+            group.create_task(self._features.open(session.extract_config(), rows))
+            group.create_task(self._motion.open(session.generate_config(), motion))
+            if portrait is not None:
+                config = session.render_config(portrait.handle)
+                group.create_task(self._renderer.open(config, session.first_frame))
+        for stream, until in (
+            (self._features, rows / ROW_RATE),
+            (self._motion, motion / MOTION_FPS),
+            (self._renderer, session.first_frame / session.frame_rate),
+        ):
+            if stream in self.streams:  # nothing is owed for what came before
+                stream.sent_until = stream.received_until = until
+        return [stream.info for stream in self.streams]
+
+    async def _answer(self, answers: list[Answer]) -> None:
+        for answer in answers:
+            await self._answers.put(answer)
+
+    async def announce(self, answer: Answer) -> None:
+        """Tell the client something that does not come from the data."""
+        await self._answers.put(answer)
+
+    async def _take_client(self, read: Read) -> None:
+        session, live = self._session, self._session.feed
+        while True:
+            message = await read(True)
+            if message is None:
+                raise ServiceError("MESSAGE_ORDER", "the stream was closed without `end_of_audio`")
+            match message.WhichOneof("payload"):
+                case "audio" if live is not None:
+                    check_size(message.audio, "audio")
+                    live.push(message.audio, session.messages)
+                case "audio":
+                    await self._take_sound(session.audio(message.audio))
+                case "control" if session.repeats:
+                    pass
+                case "control":
+                    await self._motion.send(control=session.control(message.control))
+                case "end_of_utterance":
+                    session.end_of_utterance(message.end_of_utterance.id)
+                case "interrupt":
+                    await self._answer(session.interrupt())
+                case "end_of_audio":
+                    break
+                case "config":
+                    raise ServiceError("MESSAGE_ORDER", "a second `config`")
+                case _:
+                    raise ServiceError("MESSAGE_ORDER", "a message without content")
+            session.handled()
+        if live is None:
+            await self._end_sound()
+        else:
+            live.end()
+        if await read(False) is not None:
+            raise ServiceError("MESSAGE_ORDER", "a message after `end_of_audio`")
+
+    async def _play(self, feed: LiveFeed) -> None:
+        """Feed a live session by the clock."""
+        while not feed.finished:
+            data, overdue = self._session.due()
+            await self._answer(overdue)
+            if data:
+                await self._take_sound(self._session.audio(data))
+            await asyncio.sleep(feed.pause)
+        await self._end_sound()
+
+    async def _end_sound(self) -> None:
+        await self._take_sound(self._session.end_of_audio())
+        self._session.sound_ended()
+        await self._voice.put(None)
+
+    async def _take_sound(self, sounds: Iterator[Sound]) -> None:
+        session = self._session
+        while True:
+            if session.decodes_slowly:
+                sound = await asyncio.to_thread(next, sounds, None)
+            else:
+                sound = next(sounds, None)
+            if sound is None:
+                return
+            while session.feed is None and session.lead > MAX_LEAD_SECONDS:
+                self._progress.clear()
+                await self._progress.wait()
+            voice = session.sound(sound)
+            if len(voice):
+                await self._voice.put((voice.astype("<f4").tobytes(), session.seconds))
+
+    async def _move_voice(self) -> None:
+        """Apart from `_play`, so that the client has its sound while nobody hears it."""
+        while (piece := await self._voice.get()) is not None:
+            audio, until = piece
+            await self._features.send(audio=audio)
+            self._features.sent_until = until
+        await self._features.end()
+
+    async def _move_features(self) -> None:
+        while (result := await self._features.receive()) is not None:
+            features = self._session.heard(result.features)
+            until = (features.first_row + features.rows) / ROW_RATE
+            self._features.received_until = until
+            answers = self._session.features(features)
+            await self._motion.send(features=features)
+            self._motion.sent_until = until
+            await self._answer(answers)
+        await self._motion.end()
+        await self._answer(self._session.features_ended())
+
+    async def _move_motion(self) -> None:
+        while (result := await self._motion.receive()) is not None:
+            chunk = result.motion
+            answers = self._session.motion(chunk)
+            if chunk.frames:
+                until = (chunk.frames[-1].index + 1) / MOTION_FPS
+                self._motion.received_until = until
+                if self._session.makes_pictures:
+                    if self._session.leave_out(until):
+                        await self._renderer.send(unseen=chunk)
+                    else:
+                        await self._renderer.send(motion=chunk)
+                        self._renderer.sent_until = until
+            self._progress.set()
+            await self._answer(answers)
+        if self._session.makes_pictures:
+            await self._renderer.end()
+        else:
+            await self._finish()
+
+    async def _move_frames(self) -> None:
+        while (result := await self._renderer.receive()) is not None:
+            answers = self._session.frame(result.frame)
+            self._renderer.received_until = (result.frame.index + 1) / self._session.frame_rate
+            self._progress.set()
+            await self._answer(answers)
+        await self._finish()
+
+    async def _finish(self) -> None:
+        await self._answer(self._session.finish())
+        await self._answers.put(None)
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The first error within a group of groups; one that a client is told goes before others."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    causes = [_cause(part) for part in error.exceptions]
+    return next((cause for cause in causes if isinstance(cause, ServiceError)), causes[0])

@@ -1,0 +1,1 @@
+"""A session: settings, the audio's clock, dropped frames, muting, resume tokens."""

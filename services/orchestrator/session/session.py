@@ -1,0 +1,566 @@
+"""One session: what a client asked for, and how its data becomes its answers. No network here.
+
+session = Session(config)                # checks the configuration
+for sound in session.audio(data): ...    # sound.voice goes to the speech encoder
+session.control(update)                  # goes to the motion generator
+session.features(...)                    # answers with events
+session.motion(...), session.frame(...)  # answers with motion or media
+session.finish()                         # the last answers
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+
+import talkingface
+from talkingface.contract.controls import frame_of, overlay
+from talkingface.contract.errors import ServiceError, invalid_field
+from talkingface.contract.messages import check_controls, check_size
+from talkingface.contract.motion import MOTION_FPS
+from talkingface.contract.picture import fill_in, picture_format
+from talkingface.contract.speech_features import ROW_RATE, SPEECH_DIM, VOICE_ACTIVITY
+from talkingface.motion_gen.easing import Controls
+from talkingface.motion_gen.session import SEED_LIMIT
+from talkingface.orchestrator.media.decoding import (
+    MAX_SECONDS,
+    Array,
+    AudioIntake,
+    Sound,
+    sample_bytes,
+)
+from talkingface.orchestrator.media.packaging import Packager, duration, packager
+from talkingface.orchestrator.session.live_playout import MAX_WAIT_SECONDS, LiveFeed, LivePacer
+from talkingface.orchestrator.session.muting import RowHush
+from talkingface.orchestrator.session.resume_token import (
+    MAX_FRAMES_AFTER,
+    MAX_PLACE,
+    SentLog,
+    preroll,
+)
+from talkingface.orchestrator.session.voice_activity import VoiceActivity
+from talkingface.renderer.interpolation import frame_count
+from talkingface.v1 import audio_features_pb2 as audio_features
+from talkingface.v1 import controls_pb2 as controls
+from talkingface.v1 import media_pb2 as media
+from talkingface.v1 import motion_gen_pb2 as motion_gen
+from talkingface.v1 import renderer_pb2 as renderer
+from talkingface.v1 import resume_pb2 as resume
+from talkingface.v1 import stage_pb2 as stage
+from talkingface.v1 import talking_face_pb2 as talking_face
+
+MAX_INLINE_PORTRAIT = 3 << 20
+# Frames to come at which controls change; a checkpoint of the motion generator has room for these.
+MAX_PLANNED = 256
+
+# Codec, and range and default of the quality, of every output with pictures.
+CODECS = {
+    media.OUTPUT_KIND_FMP4: media.VIDEO_CODEC_H264,
+    media.OUTPUT_KIND_H264: media.VIDEO_CODEC_H264,
+    media.OUTPUT_KIND_JPEG: media.VIDEO_CODEC_JPEG,
+    media.OUTPUT_KIND_PNG: media.VIDEO_CODEC_PNG,
+}
+_QUALITY = {media.VIDEO_CODEC_H264: (10, 40, 20), media.VIDEO_CODEC_JPEG: (50, 100, 92)}
+_HANDLE = re.compile(r"sha256:[0-9a-f]{64}")
+
+Answer = talking_face.AnimateResponse
+
+
+def default_controls() -> controls.Controls:
+    """The controls in force where a session states none."""
+    own = Controls()
+    message = controls.Controls(
+        distance_ratio=own.head_distance,
+        head_pose={},
+        head_motion_scale=own.head_motion_scale,
+        emotion=controls.Emotion(strength=own.emotion_strength),
+        mouth_scale=own.mouth_scale,
+        audio_guidance=own.audio_guidance,
+        expressivity=own.expressivity,
+    )
+    message.natural_gaze.SetInParent()
+    return message
+
+
+def effective_config(asked: talking_face.AnimateConfig) -> talking_face.AnimateConfig:
+    """A checked copy with all defaults filled in.
+
+    :raises ServiceError: FIELD_INVALID or IMAGE_TOO_LARGE.
+    """
+    config = talking_face.AnimateConfig()
+    config.CopyFrom(asked)
+    if config.output == media.OUTPUT_KIND_UNSPECIFIED:
+        config.output = media.OUTPUT_KIND_FMP4
+    if config.output not in media.OutputKind.values():
+        raise invalid_field("config.output", f"{config.output} is no kind of output")
+    if config.output == media.OUTPUT_KIND_MOTION:
+        for name in ("portrait_handle", "portrait_image", "size", "frame_rate", "framing"):
+            config.ClearField(name)
+    else:
+        _check_portrait(config)
+        fill_in(config)
+    bounds = _QUALITY.get(CODECS.get(config.output, media.VIDEO_CODEC_UNSPECIFIED))
+    if bounds is None:
+        config.ClearField("quality")
+    elif not config.HasField("quality"):
+        config.quality = bounds[2]
+    elif not bounds[0] <= config.quality <= bounds[1]:
+        raise invalid_field(
+            "config.quality", f"{config.quality} is outside {bounds[0]}..{bounds[1]}"
+        )
+    if not config.HasField("seed"):
+        config.seed = secrets.randbits(32)
+    if config.seed >= SEED_LIMIT:
+        raise invalid_field("config.seed", f"{config.seed} is not below 2**63")
+    if not config.HasField("audio"):
+        raise invalid_field("config.audio", "must be stated")
+    if config.pacing == talking_face.PACING_UNSPECIFIED:
+        config.pacing = talking_face.PACING_OFFLINE
+    if config.pacing not in talking_face.Pacing.values():
+        raise invalid_field("config.pacing", f"{config.pacing} is no pacing")
+    if config.resumable and config.output == media.OUTPUT_KIND_FMP4:
+        raise invalid_field("config.resumable", "an MP4 cannot be taken up in the middle")
+    check_controls(asked.controls, "config.controls")
+    config.controls.CopyFrom(overlay(default_controls(), asked.controls))
+    return config
+
+
+def _check_resume(asked: talking_face.AnimateConfig, state: resume.SessionState) -> None:
+    """
+    :raises ServiceError: FIELD_INVALID.
+    """
+    if len(asked.ListFields()) > 1:
+        raise invalid_field("config.resume", "nothing else may be stated with it")
+    first = state.frames
+    if not first <= asked.resume.next_frame <= first + MAX_FRAMES_AFTER:
+        raise invalid_field(
+            "config.resume.next_frame", f"{asked.resume.next_frame}, but the token has {first}"
+        )
+    live, received = state.config.pacing == talking_face.PACING_LIVE, asked.resume.frames
+    if not (0 if live else asked.resume.next_frame) <= received <= asked.resume.next_frame:
+        raise invalid_field(
+            "config.resume.frames", f"{received}, of {asked.resume.next_frame} frames"
+        )
+    place = asked.resume.place
+    if max(place.messages, place.utterance_bytes) > MAX_PLACE:
+        raise invalid_field("config.resume.place", "lies further on than any session gets")
+    if live:
+        for update in asked.resume.controls:
+            _check_update(update, "config.resume.controls")
+    elif asked.resume.controls:
+        raise invalid_field("config.resume.controls", "are for PACING_LIVE")
+    elif asked.resume.place != state.place:
+        raise invalid_field("config.resume.place", "is not that of the token")
+
+
+def _check_update(update: controls.ControlUpdate, path: str) -> None:
+    check_controls(update.controls, f"{path}.controls")
+    if update.HasField("time"):
+        frame_of(update.time, f"{path}.time")
+
+
+def _check_portrait(config: talking_face.AnimateConfig) -> None:
+    match config.WhichOneof("portrait"):
+        case "portrait_handle":
+            if not _HANDLE.fullmatch(config.portrait_handle):
+                raise invalid_field(
+                    "config.portrait_handle", "must be 'sha256:' and 64 hexadecimal digits"
+                )
+        case "portrait_image":
+            if len(config.portrait_image) > MAX_INLINE_PORTRAIT:
+                raise ServiceError(
+                    "IMAGE_TOO_LARGE",
+                    f"a portrait of {len(config.portrait_image)} bytes must be uploaded first: "
+                    f"at most {MAX_INLINE_PORTRAIT} fit into the configuration",
+                )
+        case None:
+            raise invalid_field("config.portrait_handle", "a portrait is needed to make pictures")
+
+
+class Session:
+    """The state of one session. Its methods raise `ServiceError` for what the client did wrong."""
+
+    def __init__(
+        self,
+        asked: talking_face.AnimateConfig,
+        clock: Callable[[], float] = time.perf_counter,
+        max_live: float = MAX_SECONDS,
+        state: resume.SessionState | None = None,
+    ) -> None:
+        """
+        :param max_live: seconds that a live session may last.
+        :param state: what the token of `asked.resume` holds.
+        """
+        if state is not None:
+            _check_resume(asked, state)
+        self.begin = state or resume.SessionState()
+        self.session_id = self.begin.session_id or secrets.token_hex(8)
+        self.config = effective_config(asked if state is None else state.config)
+        self._clock = clock
+        live = self.config.pacing == talking_face.PACING_LIVE
+        place, audio = asked.resume.place, self.config.audio
+        self.first_frame = asked.resume.next_frame
+        first_sample, self._first_voice = 0, 0
+        if audio.sample_rate:  # a file is decoded from its beginning
+            first_sample, self._first_voice = preroll(
+                self.begin.audio_features.taken, audio.sample_rate
+            )
+        self._intake = AudioIntake(audio, max_live if live else MAX_SECONDS, first_sample)
+        self._unheard = self.begin.audio_features.taken - self._first_voice
+        self.feed: LiveFeed | None = None
+        self._pacer: LivePacer | None = None
+        self._sent: SentLog | None = None
+        if live:
+            resume_at = self.first_frame / self.frame_rate
+            tracked = place if self.config.resumable else None
+            self.feed = LiveFeed(audio, clock, tracked, first_sample, resume_at)
+            self._pacer = LivePacer(clock, resume_at)
+        elif self.config.resumable and audio.sample_rate:
+            self._sent = SentLog(place, first_sample * sample_bytes(audio))
+        self.messages = place.messages
+        self._rows = RowHush(self.begin.motion_gen.taken)
+        self._planned: set[int] = set()  # frames of changes of controls, those to come and others
+        self._voice_activity = VoiceActivity(
+            self.begin.motion_gen.taken, self.begin.speaking, self.begin.run
+        )
+        self._voice_states: deque[tuple[int, tuple[bool, int]]] = deque()  # after so many rows
+        self._packager: Packager | None = None
+        self._ended = False
+        # Changes of controls that the motion generator's checkpoint does not contain.
+        self.changes = [*self.begin.controls, *asked.resume.controls]
+        pictures = self.makes_pictures
+        self._motion_frames = self.first_motion = (
+            self.begin.renderer.taken if pictures else self.begin.motion_gen.given
+        )
+        self._frames = asked.resume.frames
+        self._next_frame = self.first_frame
+        for update in asked.resume.controls:
+            if update.HasField("time"):
+                self._plan(frame_of(update.time, "config.resume.controls.time"))
+        self._first_audio: float | None = None
+        self._first_frame: float | None = None
+        self._last_frame = 0.0
+
+    @property
+    def makes_pictures(self) -> bool:
+        """Whether the renderer takes part."""
+        return self.config.output != media.OUTPUT_KIND_MOTION
+
+    @property
+    def frame_rate(self) -> int:
+        """Frames that go out a second."""
+        return self.config.frame_rate if self.makes_pictures else MOTION_FPS
+
+    @property
+    def decodes_slowly(self) -> bool:
+        """Whether the generators of `audio` and `end_of_audio` should run in a thread."""
+        return self._intake.blocking
+
+    @property
+    def seconds(self) -> float:
+        """Length of the audio taken so far."""
+        return self._intake.seconds
+
+    @property
+    def lead(self) -> float:
+        """Seconds by which the audio taken is ahead of the frames that have come out."""
+        return self.seconds - self._frames / self.frame_rate
+
+    def started(self, stages: list[stage.StageInfo], portrait: renderer.Portrait | None) -> Answer:
+        """The first answer; it comes before any data.
+
+        :param portrait: whom to animate; None where no pictures are made.
+        """
+        if portrait is not None:
+            self.config.portrait_handle = portrait.handle
+        message = talking_face.Started(
+            session_id=self.session_id,
+            version=talkingface.__version__,
+            stages=stages,
+            config=self.config,
+            portrait=portrait,
+        )
+        if portrait is not None:
+            message.picture.CopyFrom(picture_format(self.config, portrait))
+            self._packager = packager(
+                self.config.output,
+                message.picture,
+                self.config.pacing,
+                self.first_frame,
+                self._first_voice,
+            )
+        return Answer(started=message)
+
+    def extract_config(self) -> audio_features.ExtractConfig:
+        """What the speech encoder is told."""
+        return audio_features.ExtractConfig(
+            session_id=self.session_id, resume=_checkpoint(self.begin.audio_features)
+        )
+
+    def generate_config(self) -> motion_gen.GenerateConfig:
+        """What the motion generator is told."""
+        return motion_gen.GenerateConfig(
+            session_id=self.session_id,
+            seed=self.config.seed,
+            controls=self.config.controls,
+            resume=_checkpoint(self.begin.motion_gen),
+        )
+
+    def render_config(self, handle: str) -> renderer.RenderConfig:
+        """What the renderer is told."""
+        config = self.config
+        return renderer.RenderConfig(
+            session_id=self.session_id,
+            portrait_handle=handle,
+            codec=CODECS[config.output],
+            quality=config.quality if config.HasField("quality") else None,
+            size=config.size if config.HasField("size") else None,
+            frame_rate=config.frame_rate,
+            framing=config.framing,
+            resume=_checkpoint(self.begin.renderer),
+            first_frame=self.first_frame,
+        )
+
+    @property
+    def repeats(self) -> bool:
+        """Whether the client's present message had been taken already, but for its sound."""
+        return self.messages < self.begin.messages
+
+    def handled(self) -> None:
+        """The client's present message has been taken."""
+        self.messages += 1
+
+    def token(
+        self, state: resume.SessionState, pack: Callable[[resume.SessionState], bytes]
+    ) -> Answer:
+        """What the client keeps in case that this server is lost.
+
+        :param state: a cut through the stages, of this moment.
+        """
+        state.session_id = self.session_id
+        state.config.CopyFrom(self.config)
+        state.messages = self.messages
+        rows = state.motion_gen.taken
+        while self._voice_states and self._voice_states[0][0] < rows:
+            self._voice_states.popleft()
+        if self._voice_states and self._voice_states[0][0] == rows:
+            state.speaking, state.run = self._voice_states[0][1]
+        else:  # nothing was heard since the session began, or went on
+            state.speaking, state.run = self.begin.speaking, self.begin.run
+        if self._sent is not None:
+            audio = self.config.audio
+            first, _ = preroll(state.audio_features.taken, audio.sample_rate)
+            state.place.CopyFrom(self._sent.place(first * sample_bytes(audio)))
+        token = talking_face.ResumeToken(messages=state.messages)
+        if self.feed is None:
+            state.place.SetInParent()
+            token.place.CopyFrom(state.place)
+        token.token = pack(state)
+        return Answer(resume_token=token)
+
+    @property
+    def frames_given(self) -> int:
+        """Frames that the client has been given; the next one has this number."""
+        if self.makes_pictures:
+            return self._next_frame
+        return max(self._motion_frames, self.first_frame)
+
+    def audio(self, data: bytes) -> Iterator[Sound]:
+        """Take bytes of audio; what they decode to comes in small pieces."""
+        self._check_not_ended()
+        check_size(data, "audio")
+        if self._first_audio is None:
+            self._first_audio = self._clock()
+        if self._sent is not None:
+            self._sent.audio(self.messages, len(data))
+        return self._intake.push(data)
+
+    def sound(self, sound: Sound) -> Array:
+        """Take a piece that `audio` or `end_of_audio` gave; what of it the stages are to hear."""
+        if self._packager is not None:
+            self._packager.push_sound(sound, self._intake.rate)
+        voice = sound.voice[max(self._unheard, 0) :]
+        self._unheard -= len(sound.voice)
+        return voice
+
+    def due(self) -> tuple[bytes, list[Answer]]:
+        """The bytes of a live session's sound whose time has come, to be taken by `audio`, and
+        the sound that has waited too long for its pictures."""
+        assert self.feed is not None and self._pacer is not None
+        data, played = self.feed.due()
+        self._pacer.play(played)
+        overdue = self.seconds - MAX_WAIT_SECONDS
+        pieces = self._packager.catch_up(overdue) if self._packager is not None else []
+        return data, [Answer(media=piece) for piece in pieces]
+
+    def interrupt(self) -> list[Answer]:
+        """Drop what a live session has not played yet; the events that this makes."""
+        if self.feed is None or self._pacer is None:
+            raise ServiceError("MESSAGE_ORDER", "`interrupt` is for PACING_LIVE")
+        silent = self._rows.hush(math.ceil(self.seconds * ROW_RATE)) / ROW_RATE
+        if self._packager is not None:
+            silent = self._packager.hush(self.seconds)
+        cut = self.feed.interrupt(self.messages)
+        return _told(self._pacer.interrupt(cut, min(silent, self.seconds)))
+
+    def end_of_utterance(self, utterance_id: str) -> None:
+        """What a live session was sent since the last one is an utterance."""
+        if self.feed is None:
+            raise ServiceError("MESSAGE_ORDER", "`end_of_utterance` is for PACING_LIVE")
+        self.feed.end_of_utterance(utterance_id, self.messages)
+
+    def end_of_audio(self) -> Iterator[Sound]:
+        """Take the end of the audio; `sound_ended` must follow the last piece."""
+        self._check_not_ended()
+        self._ended = True
+        return self._intake.end()
+
+    def sound_ended(self) -> None:
+        """All pieces of sound have been taken."""
+        if self._packager is not None:
+            self._packager.end_sound()
+
+    def control(self, update: controls.ControlUpdate) -> controls.ControlUpdate:
+        """A change of controls with its time.
+
+        Without one it belongs to the next sample of audio, which makes it as reproducible as the
+        audio; in a live session it stays without, and acts on the next motion that is made.
+        """
+        self._check_not_ended()
+        told = controls.ControlUpdate()
+        told.CopyFrom(update)
+        if not update.HasField("time") and self.feed is None:
+            told.time.CopyFrom(duration(self.seconds))
+        _check_update(told, "control")
+        if told.HasField("time"):
+            self._plan(frame_of(told.time, "control.time"))
+        return told
+
+    def _plan(self, frame: int) -> None:
+        """Take note of a change to come.
+
+        :raises ServiceError: FIELD_INVALID where too many are to come.
+        """
+        self._planned = {other for other in self._planned if other >= self._motion_frames} | {frame}
+        if len(self._planned) > MAX_PLANNED:
+            text = f"changes at more than {MAX_PLANNED} frames are still to come"
+            raise invalid_field("control.time", text)
+
+    def heard(self, message: audio_features.AudioFeatures) -> audio_features.AudioFeatures:
+        """The next rows of features, as the motion generator is to hear them."""
+        return self._rows.apply(message)
+
+    def features(self, message: audio_features.AudioFeatures) -> list[Answer]:
+        """Listen to the voice: the events that the next rows of features make."""
+        prosody = np.frombuffer(message.prosody, "<f4").reshape(-1, SPEECH_DIM)
+        events = self._voice_activity.push(prosody[:, VOICE_ACTIVITY])
+        if self.config.resumable:
+            rows = message.first_row + message.rows
+            self._voice_states.append((rows, self._voice_activity.state))
+        return self._events(events)
+
+    def features_ended(self) -> list[Answer]:
+        """The events that the end of the features makes."""
+        return self._events(self._voice_activity.end())
+
+    def motion(self, chunk: motion_gen.MotionChunk) -> list[Answer]:
+        """Take the next frames of motion: they are the answer where no pictures are made."""
+        for frame in chunk.frames:
+            if frame.index != self._motion_frames:
+                raise ServiceError(
+                    "INTERNAL",
+                    f"motion frame {frame.index} came instead of {self._motion_frames}",
+                )
+            self._motion_frames += 1
+        new = [frame for frame in chunk.frames if frame.index >= self.first_frame]
+        if self.makes_pictures or not new:
+            return []
+        self._frames_sent(len(new))
+        until = self._motion_frames / MOTION_FPS
+        motion = talking_face.Motion(frames=new, place=self._played(until))
+        return [Answer(motion=motion), *self._see(until, 0)]
+
+    def leave_out(self, until: float) -> bool:
+        """Whether the next motion, up to `until` seconds, comes too late to be shown."""
+        if self._pacer is None or until <= self.first_frame / self.frame_rate:
+            return False  # of what the client has, no pictures are made again
+        if until <= self.seconds - MAX_WAIT_SECONDS:
+            return True  # its sound has gone out without it
+        return self._pacer.leave_out(until)
+
+    def frame(self, frame: media.EncodedFrame) -> list[Answer]:
+        """Take the next picture."""
+        assert self._packager is not None
+        left_out = frame.index - self._next_frame
+        if left_out < 0 or (left_out and self._pacer is None):
+            raise ServiceError(
+                "INTERNAL", f"frame {frame.index} came instead of {self._next_frame}"
+            )
+        self._next_frame = frame.index + 1
+        pieces = self._packager.push_frame(frame)
+        self._frames_sent(1)
+        until = self._next_frame / self.frame_rate
+        if pieces and (place := self._played(until)) is not None:
+            pieces[-1].place.CopyFrom(place)
+        events = self._see(until, left_out)
+        return [*(Answer(media=piece) for piece in pieces), *events]
+
+    def finish(self) -> list[Answer]:
+        """The last answers: all stages have said all."""
+        motion_frames = math.ceil(round(self.seconds * MOTION_FPS, 6))
+        expected = frame_count(motion_frames, self.frame_rate)
+        missing = expected - self._frames
+        if missing and (self._pacer is None or not self.makes_pictures):
+            raise ServiceError("INTERNAL", f"{self._frames} frames were made, not {expected}")
+        pieces = self._packager.end() if self._packager is not None else []
+        events = self._see(float("inf"), 0)
+        begin, first = self._first_audio or 0.0, self._first_frame or 0.0
+        summary = talking_face.Summary(
+            frames=self._frames,
+            audio_duration=duration(self.seconds),
+            first_frame_delay=duration(first - begin),
+            elapsed=duration(self._last_frame - begin),
+            late_frames=missing,
+        )
+        return [*(Answer(media=piece) for piece in pieces), *events, Answer(summary=summary)]
+
+    def close(self) -> None:
+        """Free what the session holds, wherever it is."""
+        self._intake.close()
+
+    def _check_not_ended(self) -> None:
+        if self._ended:
+            raise ServiceError("MESSAGE_ORDER", "a message after `end_of_audio`")
+
+    def _frames_sent(self, count: int) -> None:
+        self._frames += count
+        self._last_frame = self._clock()
+        if self._first_frame is None:
+            self._first_frame = self._last_frame
+
+    def _played(self, until: float) -> talking_face.Place | None:
+        return None if self.feed is None else self.feed.played(until)
+
+    def _see(self, until: float, left_out: int) -> list[Answer]:
+        """A live session's pictures have come up to `until` seconds: the events of it."""
+        return [] if self._pacer is None else _told(self._pacer.see(until, left_out))
+
+    @staticmethod
+    def _events(events: list[tuple[talking_face.Event.Kind, float]]) -> list[Answer]:
+        return _told(
+            talking_face.Event(kind=kind, time=duration(seconds)) for kind, seconds in events
+        )
+
+
+def _checkpoint(state: resume.StageState) -> stage.Checkpoint | None:
+    return state.checkpoint if state.HasField("checkpoint") else None
+
+
+def _told(events: Iterable[talking_face.Event]) -> list[Answer]:
+    return [Answer(event=event) for event in events]

@@ -1,0 +1,1 @@
+"""The stages as the orchestrator calls them: replicas, calls, streams, checkpoints, portraits."""

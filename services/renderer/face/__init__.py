@@ -1,0 +1,1 @@
+"""The face model and its fit to a photo."""

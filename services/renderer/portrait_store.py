@@ -1,0 +1,189 @@
+"""Prepared portraits on disk, by the hash of the photo's file.
+
+The folder is shared between the service and its Triton, and may be shared by all replicas: a file
+is written under another name first and then renamed, so that no reader sees half of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import re
+import tempfile
+import typing
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from talkingface.contract.errors import ServiceError
+from talkingface.v1.renderer_pb2 import Portrait
+
+Arrays = dict[str, NDArray[Any]]
+
+T = TypeVar("T")
+
+_HANDLE = re.compile(r"sha256:[0-9a-f]{64}")
+# Of the face on which a renderer tries its speed: no photo's bytes are known to have this hash.
+GREY_FACE = f"sha256:{hashlib.sha256(b'grey face').hexdigest()}"
+# Parts of a prepared portrait: what frames need, what pictures larger or wider than these need.
+PORTRAIT, PHOTO = "portrait", "photo"
+_MESSAGE = "message"
+
+
+def handle_of(content: bytes) -> str:
+    """The handle of a photo's file."""
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def _fingerprint() -> str:
+    """Of the code that prepares: what another release has stored is not used."""
+    digest = hashlib.sha256()
+    root = Path(__file__).parent
+    for folder in (root, *(root / name for name in ("analysis", "face", "geometry", "worker"))):
+        for path in sorted(folder.glob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+RELEASE = _fingerprint()
+
+
+def pack(value: Any, name: str = "") -> Arrays:
+    """A dataclass of arrays, numbers, tuples and dataclasses as named arrays."""
+    if dataclasses.is_dataclass(value):
+        parts = [(f.name, getattr(value, f.name)) for f in dataclasses.fields(value)]
+    elif isinstance(value, tuple):
+        parts = [(str(i), item) for i, item in enumerate(value)]
+    else:
+        return {name: np.asarray(value)}
+    packed: Arrays = {}
+    for key, part in parts:
+        packed |= pack(part, f"{name}.{key}" if name else key)
+    return packed
+
+
+def unpack(kind: type[T], arrays: Arrays, name: str = "") -> T:
+    """What `pack` has made into arrays.
+
+    :raises KeyError: for an array that is missing.
+    """
+    result: Any
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        prefix = f"{name}." if name else ""
+        result = kind(
+            **{
+                f.name: unpack(hints[f.name], arrays, prefix + f.name)
+                for f in dataclasses.fields(kind)
+            }
+        )
+    elif typing.get_origin(kind) is tuple:
+        arms = typing.get_args(kind)
+        result = tuple(unpack(arm, arrays, f"{name}.{i}") for i, arm in enumerate(arms))
+    elif kind in (int, float, bool):
+        result = kind(arrays[name])  # type: ignore[call-arg]
+    else:
+        result = arrays[name]
+    return typing.cast(T, result)
+
+
+class PortraitStore:
+    """One folder of prepared portraits."""
+
+    def __init__(self, folder: Path, max_bytes: int | None = None) -> None:
+        """
+        :param max_bytes: size beyond which `evict` deletes; None: never.
+        """
+        self._folder = folder
+        self._max_bytes = max_bytes
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def _path(self, handle: str) -> Path:
+        """
+        :raises ServiceError: PORTRAIT_NOT_FOUND for what cannot be a handle.
+        """
+        if not _HANDLE.fullmatch(handle):
+            raise _not_found(handle)
+        return self._folder / f"{handle.removeprefix('sha256:')}.{RELEASE}.npz"
+
+    def has(self, handle: str) -> bool:
+        """True when the portrait is here; it then counts as just used."""
+        try:
+            os.utime(self._path(handle))
+        except (OSError, ServiceError):
+            return False
+        return True
+
+    def save(self, portrait: Portrait, arrays: Arrays) -> None:
+        """Keep a prepared portrait under its handle."""
+        message = np.frombuffer(portrait.SerializeToString(), np.uint8)
+        path = self._path(portrait.handle)
+        with tempfile.NamedTemporaryFile(dir=self._folder, suffix=".part", delete=False) as file:
+            try:
+                np.savez(file, **{_MESSAGE: message}, **arrays)
+                file.flush()
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+
+    def load(self, handle: str, part: str) -> Arrays:
+        """The arrays of a prepared portrait that `pack` has named after `part`.
+
+        :raises ServiceError: PORTRAIT_NOT_FOUND.
+        """
+        return self._read(handle, part)
+
+    def portrait(self, handle: str) -> Portrait:
+        """What is told about a prepared portrait.
+
+        :raises ServiceError: PORTRAIT_NOT_FOUND.
+        """
+        return Portrait.FromString(self._read(handle, _MESSAGE)[_MESSAGE].tobytes())
+
+    def _read(self, handle: str, part: str) -> Arrays:
+        try:
+            with np.load(self._path(handle), allow_pickle=False) as file:
+                names = [name for name in file.files if name.partition(".")[0] == part]
+                return {name: file[name] for name in names}
+        except FileNotFoundError:
+            raise _not_found(handle) from None
+
+    def evict(self, in_use: Collection[str]) -> list[str]:
+        """Delete the portraits unused for longest until the folder is within its size.
+
+        :param in_use: handles that stay whatever their age.
+        :return: names of the files deleted.
+        """
+        if self._max_bytes is None:
+            return []
+        kept = {self._path(handle).name for handle in in_use}
+        files = []
+        for path in self._folder.glob("*.npz"):
+            try:
+                status = path.stat()
+            except FileNotFoundError:  # another replica deletes as well
+                continue
+            files.append((status.st_mtime, status.st_size, path))
+        total = sum(size for _, size, _ in files)
+        deleted = []
+        for _, size, path in sorted(files):
+            if total <= self._max_bytes:
+                break
+            if path.name not in kept:
+                path.unlink(missing_ok=True)
+                total -= size
+                deleted.append(path.name)
+        return deleted
+
+
+def _not_found(handle: str) -> ServiceError:
+    return ServiceError(
+        "PORTRAIT_NOT_FOUND",
+        "no portrait under this handle; upload it and call again",
+        metadata={"handle": handle[:80]},
+    )

@@ -1,0 +1,134 @@
+"""Rendered frames to H.264, JPEG or PNG, one packet a frame."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Protocol
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from talkingface.contract.errors import ServiceError, invalid_field
+from talkingface.v1.media_pb2 import PictureFormat, VideoCodec
+from talkingface.v1.renderer_pb2 import RenderConfig
+
+Image = NDArray[np.uint8]
+
+_CRF = (10, 40, 20)  # low, high, default
+_JPEG_QUALITY = (50, 100, 92)
+_MAX_KEYFRAME_INTERVAL = 250
+_KEYFRAME_SECONDS = 2
+
+
+class Encoder(Protocol):
+    """One stream of frames. `encode` may run in any thread, one at a time."""
+
+    planar: bool
+    """Whether it takes the planes of I420, (3 / 2 H, W), instead of RGB, (H, W, 3)."""
+
+    def encode(self, image: Image) -> tuple[bytes, bool]:
+        """Encode a picture.
+
+        :return: the packet, and whether decoding can begin with it.
+        """
+
+
+class H264Encoder:
+    """Annex B access units without B-frames or delay, SPS and PPS before every IDR.
+
+    One thread, so that the same frames give the same bytes. BT.601 matrix, limited range, tagged.
+    """
+
+    planar = True
+
+    def __init__(
+        self, width: int, height: int, frame_rate: int, crf: int, keyframe_interval: int
+    ) -> None:
+        codec = av.CodecContext.create("libx264", "w")
+        assert isinstance(codec, av.VideoCodecContext)
+        codec.width, codec.height = width, height
+        codec.pix_fmt = "yuv420p"
+        codec.framerate = Fraction(frame_rate)
+        codec.time_base = Fraction(1, frame_rate)
+        codec.thread_count = 1
+        codec.gop_size = keyframe_interval
+        codec.color_range = 1  # limited
+        codec.colorspace = 6  # SMPTE 170M, the matrix of BT.601
+        codec.color_primaries = 1  # BT.709, as sRGB
+        codec.color_trc = 13  # sRGB
+        codec.options = {
+            "preset": "superfast",
+            "tune": "zerolatency",
+            "profile": "high",
+            "crf": str(crf),
+            "x264-params": f"keyint={keyframe_interval}:min-keyint={keyframe_interval}:scenecut=0"
+            ":open-gop=0:repeat-headers=1:annexb=1:threads=1:sliced-threads=0",
+        }
+        self._codec = codec
+        self._index = 0
+
+    def encode(self, image: Image) -> tuple[bytes, bool]:
+        frame = av.VideoFrame.from_ndarray(image, format="yuv420p")
+        frame.pts = self._index
+        self._index += 1
+        packets = self._codec.encode(frame)
+        if len(packets) != 1:
+            raise RuntimeError(f"x264 gave {len(packets)} packets for a frame")
+        return bytes(packets[0]), packets[0].is_keyframe
+
+
+class JpegEncoder:
+    """Baseline JPEG."""
+
+    planar = False
+
+    def __init__(self, quality: int) -> None:
+        self._options = [cv2.IMWRITE_JPEG_QUALITY, quality]
+
+    def encode(self, image: Image) -> tuple[bytes, bool]:
+        return _encode_picture(".jpg", image, self._options), True
+
+
+class PngEncoder:
+    """PNG, quick rather than small."""
+
+    planar = False
+
+    def encode(self, image: Image) -> tuple[bytes, bool]:
+        return _encode_picture(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1]), True
+
+
+def make_encoder(config: RenderConfig, picture: PictureFormat) -> Encoder:
+    """The encoder that a stream asks for.
+
+    :raises ServiceError: FIELD_INVALID.
+    """
+    default = _KEYFRAME_SECONDS * picture.frame_rate
+    interval = _in_range(config, "keyframe_interval", (1, _MAX_KEYFRAME_INTERVAL, default))
+    if config.codec == VideoCodec.VIDEO_CODEC_H264:
+        crf = _in_range(config, "quality", _CRF)
+        return H264Encoder(picture.width, picture.height, picture.frame_rate, crf, interval)
+    if config.codec == VideoCodec.VIDEO_CODEC_JPEG:
+        return JpegEncoder(_in_range(config, "quality", _JPEG_QUALITY))
+    if config.codec == VideoCodec.VIDEO_CODEC_PNG:
+        return PngEncoder()
+    raise invalid_field("config.codec", "must be H264, JPEG or PNG")
+
+
+def _in_range(config: RenderConfig, name: str, limits: tuple[int, int, int]) -> int:
+    low, high, default = limits
+    if not config.HasField(name):
+        return default
+    value: int = getattr(config, name)
+    if not low <= value <= high:
+        raise invalid_field(f"config.{name}", f"{value} is outside [{low}, {high}]")
+    return value
+
+
+def _encode_picture(extension: str, image: Image, options: list[int]) -> bytes:
+    done, data = cv2.imencode(extension, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+    if not done:
+        raise ServiceError("INTERNAL", f"cannot encode {extension}")
+    return data.tobytes()

@@ -1,0 +1,1 @@
+"""What runs inside the renderer's Triton: portrait preparation and frame synthesis."""

@@ -1,0 +1,77 @@
+"""Between the geometry and the inpainting network, and the warm-up of both sides' code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from talkingface.contract.motion import ARKIT_DIM, ARKIT_INDEX, YAW, neutral
+from talkingface.contract.picture import View
+from talkingface.renderer.face.model import FaceModel
+from talkingface.renderer.geometry import FRAME, Portrait, WarpedFrame, paste, prepare
+from talkingface.renderer.geometry.image import cv
+from talkingface.renderer.worker.viewport import PhotoPixels, make_viewer
+from talkingface.v1.media_pb2 import FRAMING_PHOTO
+
+Image = NDArray[np.uint8]
+Array = NDArray[np.float32]
+
+
+def inpainter_inputs(portrait: Portrait, frame: WarpedFrame) -> dict[str, NDArray[Any]]:
+    """Inputs of the model `inpainter` for a frame, without batch dimension; see inpainter.py."""
+    crops = [
+        cv.merge([crop.rgb, crop.mask, own])
+        for crop, own in zip(frame.crops, portrait.crops, strict=True)
+    ]
+    mouth, left, right = frame.crops
+    return {
+        "mouth": crops[0],
+        "eyes": np.stack(crops[1:]),
+        "mouth_control": mouth.control,
+        "eyes_control": np.stack([left.control, right.control]),
+    }
+
+
+def finish(frame: WarpedFrame, mouth: Array, eyes: Array) -> Image:
+    """The frame with the network's answer in it, (512, 512, 3).
+
+    :param mouth: residual (128, 128, 4): RGB in [-1, 1], alpha in [0, 1]
+    :param eyes: residuals (2, 64, 64, 4)
+    """
+    for crop, residual in zip(frame.crops, (mouth, *eyes), strict=True):
+        paste(frame.image, crop, residual[..., :3], residual[..., 3])
+    return frame.image
+
+
+def grey_face() -> tuple[Image, Array]:
+    """A grey frame (512, 512, 3), and the mean face's landmarks (478, 3) in it."""
+    model = FaceModel.load()
+    none = np.zeros(len(model.identity), np.float32)
+    points = model.landmarks(none, np.zeros(ARKIT_DIM, np.float32)) * (200, -200, -200) + 256
+    return np.full((FRAME, FRAME, 3), 128, np.uint8), points.astype(np.float32)
+
+
+def whole(frame: Image) -> PhotoPixels:
+    """A frame as the whole photo, without larger pixels."""
+    return PhotoPixels(np.zeros((0, 0, 3), np.uint8), frame, (0, 0, FRAME))
+
+
+def warm_up() -> None:
+    """Run everything once on a grey portrait, so that all kernels are compiled or loaded."""
+    grey, points = grey_face()
+    portrait = prepare(grey, points, np.ones((FRAME, FRAME), np.float32), grey)
+    motion = neutral(1)[0]
+    motion[YAW] = 10
+    for name in ("jawOpen", "eyeBlinkLeft", "eyeLookUpRight"):
+        motion[ARKIT_INDEX[name]] = 0.5
+    viewer = make_viewer(portrait, whole(grey), View(FRAMING_PHOTO, FRAME, FRAME))
+    frame = viewer.render(motion)
+    inputs = inpainter_inputs(portrait, frame)
+    finish(
+        frame,
+        np.zeros((*inputs["mouth"].shape[:2], 4), np.float32),
+        np.zeros((*inputs["eyes"].shape[:3], 4), np.float32),
+    )
+    viewer.picture(frame)

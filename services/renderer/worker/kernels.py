@@ -1,0 +1,38 @@
+"""Numba's kernels, compiled once a release: `python3 -m talkingface.renderer.worker.kernels`."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+from pathlib import Path
+
+import numba
+
+from talkingface.renderer.portrait_store import RELEASE
+
+
+def compile_kernels() -> None:
+    """Have all kernels compiled into numba's cache, from which every process then loads them.
+
+    The compiler takes more than 100 MB and keeps them: it works in a process of its own.
+    """
+    folder = Path(os.environ.get("NUMBA_CACHE_DIR") or Path(__file__).parent / "__pycache__")
+    done = folder / f"kernels.{RELEASE}.{numba.__version__}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "kernels.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # the others wait for the first
+            if not done.exists():
+                subprocess.run(["python3", "-m", __name__], check=True)
+                done.touch()
+    except (OSError, subprocess.CalledProcessError):
+        return  # then each process compiles them for itself, or tells what is wrong
+
+
+if __name__ == "__main__":
+    from talkingface.renderer.worker.frame_synthesis import warm_up
+    from talkingface.renderer.worker.portrait_preparation import PortraitPreparation
+
+    PortraitPreparation().warm_up()
+    warm_up()

@@ -1,0 +1,316 @@
+"""From frames of 512x512 pixels to the pictures that are asked for: other sizes, the whole photo.
+
+Geometry and network work at 512x512. On a finer grid the frame is enlarged, and what the photo
+holds beyond it is added: its detail, which is the photo on that grid less the enlarged portrait.
+Detail moves along the same flow as the pixels that it belongs to, and counts where a pixel is the
+photo's own. So an unmoved picture is the photo, and a moved one as sharp. A smaller picture is the
+frame reduced. In the whole photo the frame's square is replaced in the same way; the rest stands
+still.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from talkingface.contract.limits import MAX_SIZE
+from talkingface.contract.picture import View
+from talkingface.renderer.geometry import FRAME, Portrait, WarpedFrame, render
+from talkingface.renderer.geometry.image import cv
+from talkingface.v1.media_pb2 import FRAMING_CROP
+
+Image = NDArray[np.uint8]
+Array = NDArray[np.float32]
+
+WORTH_KEEPING = 1.1  # pixels of the photo for one of the frame, from which its detail is kept
+STRIP = 128  # rows worked on at a time
+TEAR = 1.0  # pixels by which neighbours' sources may part before detail would show a seam
+NO_DETAIL = 128
+
+
+@dataclass(frozen=True)
+class PhotoPixels:
+    """What the photo holds beyond the portrait's frame."""
+
+    square: Image  # (S, S, 3) the frame's square, 512 < S <= 1024; (0, 0, 3): the frame is all
+    whole: Image  # (H, W, 3) the photo at the size of its picture, see `photo_size`
+    place: tuple[int, int, int]  # left, top, side of the frame's square in `whole`
+
+
+def photo_pixels(photo: Image, frame: Image, to_photo: Array, size: tuple[int, int]) -> PhotoPixels:
+    """Keep what pictures other than the frame need of a photo.
+
+    :param photo: (H, W, 3), upright; frame (512, 512, 3) of `analysis.cut_frame`.
+    :param to_photo: (2, 3), frame pixel to photo pixel.
+    :param size: width and height of the whole photo's picture.
+    """
+    scale = float(to_photo[0, 0])
+    # The frame of a reduced photo is averaged from whole pixels: its centres lie half a step on.
+    corner = to_photo[:, 2].astype(float) - 0.5 * min(scale, 1.0)  # of the square, pixel edges
+    corner += 0.5
+    square = np.zeros((0, 0, 3), np.uint8)
+    if scale > WORTH_KEEPING:
+        square = _cut(photo, frame, scale, corner, min(round(scale * FRAME), MAX_SIZE))
+    height, width = photo.shape[:2]
+    if (width // 2 * 2, height // 2 * 2) == size:
+        zoom = 1.0
+        whole = photo[: size[1], : size[0]]
+    else:
+        zoom = size[0] / width
+        method = cv.INTER_AREA if zoom < 1 else cv.INTER_CUBIC
+        whole = cv.resize(photo, size, interpolation=method)
+    left, top = (round(float(v) * zoom) for v in corner)
+    return PhotoPixels(
+        square, np.ascontiguousarray(whole), (left, top, round(scale * zoom * FRAME))
+    )
+
+
+def _cut(photo: Image, frame: Image, scale: float, corner: Array, side: int) -> Image:
+    """The frame's square with `side` pixels; beyond the photo the enlarged frame."""
+    step = scale * FRAME / side
+    height, width = photo.shape[:2]
+    if step > 1:
+        photo = cv.resize(photo, None, fx=1 / step, fy=1 / step, interpolation=cv.INTER_AREA)
+        corner, height, width, step = corner / step, *photo.shape[:2], 1.0
+    first = corner + 0.5 * step - 0.5
+    matrix = np.array([[step, 0, first[0]], [0, step, first[1]]])
+    flags = cv.INTER_CUBIC | cv.WARP_INVERSE_MAP
+    cut = cv.warpAffine(photo, matrix, (side, side), flags=flags, borderMode=cv.BORDER_REPLICATE)
+    along = np.arange(side) * step
+    inside_x = (along + first[0] >= 0) & (along + first[0] <= width - 1)
+    inside_y = (along + first[1] >= 0) & (along + first[1] <= height - 1)
+    return np.where((inside_y[:, None] & inside_x)[..., None], cut, _resized(frame, side))
+
+
+def _resized(image: Image, side: int) -> Image:
+    method = cv.INTER_AREA if side < FRAME else cv.INTER_CUBIC
+    return cv.resize(image, (side, side), interpolation=method)
+
+
+class _Regrid:
+    """Frames on a grid of `side` pixels, with the photo's detail on that grid if it is known."""
+
+    def __init__(self, frame: Image, side: int, photo: Image | None) -> None:
+        """
+        :param frame: (512, 512, 3) the unmoved portrait; photo: (side, side, 3) the same square.
+        """
+        self.side = side
+        self._detail: Image | None = None
+        if photo is not None:
+            detail = photo.astype(np.int16) - _resized(frame, side) + NO_DETAIL
+            self._detail = np.clip(detail, 0, 255).astype(np.uint8)
+            # Moved by parts of a pixel, detail would blur if it were not known in between.
+            self._finer = 2 if side <= MAX_SIZE else 1
+            if self._finer > 1:
+                matrix = np.diag([1 / self._finer, 1 / self._finer, 0])[:2]
+                flags = cv.INTER_CUBIC | cv.WARP_INVERSE_MAP
+                size = (self._finer * side,) * 2
+                self._detail = cv.warpAffine(
+                    self._detail, matrix, size, flags=flags, borderMode=cv.BORDER_REPLICATE
+                )
+
+    @property
+    def traced(self) -> bool:
+        """Whether it must be known where a frame's pixels come from."""
+        return self._detail is not None
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it holds."""
+        return 0 if self._detail is None else self._detail.nbytes
+
+    def __call__(self, frame: WarpedFrame) -> Image:
+        """(side, side, 3)."""
+        if self.side == FRAME and self._detail is None:
+            return frame.image
+        picture = _resized(frame.image, self.side)
+        if self._detail is None:
+            return picture
+        assert frame.flow is not None and frame.carried is not None
+        moved, trust = _displacement(frame.flow, frame.carried)
+        for top in range(0, self.side, STRIP):  # strips stay in the processor's cache
+            strip = picture[top : top + STRIP]
+            source, share = _sources(moved, trust, self.side, top, len(strip), self._finer)
+            detail = cv.remap(
+                self._detail,
+                source,
+                None,
+                cv.INTER_LINEAR,
+                borderMode=cv.BORDER_CONSTANT,
+                borderValue=(NO_DETAIL,) * 3,
+            )
+            _add_detail(strip, detail, share)
+        return picture
+
+
+@njit(cache=True, fastmath=True)
+def _displacement(flow: Array, carried: Image) -> tuple[Array, Image]:
+    """How far each pixel has come, (H, W, 2), and how much it is the photo's own, torn ones not."""
+    height, width = carried.shape
+    moved = np.empty_like(flow)
+    trust = carried.copy()
+    for y in range(height):
+        for x in range(width):
+            moved[y, x, 0] = flow[y, x, 0] - np.float32(x)
+            moved[y, x, 1] = flow[y, x, 1] - np.float32(y)
+            for k in range(2):
+                if x and abs(moved[y, x, k] - moved[y, x - 1, k]) > TEAR:
+                    trust[y, x], trust[y, x - 1] = 0, 0
+                if y and abs(moved[y, x, k] - moved[y - 1, x, k]) > TEAR:
+                    trust[y, x], trust[y - 1, x] = 0, 0
+    return moved, trust
+
+
+@njit(cache=True, fastmath=True)
+def _sources(
+    moved: Array, trust: Image, side: int, top: int, rows: int, finer: int
+) -> tuple[Array, Image]:
+    """`moved` and `trust` on rows of a grid of `side` pixels: where in the detail, which has
+    `finer` pixels for one, these come from, (rows, side, 2), and their trust (rows, side)."""
+    size = len(trust)
+    half, zero, last = np.float32(0.5), np.float32(0), np.float32(size - 1)
+    scale = np.float32(size) / np.float32(side)
+    grown = np.float32(finer) / scale
+    first, share = np.empty(side, np.int32), np.empty(side, np.float32)
+    for j in range(side):
+        x = min(max((np.float32(j) + half) * scale - half, zero), last)
+        first[j] = min(int(x), size - 2)
+        share[j] = x - np.float32(first[j])
+    row = np.empty((size, 3), np.float32)
+    out, out_trust = np.empty((rows, side, 2), np.float32), np.empty((rows, side), np.uint8)
+    for i in range(rows):
+        y = min(max((np.float32(top + i) + half) * scale - half, zero), last)
+        y0 = min(int(y), size - 2)
+        b = y - np.float32(y0)
+        for x0 in range(size):
+            for k in range(2):
+                above = moved[y0, x0, k]
+                row[x0, k] = (above + b * (moved[y0 + 1, x0, k] - above)) * grown
+            above = np.float32(trust[y0, x0])
+            row[x0, 2] = above + b * (np.float32(trust[y0 + 1, x0]) - above) + half
+        for j in range(side):
+            x0, a = first[j], share[j]
+            out[i, j, 0] = np.float32(finer * j) + row[x0, 0] + a * (row[x0 + 1, 0] - row[x0, 0])
+            out[i, j, 1] = row[x0, 1] + a * (row[x0 + 1, 1] - row[x0, 1])
+            out[i, j, 1] += np.float32(finer * (top + i))
+            out_trust[i, j] = np.uint8(row[x0, 2] + a * (row[x0 + 1, 2] - row[x0, 2]))
+    return out, out_trust
+
+
+@njit(cache=True, fastmath=True)
+def _add_detail(picture: Image, detail: Image, trust: Image) -> None:
+    for y in range(picture.shape[0]):
+        for x in range(picture.shape[1]):
+            share = np.int32(trust[y, x])
+            if share == 0:
+                continue
+            for k in range(3):
+                change = (np.int32(detail[y, x, k]) - NO_DETAIL) * share
+                # Divided by 255 and rounded.
+                value = np.int32(picture[y, x, k]) + ((change * 257 + 32768) >> 16)
+                picture[y, x, k] = min(max(value, 0), 255)
+
+
+class CropViewer:
+    """The frame's square at the size of a view."""
+
+    def __init__(self, portrait: Portrait, pixels: PhotoPixels, view: View) -> None:
+        photo = None
+        if view.width > FRAME and len(pixels.square):
+            photo = pixels.square
+            if len(photo) != view.width:
+                reduced = len(photo) > view.width
+                method = cv.INTER_AREA if reduced else cv.INTER_CUBIC
+                photo = cv.resize(photo, (view.width,) * 2, interpolation=method)
+        self._portrait = portrait
+        self._planar = view.planar
+        self._regrid = _Regrid(portrait.frame, view.width, photo)
+        self.nbytes = self._regrid.nbytes
+
+    def render(self, motion: Array) -> WarpedFrame:
+        """The frame that `picture` needs, for motion (58,)."""
+        return render(self._portrait, motion, traced=self._regrid.traced)
+
+    def picture(self, frame: WarpedFrame) -> Image:
+        """A finished frame in the shape of the view."""
+        picture = self._regrid(frame)
+        return cv.cvtColor(picture, cv.COLOR_RGB2YUV_I420) if self._planar else picture
+
+
+class PhotoViewer:
+    """The whole photo, in which the frame's square moves."""
+
+    def __init__(self, portrait: Portrait, pixels: PhotoPixels, view: View) -> None:
+        height, width = pixels.whole.shape[:2]
+        if (width, height) != (view.width, view.height):
+            raise ValueError(f"the photo's picture is {width}x{height}")
+        left, top, side = pixels.place
+        self._portrait = portrait
+        self._planar = view.planar
+        # Borders beyond which the photo goes on: left, top, right, bottom.
+        self._pinned = (left > 0, top > 0, left + side < width, top + side < height)
+        x0, y0 = max(left, 0), max(top, 0)
+        x1, y1 = min(left + side, width), min(top + side, height)
+        self._part = (slice(y0 - top, y1 - top), slice(x0 - left, x1 - left))  # of the square
+        # Planes of colour have half the resolution: what is replaced has even borders.
+        self._left, self._top = x0 // 2 * 2, y0 // 2 * 2
+        self._around = pixels.whole[
+            self._top : (y1 + 1) // 2 * 2, self._left : (x1 + 1) // 2 * 2
+        ].copy()
+        self._inner = (
+            slice(y0 - self._top, y1 - self._top),
+            slice(x0 - self._left, x1 - self._left),
+        )
+        photo = _resized(portrait.frame, side)
+        photo[self._part] = pixels.whole[y0:y1, x0:x1]
+        self._regrid = _Regrid(portrait.frame, side, photo)
+        self._still = pixels.whole
+        if view.planar:
+            self._still = cv.cvtColor(pixels.whole, cv.COLOR_RGB2YUV_I420)
+        self.nbytes = self._regrid.nbytes + self._around.nbytes + self._still.nbytes
+
+    def render(self, motion: Array) -> WarpedFrame:
+        """As `CropViewer.render`."""
+        return render(self._portrait, motion, pinned=self._pinned, traced=True)
+
+    def picture(self, frame: WarpedFrame) -> Image:
+        """As `CropViewer.picture`."""
+        changed = self._around.copy()
+        changed[self._inner] = self._regrid(frame)[self._part]
+        picture = self._still.copy()
+        if not self._planar:
+            height, width = changed.shape[:2]
+            picture[self._top : self._top + height, self._left : self._left + width] = changed
+            return picture
+        changed = cv.cvtColor(changed, cv.COLOR_RGB2YUV_I420)
+        for plane, part, step in zip(_planes(picture), _planes(changed), (1, 2, 2), strict=True):
+            left, top = self._left // step, self._top // step
+            plane[top : top + part.shape[0], left : left + part.shape[1]] = part
+        return picture
+
+
+def _planes(image: Image) -> tuple[Image, Image, Image]:
+    """Y (H, W), U and V (H / 2, W / 2) of an I420 picture (3 / 2 H, W), not copied."""
+    width, height = image.shape[1], image.shape[0] * 2 // 3
+    flat, count = image.reshape(-1), width * height
+    half = (height // 2, width // 2)
+    return (
+        flat[:count].reshape(height, width),
+        flat[count : count * 5 // 4].reshape(half),
+        flat[count * 5 // 4 :].reshape(half),
+    )
+
+
+Viewer = CropViewer | PhotoViewer
+
+
+def make_viewer(portrait: Portrait, pixels: PhotoPixels, view: View) -> Viewer:
+    """What shows a portrait in a view.
+
+    :raises ValueError: a view of the photo with other sides than `photo_size` gives.
+    """
+    kind = CropViewer if view.framing == FRAMING_CROP else PhotoViewer
+    return kind(portrait, pixels, view)

@@ -1,0 +1,1 @@
+"""What every service is built from: start-up, settings, admission, health, metrics, streams."""

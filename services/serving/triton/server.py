@@ -1,0 +1,283 @@
+"""The embedded Triton: NVIDIA's `tritonserver` binary (from `nvidia-pytriton`), run as a child.
+
+It serves one model repository on localhost. The binary comes with the Python backend alone;
+`backends/` adds the others that our repositories name, written for the Python backend.
+Production mounts the same repositories into NVIDIA's Triton container instead and sets
+TALKINGFACE_TRITON_URL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import re
+import shutil
+import signal
+import site
+import socket
+import sys
+import sysconfig
+import tempfile
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import grpc
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from talkingface.serving.triton import shared_memory
+
+log = logging.getLogger(__name__)
+
+_BACKENDS = Path(__file__).parent / "backends"
+
+# Runs a program that gets SIGTERM when its parent dies, even by SIGKILL. Done in a fresh
+# interpreter: preexec_fn is not safe in a process with threads.
+_EXEC_TIED = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+if os.getppid() != int(sys.argv[1]):
+    sys.exit("the parent is gone")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+class TritonError(RuntimeError):
+    """Triton cannot be started or has ended; the message carries what it wrote."""
+
+
+class TritonAccident(TritonError):
+    """Triton has not come up, for a reason that another start may not meet."""
+
+
+class EmbeddedTriton:
+    """One `tritonserver` process and its model repository."""
+
+    def __init__(
+        self,
+        repository: Path,
+        environ: Mapping[str, str] | None = None,
+        on_line: Callable[[str], None] | None = None,
+    ) -> None:
+        """
+        :param repository: folder of models.
+        :param environ: variables for the models, beside those of this process.
+        :param on_line: called with each line that Triton writes; default: the log, at DEBUG.
+        """
+        self._repository = repository
+        self._environ = dict(environ or {})
+        self._on_line = on_line or log.debug
+        self._lines: deque[str] = deque(maxlen=400)
+        self._prefix = shared_memory.unique_name("triton")
+        self._process: asyncio.subprocess.Process | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._choose_ports()
+
+    @property
+    def pid(self) -> int | None:
+        """Process id while it runs."""
+        return self._process.pid if self._process else None
+
+    @property
+    def running(self) -> bool:
+        """True until the process has ended."""
+        return self._process is not None and self._process.returncode is None
+
+    def _choose_ports(self) -> None:
+        self.url = f"127.0.0.1:{_free_port()}"
+        self.metrics_port = _free_port()
+
+    async def start(self, within: float = 120.0) -> None:
+        """Start it and wait until every model of the repository is loaded; once more, at other
+        ports, when it ends for a reason that is not in the models.
+
+        :raises TritonError: when it ends, fails to load a model, or takes too long.
+        """
+        for last in (False, True):
+            try:
+                return await self._start(within)
+            except TritonAccident as accident:
+                if last:
+                    raise
+                log.warning("Triton is started again: %s", accident)
+                self._choose_ports()
+
+    async def _start(self, within: float) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="talkingface-triton-")
+        backends = Path(self._folder.name)
+        binary, environ = _prepare(backends, self._environ)
+        port = self.url.rpartition(":")[2]
+        self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-I", "-S", "-c", _EXEC_TIED, str(os.getpid()), str(binary)),
+            f"--id={self._prefix}",
+            f"--model-repository={self._repository}",
+            f"--backend-directory={backends}",
+            # Our configurations are complete; else each model would be imported once more.
+            "--disable-auto-complete-config",
+            "--allow-http=false",
+            "--grpc-address=127.0.0.1",
+            f"--grpc-port={port}",
+            "--metrics-address=127.0.0.1",
+            f"--metrics-port={self.metrics_port}",
+            "--allow-gpu-metrics=false",
+            "--exit-timeout-secs=5",
+            "--grpc-infer-allocation-pool-size=16",
+            f"--backend-config=python,shm-region-prefix-name={self._prefix}",
+            f"--backend-config=onnxruntime,shm-region-prefix-name={self._prefix}",
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env=environ,
+            start_new_session=True,  # a group of its own: Ctrl-C reaches the service alone
+        )
+        self._lines.clear()
+        self._reader = asyncio.create_task(self._read(self._process))
+        try:
+            async with asyncio.timeout(within):
+                await self._until_ready()
+        except TimeoutError:
+            await self.stop()
+            raise TritonError(f"Triton not ready after {within:g} s\n{self.tail()}") from None
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _until_ready(self) -> None:
+        assert self._process is not None and self._reader is not None
+        async with grpc.aio.insecure_channel(self.url, _FAST_RECONNECT) as channel:
+            stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+            while True:
+                if self._process.returncode is not None:
+                    await self._reader
+                    raise self._failure()
+                with contextlib.suppress(grpc.aio.AioRpcError):
+                    answer = await stub.ServerReady(service_pb2.ServerReadyRequest(), timeout=1)
+                    if answer.ready:
+                        await self._recognise(stub)
+                        return
+                await asyncio.sleep(0.05)
+
+    async def _recognise(self, stub: service_pb2_grpc.GRPCInferenceServiceStub) -> None:
+        """Make sure that it is our own process that answers: its gRPC server would share a port
+        that another one of this machine serves.
+
+        :raises TritonAccident: another one answers
+        """
+        answer = await stub.ServerMetadata(service_pb2.ServerMetadataRequest(), timeout=1)
+        if answer.name != self._prefix:
+            raise TritonAccident(f"another server, {answer.name!r}, answers at {self.url}")
+
+    async def stop(self) -> None:
+        """End it and its models' processes at once, and remove what they leave behind.
+
+        Killed, not asked: the service has drained, nothing is in flight, and Triton takes more than
+        a second for each model to leave.
+        """
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            await self._process.wait()
+            self._process = None
+        if self._reader is not None:
+            await self._reader
+            self._reader = None
+        shared_memory.sweep_prefix(self._prefix)
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
+
+    def tail(self, lines: int = 40) -> str:
+        """The last lines that Triton wrote."""
+        return "\n".join(list(self._lines)[-lines:])
+
+    def _failure(self) -> TritonError:
+        """Why it ended: its lines of severity E, else the last ones."""
+        errors = [
+            line
+            for line in self._lines
+            if re.match(r"E\d{4} ", line) and "CudaDriverHelper" not in line
+        ]
+        assert self._process is not None
+        said = "\n".join(errors) or self.tail()
+        text = f"Triton ended with code {self._process.returncode} while loading "
+        text += f"{self._repository}:\n{said}"
+        # On a machine under heavy load the Python backend can lose a race for its own lock.
+        accident = "failed to load" not in said or "lock_exception" in said
+        return (TritonAccident if accident else TritonError)(text)
+
+    async def _read(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout is not None
+        while True:
+            try:
+                line = await process.stdout.readline()
+            except ValueError:  # a line longer than the reader's limit; what is left of it follows
+                continue
+            if not line:
+                return
+            text = line.decode(errors="replace").rstrip()
+            self._lines.append(text)
+            self._on_line(text)
+
+
+_FAST_RECONNECT = (
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 200),
+)
+
+
+def _prepare(folder: Path, extra: Mapping[str, str]) -> tuple[Path, dict[str, str]]:
+    """Lay out a backend directory and the environment of the server.
+
+    :return: the server's binary, its environment.
+    """
+    package = _pytriton()
+    triton = package / "tritonserver"
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    stub = triton / "python_backend_stubs" / version / "triton_python_backend_stub"
+    if not stub.exists():
+        raise TritonError(f"nvidia-pytriton has no Python backend for Python {version}")
+    python = folder / "python"
+    # Copied, because Triton looks for the stub at the real path of the library's folder.
+    shutil.copytree(
+        triton / "backends" / "python", python, ignore=shutil.ignore_patterns("__pycache__")
+    )
+    shutil.copy2(stub, python)
+    for backend in _BACKENDS.iterdir():
+        if (backend / "model.py").exists():
+            shutil.copytree(
+                backend, folder / backend.name, ignore=shutil.ignore_patterns("__pycache__")
+            )
+    # The models bring their own parallelism; a thread pool in each would fight for the cores.
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
+    environ = {**threads, **os.environ, **extra}
+    libraries = [str(package.parent / "nvidia_pytriton.libs")]
+    if sysconfig.get_config_var("Py_ENABLE_SHARED"):  # this interpreter's own libpython
+        libraries.append(str(sysconfig.get_config_var("LIBDIR")))
+    libraries.append(environ.get("LD_LIBRARY_PATH", ""))
+    environ["LD_LIBRARY_PATH"] = ":".join(filter(None, libraries))
+    # The stub embeds Python and finds this environment by the `python3` that is first on the path.
+    environ["PATH"] = f"{Path(sys.executable).parent}:{environ.get('PATH', os.defpath)}"
+    return triton / "bin" / "tritonserver", environ
+
+
+def _pytriton() -> Path:
+    """The installed package `pytriton`, found without importing it (its import is slow)."""
+    for folder in {*site.getsitepackages(), sysconfig.get_path("platlib")}:
+        package = Path(folder) / "pytriton"
+        if (package / "tritonserver").is_dir():
+            return package
+    raise TritonError("nvidia-pytriton is not installed")
+
+
+def _free_port() -> int:
+    """A port below the range from which outgoing connections take theirs, for Triton binds late."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
