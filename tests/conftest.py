@@ -27,7 +27,7 @@ from talkingface.contract.errors import ServiceError
 from talkingface.contract.motion import neutral
 from talkingface.renderer import fetch_assets, geometry
 from talkingface.renderer.analysis import FaceAnalyser, PortraitError
-from talkingface.renderer.face.fitting import Camera
+from talkingface.renderer.face.camera import Camera
 from talkingface.renderer.face.model import rotation_matrix
 from talkingface.serving.health import check as health
 

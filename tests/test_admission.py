@@ -20,12 +20,13 @@ import pytest
 from conftest import ServiceProcess
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from talkingface.client import TalkingFace
+from talkingface.client._client import TalkingFace
 from talkingface.contract.call_status import CallStatus
+from talkingface.contract.channel import CLIENT_OPTIONS
 from talkingface.contract.errors import ServiceError
 from talkingface.serving.calibration import realtime_streams
 from talkingface.serving.health import check as health
-from talkingface.serving.server import CLIENT_OPTIONS, LIVENESS
+from talkingface.serving.server import LIVENESS
 from talkingface.v1 import audio_features_pb2 as audio_features
 from talkingface.v1 import media_pb2 as media
 from talkingface.v1 import stage_pb2 as stage

@@ -12,12 +12,11 @@ import pytest
 
 import talkingface.audio_features as package
 from talkingface.audio_features.session import AudioFeaturesSession, SpeechRows
+from talkingface.contract.rates import ROW_RATE, SAMPLE_RATE
 from talkingface.contract.speech_features import (
     LOG2_F0,
     PHONE_COLUMNS,
     PHONES,
-    ROW_RATE,
-    SAMPLE_RATE,
     VOICE_ACTIVITY,
     VOICING,
 )

@@ -11,6 +11,7 @@ import pytest
 import talkingface.audio_features as package
 from talkingface.audio_features.session import AudioFeaturesSession, SpeechRows
 from talkingface.contract.errors import ServiceError
+from talkingface.contract.rates import SAMPLE_RATE
 from talkingface.contract.speech_features import (
     BLOCK_SAMPLES,
     ENERGY,
@@ -20,7 +21,6 @@ from talkingface.contract.speech_features import (
     PHONE_COLUMNS,
     PHONE_INDEX,
     ROW_SAMPLES,
-    SAMPLE_RATE,
     SPEECH_DIM,
     STATE_SIZE,
     VOICE_ACTIVITY,

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from talkingface.contract.speech_features import ARTICULATION, PHONE_INDEX, PHONES, SAMPLE_RATE
+from talkingface.contract.rates import SAMPLE_RATE
+from talkingface.contract.speech_features import ARTICULATION, PHONE_INDEX, PHONES
 from talkingface_research.audio_features.training import articulation, phones, pitch, texts
 
 CLOSURE, TEETH, JAW, OPENING, ROUNDING = range(5)

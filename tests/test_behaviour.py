@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from scipy.signal import butter, sosfiltfilt
 
+from talkingface.contract.controls import EMOTIONS, Controls
 from talkingface.contract.motion import DISTANCE, PITCH, ROLL, YAW, arkit_to_gaze
+from talkingface.contract.speech_features import FEATURE_DIM
 from talkingface.motion_gen.behaviour import LIDS, BehaviourPlanner, expression, pauses
 from talkingface.motion_gen.behaviour.actions import Actions
 from talkingface.motion_gen.behaviour.blinks import BlinkPlanner, draw_blink
@@ -19,16 +21,15 @@ from talkingface.motion_gen.behaviour.memory import FRAME, Drift, stream
 from talkingface.motion_gen.behaviour.voice import SILENCE, VoiceTracker
 from talkingface.motion_gen.canonical_motion import (
     ARTICULATION,
+    CANONICAL_DIM,
     EXPRESSION_LIMIT,
     FACE_COLUMNS,
     FACE_DIM,
     FACE_INDEX,
-    PERFORMANCE_DIM,
     compose,
 )
-from talkingface.motion_gen.easing import EMOTIONS, Controls
 from talkingface.motion_gen.session import MotionSession
-from talkingface.motion_gen.windows import FEATURE_DIM, HOP
+from talkingface.motion_gen.windows import HOP
 from talkingface.renderer.face.model import FaceModel
 from talkingface_research.motion_gen.evaluation.smoothness import roughness
 
@@ -479,7 +480,7 @@ def test_expressivity_scales_what_is_expressed_alone() -> None:
 
 def test_expression_is_beside_articulation_and_has_limits() -> None:
     rng = np.random.default_rng(0)
-    performance = rng.uniform(0, 1, (50, PERFORMANCE_DIM)).astype(np.float32)
+    performance = rng.uniform(0, 1, (50, CANONICAL_DIM)).astype(np.float32)
     added = rng.uniform(0, 2, (50, FACE_DIM)).astype(np.float32)
     one, pose = np.ones(50, np.float32), np.zeros((50, 3), np.float32)
     plain = compose(performance, pose, one, one, one)[:, FACE_COLUMNS]
@@ -598,7 +599,7 @@ def motion(seed: int, seconds: float = 10, voice: int = 0, **fields: object) -> 
     session.end()
     made = []
     while session.next_request() is not None:
-        made.append(session.accept({"frames": np.zeros((HOP, PERFORMANCE_DIM), np.float32)}))
+        made.append(session.accept({"frames": np.zeros((HOP, CANONICAL_DIM), np.float32)}))
     return np.concatenate(made)
 
 

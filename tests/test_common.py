@@ -18,13 +18,17 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from talkingface.contract.controls import ControlTrack, frame_of, overlay
+from talkingface.contract.controls import (
+    CONTROL_RANGES,
+    ControlTrack,
+    check_controls,
+    frame_of,
+    overlay,
+)
 from talkingface.contract.errors import DOMAIN, TABLE, ServiceError, invalid_field
 from talkingface.contract.messages import (
-    CONTROL_RANGES,
     MOTION_HIGH,
     MOTION_LOW,
-    check_controls,
     features_arrays,
     features_message,
     float_rows,

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from talkingface.motion_gen.easing import EMOTIONS, ControlEasing, ControlError, Controls
+from talkingface.contract.controls import EMOTIONS, ControlError, Controls
+from talkingface.motion_gen.easing import ControlEasing
 
 
 @pytest.mark.parametrize(

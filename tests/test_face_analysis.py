@@ -14,8 +14,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from talkingface.contract.limits import MAX_BYTES, MIN_FACE
 from talkingface.contract.motion import ARKIT_DIM
+from talkingface.contract.portrait import MAX_BYTES, MIN_FACE
 from talkingface.renderer import fetch_assets
 from talkingface.renderer.analysis import (
     FRAME,

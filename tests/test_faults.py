@@ -22,18 +22,12 @@ import pytest
 from meshes import FPS, PIECE_SECONDS, RATE, Mesh, Part, Seen, gap, paced, sound_of, watch
 
 from talkingface.cli.mesh import STAGES
-from talkingface.client import (
-    OUTPUT_KIND_JPEG,
-    OUTPUT_KIND_MOTION,
-    NoCapacity,
-    OutputKind,
-    Started,
-    TalkingFace,
-    pcm,
-)
+from talkingface.client import OUTPUT_KIND_JPEG, OUTPUT_KIND_MOTION, OutputKind, Started
+from talkingface.client._client import TalkingFace, pcm
+from talkingface.client._errors import NoCapacity
 from talkingface.contract.motion import MOTION_DIM
 from talkingface.contract.picture import View
-from talkingface.renderer.portrait_store import handle_of
+from talkingface.contract.portrait import handle_of
 from talkingface.renderer.session import RenderSession
 from talkingface.v1.media_pb2 import FRAMING_CROP
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from talkingface.contract.motion import ARKIT_DIM, ARKIT_INDEX, MOTION_FPS
-from talkingface.contract.speech_features import PHONE_INDEX, SAMPLE_RATE
-from talkingface.motion_gen.easing import RANGES
+from talkingface.contract.controls import CONTROL_RANGES
+from talkingface.contract.motion import ARKIT_DIM, ARKIT_INDEX
+from talkingface.contract.rates import MOTION_FPS, SAMPLE_RATE
+from talkingface.contract.speech_features import PHONE_INDEX
 from talkingface.renderer.face.model import FaceModel
 from talkingface_research.motion_gen.evaluation import (
     curves,
@@ -392,7 +393,7 @@ def test_the_sections_say_what_they_lack(
 
 def test_both_ends_of_expressivity_are_shown() -> None:
     low, high = (controls.expressivity for controls in expression.SETTINGS.values())
-    assert (low, high) == RANGES["expressivity"]
+    assert (low, high) == CONTROL_RANGES["expressivity"]
 
 
 def test_a_face_beside_its_sound() -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from talkingface.contract.motion import MOTION_DIM, Array
-from talkingface.renderer.interpolation import MotionInterpolator, frame_count
+from talkingface.contract.picture import frame_count
+from talkingface.renderer.interpolation import MotionInterpolator
 
 RATES = (25, 26, 30, 40, 48, 50, 59, 60)
 

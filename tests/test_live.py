@@ -7,14 +7,15 @@ import pytest
 
 from talkingface.contract.errors import ServiceError
 from talkingface.contract.messages import features_arrays, features_message
+from talkingface.orchestrator.media.fading import FADE_SECONDS, AudioFader
+from talkingface.orchestrator.session.frame_dropping import FrameDropper
 from talkingface.orchestrator.session.live_playout import (
     AHEAD_SECONDS,
     MAX_QUEUED_SECONDS,
-    LiveFeed,
-    LivePacer,
-    Played,
+    PlaybackFinished,
+    PlayoutBuffer,
 )
-from talkingface.orchestrator.session.muting import FADE_SECONDS, RowHush, SoundHush
+from talkingface.orchestrator.session.muting import FeatureMuter
 from talkingface.v1 import media_pb2 as media
 from talkingface.v1.audio_features_pb2 import AudioFeatures
 from talkingface.v1.talking_face_pb2 import Event
@@ -32,9 +33,9 @@ class Clock:
         return self.now
 
 
-def feed_with_clock() -> tuple[LiveFeed, Clock]:
+def feed_with_clock() -> tuple[PlayoutBuffer, Clock]:
     clock = Clock()
-    return LiveFeed(S16, clock), clock
+    return PlayoutBuffer(S16, clock), clock
 
 
 def sound(samples: int) -> bytes:
@@ -162,8 +163,8 @@ def test_utterances_are_told_when_their_last_sample_is_fed() -> None:
         told += feed.due()[1]
     begin = AHEAD_SECONDS
     assert told == [
-        Played("a", pytest.approx(begin + 0.1), pytest.approx(0.1), False),
-        Played("b", pytest.approx(begin + 0.15), pytest.approx(0.05), False),
+        PlaybackFinished("a", pytest.approx(begin + 0.1), pytest.approx(0.1), False),
+        PlaybackFinished("b", pytest.approx(begin + 0.15), pytest.approx(0.05), False),
     ]
 
 
@@ -177,7 +178,10 @@ def test_an_interrupt_drops_what_is_not_fed() -> None:
     data, told = feed.due()
     assert len(data) == 4000 and not told
     end = pytest.approx(AHEAD_SECONDS + 0.25)
-    assert feed.interrupt() == [Played("a", end, 0.25, True), Played("", end, 0.0, True)]
+    assert feed.interrupt() == [
+        PlaybackFinished("a", end, 0.25, True),
+        PlaybackFinished("", end, 0.0, True),
+    ]
     assert feed.interrupt() == []
     clock.now += 0.1
     assert feed.due() == (bytes(1600), [])
@@ -210,14 +214,14 @@ def test_too_much_ahead_is_refused() -> None:
 
 def test_a_file_has_no_pace() -> None:
     with pytest.raises(ServiceError, match="FIELD_INVALID"):
-        LiveFeed(media.AudioFormat(encoding=media.AUDIO_ENCODING_FILE))
+        PlayoutBuffer(media.AudioFormat(encoding=media.AUDIO_ENCODING_FILE))
     with pytest.raises(ServiceError, match="FIELD_INVALID"):
         feed_with_clock()[0].end_of_utterance("x" * 65)
 
 
 @pytest.mark.parametrize("hop", [0.04, 0.08])
 def test_so_much_motion_may_be_under_way_in_pieces_of_any_length(hop: float) -> None:
-    pacer = LivePacer(Clock(), 10.0)
+    pacer = FrameDropper(Clock(), 10.0)
     pieces = round(0.32 / hop)
     left_out = [pacer.leave_out(10 + hop * i) for i in range(1, pieces + 3)]
     assert left_out == [False] * pieces + [True] * 2
@@ -228,7 +232,7 @@ def test_so_much_motion_may_be_under_way_in_pieces_of_any_length(hop: float) -> 
 
 def test_a_renderer_that_is_behind_is_sent_no_more_to_show() -> None:
     clock = Clock()
-    pacer = LivePacer(clock)
+    pacer = FrameDropper(clock)
     assert [pacer.leave_out(0.08 * i) for i in range(1, 7)] == [False] * 4 + [True] * 2
     assert pacer.see(0.04, 0) == []
     assert pacer.leave_out(0.56), "the first piece is not whole yet"
@@ -243,20 +247,20 @@ def test_a_renderer_that_is_behind_is_sent_no_more_to_show() -> None:
 
 
 def test_an_utterance_is_told_when_its_last_picture_has_come() -> None:
-    pacer = LivePacer(Clock())
-    pacer.play([Played("a", 1.0, 0.5, False), Played("b", 1.02, 0.02, False)])
+    pacer = FrameDropper(Clock())
+    pacer.play([PlaybackFinished("a", 1.0, 0.5, False), PlaybackFinished("b", 1.02, 0.02, False)])
     assert pacer.see(0.96, 0) == []
     (event,) = pacer.see(1.0, 0)
     assert (event.utterance_id, event.played.ToMilliseconds(), event.interrupted) == ("a", 500, 0)
-    events = pacer.interrupt([Played("c", 1.2, 0.1, True)], 1.3)
+    events = pacer.interrupt([PlaybackFinished("c", 1.2, 0.1, True)], 1.3)
     assert [(e.utterance_id, e.interrupted) for e in events] == [("b", False), ("c", True)]
     assert pacer.see(2.0, 0) == []
 
 
 def test_an_utterance_is_told_as_far_as_it_was_heard() -> None:
-    pacer = LivePacer(Clock())
-    pacer.play([Played("a", 1.0, 0.5, False), Played("b", 1.1, 0.1, False)])
-    a, b, c = pacer.interrupt([Played("c", 1.2, 0.1, True)], 0.9)
+    pacer = FrameDropper(Clock())
+    pacer.play([PlaybackFinished("a", 1.0, 0.5, False), PlaybackFinished("b", 1.1, 0.1, False)])
+    a, b, c = pacer.interrupt([PlaybackFinished("c", 1.2, 0.1, True)], 0.9)
     assert [a.played.ToMilliseconds(), b.played.ToMilliseconds(), c.played.ToMilliseconds()] == [
         400, 0, 0,
     ]  # fmt: skip
@@ -264,13 +268,13 @@ def test_an_utterance_is_told_as_far_as_it_was_heard() -> None:
 
 
 def test_sound_is_hushed_from_one_place_to_another() -> None:
-    hush = SoundHush(RATE)
+    fader = AudioFader(RATE)
     ones = np.ones(RATE, np.float32)
-    assert hush.apply(0, ones) is ones
-    silent = hush.hush(1000, 3000)
+    assert fader.apply(0, ones) is ones
+    silent = fader.fade_out(1000, 3000)
     assert silent == 1000 + FADE_SECONDS * RATE
-    whole = hush.apply(0, ones)
-    parts = [hush.apply(i, ones[i : i + 77, None])[:, 0] for i in range(0, RATE, 77)]
+    whole = fader.apply(0, ones)
+    parts = [fader.apply(i, ones[i : i + 77, None])[:, 0] for i in range(0, RATE, 77)]
     assert np.array_equal(whole, np.concatenate(parts))
     assert (whole[:1001] == 1).all() and (whole[silent:3000] == 0).all()
     assert (whole[3000:] == 1).all()
@@ -282,24 +286,24 @@ def test_rows_are_hushed_until_the_voice_has_passed() -> None:
         prosody = np.tile(np.array([voice, -20 if voice else -90, 0, 0], "<f4"), (count, 1))
         return features_message(first, np.full((count, 128), value, np.float32), prosody)
 
-    hush = RowHush()
+    muter = FeatureMuter()
     quiet = rows(0, 3, 0.25, 0.0)
-    assert hush.apply(quiet) is quiet
+    assert muter.apply(quiet) is quiet
     speech = rows(3, 4, 9.0, 1.0)
-    assert hush.apply(speech) is speech
-    assert hush.hush(13) == 7
-    embedding, prosody = features_arrays(hush.apply(rows(7, 4, 9.0, 1.0)), 7)
+    assert muter.apply(speech) is speech
+    assert muter.mute(13) == 7
+    embedding, prosody = features_arrays(muter.apply(rows(7, 4, 9.0, 1.0)), 7)
     assert (embedding == 0.25).all() and (prosody == [0, -90, 0, 0]).all()
-    embedding, prosody = features_arrays(hush.apply(rows(11, 4, 9.0, 1.0)), 11)
+    embedding, prosody = features_arrays(muter.apply(rows(11, 4, 9.0, 1.0)), 11)
     assert embedding[:, 0].tolist() == [0.25, 0.25, 9, 9]
     assert prosody[:, 0].tolist() == [0, 0, 1, 1]
     after = rows(15, 4, 9.0, 1.0)
-    assert hush.apply(after) is after
+    assert muter.apply(after) is after
 
 
 def test_before_any_silence_was_heard_rows_are_hushed_to_none() -> None:
-    hush = RowHush()
-    hush.hush(4)
+    muter = FeatureMuter()
+    muter.mute(4)
     loud = features_message(0, np.ones((4, 128), np.float32), np.ones((4, 4), np.float32))
-    embedding, prosody = features_arrays(hush.apply(loud), 0)
+    embedding, prosody = features_arrays(muter.apply(loud), 0)
     assert not embedding.any() and (prosody == [0, -100, 0, 0]).all()

@@ -23,21 +23,19 @@ from talkingface.client import (
     EndOfUtterance,
     Event,
     HeadRotation,
-    Interrupt,
-    InvalidInput,
     Media,
     Motion,
     Started,
     Summary,
-    TalkingFace,
-    pcm,
 )
+from talkingface.client._client import Interrupt, TalkingFace, pcm
+from talkingface.client._errors import InvalidInput
 from talkingface.contract.motion import ARKIT_INDEX
 from talkingface.orchestrator.config import OrchestratorConfig
-from talkingface.orchestrator.pipeline import Conductor
+from talkingface.orchestrator.pipeline import SessionPipeline
 from talkingface.orchestrator.session.session import Session
 from talkingface.orchestrator.stages.pool import Stages
-from talkingface.orchestrator.stages.portraits import Portraits, PortraitStore
+from talkingface.orchestrator.stages.portraits import Portraits, UploadStore
 from talkingface.v1.talking_face_pb2 import AnimateConfig, AnimateRequest
 from talkingface_research.motion_gen.evaluation.mouth import opening
 
@@ -259,8 +257,8 @@ async def test_a_client_that_reads_slowly_misses_pictures_and_no_sound(
     config = AnimateConfig(audio=pcm(RATE), output=OUTPUT_KIND_H264, size=256, pacing=PACING_LIVE)
     config.portrait_handle = handle
     session = Session(config)
-    portraits = Portraits(stages, PortraitStore(Path(mesh.settings["upload_store"]), 1 << 30))
-    conductor = Conductor(session, stages, portraits, 1.0)
+    portraits = Portraits(stages, UploadStore(Path(mesh.settings["upload_store"]), 1 << 30))
+    pipeline = SessionPipeline(session, stages, portraits, 1.0)
     requests = asyncio.Queue[AnimateRequest | None]()
     requests.put_nowait(AnimateRequest(audio=said(voice, 4.0)))
     requests.put_nowait(AnimateRequest(end_of_audio={}))
@@ -272,7 +270,7 @@ async def test_a_client_that_reads_slowly_misses_pictures_and_no_sound(
 
     async with asyncio.timeout(DEADLINE):
         portrait = await portraits.find(handle)
-        await conductor.run(portrait, lambda idle: requests.get(), write)
+        await pipeline.run(portrait, lambda idle: requests.get(), write)
     await stages.close()
     summary = answers[-1].summary
     samples = sum(len(answer.media.audio) // 2 for answer in answers)

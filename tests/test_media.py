@@ -14,7 +14,8 @@ import pytest
 from numpy.typing import NDArray
 
 from talkingface.contract.errors import ServiceError
-from talkingface.orchestrator.media.decoding import SAMPLE_RATE, AudioIntake, Resampler, Sound
+from talkingface.contract.rates import SAMPLE_RATE
+from talkingface.orchestrator.media.decoding import AudioIntake, Resampler, Sound
 from talkingface.orchestrator.media.file_decoder import file_format
 from talkingface.orchestrator.media.packaging import FramePackager, Mp4Packager
 from talkingface.v1 import media_pb2 as media

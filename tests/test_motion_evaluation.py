@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from talkingface.contract.motion import ARKIT_INDEX, DISTANCE, MOTION_FPS, PITCH, YAW, neutral
-from talkingface.contract.speech_features import PHONE_INDEX, SAMPLE_RATE
+from talkingface.contract.motion import ARKIT_INDEX, DISTANCE, PITCH, YAW, neutral
+from talkingface.contract.rates import MOTION_FPS, SAMPLE_RATE
+from talkingface.contract.speech_features import PHONE_INDEX
 from talkingface.renderer.face.model import FaceModel
 from talkingface_research.motion_gen.evaluation import (
     blinks,

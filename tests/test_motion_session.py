@@ -10,25 +10,19 @@ import onnxruntime
 import pytest
 
 import talkingface.motion_gen
+from talkingface.contract.controls import Controls
 from talkingface.contract.motion import DISTANCE, MOTION_DIM, PITCH, YAW, arkit_to_gaze
+from talkingface.contract.speech_features import FEATURE_DIM, SPEECH_DIM
 from talkingface.motion_gen.canonical_motion import (
+    CANONICAL_DIM,
     GAZE,
     LOG_DISTANCE,
-    PERFORMANCE_DIM,
     ROTATION,
     compose,
     from_motion,
 )
-from talkingface.motion_gen.easing import Controls
 from talkingface.motion_gen.session import MotionSession
-from talkingface.motion_gen.windows import (
-    EXTRA_ROWS,
-    FEATURE_DIM,
-    HOP,
-    MODEL_NAME,
-    ROWS_PER_FRAME,
-    SPEECH_DIM,
-)
+from talkingface.motion_gen.windows import EXTRA_ROWS, HOP, MODEL_NAME, ROWS_PER_FRAME
 
 MODEL = Path(talkingface.motion_gen.__file__).parent / "model_repository" / MODEL_NAME
 
@@ -177,7 +171,7 @@ def test_bad_rows_leave_the_stream_as_it_was() -> None:
 
 
 def test_eyes_counter_rotate_the_head() -> None:
-    performance = np.zeros((1, PERFORMANCE_DIM), np.float32)
+    performance = np.zeros((1, CANONICAL_DIM), np.float32)
     performance[0, GAZE] = (2.0, -6.0)
     performance[0, ROTATION] = (1.0, 4.0, 0.5)
     one = np.ones(1, np.float32)
@@ -190,7 +184,7 @@ def test_eyes_counter_rotate_the_head() -> None:
 
 def test_performance_and_motion_are_inverse() -> None:
     rng = np.random.default_rng(0)
-    performance = rng.uniform(0, 1, (5, PERFORMANCE_DIM)).astype(np.float32)
+    performance = rng.uniform(0, 1, (5, CANONICAL_DIM)).astype(np.float32)
     performance[:, LOG_DISTANCE] *= 0.1
     one = np.ones(5, np.float32)
     motion = compose(performance, np.zeros((5, 3), np.float32), one, one, one)

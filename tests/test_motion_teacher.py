@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from talkingface.contract.motion import ARKIT_INDEX, MOTION_FPS
+from talkingface.contract.motion import ARKIT_INDEX
+from talkingface.contract.rates import MOTION_FPS
 from talkingface.contract.speech_features import PHONE_INDEX
 from talkingface_research.audio_features.training import revoice
 from talkingface_research.motion_gen.training import synthesis, teacher

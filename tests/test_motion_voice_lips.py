@@ -17,7 +17,7 @@ from talkingface_research.motion_gen.lip_network import (  # noqa: E402
     COMPONENTS,
     MOUTH_DIM,
     MOUTH_NAMES,
-    VoiceLips,
+    LipRegressor,
     frame_rows,
     sealed,
 )
@@ -62,7 +62,7 @@ def test_a_frame_hears_its_rows_and_no_more() -> None:
 
 def test_frames_are_told_one_by_one() -> None:
     torch.manual_seed(0)
-    lips = VoiceLips().eval()
+    lips = LipRegressor().eval()
     count = HISTORY_ROWS + ROWS_PER_FRAME * 6 + EXTRA_ROWS
     features, speech = torch.randn(1, count, 128), torch.randn(1, count, 4)
     with torch.inference_mode():
@@ -75,7 +75,7 @@ def test_frames_are_told_one_by_one() -> None:
 
 def test_lips_rest_where_no_voice_is() -> None:
     torch.manual_seed(0)
-    lips = VoiceLips().eval()
+    lips = LipRegressor().eval()
     lips.lively_mean.fill_(0.05)
     told = torch.randn(1, 6, COMPONENTS)
     rows = HISTORY_ROWS + ROWS_PER_FRAME * 6 + EXTRA_ROWS
@@ -91,7 +91,7 @@ def test_lips_rest_where_no_voice_is() -> None:
 
 def test_no_shape_goes_beyond_its_limit() -> None:
     torch.manual_seed(0)
-    lips = VoiceLips().eval()
+    lips = LipRegressor().eval()
     with torch.inference_mode():
         shown = lips.mouth(100 * torch.randn(200, COMPONENTS))
     for i, name in enumerate(MOUTH_NAMES):

@@ -11,11 +11,13 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from talkingface.contract.errors import ServiceError
+from talkingface.contract.portrait import handle_of
 from talkingface.orchestrator.media.decoding import Sound
+from talkingface.orchestrator.session.config import default_controls, effective_config
 from talkingface.orchestrator.session.live_playout import MAX_WAIT_SECONDS
-from talkingface.orchestrator.session.session import Session, default_controls, effective_config
+from talkingface.orchestrator.session.session import Session
 from talkingface.orchestrator.session.voice_activity import IDLE, SPEAKING, VoiceActivity
-from talkingface.orchestrator.stages.portraits import PortraitStore, handle_of
+from talkingface.orchestrator.stages.portraits import UploadStore
 from talkingface.v1 import audio_features_pb2 as audio_features
 from talkingface.v1 import controls_pb2 as controls
 from talkingface.v1 import media_pb2 as media
@@ -303,7 +305,7 @@ def portrait_of(image: bytes) -> renderer.Portrait:
 
 
 def test_the_store_keeps_what_is_used(tmp_path: Any) -> None:
-    store = PortraitStore(tmp_path / "store", max_bytes=2500)
+    store = UploadStore(tmp_path / "store", max_bytes=2500)
     images = [bytes([i]) * 1000 for i in range(3)]
     for image in images[:2]:
         store.put(image, portrait_of(image))
@@ -318,8 +320,8 @@ def test_the_store_keeps_what_is_used(tmp_path: Any) -> None:
 
 
 def test_the_store_survives_a_restart_and_knows_no_strangers(tmp_path: Any) -> None:
-    PortraitStore(tmp_path, 2**20).put(b"image", portrait_of(b"image"))
-    again = PortraitStore(tmp_path, 2**20)
+    UploadStore(tmp_path, 2**20).put(b"image", portrait_of(b"image"))
+    again = UploadStore(tmp_path, 2**20)
     assert again.find(handle_of(b"image")) == portrait_of(b"image")
     assert again.find(handle_of(b"other")) is None
 

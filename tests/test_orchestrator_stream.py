@@ -12,11 +12,11 @@ import pytest
 from talkingface.contract.errors import ServiceError
 from talkingface.contract.motion import MOTION_DIM
 from talkingface.contract.picture import View
-from talkingface.orchestrator.stages.pool import StageSilentError
-from talkingface.orchestrator.stages.pool import stream as streams
+from talkingface.contract.portrait import handle_of
+from talkingface.orchestrator.stages import stream as streams
+from talkingface.orchestrator.stages.call import StageSilentError
 from talkingface.orchestrator.stages.replicas import Replica
-from talkingface.orchestrator.stages.stream import StageStream
-from talkingface.renderer.portrait_store import handle_of
+from talkingface.orchestrator.stages.stream import ResilientStream
 from talkingface.renderer.session import RenderSession
 from talkingface.v1 import audio_features_pb2 as audio_features
 from talkingface.v1 import media_pb2 as media
@@ -113,7 +113,7 @@ class Sums:
         self.told: list[tuple[str, float | None]] = []
         self.results: list[int] = []
         self._openings = openings
-        self.stream = StageStream("sums", self._connect, patience, self._tell, silence)
+        self.stream = ResilientStream("sums", self._connect, patience, self._tell, silence)
 
     async def _connect(self, configuration: Any) -> Any:
         await asyncio.sleep(0)
@@ -305,7 +305,7 @@ async def test_a_move_that_takes_long_is_put_off(monkeypatch: pytest.MonkeyPatch
     async def tell(name: str, cause: str, seconds: float | None) -> None:
         raise AssertionError("it has not moved")
 
-    stream = StageStream("sums", connect, 5.0, tell, SILENCE)
+    stream = ResilientStream("sums", connect, 5.0, tell, SILENCE)
     await stream.open(audio_features.ExtractConfig(session_id="s"))
     leave(first)
     await stream.send(audio=b"7")
@@ -353,7 +353,7 @@ async def test_pictures_that_have_come_are_not_made_again() -> None:
     async def tell(name: str, cause: str, seconds: float | None) -> None:
         pass
 
-    stream = StageStream("renderer", connect, 5.0, tell)
+    stream = ResilientStream("renderer", connect, 5.0, tell)
     await stream.open(renderer.RenderConfig(session_id="s"))
     indices = [(await stream.receive()).frame.index for _ in range(12)]
     assert indices == list(range(12))

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from talkingface.contract.motion import ARKIT_DIM, ARKIT_INDEX, PITCH, ROLL, YAW
-from talkingface.renderer.face.fitting import Camera, FaceFit, fit
+from talkingface.renderer.face.camera import Camera, FaceFit
+from talkingface.renderer.face.fitting import fit
 from talkingface.renderer.face.model import FaceModel, rotation_matrices
 from talkingface_research.renderer.evaluation import features, flow, pictures
 from talkingface_research.renderer.evaluation.clip import motions

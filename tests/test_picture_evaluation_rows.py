@@ -17,8 +17,8 @@ from talkingface_research.renderer.evaluation.sections import (
     expression,
     features,
     identity,
+    warp_artifacts,
 )
-from talkingface_research.renderer.evaluation.sections import warp_artifacts as tears
 from talkingface_research.report import Row
 
 
@@ -83,9 +83,10 @@ def row_of(rows: Sequence[Row], what: str) -> Row:
 
 
 def test_a_perfect_renderer_misses_nothing(sittings: list[Sitting], replays: list[Replay]) -> None:
+    sections = (expression, warp_artifacts, features, detail)
     every = [
         *identity.measure(sittings, replays),
-        *(row for part in (expression, tears, features, detail) for row in part.measure(sittings)),
+        *(row for part in sections for row in part.measure(sittings)),
         *clips.measure(replays),
     ]
     assert missed(every) == []
@@ -140,9 +141,9 @@ def test_eyes_that_do_not_show_are_not_asked(sittings: list[Sitting]) -> None:
 def test_folds_are_judged_where_the_head_turns(sittings: list[Sitting]) -> None:
     for one in sittings:
         one.figures["folded"]["pitch +15"] = 5.0
-    assert missed(tears.measure(sittings)) == []
+    assert missed(warp_artifacts.measure(sittings)) == []
     sittings[2].figures["folded"]["yaw -20"] = 3.0
-    rows = tears.measure(sittings)
+    rows = warp_artifacts.measure(sittings)
     assert len(missed(rows)) == 1
     assert "00002, yaw -20" in row_of(rows, "folded inside").note
 

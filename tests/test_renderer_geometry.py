@@ -19,7 +19,8 @@ from talkingface.contract.motion import (
     neutral,
 )
 from talkingface.renderer import geometry
-from talkingface.renderer.face.fitting import Camera, fit, track
+from talkingface.renderer.face.camera import Camera
+from talkingface.renderer.face.fitting import fit, track
 from talkingface.renderer.face.model import FaceModel, rotation_matrices, rotation_matrix
 from talkingface.renderer.geometry.compositing import rear_plate_now
 from talkingface.renderer.geometry.eyes import RINGS

@@ -14,12 +14,14 @@ import grpc
 import pytest
 
 from talkingface.contract.errors import ServiceError
+from talkingface.contract.portrait import handle_of
 from talkingface.orchestrator.config import OrchestratorConfig
-from talkingface.orchestrator.stages.pool import StageCall, Stages, StageSilentError
-from talkingface.orchestrator.stages.pool import pool as stages_module
-from talkingface.orchestrator.stages.pool import portraits as portraits_module
-from talkingface.orchestrator.stages.pool import replicas as replicas_module
-from talkingface.orchestrator.stages.portraits import Portraits, PortraitStore, handle_of
+from talkingface.orchestrator.stages import pool as stages_module
+from talkingface.orchestrator.stages import portraits as portraits_module
+from talkingface.orchestrator.stages import replicas as replicas_module
+from talkingface.orchestrator.stages.call import StageCall, StageSilentError
+from talkingface.orchestrator.stages.pool import Stages
+from talkingface.orchestrator.stages.portraits import Portraits, UploadStore
 from talkingface.orchestrator.stages.replicas import Replica, Replicas
 from talkingface.serving.metrics import Metrics
 from talkingface.v1 import audio_features_pb2 as audio_features
@@ -326,7 +328,7 @@ def stages(world: World) -> FakeStages:
 
 @pytest.fixture
 def portraits(stages: FakeStages, tmp_path: Path) -> Portraits:
-    store = PortraitStore(tmp_path, 1 << 30)
+    store = UploadStore(tmp_path, 1 << 30)
     store.put(IMAGE, renderer.Portrait(handle=handle_of(IMAGE)))
     return Portraits(stages, store)
 

@@ -28,19 +28,23 @@ from talkingface.client import (
     EndOfUtterance,
     Event,
     HeadRotation,
-    InvalidInput,
     Media,
     Motion,
     MotionFrame,
     Summary,
-    TalkingFace,
-    Unavailable,
-    pcm,
 )
+from talkingface.client._client import TalkingFace, pcm
+from talkingface.client._errors import InvalidInput, Unavailable
 from talkingface.contract.errors import ServiceError
 from talkingface.orchestrator.media.decoding import AudioIntake
-from talkingface.orchestrator.session.live_playout import LiveFeed
-from talkingface.orchestrator.session.resume_token import Cuts, Progress, SentLog, Tokens, preroll
+from talkingface.orchestrator.session.live_playout import PlayoutBuffer
+from talkingface.orchestrator.session.playback_position import (
+    PlaybackTracker,
+    SentAudioIndex,
+    preroll,
+)
+from talkingface.orchestrator.session.resume_token import Tokens
+from talkingface.orchestrator.stages.checkpoints import CheckpointSet
 from talkingface.v1.audio_features_pb2 import AudioFeatures
 from talkingface.v1.media_pb2 import AUDIO_ENCODING_PCM_F32LE, AUDIO_ENCODING_PCM_S16LE, AudioFormat
 from talkingface.v1.motion_gen_pb2 import MotionChunk
@@ -539,7 +543,7 @@ def test_a_cut_is_consistent() -> None:
     """Whatever the order in which the stages make their checkpoints."""
     rng = np.random.default_rng(0)
     for _ in range(50):
-        cuts = Cuts(SessionState(), pictures=True)
+        cuts = CheckpointSet(SessionState(), pictures=True)
         samples = rows = frames = pictures = 0
         sent: dict[str, list[Any]] = {name: [] for name in cuts.trails}
         for number in range(1, 60):
@@ -572,7 +576,7 @@ def test_a_cut_is_consistent() -> None:
 
 
 def test_changes_of_controls_are_in_the_checkpoint_or_beside_it() -> None:
-    cuts = Cuts(SessionState(), pictures=False)
+    cuts = CheckpointSet(SessionState(), pictures=False)
     trail = cuts.trails["motion_gen"]
 
     def change(yaw: float) -> ControlUpdate:
@@ -600,7 +604,7 @@ def test_a_place_is_where_the_byte_is(seed: int) -> None:
     messages: list[bytes | None] = []
     for piece in pieces:
         messages += [None] * int(rng.integers(0, 3)) + [piece]
-    log, begin, place = SentLog(Place(), 0), 0, Place()
+    log, begin, place = SentAudioIndex(Place(), 0), 0, Place()
     for position in sorted(rng.integers(1, 1000, 4).tolist()):
         for number in range(place.messages, len(messages)):
             if (message := messages[number]) is not None:
@@ -609,13 +613,13 @@ def test_a_place_is_where_the_byte_is(seed: int) -> None:
         place = log.place(position)
         rest = [m for m in messages[place.messages :] if m is not None]
         assert b"".join(rest)[place.bytes :] == sound[position:]
-        log, begin = SentLog(place, position), position
+        log, begin = SentAudioIndex(place, position), position
     assert begin
 
 
 def test_what_was_played_of_a_live_session() -> None:
     """Sound on the clock with silence between; marks count when their sound is over."""
-    progress = Progress(Place(), 2)
+    progress = PlaybackTracker(Place(), 2)
     progress.audio(0, 800)
     progress.audio(2, 400)  # message 1 was the mark of an utterance
     progress.fed(1000, 0, 300)
@@ -657,7 +661,7 @@ def test_a_live_feed_goes_on_where_its_pictures_do() -> None:
     now = 50.0
     place = Place(messages=7, bytes=100, utterance_bytes=1000)
     audio = AudioFormat(encoding=AUDIO_ENCODING_PCM_S16LE, sample_rate=RATE, channels=1)
-    feed = LiveFeed(audio, lambda: now, place, first_sample=RATE, resume_at=1.5)
+    feed = PlayoutBuffer(audio, lambda: now, place, first_sample=RATE, resume_at=1.5)
     feed.push(b"\1\1" * RATE, 7)
     feed.end_of_utterance("a", 8)
     fed = b""

@@ -21,11 +21,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from talkingface.contract.call_status import CallStatus
+from talkingface.contract.channel import CLIENT_OPTIONS
 from talkingface.contract.errors import ServiceError
 from talkingface.contract.messages import features_arrays, features_message, motion_array
 from talkingface.contract.motion import DISTANCE
 from talkingface.serving.health import check as health
-from talkingface.serving.server import CLIENT_OPTIONS, LIVENESS
+from talkingface.serving.server import LIVENESS
 from talkingface.v1 import (
     audio_features_pb2_grpc,
     motion_gen_pb2_grpc,

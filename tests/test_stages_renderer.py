@@ -18,16 +18,17 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 from PIL import Image
 
+from talkingface.contract.channel import CLIENT_OPTIONS
 from talkingface.contract.errors import ServiceError
 from talkingface.contract.messages import motion_message
 from talkingface.contract.motion import ARKIT_INDEX, MOTION_DIM, YAW, neutral
 from talkingface.contract.picture import View
+from talkingface.contract.portrait import handle_of
 from talkingface.renderer import geometry
-from talkingface.renderer.portrait_store import PORTRAIT, PortraitStore, handle_of, pack, unpack
+from talkingface.renderer.portrait_store import PORTRAIT, PreparedPortraitStore, pack, unpack
 from talkingface.renderer.session import RenderSession
 from talkingface.renderer.video_encoder import H264Encoder, make_encoder
 from talkingface.renderer.worker.portrait_preparation import PortraitPreparation
-from talkingface.serving.server import CLIENT_OPTIONS
 from talkingface.v1 import renderer_pb2_grpc
 from talkingface.v1.media_pb2 import FRAMING_CROP, FRAMING_PHOTO, PictureFormat, VideoCodec
 from talkingface.v1.renderer_pb2 import (
@@ -478,7 +479,7 @@ def test_video_has_its_frame_rate_and_keyframes(rate: int) -> None:
 
 
 def test_a_store_keeps_finds_and_evicts(tmp_path: Path) -> None:
-    store = PortraitStore(tmp_path, max_bytes=2_500_000)
+    store = PreparedPortraitStore(tmp_path, max_bytes=2_500_000)
     handles = [handle_of(bytes([i])) for i in range(4)]
     arrays = {"frame.plane": np.arange(1_000_000, dtype=np.uint8), "other": np.zeros(3)}
     for age, handle in enumerate(handles):

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from talkingface.contract.rates import SAMPLE_RATE
 from talkingface.contract.speech_features import (
     ARTICULATION,
     BLOCK_ROWS,
@@ -30,7 +31,6 @@ from talkingface.contract.speech_features import (
     EMBEDDING_DIM,
     PHONES,
     ROW_SAMPLES,
-    SAMPLE_RATE,
     SPEECH_DIM,
 )
 

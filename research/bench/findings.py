@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.orchestrator.media.decoding import SAMPLE_RATE
+from talkingface.contract.rates import SAMPLE_RATE
 from talkingface_research.bench import measures
 from talkingface_research.bench.conversation import Said
 from talkingface_research.bench.measures import Lag, Rest, Step

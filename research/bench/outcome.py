@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from talkingface.orchestrator.media.decoding import SAMPLE_RATE
+from talkingface.contract.rates import SAMPLE_RATE
 from talkingface_research.bench import measures
 from talkingface_research.bench.findings import Findings
 from talkingface_research.bench.measures import Lag

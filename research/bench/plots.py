@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from talkingface.client import OutputKind
-from talkingface.orchestrator.media.decoding import SAMPLE_RATE
+from talkingface.contract.rates import SAMPLE_RATE
 from talkingface_research.bench import measures
 from talkingface_research.bench.outcome import Outcome
 from talkingface_research.bench.readings import Curves, sheet

@@ -23,11 +23,12 @@ from rich.table import Table
 
 import talkingface
 from talkingface.cli.mesh import STAGES, LocalMesh, log_to
-from talkingface.client import OUTPUT_KIND_H264, Media, Summary, TalkingFace, pcm
-from talkingface.contract.motion import MOTION_FPS
+from talkingface.client import OUTPUT_KIND_H264, Media, Summary
+from talkingface.client._client import TalkingFace, pcm
+from talkingface.contract.rates import MOTION_FPS, SAMPLE_RATE
 from talkingface.orchestrator.config import OrchestratorConfig
-from talkingface.orchestrator.media.decoding import SAMPLE_RATE
-from talkingface.orchestrator.stages.pool import StageCall, Stages
+from talkingface.orchestrator.stages.call import StageCall
+from talkingface.orchestrator.stages.pool import Stages
 from talkingface.v1 import audio_features_pb2 as audio_features
 from talkingface.v1 import media_pb2 as media
 from talkingface.v1 import motion_gen_pb2 as motion_gen

@@ -21,17 +21,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from talkingface.contract.speech_features import ARTICULATION_COLUMNS, EMBEDDING_COLUMNS
-from talkingface.motion_gen.canonical_motion import FACE_COLUMNS, FACE_INDEX, FACE_NAMES, MOUTH
-from talkingface.motion_gen.mouth_shapes import LIP_SHAPES, SHAPE_COUNT, SHAPE_LIMITS
-from talkingface.motion_gen.windows import (
-    EXTRA_ROWS,
+from talkingface.contract.speech_features import (
+    ARTICULATION_COLUMNS,
+    EMBEDDING_COLUMNS,
     FEATURE_DIM,
-    HEARD_ROWS,
-    HISTORY_ROWS,
-    ROWS_PER_FRAME,
     VOICE_ACTIVITY,
 )
+from talkingface.motion_gen.canonical_motion import FACE_COLUMNS, FACE_INDEX, FACE_NAMES, MOUTH
+from talkingface.motion_gen.mouth_shapes import LIP_SHAPES, SHAPE_COUNT, SHAPE_LIMITS
+from talkingface.motion_gen.windows import EXTRA_ROWS, HEARD_ROWS, HISTORY_ROWS, ROWS_PER_FRAME
 
 MOUTH_NAMES = FACE_NAMES[MOUTH]
 MOUTH_DIM = len(MOUTH_NAMES)
@@ -136,7 +134,7 @@ class MouthFit(nn.Module):
         return torch.minimum(self.unbounded(components).clamp(min=0.0), self.limit)
 
 
-class VoiceLips(nn.Module):
+class LipRegressor(nn.Module):
     """Speech rows to the expected mouth and its seals, each frame by itself."""
 
     mean: Tensor

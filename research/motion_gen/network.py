@@ -24,7 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from talkingface.motion_gen.canonical_motion import FACE_DIM, GAZE, HEAD, MOUTH, PERFORMANCE_DIM
+from talkingface.contract.speech_features import SPEECH_DIM
+from talkingface.motion_gen.canonical_motion import CANONICAL_DIM, FACE_DIM, GAZE, HEAD, MOUTH
 from talkingface.motion_gen.windows import (
     BEHAVIOUR_DIM,
     EMOTION_DIM,
@@ -34,17 +35,16 @@ from talkingface.motion_gen.windows import (
     PAST,
     ROWS_PER_FRAME,
     SPAN,
-    SPEECH_DIM,
 )
 from talkingface_research.motion_gen.lip_network import (
     MOUTH_DIM,
     SEALS,
-    VoiceLips,
+    LipRegressor,
     comparable,
     sealed,
 )
 
-HEAD_DIM = PERFORMANCE_DIM - HEAD.start
+HEAD_DIM = CANONICAL_DIM - HEAD.start
 
 # The oldest past frame only tells how the head moved into the next one.
 SEEN = PAST - 1
@@ -115,19 +115,19 @@ class MotionGenerator(nn.Module):
         lips: Mapping[str, int] | None = None,
     ) -> None:
         """
-        :param lips: sizes of `VoiceLips`; None = its own
+        :param lips: sizes of `LipRegressor`; None = its own
         """
         super().__init__()
-        self.lips = VoiceLips(**(lips or {}))
+        self.lips = LipRegressor(**(lips or {}))
         self.width = width
         self.size = {"width": width, "layers": layers, "heads": heads, "lips": self.lips.size}
         self.register_buffer("mean", torch.zeros(FACE_DIM))
-        self.register_buffer("scale", torch.ones(PERFORMANCE_DIM))
+        self.register_buffer("scale", torch.ones(CANONICAL_DIM))
         unit = torch.tensor([0.1, 0.1, 0.1, 10.0, 10.0, 10.0])  # degrees, widths, log ratio
         self.register_buffer("place_unit", unit, persistent=False)
         heard = MOUTH_DIM + len(SEALS) + ROWS_FELT * SPEECH_DIM
-        self.past = nn.Linear(PERFORMANCE_DIM + HEAD_DIM, width)
-        self.noisy = nn.Linear(PERFORMANCE_DIM, width)
+        self.past = nn.Linear(CANONICAL_DIM + HEAD_DIM, width)
+        self.noisy = nn.Linear(CANONICAL_DIM, width)
         self.audio = nn.Sequential(nn.Linear(heard, width), nn.GELU(), nn.Linear(width, width))
         self.behaviour = nn.Linear(BEHAVIOUR_DIM, width)
         self.emotion = nn.Linear(EMOTION_DIM, width)
@@ -136,7 +136,7 @@ class MotionGenerator(nn.Module):
         self.position = nn.Parameter(0.02 * torch.randn(SPAN, width))
         self.time = nn.Sequential(nn.Linear(64, width), nn.SiLU(), nn.Linear(width, width))
         self.layers = nn.ModuleList(Layer(width, heads) for _ in range(layers))
-        self.head = nn.Linear(width, PERFORMANCE_DIM)
+        self.head = nn.Linear(width, CANONICAL_DIM)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
@@ -154,7 +154,7 @@ class MotionGenerator(nn.Module):
 
         :param conditions: `speech` (B, HISTORY_ROWS + 2 T + 1, 4), `behaviour` (B, T, 3),
             `emotion` (B, T, 7)
-        :param mouth: (B, T, MOUTH_DIM) and `seal` (B, T, 2) of `VoiceLips`
+        :param mouth: (B, T, MOUTH_DIM) and `seal` (B, T, 2) of `LipRegressor`
         """
         speech = comparable(conditions["speech"])
         last = ROWS_PER_FRAME * (mouth.shape[1] - 1) + 1
@@ -175,7 +175,7 @@ class MotionGenerator(nn.Module):
     ) -> Tensor:
         """Tokens (B, T - 1, width) of all but the first of T past frames.
 
-        :param frames: (B, T, PERFORMANCE_DIM) in their units
+        :param frames: (B, T, CANONICAL_DIM) in their units
         :param mouth: (B, T, MOUTH_DIM) as the voice alone tells it
         :param gaze_plan: (B, T, 2) degrees
         :param tokens: from `condition_tokens` of the same T frames
@@ -219,7 +219,7 @@ class MotionGenerator(nn.Module):
         memory: list[tuple[Tensor, Tensor]],
         valid: Tensor,
     ) -> Tensor:
-        """Clean new frames (N, SPAN, PERFORMANCE_DIM), normalised.
+        """Clean new frames (N, SPAN, CANONICAL_DIM), normalised.
 
         :param noisy: the same shape, x_t
         :param time: (1 or N, width) from `time_embedding`
@@ -241,7 +241,7 @@ class MotionGenerator(nn.Module):
         return torch.cat([rest[..., : MOUTH.start], mouth, rest[..., MOUTH.stop :]], dim=-1)
 
     def reference(self, place: Tensor, gaze_plan: Tensor, mouth: Tensor) -> Tensor:
-        """What new frames are normalised about, (N, SPAN, PERFORMANCE_DIM): for the mouth what the
+        """What new frames are normalised about, (N, SPAN, CANONICAL_DIM): for the mouth what the
         voice tells, for the rest of the face its mean, for the gaze the plan, for the head its
         last place, so that small moves count.
 
@@ -291,11 +291,11 @@ class Sampler(nn.Module):
         :param speech: (B, as many, 4)
         :param behaviour: (B, PAST + n, 3) lid closure 0..1, gaze pitch, yaw in degrees
         :param emotion: (B, PAST + n, 7) weights times strength
-        :param past: (B, PAST, PERFORMANCE_DIM) frames made before, in their units
+        :param past: (B, PAST, CANONICAL_DIM) frames made before, in their units
         :param past_valid: (B, PAST) 0 before the stream's start
-        :param noise: (B, SPAN, PERFORMANCE_DIM) standard normal, times temperature
+        :param noise: (B, SPAN, CANONICAL_DIM) standard normal, times temperature
         :param guidance: (B, 3) guidance scales of `GUIDED`
-        :return: (B, n, PERFORMANCE_DIM) new frames in their units
+        :return: (B, n, CANONICAL_DIM) new frames in their units
         """
         net = self.generator
         rows = 1 + len(GUIDED)

@@ -12,11 +12,11 @@ import grpc
 
 from talkingface.audio_features.session import AudioFeaturesSession
 from talkingface.contract.messages import features_message, float_rows
+from talkingface.contract.rates import ROW_RATE
 from talkingface.contract.speech_features import (
     BLOCK_ROWS,
     LOOK_AHEAD_SECONDS,
     MODEL_NAME,
-    ROW_RATE,
     ROW_SAMPLES,
 )
 from talkingface.serving.calibration import Rehearsal

@@ -18,10 +18,10 @@ from typing import Any
 
 import grpc
 
-from talkingface.contract.call_status import CallStatus
+from talkingface.contract.call_status import CallStatus, is_connection_lost
+from talkingface.contract.channel import CLIENT_OPTIONS
 from talkingface.contract.errors import ServiceError
-from talkingface.contract.motion import MOTION_FPS
-from talkingface.serving.server import CLIENT_OPTIONS
+from talkingface.contract.rates import MOTION_FPS, SAMPLE_RATE
 from talkingface.v1.talking_face_pb2 import (
     AnimateConfig,
     AnimateRequest,
@@ -36,12 +36,8 @@ from talkingface.v1.talking_face_pb2_grpc import TalkingFaceServiceStub
 PATIENCE_SECONDS = 60.0
 _OPEN_SECONDS = 10.0
 _PAUSES = 0.05, 1.0  # between attempts: the first, the longest
-_RATE = 16_000  # of the sound that comes beside pictures
 # A connection of its own: one that several channels share might still lead to the server that left.
 _FRESH = (("grpc.use_local_subchannel_pool", 1),)
-_DETAILS = "grpc-status-details-bin"
-# Codes that gRPC itself gives when the server, or the way to it, is gone.
-_GONE = (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN, grpc.StatusCode.UNAVAILABLE)
 _SENDING_ENDED = (grpc.aio.AioRpcError, asyncio.InvalidStateError)
 
 
@@ -87,8 +83,7 @@ class _Call:
             answer = await self.stream.read()
         except grpc.aio.AioRpcError as error:
             told = await self.status.error(error)
-            typed = any(key == _DETAILS for key, _ in error.trailing_metadata() or ())
-            if not typed and error.code() in _GONE and not told.metadata:
+            if is_connection_lost(error) and not told.metadata:
                 told = ServiceError("STAGE_UNAVAILABLE", "the connection to the server is lost")
             raise told from None
         return None if answer is grpc.aio.EOF else answer
@@ -359,7 +354,7 @@ class ResumableSession:
         resume.controls.extend(between)
         self._floor = place.messages
         call = _Call(self._target)
-        call.sample = self._next_frame * _RATE // self._frame_rate
+        call.sample = self._next_frame * SAMPLE_RATE // self._frame_rate
         try:
             async with asyncio.timeout(_OPEN_SECONDS):
                 await call.open(AnimateConfig(resume=resume))

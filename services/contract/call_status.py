@@ -15,8 +15,10 @@ from typing import Any
 
 import grpc
 
-from talkingface.contract.errors import ServiceError
+from talkingface.contract.errors import ServiceError, has_details
 
+# Codes that gRPC itself gives when the other side, or the way to it, is gone.
+_GONE = (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN, grpc.StatusCode.UNAVAILABLE)
 _GRACE = 2.0  # seconds within which a status follows the failed write
 
 
@@ -65,6 +67,14 @@ class CallStatus:
             _result(call.trailing_metadata()),
             _result(call.details()),
         )
+
+
+def is_connection_lost(error: grpc.aio.AioRpcError) -> bool:
+    """Whether gRPC itself made an error because the other side, or the way to it, is gone.
+
+    False for an error of one of our services, whatever its code: that carries details.
+    """
+    return error.code() in _GONE and not has_details(error)
 
 
 def _is_overwritten(error: grpc.aio.AioRpcError) -> bool:

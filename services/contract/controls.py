@@ -1,13 +1,166 @@
-"""Controls that change in the course of a session: partial updates, each from a frame on."""
+"""The controls of a session: their ranges, their defaults, and how they change in its course."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError
 
-from talkingface.contract.errors import invalid_field
-from talkingface.contract.motion import MOTION_FPS
-from talkingface.v1.controls_pb2 import Controls
+from talkingface.contract.errors import ServiceError, invalid_field
+from talkingface.contract.motion import Array
+from talkingface.contract.rates import MOTION_FPS
+from talkingface.v1 import controls_pb2
+
+SEED_LIMIT = 2**63  # seeds lie below it
+
+EMOTIONS = ("neutral", "happiness", "sadness", "anger", "fear", "disgust", "surprise")
+
+# Ranges of the controls, both ends included, as protos/talkingface/v1/controls.proto states
+# them.
+CONTROL_RANGES: Mapping[str, tuple[float, float]] = {
+    "gaze_direction.pitch": (-20, 20),
+    "gaze_direction.yaw": (-25, 25),
+    "distance_ratio": (0.7, 1.6),
+    "head_pose.pitch": (-20, 20),
+    "head_pose.yaw": (-20, 20),
+    "head_pose.roll": (-20, 20),
+    "head_motion_scale": (0, 2),
+    "emotion.happiness": (0, 1),
+    "emotion.sadness": (0, 1),
+    "emotion.anger": (0, 1),
+    "emotion.fear": (0, 1),
+    "emotion.disgust": (0, 1),
+    "emotion.surprise": (0, 1),
+    "emotion.strength": (0, 1),
+    "blink_rate": (0, 60),
+    "mouth_scale": (0, 1.5),
+    "audio_guidance": (0, 3),
+    "expressivity": (0, 2),
+}
+
+
+def _within(value: float, low: float, high: float) -> bool:
+    """Whether a value, which comes as a 32-bit float, lies between bounds that are read as such;
+    NaN does not."""
+    return bool(np.float32(low) <= value <= np.float32(high))
+
+
+def check_controls(controls: controls_pb2.Controls, path: str) -> None:
+    """Check every control that is present against its range.
+
+    :param path: of `controls` within its message, such as "config.controls".
+    :raises ServiceError: FIELD_INVALID naming every control that is out of range.
+    """
+    violations = {}
+    for name, (low, high) in CONTROL_RANGES.items():
+        *parents, leaf = name.split(".")
+        message: Any = controls
+        for parent in parents:
+            if not message.HasField(parent):
+                break
+            message = getattr(message, parent)
+        else:
+            descriptor = message.DESCRIPTOR.fields_by_name[leaf]
+            if descriptor.has_presence and not message.HasField(leaf):
+                continue
+            value = getattr(message, leaf)
+            if not _within(value, low, high):
+                violations[f"{path}.{name}"] = f"{value:g} is outside [{low:g}, {high:g}]"
+    if violations:
+        text = "; ".join(f"{field}: {problem}" for field, problem in violations.items())
+        raise ServiceError("FIELD_INVALID", text, field_violations=violations)
+
+
+class ControlError(ValueError):
+    """A control out of its range. `field` names it."""
+
+    def __init__(self, field_name: str, message: str) -> None:
+        super().__init__(f"{field_name}: {message}")
+        self.field = field_name
+
+
+# Ranges of the fields of `Controls` that have another name there.
+_RANGE_OF = {
+    "gaze_pitch": "gaze_direction.pitch",
+    "gaze_yaw": "gaze_direction.yaw",
+    "head_distance": "distance_ratio",
+    "pose_pitch": "head_pose.pitch",
+    "pose_yaw": "head_pose.yaw",
+    "pose_roll": "head_pose.roll",
+    "emotion_strength": "emotion.strength",
+    "behaviour_guidance": "audio_guidance",
+    "emotion_guidance": "audio_guidance",
+}
+
+
+def _check(field_name: str, value: float) -> None:
+    low, high = CONTROL_RANGES[_RANGE_OF.get(field_name, field_name)]
+    if not _within(value, low, high):
+        raise ControlError(field_name, f"{value} is outside {low:g}..{high:g}")
+
+
+@dataclass(frozen=True)
+class Controls:
+    """What the motion generator is asked for. Raises `ControlError` when out of range.
+
+    | field | meaning | default |
+    |---|---|---|
+    | gaze | pitch, yaw in degrees in the camera's frame; None = natural gaze | None |
+    | head_distance | ratio, 1 = as photographed, 2 = twice as far | 1 |
+    | pose_offset | head pitch, yaw, roll in degrees added to the motion | 0, 0, 0 |
+    | head_motion_scale | factor on the natural head motion | 1 |
+    | emotion | weight 0..1 by name (`EMOTIONS`), mixed; empty = neutral | {} |
+    | emotion_strength | 0..1, factor on all weights | 1 |
+    | blink_rate | blinks a minute; None = natural, 0 = none | None |
+    | mouth_scale | factor on the mouth's articulation | 1 |
+    | expressivity | factor on what face and head express beside speech, 0 = nothing | 1 |
+    | audio_guidance | classifier-free guidance: extra weight of the voice | 0 |
+    | behaviour_guidance | of blink and gaze targets | 0 |
+    | emotion_guidance | of the emotion | 0.5 |
+    """
+
+    gaze: tuple[float, float] | None = None
+    head_distance: float = 1.0
+    pose_offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    head_motion_scale: float = 1.0
+    emotion: Mapping[str, float] = field(default_factory=dict)
+    emotion_strength: float = 1.0
+    blink_rate: float | None = None
+    mouth_scale: float = 1.0
+    expressivity: float = 1.0
+    audio_guidance: float = 0.0
+    behaviour_guidance: float = 0.0
+    emotion_guidance: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.gaze is not None:
+            _check("gaze_pitch", self.gaze[0])
+            _check("gaze_yaw", self.gaze[1])
+        _check("head_distance", self.head_distance)
+        for axis, value in zip(("pitch", "yaw", "roll"), self.pose_offset, strict=True):
+            _check(f"pose_{axis}", value)
+        _check("head_motion_scale", self.head_motion_scale)
+        for name, weight in self.emotion.items():
+            if name not in EMOTIONS:
+                raise ControlError("emotion", f"{name!r} is none of {', '.join(EMOTIONS)}")
+            _check(f"emotion.{name}", weight)
+        _check("emotion_strength", self.emotion_strength)
+        if self.blink_rate is not None:
+            _check("blink_rate", self.blink_rate)
+        _check("mouth_scale", self.mouth_scale)
+        _check("expressivity", self.expressivity)
+        for name in ("audio_guidance", "behaviour_guidance", "emotion_guidance"):
+            _check(name, getattr(self, name))
+
+    def emotion_vector(self) -> Array:
+        """(7,) weights in the order of `EMOTIONS`, times strength; their sum is at most 1."""
+        weights = np.array([self.emotion.get(name, 0.0) for name in EMOTIONS], np.float32)
+        return weights * np.float32(self.emotion_strength / max(1.0, float(weights.sum())))
+
 
 _MAX_SECONDS = 24 * 3600
 
@@ -23,12 +176,14 @@ def frame_of(time: Duration, path: str) -> int:
     return -(-nanoseconds * MOTION_FPS // 10**9)
 
 
-def overlay(controls: Controls, update: Controls) -> Controls:
+def overlay(
+    controls: controls_pb2.Controls, update: controls_pb2.Controls
+) -> controls_pb2.Controls:
     """`controls` with every field that `update` holds put in its place, as a whole."""
-    result = Controls()
+    result = controls_pb2.Controls()
     result.CopyFrom(controls)
-    for field, _ in update.ListFields():
-        result.ClearField(field.name)
+    for changed, _ in update.ListFields():
+        result.ClearField(changed.name)
     result.MergeFrom(update)
     return result
 
@@ -36,19 +191,19 @@ def overlay(controls: Controls, update: Controls) -> Controls:
 class ControlTrack:
     """The controls in force at each frame, as updates come in, in any order of their frames."""
 
-    def __init__(self, initial: Controls) -> None:
+    def __init__(self, initial: controls_pb2.Controls) -> None:
         self._state = initial
-        self._later: dict[int, Controls] = {}
+        self._later: dict[int, controls_pb2.Controls] = {}
 
-    def update(self, frame: int, update: Controls) -> None:
+    def update(self, frame: int, update: controls_pb2.Controls) -> None:
         """Take an update.
 
         :param frame: where it begins; of two at one frame the later arrival wins. Where `until` has
             passed it, it begins with what is asked for next.
         """
-        self._later[frame] = overlay(self._later.get(frame, Controls()), update)
+        self._later[frame] = overlay(self._later.get(frame, controls_pb2.Controls()), update)
 
-    def until(self, frame: int) -> list[tuple[int, Controls]]:
+    def until(self, frame: int) -> list[tuple[int, controls_pb2.Controls]]:
         """Complete controls for each frame before `frame` at which they change, in order, that has
         not been told yet."""
         changes = []
@@ -69,7 +224,8 @@ class ControlTrack:
         """
         try:
             entries = [
-                (int(frame), Controls.FromString(bytes.fromhex(part))) for frame, part in state
+                (int(frame), controls_pb2.Controls.FromString(bytes.fromhex(part)))
+                for frame, part in state
             ]
         except DecodeError as error:
             raise ValueError(str(error)) from None

@@ -179,8 +179,16 @@ _REASON_OF_CODE = {
 }
 
 
+_DETAILS = "grpc-status-details-bin"
+
+
+def has_details(error: grpc.aio.AioRpcError) -> bool:
+    """Whether a service made an error, which carries details then, and not gRPC itself."""
+    return any(key == _DETAILS for key, _ in error.trailing_metadata() or ())
+
+
 def _status_of(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:
     for key, value in error.trailing_metadata() or ():
-        if key == "grpc-status-details-bin" and isinstance(value, bytes):
+        if key == _DETAILS and isinstance(value, bytes):
             return status_pb2.Status.FromString(value)
     return None

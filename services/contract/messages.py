@@ -2,44 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
+from talkingface.contract.channel import MAX_CHUNK_BYTES
 from talkingface.contract.errors import ServiceError, invalid_field
 from talkingface.contract.motion import ARKIT_DIM, DISTANCE, MOTION_DIM, PITCH, TRANSLATION_X, Array
-from talkingface.serving.config import MAX_CHUNK_BYTES
-from talkingface.v1 import audio_features_pb2, controls_pb2, motion_gen_pb2, motion_pb2
-
-FEATURE_DIM = 128
-PROSODY_DIM = 4
+from talkingface.contract.speech_features import FEATURE_DIM, SPEECH_DIM
+from talkingface.v1 import audio_features_pb2, motion_gen_pb2, motion_pb2
 
 # Ranges of a motion frame's columns, as protos/talkingface/v1/motion.proto states them.
 MOTION_LOW = np.array([0.0] * ARKIT_DIM + [-30.0] * 3 + [-1.0] * 2 + [0.7], np.float32)
 MOTION_HIGH = np.array([1.0] * ARKIT_DIM + [30.0] * 3 + [1.0] * 2 + [1.6], np.float32)
-
-# Ranges of the controls, as protos/talkingface/v1/controls.proto states them.
-CONTROL_RANGES: Mapping[str, tuple[float, float]] = {
-    "gaze_direction.pitch": (-20, 20),
-    "gaze_direction.yaw": (-25, 25),
-    "distance_ratio": (0.7, 1.6),
-    "head_pose.pitch": (-20, 20),
-    "head_pose.yaw": (-20, 20),
-    "head_pose.roll": (-20, 20),
-    "head_motion_scale": (0, 2),
-    "emotion.happiness": (0, 1),
-    "emotion.sadness": (0, 1),
-    "emotion.anger": (0, 1),
-    "emotion.fear": (0, 1),
-    "emotion.disgust": (0, 1),
-    "emotion.surprise": (0, 1),
-    "emotion.strength": (0, 1),
-    "blink_rate": (0, 60),
-    "mouth_scale": (0, 1.5),
-    "audio_guidance": (0, 3),
-    "expressivity": (0, 2),
-}
 
 
 def check_size(data: bytes, path: str) -> None:
@@ -92,7 +65,7 @@ def features_arrays(
             "MESSAGE_ORDER", f"features.first_row is {message.first_row}, expected {expected_row}"
         )
     features = float_rows(message.embedding, FEATURE_DIM, "features.embedding")
-    prosody = float_rows(message.prosody, PROSODY_DIM, "features.prosody")
+    prosody = float_rows(message.prosody, SPEECH_DIM, "features.prosody")
     if not len(features) == len(prosody) == message.rows:
         raise invalid_field(
             "features.rows",
@@ -159,30 +132,3 @@ def _column_path(column: int) -> str:
         return f"coefficients[{column}]"
     paths = ("rotation.pitch", "rotation.yaw", "rotation.roll", "translation.x", "translation.y")
     return (*paths, "distance_ratio")[column - ARKIT_DIM]
-
-
-def check_controls(controls: controls_pb2.Controls, path: str) -> None:
-    """Check every control that is present against its range.
-
-    :param path: of `controls` within its message, such as "config.controls".
-    :raises ServiceError: FIELD_INVALID naming every control that is out of range.
-    """
-    violations = {}
-    for name, (low, high) in CONTROL_RANGES.items():
-        *parents, leaf = name.split(".")
-        message: Any = controls
-        for parent in parents:
-            if not message.HasField(parent):
-                break
-            message = getattr(message, parent)
-        else:
-            descriptor = message.DESCRIPTOR.fields_by_name[leaf]
-            if descriptor.has_presence and not message.HasField(leaf):
-                continue
-            value = getattr(message, leaf)
-            # The value is a 32-bit float: so must the bounds be.
-            if not np.float32(low) <= value <= np.float32(high):
-                violations[f"{path}.{name}"] = f"{value:g} is outside [{low:g}, {high:g}]"
-    if violations:
-        text = "; ".join(f"{field}: {problem}" for field, problem in violations.items())
-        raise ServiceError("FIELD_INVALID", text, field_violations=violations)

@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 
-MOTION_FPS = 25
 
 ARKIT_NAMES: tuple[str, ...] = (
     "eyeBlinkLeft",

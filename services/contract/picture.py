@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from talkingface.contract.errors import invalid_field
-from talkingface.contract.limits import (
-    DEFAULT_SIZE,
-    MAX_FRAME_RATE,
-    MAX_PHOTO_SIDE,
-    MAX_SIZE,
-    MIN_FRAME_RATE,
-    MIN_SIZE,
-)
+from talkingface.contract.rates import MOTION_FPS
 from talkingface.v1 import media_pb2 as media
 from talkingface.v1.renderer_pb2 import Portrait, RenderConfig
 from talkingface.v1.talking_face_pb2 import AnimateConfig
 
 Image = NDArray[np.uint8]
 
+MIN_SIZE, MAX_SIZE, DEFAULT_SIZE = 256, 1024, 512  # pixels, both sides of a crop; even
+MAX_PHOTO_SIDE = 1920  # pixels: larger photos are reduced to it where the whole photo is shown
+MIN_FRAME_RATE, MAX_FRAME_RATE = MOTION_FPS, 60
+
 FRAMINGS = (media.FRAMING_CROP, media.FRAMING_PHOTO)
+
+
+class Quality(NamedTuple):
+    """Range, both ends included, and default of a codec's quality."""
+
+    low: int
+    high: int
+    default: int
+
+
+# CRF of x264 (lower is better), quality of JPEG (higher is better); PNG has none.
+QUALITY = {
+    media.VIDEO_CODEC_H264: Quality(10, 40, 20),
+    media.VIDEO_CODEC_JPEG: Quality(50, 100, 92),
+}
 
 
 @dataclass(frozen=True)
@@ -94,3 +107,8 @@ def photo_size(width: int, height: int) -> tuple[int, int]:
     """Width and height of the picture of a whole photo, both even."""
     scale = min(1.0, MAX_PHOTO_SIDE / max(width, height))
     return round(width * scale) // 2 * 2, round(height * scale) // 2 * 2
+
+
+def frame_count(motion_frames: int, rate: int) -> int:
+    """Frames at `rate` that so many motion frames give: all that begin before the motion ends."""
+    return -(-motion_frames * rate // MOTION_FPS)

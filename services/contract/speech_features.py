@@ -1,14 +1,11 @@
-"""What the speech encoder promises to every other part: rates, sizes, look-ahead.
-
-Kept free of heavy imports so that the run-time session needs numpy alone.
-"""
+"""What the speech encoder promises to every other part: sizes, columns, look-ahead."""
 
 from __future__ import annotations
 
+from talkingface.contract.rates import ROW_RATE, SAMPLE_RATE
+
 MODEL_NAME = "speech_encoder"
 
-SAMPLE_RATE = 16_000
-ROW_RATE = 50
 ROW_SAMPLES = SAMPLE_RATE // ROW_RATE
 BLOCK_ROWS = 2
 BLOCK_SAMPLES = BLOCK_ROWS * ROW_SAMPLES
@@ -24,7 +21,7 @@ FEATURE_DIM = 128
 SPEECH_DIM = 4
 # What a stream must remember between blocks, as one flat float32 vector; zero at its start.
 STATE_SIZE = 16_660
-VOICE_ACTIVITY, ENERGY, LOG2_F0, VOICING = range(SPEECH_DIM)
+VOICE_ACTIVITY, ENERGY, LOG2_F0, VOICING = range(SPEECH_DIM)  # columns of a speech row
 
 # ARPAbet without stress marks (39 phones) after silence: the order of `phone posteriors`.
 PHONES: tuple[str, ...] = (
@@ -35,7 +32,7 @@ PHONES: tuple[str, ...] = (
 )  # fmt: skip
 PHONE_INDEX = {phone: i for i, phone in enumerate(PHONES)}
 
-# Lips and tongue by rule from the phones (training/articulation.py), each in [0, 1].
+# Lips and tongue by rule from the phones, each in [0, 1].
 ARTICULATION: tuple[str, ...] = (
     "lip_closure",
     "lip_to_teeth",

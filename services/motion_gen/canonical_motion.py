@@ -44,8 +44,8 @@ GAZE = slice(FACE_DIM, FACE_DIM + 2)
 ROTATION = slice(FACE_DIM + 2, FACE_DIM + 5)
 TRANSLATION = slice(FACE_DIM + 5, FACE_DIM + 7)
 LOG_DISTANCE = FACE_DIM + 7
-PERFORMANCE_DIM = FACE_DIM + 8
-HEAD = slice(ROTATION.start, PERFORMANCE_DIM)
+CANONICAL_DIM = FACE_DIM + 8
+HEAD = slice(ROTATION.start, CANONICAL_DIM)
 
 # What speech does to the mouth; the mouth-scale control works on these.
 ARTICULATION_NAMES = (
@@ -78,7 +78,7 @@ def compose(
 ) -> Array:
     """A performance with the geometric controls applied.
 
-    :param performance: (T, PERFORMANCE_DIM)
+    :param performance: (T, CANONICAL_DIM)
     :param pose_offset: (T, 3) pitch, yaw, roll in degrees, added to the head
     :param head_scale: (T,) factor on the performance's own head motion, >= 0
     :param distance: (T,) distance ratio, > 0
@@ -106,9 +106,9 @@ def from_motion(motion: Array) -> Array:
     """The performance behind tracked motion: the inverse of `compose` without controls.
 
     :param motion: (T, MOTION_DIM)
-    :return: (T, PERFORMANCE_DIM) float32
+    :return: (T, CANONICAL_DIM) float32
     """
-    out = np.empty((len(motion), PERFORMANCE_DIM), np.float32)
+    out = np.empty((len(motion), CANONICAL_DIM), np.float32)
     out[:, :FACE_DIM] = motion[:, FACE_COLUMNS]
     out[:, GAZE] = (
         np.stack(arkit_to_gaze(motion[:, :ARKIT_DIM]), axis=1) + motion[:, PITCH : PITCH + 2]

@@ -12,27 +12,26 @@ from typing import Any
 import grpc
 import numpy as np
 
-from talkingface.contract.controls import ControlTrack, frame_of
+from talkingface.contract.controls import (
+    EMOTIONS,
+    SEED_LIMIT,
+    Controls,
+    ControlTrack,
+    check_controls,
+    frame_of,
+)
 from talkingface.contract.errors import invalid_field
 from talkingface.contract.messages import (
     MOTION_HIGH,
     MOTION_LOW,
-    check_controls,
     features_arrays,
     features_message,
     motion_message,
 )
-from talkingface.contract.motion import MOTION_FPS
-from talkingface.motion_gen.easing import EMOTIONS, Controls
-from talkingface.motion_gen.session import SEED_LIMIT, MotionSession
-from talkingface.motion_gen.windows import (
-    EXTRA_ROWS,
-    FEATURE_DIM,
-    HOP,
-    MODEL_NAME,
-    ROWS_PER_FRAME,
-    SPEECH_DIM,
-)
+from talkingface.contract.rates import MOTION_FPS
+from talkingface.contract.speech_features import FEATURE_DIM, SPEECH_DIM
+from talkingface.motion_gen.session import MotionSession
+from talkingface.motion_gen.windows import EXTRA_ROWS, HOP, MODEL_NAME, ROWS_PER_FRAME
 from talkingface.serving import checkpoint
 from talkingface.serving.calibration import Rehearsal
 from talkingface.serving.config import MotionGenConfig, load_or_exit

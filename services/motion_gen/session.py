@@ -20,30 +20,29 @@ from typing import Any
 
 import numpy as np
 
-from talkingface.contract.motion import MOTION_FPS, Array
+from talkingface.contract.controls import SEED_LIMIT, Controls
+from talkingface.contract.motion import Array
+from talkingface.contract.rates import MOTION_FPS
+from talkingface.contract.speech_features import FEATURE_DIM, SPEECH_DIM
 from talkingface.motion_gen.behaviour import BehaviourPlanner
-from talkingface.motion_gen.canonical_motion import FACE_DIM, HEAD, MOUTH, PERFORMANCE_DIM, compose
-from talkingface.motion_gen.easing import ControlEasing, Controls, spring
+from talkingface.motion_gen.canonical_motion import CANONICAL_DIM, FACE_DIM, HEAD, MOUTH, compose
+from talkingface.motion_gen.easing import ControlEasing, spring
 from talkingface.motion_gen.windows import (
     BEHAVIOUR_DIM,
     EMOTION_DIM,
     EXTRA_ROWS,
-    FEATURE_DIM,
     GUIDED,
     HISTORY_ROWS,
     HOP,
     PAST,
     ROWS_PER_FRAME,
     SPAN,
-    SPEECH_DIM,
     WINDOW_ROWS,
 )
 from talkingface.serving import checkpoint
 
-SEED_LIMIT = 2**63
-
 # Noise per channel relative to training: the mouth follows the voice, all else may vary.
-TEMPERATURE = np.ones(PERFORMANCE_DIM, np.float32)
+TEMPERATURE = np.ones(CANONICAL_DIM, np.float32)
 TEMPERATURE[MOUTH] = 0.1
 
 # The generator knows where the head is but may let it drift over minutes: it is drawn home.
@@ -82,11 +81,11 @@ class MotionSession:
         # Rows from the first that the next window hears.
         self._features = np.zeros((LEAD_ROWS, FEATURE_DIM), np.float32)
         self._speech = np.zeros((LEAD_ROWS, SPEECH_DIM), np.float32)
-        self._past = np.zeros((PAST, PERFORMANCE_DIM), np.float32)
+        self._past = np.zeros((PAST, CANONICAL_DIM), np.float32)
         self._past_valid = np.zeros(PAST, np.float32)
         self._behaviour = np.zeros((PAST, BEHAVIOUR_DIM), np.float32)
         self._emotion = np.zeros((PAST, EMOTION_DIM), np.float32)
-        self._neck = np.zeros(PERFORMANCE_DIM - HEAD.start)
+        self._neck = np.zeros(CANONICAL_DIM - HEAD.start)
         self._neck_speed = np.zeros_like(self._neck)
         self._waiting = False
         self._ended = False
@@ -187,7 +186,7 @@ class MotionSession:
     def accept(self, outputs: Mapping[str, Array]) -> Array:
         """Take the model's answer to the last request.
 
-        :param outputs: `frames` (HOP, PERFORMANCE_DIM)
+        :param outputs: `frames` (HOP, CANONICAL_DIM)
         :return: (n, MOTION_DIM) motion frames; n = HOP but for the end of the stream
         :raises RuntimeError: no request is waiting for an answer
         :raises ValueError: an answer of another shape, or not finite
@@ -195,7 +194,7 @@ class MotionSession:
         if not self._waiting:
             raise RuntimeError("accept without a request")
         made = np.asarray(outputs["frames"], np.float32)
-        if made.shape != (HOP, PERFORMANCE_DIM) or not np.isfinite(made).all():
+        if made.shape != (HOP, CANONICAL_DIM) or not np.isfinite(made).all():
             raise ValueError(f"motion generator answered with shape {made.shape} or broken values")
         made = made.copy()
         made[:, HEAD] -= self._past[-1, HEAD] * _RETURNED
@@ -281,9 +280,7 @@ class MotionSession:
     def _noise(self) -> Array:
         # The window sits in the counter's second word: 2**64 draws apart from its neighbours.
         stream = np.random.Philox(key=[self._seed, 0], counter=[0, self._window, 0, 0])
-        noise = np.random.Generator(stream).standard_normal(
-            (SPAN, PERFORMANCE_DIM), dtype=np.float32
-        )
+        noise = np.random.Generator(stream).standard_normal((SPAN, CANONICAL_DIM), dtype=np.float32)
         return noise * TEMPERATURE
 
 

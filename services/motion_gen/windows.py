@@ -4,9 +4,6 @@ from __future__ import annotations
 
 MODEL_NAME = "motion_generator"
 
-FEATURE_DIM = 128
-SPEECH_DIM = 4
-VOICE_ACTIVITY, ENERGY, LOG2_F0, VOICING = range(SPEECH_DIM)  # columns of a speech row
 ROWS_PER_FRAME = 2  # features come at 50 Hz, motion goes at 25
 
 # A window: frames already made, then frames to make. A hop is one block of the encoder. The network

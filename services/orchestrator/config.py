@@ -11,7 +11,7 @@ from talkingface.serving.config import ConfigError, ServiceConfig, cache_folder,
 
 @dataclass(frozen=True, kw_only=True)
 class OrchestratorConfig(ServiceConfig):
-    """What the orchestrator can be told, from environment variables named as in `serving.config`."""
+    """The orchestrator's settings, from environment variables named as in `serving.config`."""
 
     port: int = setting(50050, "Port of the gRPC service; 0 takes a free one.", low=0, high=65535)
     audio_features_target: str = setting("127.0.0.1:50051", "gRPC target of the speech encoder.")

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from talkingface.orchestrator.media.decoding import SAMPLE_RATE
-from talkingface.orchestrator.media.packaging import duration
+from talkingface.contract.durations import duration
+from talkingface.contract.rates import SAMPLE_RATE
 from talkingface.orchestrator.pipeline import Read
 from talkingface.orchestrator.session.session import Session
-from talkingface.orchestrator.stages.stream import StageStream
+from talkingface.orchestrator.stages.stream import ResilientStream
 from talkingface.v1 import media_pb2 as media
 from talkingface.v1 import talking_face_pb2 as talking_face
 
@@ -55,7 +55,7 @@ def prepare(request: talking_face.DryRunRequest) -> tuple[Session, Read]:
     return Session(config), read
 
 
-def report(streams: Iterable[StageStream], total: float) -> talking_face.DryRunResponse:
+def report(streams: Iterable[ResilientStream], total: float) -> talking_face.DryRunResponse:
     """What the stages took; `total` is in seconds."""
     timings = [
         talking_face.StageTiming(

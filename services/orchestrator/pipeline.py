@@ -11,18 +11,18 @@ from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any
 
+from talkingface.contract.durations import duration
 from talkingface.contract.errors import ServiceError
 from talkingface.contract.messages import check_size
-from talkingface.contract.motion import MOTION_FPS
-from talkingface.contract.speech_features import ROW_RATE
+from talkingface.contract.rates import MOTION_FPS, ROW_RATE
 from talkingface.orchestrator.media.decoding import Sound
-from talkingface.orchestrator.media.packaging import duration
-from talkingface.orchestrator.session.live_playout import LiveFeed
-from talkingface.orchestrator.session.resume_token import Cuts, Tokens
+from talkingface.orchestrator.session.live_playout import PlayoutBuffer
+from talkingface.orchestrator.session.resume_token import Tokens
 from talkingface.orchestrator.session.session import Answer, Session
+from talkingface.orchestrator.stages.checkpoints import CheckpointSet
 from talkingface.orchestrator.stages.pool import Stages
 from talkingface.orchestrator.stages.portraits import Portraits
-from talkingface.orchestrator.stages.stream import Connect, StageStream
+from talkingface.orchestrator.stages.stream import Connect, ResilientStream
 from talkingface.v1 import renderer_pb2 as renderer
 from talkingface.v1 import stage_pb2 as stage
 from talkingface.v1 import talking_face_pb2 as talking_face
@@ -39,7 +39,7 @@ Read = Callable[[bool], Awaitable[talking_face.AnimateRequest | None]]
 Write = Callable[[Answer], Awaitable[None]]
 
 
-class Conductor:
+class SessionPipeline:
     """One session in motion."""
 
     def __init__(
@@ -56,7 +56,7 @@ class Conductor:
         """
         self._session = session
         self._tokens = tokens if session.config.resumable else None
-        self._cuts = Cuts(session.begin, pictures=session.makes_pictures)
+        self._cuts = CheckpointSet(session.begin, pictures=session.makes_pictures)
         self._stages = stages
         self._patience = patience
         self._features = self._stream("audio_features", partial(stages.open, "audio_features"))
@@ -71,16 +71,16 @@ class Conductor:
         self._progress = asyncio.Event()
 
     @property
-    def streams(self) -> list[StageStream]:
+    def streams(self) -> list[ResilientStream]:
         """The streams of the session, in the order of the data."""
         streams = [self._features, self._motion]
         return [*streams, self._renderer] if self._session.makes_pictures else streams
 
-    def _stream(self, name: str, connect: Connect) -> StageStream:
+    def _stream(self, name: str, connect: Connect) -> ResilientStream:
         live = self._session.feed is not None
         silence = self._stages.config.live_stage_timeout if live else None
         on_checkpoint = partial(self._keep, name) if self._tokens is not None else None
-        return StageStream(
+        return ResilientStream(
             name, connect, self._patience, self._tell_recovery, silence, on_checkpoint
         )
 
@@ -210,7 +210,7 @@ class Conductor:
         if await read(False) is not None:
             raise ServiceError("MESSAGE_ORDER", "a message after `end_of_audio`")
 
-    async def _play(self, feed: LiveFeed) -> None:
+    async def _play(self, feed: PlayoutBuffer) -> None:
         """Feed a live session by the clock."""
         while not feed.finished:
             data, overdue = self._session.due()

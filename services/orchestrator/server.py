@@ -12,31 +12,31 @@ from typing import Any
 import grpc
 
 import talkingface
+from talkingface.contract.channel import MAX_MESSAGE_BYTES
+from talkingface.contract.durations import duration
 from talkingface.contract.errors import ServiceError
-from talkingface.contract.limits import (
+from talkingface.contract.messages import check_size
+from talkingface.contract.picture import (
     DEFAULT_SIZE,
-    MAX_BYTES,
+    FRAMINGS,
     MAX_FRAME_RATE,
     MAX_PHOTO_SIDE,
-    MAX_PIXELS,
     MAX_SIZE,
-    MIN_FACE,
     MIN_FRAME_RATE,
     MIN_SIZE,
 )
-from talkingface.contract.messages import check_size
-from talkingface.contract.picture import FRAMINGS
+from talkingface.contract.portrait import MAX_BYTES, MAX_PIXELS, MIN_FACE
 from talkingface.orchestrator import dry_run
 from talkingface.orchestrator.config import OrchestratorConfig
 from talkingface.orchestrator.media.decoding import MAX_SECONDS, MIN_SECONDS
-from talkingface.orchestrator.media.packaging import duration
-from talkingface.orchestrator.pipeline import Conductor, Read, Write
+from talkingface.orchestrator.pipeline import Read, SessionPipeline, Write
+from talkingface.orchestrator.session.config import CODECS, default_controls
 from talkingface.orchestrator.session.resume_token import Tokens
-from talkingface.orchestrator.session.session import CODECS, Answer, Session, default_controls
+from talkingface.orchestrator.session.session import Answer, Session
 from talkingface.orchestrator.stages.pool import Stages
-from talkingface.orchestrator.stages.portraits import Portraits, PortraitStore
+from talkingface.orchestrator.stages.portraits import Portraits, UploadStore
 from talkingface.serving.admission import Slots, check_caller
-from talkingface.serving.config import MAX_MESSAGE_BYTES, load_or_exit
+from talkingface.serving.config import load_or_exit
 from talkingface.serving.server import Context, ServiceHost, set_up_logging
 from talkingface.v1 import media_pb2 as media
 from talkingface.v1 import renderer_pb2 as renderer
@@ -62,7 +62,7 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
         self._following: asyncio.Task[None] | None = None
         self._tokens = Tokens(config.resume_key, config.resume_seconds)
         self._stages = Stages(config, self._host.metrics)
-        store = PortraitStore(config.upload_store, config.upload_store_bytes)
+        store = UploadStore(config.upload_store, config.upload_store_bytes)
         self._portraits = Portraits(self._stages, store)
 
     async def run(self) -> int:
@@ -118,7 +118,7 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
                 if answer.WhichOneof("payload") in ("media", "motion"):
                     call.result()
 
-            await self._conduct(session, portrait, read, write)
+            await self._run_pipeline(session, portrait, read, write)
 
     async def UploadPortrait(
         self, requests: AsyncIterator[talking_face.UploadPortraitRequest], context: Context
@@ -190,8 +190,8 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
             async def write(answer: Answer) -> None:
                 pass
 
-            conductor = await self._conduct(session, portrait, read, write)
-            return dry_run.report(conductor.streams, time.perf_counter() - call.started)
+            pipeline = await self._run_pipeline(session, portrait, read, write)
+            return dry_run.report(pipeline.streams, time.perf_counter() - call.started)
         raise AssertionError("unreachable: a call that fails is aborted")
 
     def _caller(self, context: Context) -> str:
@@ -214,28 +214,28 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
                 return await self._portraits.find(config.portrait_handle)
         return None
 
-    async def _conduct(
+    async def _run_pipeline(
         self, session: Session, portrait: renderer.Portrait | None, read: Read, write: Write
-    ) -> Conductor:
-        conductor = Conductor(
+    ) -> SessionPipeline:
+        pipeline = SessionPipeline(
             session, self._stages, self._portraits, self._config.recovery_timeout, self._tokens
         )
-        draining = asyncio.create_task(self._tell_draining(session, conductor))
+        draining = asyncio.create_task(self._tell_draining(session, pipeline))
         try:
-            await conductor.run(portrait, read, write)
+            await pipeline.run(portrait, read, write)
         finally:
             draining.cancel()
         self._host.metrics.count("sessions")
-        return conductor
+        return pipeline
 
-    async def _tell_draining(self, session: Session, conductor: Conductor) -> None:
+    async def _tell_draining(self, session: Session, pipeline: SessionPipeline) -> None:
         await self._host.draining.wait()
         event = talking_face.Event(
             kind=talking_face.Event.KIND_DRAINING,
             time=duration(session.seconds),
             deadline=duration(self._host.drain_left),
         )
-        await conductor.announce(Answer(event=event))
+        await pipeline.announce(Answer(event=event))
 
     async def _read(
         self, context: Context, seconds: float | None = None

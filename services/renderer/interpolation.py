@@ -12,12 +12,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from talkingface.contract.motion import MOTION_DIM, MOTION_FPS, Array
-
-
-def frame_count(motion_frames: int, rate: int) -> int:
-    """Frames at `rate` that so many motion frames give: all that begin before the motion ends."""
-    return -(-motion_frames * rate // MOTION_FPS)
+from talkingface.contract.motion import MOTION_DIM, Array
+from talkingface.contract.picture import frame_count
+from talkingface.contract.rates import MOTION_FPS
 
 
 class MotionInterpolator:

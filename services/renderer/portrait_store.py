@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-import re
 import tempfile
 import typing
 from collections.abc import Collection
@@ -20,23 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from talkingface.contract.errors import ServiceError
+from talkingface.contract.portrait import HANDLE
 from talkingface.v1.renderer_pb2 import Portrait
 
 Arrays = dict[str, NDArray[Any]]
 
 T = TypeVar("T")
 
-_HANDLE = re.compile(r"sha256:[0-9a-f]{64}")
 # Of the face on which a renderer tries its speed: no photo's bytes are known to have this hash.
 GREY_FACE = f"sha256:{hashlib.sha256(b'grey face').hexdigest()}"
 # Parts of a prepared portrait: what frames need, what pictures larger or wider than these need.
 PORTRAIT, PHOTO = "portrait", "photo"
 _MESSAGE = "message"
-
-
-def handle_of(content: bytes) -> str:
-    """The handle of a photo's file."""
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def _fingerprint() -> str:
@@ -91,7 +85,7 @@ def unpack(kind: type[T], arrays: Arrays, name: str = "") -> T:
     return typing.cast(T, result)
 
 
-class PortraitStore:
+class PreparedPortraitStore:
     """One folder of prepared portraits."""
 
     def __init__(self, folder: Path, max_bytes: int | None = None) -> None:
@@ -106,7 +100,7 @@ class PortraitStore:
         """
         :raises ServiceError: PORTRAIT_NOT_FOUND for what cannot be a handle.
         """
-        if not _HANDLE.fullmatch(handle):
+        if not HANDLE.fullmatch(handle):
             raise _not_found(handle)
         return self._folder / f"{handle.removeprefix('sha256:')}.{RELEASE}.npz"
 

@@ -17,11 +17,12 @@ import grpc
 import numpy as np
 
 from talkingface.contract.errors import ServiceError, invalid_field
-from talkingface.contract.limits import MAX_BYTES
 from talkingface.contract.messages import check_size, motion_array, motion_message
-from talkingface.contract.motion import ARKIT_INDEX, MOTION_FPS, YAW, neutral
+from talkingface.contract.motion import ARKIT_INDEX, YAW, neutral
 from talkingface.contract.picture import View, fill_in, picture_format
-from talkingface.renderer.portrait_store import GREY_FACE, PortraitStore, handle_of
+from talkingface.contract.portrait import MAX_BYTES, handle_of
+from talkingface.contract.rates import MOTION_FPS
+from talkingface.renderer.portrait_store import GREY_FACE, PreparedPortraitStore
 from talkingface.renderer.session import MODEL_NAME, RenderSession
 from talkingface.renderer.video_encoder import make_encoder
 from talkingface.serving.calibration import Rehearsal
@@ -110,7 +111,7 @@ class RendererStage(Stage, renderer_pb2_grpc.RendererServiceServicer):
 
     def __init__(self, config: RendererConfig) -> None:
         super().__init__(config)
-        self.store = PortraitStore(config.portrait_store, config.portrait_store_bytes)
+        self.store = PreparedPortraitStore(config.portrait_store, config.portrait_store_bytes)
         self.in_use = collections.Counter({GREY_FACE: 1})
         self._preparations: dict[str, asyncio.Task[None]] = {}
         self._awaited: collections.Counter[str] = collections.Counter()  # calls

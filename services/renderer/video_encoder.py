@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from talkingface.contract.errors import ServiceError, invalid_field
+from talkingface.contract.picture import QUALITY, Quality
 from talkingface.v1.media_pb2 import PictureFormat, VideoCodec
 from talkingface.v1.renderer_pb2 import RenderConfig
 
 Image = NDArray[np.uint8]
 
-_CRF = (10, 40, 20)  # low, high, default
-_JPEG_QUALITY = (50, 100, 92)
 _MAX_KEYFRAME_INTERVAL = 250
 _KEYFRAME_SECONDS = 2
 
@@ -106,18 +105,18 @@ def make_encoder(config: RenderConfig, picture: PictureFormat) -> Encoder:
     :raises ServiceError: FIELD_INVALID.
     """
     default = _KEYFRAME_SECONDS * picture.frame_rate
-    interval = _in_range(config, "keyframe_interval", (1, _MAX_KEYFRAME_INTERVAL, default))
+    interval = _in_range(config, "keyframe_interval", Quality(1, _MAX_KEYFRAME_INTERVAL, default))
     if config.codec == VideoCodec.VIDEO_CODEC_H264:
-        crf = _in_range(config, "quality", _CRF)
+        crf = _in_range(config, "quality", QUALITY[VideoCodec.VIDEO_CODEC_H264])
         return H264Encoder(picture.width, picture.height, picture.frame_rate, crf, interval)
     if config.codec == VideoCodec.VIDEO_CODEC_JPEG:
-        return JpegEncoder(_in_range(config, "quality", _JPEG_QUALITY))
+        return JpegEncoder(_in_range(config, "quality", QUALITY[VideoCodec.VIDEO_CODEC_JPEG]))
     if config.codec == VideoCodec.VIDEO_CODEC_PNG:
         return PngEncoder()
     raise invalid_field("config.codec", "must be H264, JPEG or PNG")
 
 
-def _in_range(config: RenderConfig, name: str, limits: tuple[int, int, int]) -> int:
+def _in_range(config: RenderConfig, name: str, limits: Quality) -> int:
     low, high, default = limits
     if not config.HasField(name):
         return default

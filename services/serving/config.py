@@ -19,8 +19,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 PREFIX = "TALKINGFACE_"
-MAX_CHUNK_BYTES = 1 << 20  # of audio, image or feature bytes in one message
-MAX_MESSAGE_BYTES = 32 << 20  # of one gRPC message; beyond it gRPC itself refuses
 
 T = TypeVar("T")
 

@@ -26,9 +26,10 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from talkingface.contract.channel import MAX_MESSAGE_BYTES
 from talkingface.contract.errors import ServiceError
 from talkingface.serving.admission import Slots
-from talkingface.serving.config import MAX_MESSAGE_BYTES, ServiceConfig
+from talkingface.serving.config import ServiceConfig
 from talkingface.serving.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -57,17 +58,6 @@ SERVER_OPTIONS = (
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.so_reuseport", 0),
-)
-
-CLIENT_OPTIONS = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
-    ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),
 )
 
 

@@ -1,6 +1,6 @@
 """What the three stages share: their Triton, their life, and the loop of a stream.
 
-A stage gives a `StageStream`: how messages become input of its session, and the session's results
+A stage gives a `StageHandler`: how messages become input of its session, and the session's results
 messages. `Stage.serve` moves the data:
 
     client -> reader (bounded queue) -> session -> Triton -> session -> client
@@ -43,7 +43,7 @@ _CANCEL_SECONDS = 0.05
 _SESSION_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
-class StageStream(Protocol):
+class StageHandler(Protocol):
     """One stream of a stage: its session, and how that speaks protobuf."""
 
     model: str
@@ -230,7 +230,7 @@ class Stage:
         self,
         context: Context,
         method: str,
-        open_stream: Callable[[Any], StageStream],
+        open_stream: Callable[[Any], StageHandler],
         response: type[Any],
     ) -> None:
         """Serve one call of the stage's bidirectional method.
@@ -301,7 +301,7 @@ class Stage:
         except Exception as error:
             await queue.put(error)
 
-    def _restore(self, stream: StageStream, checkpoint: stage_pb2.Checkpoint) -> None:
+    def _restore(self, stream: StageHandler, checkpoint: stage_pb2.Checkpoint) -> None:
         """
         :raises ServiceError: CHECKPOINT_MISMATCH.
         """
@@ -316,7 +316,7 @@ class Stage:
         self,
         context: Context,
         call: Call,
-        stream: StageStream,
+        stream: StageHandler,
         queue: asyncio.Queue[Any],
         make_checkpoint: type[Any] | None,
     ) -> None:
@@ -384,7 +384,7 @@ class Stage:
         """Shapes of those outputs of the stream's model whose size the stream decides."""
         return {}
 
-    async def _infer(self, stream: StageStream, request: Mapping[str, NDArray[Any]]) -> Arrays:
+    async def _infer(self, stream: StageHandler, request: Mapping[str, NDArray[Any]]) -> Arrays:
         shapes = self.output_shapes(stream)
         try:
             with self.host.metrics.timed(stream.model):

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from talkingface.contract.speech_features import SAMPLE_RATE
+from talkingface.contract.rates import SAMPLE_RATE
 from talkingface_research.audio_features.training.aligner import (
     Aligner,
     AlignmentError,

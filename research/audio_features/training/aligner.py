@@ -16,7 +16,8 @@ import av
 import numpy as np
 from pocketsphinx import Decoder
 
-from talkingface.contract.speech_features import PHONE_INDEX, SAMPLE_RATE
+from talkingface.contract.rates import SAMPLE_RATE
+from talkingface.contract.speech_features import PHONE_INDEX
 from talkingface_research.audio_features.training import phones as tables
 from talkingface_research.audio_features.training.synthesise import Audio, Clip
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.contract.speech_features import ARTICULATION, PHONE_INDEX, PHONES, SAMPLE_RATE
+from talkingface.contract.rates import SAMPLE_RATE
+from talkingface.contract.speech_features import ARTICULATION, PHONE_INDEX, PHONES
 from talkingface_research.audio_features.training.phones import UNKNOWN
 
 RATE = 100

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from talkingface.contract.speech_features import SAMPLE_RATE
+from talkingface.contract.rates import SAMPLE_RATE
 from talkingface_research.audio_features.network import F0_PER_OCTAVE
 from talkingface_research.audio_features.training import articulation
 

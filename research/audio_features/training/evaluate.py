@@ -26,6 +26,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.signal import butter, sosfiltfilt
 
+from talkingface.contract.rates import ROW_RATE
 from talkingface.contract.speech_features import (
     ARTICULATION,
     ARTICULATION_COLUMNS,
@@ -33,7 +34,6 @@ from talkingface.contract.speech_features import (
     FEATURE_DIM,
     PHONE_COLUMNS,
     PHONE_INDEX,
-    ROW_RATE,
     VOICE_ACTIVITY,
 )
 from talkingface_research.audio_features.network import SpeechEncoder

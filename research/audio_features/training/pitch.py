@@ -9,7 +9,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.contract.speech_features import SAMPLE_RATE
+from talkingface.contract.rates import SAMPLE_RATE
 
 F0_LOW, BINS, PER_OCTAVE = 50.0, 84, 24
 RATE = 100

@@ -22,7 +22,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from talkingface.contract.speech_features import SAMPLE_RATE
+from talkingface.contract.rates import SAMPLE_RATE
 from talkingface_research.audio_features.training.phones import UNKNOWN
 from talkingface_research.audio_features.training.synthesise import Audio, Clip, write_stream
 

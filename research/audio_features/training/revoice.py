@@ -14,8 +14,9 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from talkingface.contract.motion import MOTION_FPS, Array
-from talkingface.contract.speech_features import PHONE_INDEX, SAMPLE_RATE
+from talkingface.contract.motion import Array
+from talkingface.contract.rates import MOTION_FPS, SAMPLE_RATE
+from talkingface.contract.speech_features import PHONE_INDEX
 
 SILENCE = PHONE_INDEX["sil"]
 GAP, VOWEL_FOR_VOWEL, OTHER = 1.0, 0.5, 1.2  # costs of an alignment

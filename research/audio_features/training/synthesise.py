@@ -35,7 +35,8 @@ import onnxruntime
 import soxr
 from numpy.typing import NDArray
 
-from talkingface.contract.speech_features import PHONE_INDEX, SAMPLE_RATE
+from talkingface.contract.rates import SAMPLE_RATE
+from talkingface.contract.speech_features import PHONE_INDEX
 from talkingface_research.audio_features.training import phones as tables
 from talkingface_research.audio_features.training import texts
 

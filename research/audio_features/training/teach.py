@@ -29,7 +29,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from talkingface.contract.speech_features import PHONES, ROW_SAMPLES, SAMPLE_RATE
+from talkingface.contract.rates import SAMPLE_RATE
+from talkingface.contract.speech_features import PHONES, ROW_SAMPLES
 from talkingface_research.audio_features.training.data import CONTEXT, CONTEXT_STEP, HELD_OUT, LIPS
 from talkingface_research.audio_features.training.phones import UNKNOWN
 from talkingface_research.audio_features.training.revoice import read_spoken, revoice, time_map

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from talkingface.contract.controls import Controls
 from talkingface.contract.motion import Array
-from talkingface.contract.speech_features import SAMPLE_RATE
-from talkingface.motion_gen.easing import Controls
+from talkingface.contract.rates import SAMPLE_RATE
 from talkingface_research.motion_gen.evaluation import filmed, recordings
 from talkingface_research.motion_gen.evaluation.filmed import FILMED_NATURAL, Spoken
 from talkingface_research.motion_gen.evaluation.finished import Studio

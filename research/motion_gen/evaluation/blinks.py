@@ -9,7 +9,8 @@ import numpy as np
 from scipy.signal import find_peaks, peak_widths
 from scipy.stats import kstest
 
-from talkingface.contract.motion import ARKIT_INDEX, MOTION_FPS, Array
+from talkingface.contract.motion import ARKIT_INDEX, Array
+from talkingface.contract.rates import MOTION_FPS
 from talkingface_research.motion_gen.evaluation.curves import Curve
 
 HEIGHT, PROMINENCE = 0.45, 0.35

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.contract.motion import MOTION_FPS
+from talkingface.contract.rates import MOTION_FPS
 from talkingface_research.motion_gen.evaluation.curves import Curve
 from talkingface_research.motion_gen.evaluation.phones import Phones
 

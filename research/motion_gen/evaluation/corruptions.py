@@ -9,7 +9,7 @@ import numpy as np
 import soxr
 
 from talkingface.contract.motion import Array
-from talkingface.contract.speech_features import SAMPLE_RATE
+from talkingface.contract.rates import SAMPLE_RATE
 
 CHORDS = ((0, 4, 7), (-3, 0, 4), (-7, -3, 0), (-5, -1, 2))  # semitones from C4: C, Am, F, G
 C4 = 261.6

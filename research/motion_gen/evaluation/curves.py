@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.signal import butter, sosfiltfilt
 
-from talkingface.contract.motion import MOTION_FPS
+from talkingface.contract.rates import MOTION_FPS
 
 Curve = NDArray[np.float64]
 

@@ -15,7 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from talkingface.contract.motion import ARKIT_DIM, MOTION_FPS, Array
+from talkingface.contract.motion import ARKIT_DIM, Array
+from talkingface.contract.rates import MOTION_FPS
 from talkingface.renderer.face.model import FaceModel
 from talkingface_research.motion_gen.evaluation.curves import (
     Curve,

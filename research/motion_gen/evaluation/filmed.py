@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from talkingface.contract.motion import MOTION_FPS, Array
-from talkingface.contract.speech_features import SAMPLE_RATE
+from talkingface.contract.motion import Array
+from talkingface.contract.rates import MOTION_FPS, SAMPLE_RATE
 from talkingface_research.motion_gen.evaluation.curves import lagged_correlation
 from talkingface_research.motion_gen.evaluation.mouth import measured
 from talkingface_research.motion_gen.evaluation.recordings import (

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from talkingface.contract.motion import MOTION_FPS, Array
+from talkingface.contract.motion import Array
+from talkingface.contract.rates import MOTION_FPS
 from talkingface_research.motion_gen.evaluation.curves import Curve
 from talkingface_research.motion_gen.evaluation.plots import figure, times
 from talkingface_research.renderer.evaluation import sheets

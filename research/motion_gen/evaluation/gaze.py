@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from talkingface.contract.motion import ARKIT_DIM, MOTION_FPS, PITCH, Array, arkit_to_gaze
+from talkingface.contract.motion import ARKIT_DIM, PITCH, Array, arkit_to_gaze
+from talkingface.contract.rates import MOTION_FPS
 from talkingface_research.motion_gen.evaluation.curves import Curve
 
 MOVING = 1.2  # degrees a frame: 30 degrees/s, the usual velocity threshold

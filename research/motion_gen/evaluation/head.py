@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.signal import csd, welch
 
-from talkingface.contract.motion import MOTION_FPS, PITCH, ROLL, Array
+from talkingface.contract.motion import PITCH, ROLL, Array
+from talkingface.contract.rates import MOTION_FPS
 from talkingface_research.motion_gen.evaluation.curves import Curve
 
 BANDS = ((0.0, 0.3), (0.3, 1.0), (1.0, 2.0), (2.0, 5.0))  # Hz

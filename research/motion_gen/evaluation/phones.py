@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from talkingface.contract.motion import Array
-from talkingface.contract.speech_features import PHONE_COLUMNS, PHONE_INDEX, ROW_RATE, SAMPLE_RATE
+from talkingface.contract.rates import ROW_RATE, SAMPLE_RATE
+from talkingface.contract.speech_features import PHONE_COLUMNS, PHONE_INDEX
 from talkingface_research.audio_features.training.phones import NATURAL_FPS, NATURAL_PHONES
 from talkingface_research.motion_gen.evaluation.curves import Curve
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from talkingface import audio_features, motion_gen
 from talkingface.audio_features.session import AudioFeaturesSession
+from talkingface.contract.controls import Controls
 from talkingface.contract.motion import MOTION_DIM, Array
 from talkingface.contract.speech_features import MODEL_NAME as ENCODER
-from talkingface.motion_gen.easing import Controls
 from talkingface.motion_gen.session import MotionSession
 from talkingface.motion_gen.windows import MODEL_NAME as GENERATOR
 from talkingface_research.motion_gen.evaluation.store import keep

@@ -11,7 +11,8 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.contract.motion import ARKIT_INDEX, ARKIT_NAMES, MOTION_FPS, PITCH, Array
+from talkingface.contract.motion import ARKIT_INDEX, ARKIT_NAMES, PITCH, Array
+from talkingface.contract.rates import MOTION_FPS
 from talkingface.contract.speech_features import PHONES
 from talkingface_research.motion_gen.evaluation.curves import Curve
 from talkingface_research.motion_gen.evaluation.gaze import in_camera

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.contract.motion import ARKIT_DIM, ARKIT_NAMES, MOTION_FPS, Array
+from talkingface.contract.motion import ARKIT_DIM, ARKIT_NAMES, Array
+from talkingface.contract.rates import MOTION_FPS
 from talkingface_research.motion_gen.evaluation.curves import Curve
 
 WINDOW = 2 * MOTION_FPS  # frames that are read together

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from talkingface.contract.motion import MOTION_FPS, PITCH, Array
-from talkingface.contract.speech_features import SAMPLE_RATE
+from talkingface.contract.motion import PITCH, Array
+from talkingface.contract.rates import MOTION_FPS, SAMPLE_RATE
 from talkingface.renderer.face import fitting
 from talkingface_research.motion_gen.evaluation import mouth
 from talkingface_research.motion_gen.evaluation.curves import Curve, lagged_correlation, shifted
@@ -29,6 +29,8 @@ SETS = {
 }
 OFFSETS = range(-6, 10)  # frames by which a recording's sound may lead its picture
 SAMPLES_PER_FRAME = SAMPLE_RATE // MOTION_FPS
+# The code of the fit: what is kept on disk is of no use after a change of it.
+_FIT = [Path(fitting.__file__).with_name(f"{name}.py") for name in ("camera", "fitting", "solver")]
 QUICK = 8  # clips of a set
 
 
@@ -131,8 +133,8 @@ def _fit(clips: list[Array], paths: list[Path], cache: Path) -> list[Array]:
     """
     from scipy.signal import savgol_filter
 
-    digest = hashlib.sha256(Path(fitting.__file__).read_bytes())
-    for path in paths:
+    digest = hashlib.sha256()
+    for path in (*_FIT, *paths):
         digest.update(path.read_bytes())
     stored = cache / f"motion-{digest.hexdigest()[:24]}.npz"
     if not stored.exists():

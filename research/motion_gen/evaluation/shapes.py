@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.contract.motion import MOTION_FPS, Array
+from talkingface.contract.motion import Array
+from talkingface.contract.rates import MOTION_FPS
 from talkingface.contract.speech_features import PHONE_INDEX
 from talkingface_research.motion_gen.evaluation.curves import Curve
 from talkingface_research.motion_gen.evaluation.features import CHIN, LOWER_LIP, UPPER_LIP, in_head

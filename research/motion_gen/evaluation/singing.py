@@ -9,7 +9,7 @@ import numpy as np
 from scipy.signal import lfilter
 
 from talkingface.contract.motion import Array
-from talkingface.contract.speech_features import SAMPLE_RATE
+from talkingface.contract.rates import SAMPLE_RATE
 from talkingface_research.motion_gen.evaluation.curves import Curve
 
 # Formants in Hz, and how far the jaw is open, 1 = most.

@@ -21,7 +21,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.contract.motion import MOTION_FPS, Array
+from talkingface.contract.motion import Array
+from talkingface.contract.rates import MOTION_FPS
 from talkingface_research.motion_gen.evaluation.curves import Curve
 from talkingface_research.motion_gen.evaluation.features import CHEEKS, head
 

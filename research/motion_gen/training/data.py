@@ -23,26 +23,25 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from torch import Tensor
 
-from talkingface.contract.motion import MOTION_FPS, Array
-from talkingface.contract.speech_features import SAMPLE_RATE
+from talkingface.contract.motion import Array
+from talkingface.contract.rates import MOTION_FPS, SAMPLE_RATE
+from talkingface.contract.speech_features import FEATURE_DIM, SPEECH_DIM
 from talkingface.motion_gen.canonical_motion import (
+    CANONICAL_DIM,
     FACE_COLUMNS,
     FACE_DIM,
     FACE_INDEX,
     GAZE,
     HEAD,
     MOUTH,
-    PERFORMANCE_DIM,
 )
 from talkingface.motion_gen.windows import (
     EXTRA_ROWS,
-    FEATURE_DIM,
     HEARD_ROWS,
     HISTORY_ROWS,
     PAST,
     ROWS_PER_FRAME,
     SPAN,
-    SPEECH_DIM,
 )
 from talkingface_research.audio_features.network import SpeechEncoder
 from talkingface_research.audio_features.training.augment import Augmenter
@@ -52,7 +51,7 @@ from talkingface_research.audio_features.training.revoice import (
     revoice,
     time_map,
 )
-from talkingface_research.motion_gen.lip_network import COMPONENTS, SEALS, VoiceLips
+from talkingface_research.motion_gen.lip_network import COMPONENTS, SEALS, LipRegressor
 from talkingface_research.motion_gen.training import synthesis, teacher
 from talkingface_research.motion_gen.training.lip_shapes import Floats, principal
 
@@ -311,7 +310,7 @@ class Chunks:
     blocks of SPAN."""
 
     conditions: dict[str, Tensor]  # of all frames, as the model names them
-    frames: Tensor  # (B, PAST + n SPAN, PERFORMANCE_DIM)
+    frames: Tensor  # (B, PAST + n SPAN, CANONICAL_DIM)
     valid: Tensor  # (B, n, PAST) whether a past frame of the block belongs to the same motion
 
 
@@ -380,12 +379,12 @@ class Variant:
     def _perform(
         streams: Streams, calm: Array, plans: Array, rng: np.random.Generator
     ) -> tuple[Array, Array, Array]:
-        """Performance (FRAMES, S, PERFORMANCE_DIM), plan (.., 3) and emotion (.., 7).
+        """Performance (FRAMES, S, CANONICAL_DIM), plan (.., 3) and emotion (.., 7).
 
         What the planner adds after the network, most of the head's motion and brows, is not in it.
         """
         count = streams.face.shape[1]
-        target = np.zeros((FRAMES, count, PERFORMANCE_DIM), np.float32)
+        target = np.zeros((FRAMES, count, CANONICAL_DIM), np.float32)
         at = rng.integers(len(plans) - FRAMES, size=count)
         plan = np.stack([plans[a : a + FRAMES] for a in at], axis=1)
         emotion = synthesis.emotion_track(rng, FRAMES, count)
@@ -398,7 +397,7 @@ class Variant:
         return target, plan, emotion
 
     @torch.no_grad()
-    def dress(self, lips: VoiceLips, mouth: Callable[[Tensor, Tensor], Tensor]) -> None:
+    def dress(self, lips: LipRegressor, mouth: Callable[[Tensor, Tensor], Tensor]) -> None:
         """Give the faces that are to be made their mouths, emotions on top: what the voice tells,
         and a part of what the man's own mouth does beside it.
 

@@ -18,17 +18,16 @@ import onnxruntime
 import torch
 
 from talkingface import motion_gen
-from talkingface.motion_gen.canonical_motion import PERFORMANCE_DIM
+from talkingface.contract.speech_features import FEATURE_DIM, SPEECH_DIM
+from talkingface.motion_gen.canonical_motion import CANONICAL_DIM
 from talkingface.motion_gen.windows import (
     BEHAVIOUR_DIM,
     EMOTION_DIM,
-    FEATURE_DIM,
     GUIDED,
     HOP,
     MODEL_NAME,
     PAST,
     SPAN,
-    SPEECH_DIM,
     WINDOW,
     WINDOW_ROWS,
 )
@@ -40,12 +39,12 @@ INPUTS: dict[str, tuple[int, ...]] = {
     "speech": (WINDOW_ROWS, SPEECH_DIM),
     "behaviour": (WINDOW, BEHAVIOUR_DIM),
     "emotion": (WINDOW, EMOTION_DIM),
-    "past": (PAST, PERFORMANCE_DIM),
+    "past": (PAST, CANONICAL_DIM),
     "past_valid": (PAST,),
-    "noise": (SPAN, PERFORMANCE_DIM),
+    "noise": (SPAN, CANONICAL_DIM),
     "guidance": (len(GUIDED),),
 }
-OUTPUTS: dict[str, tuple[int, ...]] = {"frames": (HOP, PERFORMANCE_DIM)}
+OUTPUTS: dict[str, tuple[int, ...]] = {"frames": (HOP, CANONICAL_DIM)}
 MAX_BATCH = 8
 
 

@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import savgol_filter
 
-from talkingface.contract.motion import ARKIT_DIM, ARKIT_INDEX, DISTANCE, MOTION_FPS, PITCH, Array
+from talkingface.contract.motion import ARKIT_DIM, ARKIT_INDEX, DISTANCE, PITCH, Array
+from talkingface.contract.rates import MOTION_FPS
 from talkingface.renderer.face.fitting import estimate_person, track
 from talkingface.renderer.face.model import FaceModel
 from talkingface_research.motion_gen.training.lip_shapes import (

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from talkingface.contract.motion import MOTION_FPS, Array
+from talkingface.contract.motion import Array
+from talkingface.contract.rates import MOTION_FPS
+from talkingface.contract.speech_features import SPEECH_DIM, VOICE_ACTIVITY
 from talkingface.motion_gen.behaviour.blinks import BlinkPlanner
 from talkingface.motion_gen.behaviour.emotion import MEAN, TEMPLATES, WAVES, WAVES_HZ
 from talkingface.motion_gen.behaviour.gaze import GazePlanner
 from talkingface.motion_gen.behaviour.memory import FRAME
 from talkingface.motion_gen.behaviour.voice import VoiceTracker
-from talkingface.motion_gen.windows import EMOTION_DIM, ROWS_PER_FRAME, SPEECH_DIM, VOICE_ACTIVITY
+from talkingface.motion_gen.windows import EMOTION_DIM, ROWS_PER_FRAME
 
 Generator = np.random.Generator
 

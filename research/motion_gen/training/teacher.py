@@ -12,7 +12,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.contract.motion import ARKIT_DIM, ARKIT_INDEX, MOTION_FPS, Array
+from talkingface.contract.motion import ARKIT_DIM, ARKIT_INDEX, Array
+from talkingface.contract.rates import MOTION_FPS
 from talkingface.contract.speech_features import PHONE_INDEX, PHONES
 
 LEAD = 0.0

@@ -7,7 +7,7 @@
 of the man's own (`NAME.wav`, `NAME.npz`); `--speech` the packed voices of the speech encoder's
 training; `--encoder` its checkpoint, which stays frozen.
 
-First the lips that the voice alone tells (`VoiceLips`), then, with those fixed, the transformer.
+First the lips that the voice alone tells (`LipRegressor`), then, with those fixed, the transformer.
 Writes generator.pt (of the transformer the running mean of the weights) and log.txt. Validation is
 on recorded clips and on voices that are not trained on.
 """
@@ -27,20 +27,22 @@ import torch.nn.functional as F
 from scipy.signal import firwin
 from torch import Tensor, nn
 
-from talkingface.contract.motion import MOTION_FPS, Array
+from talkingface.contract.motion import Array
+from talkingface.contract.rates import MOTION_FPS
+from talkingface.contract.speech_features import ENERGY
 from talkingface.motion_gen.canonical_motion import (
+    CANONICAL_DIM,
     FACE_COLUMNS,
     FACE_DIM,
     FACE_INDEX,
     GAZE,
     HEAD,
     MOUTH,
-    PERFORMANCE_DIM,
     ROTATION,
 )
 from talkingface.motion_gen.mouth_shapes import SHAPE_LIMITS
 from talkingface.motion_gen.session import TEMPERATURE
-from talkingface.motion_gen.windows import ENERGY, GUIDED, HISTORY_ROWS, PAST, ROWS_PER_FRAME, SPAN
+from talkingface.motion_gen.windows import GUIDED, HISTORY_ROWS, PAST, ROWS_PER_FRAME, SPAN
 from talkingface.renderer.face.model import FaceModel
 from talkingface_research.audio_features.training.augment import Augmenter
 from talkingface_research.audio_features.training.features import load_encoder
@@ -50,7 +52,7 @@ from talkingface_research.motion_gen.evaluation.pipeline import ENCODER, SHIPPED
 from talkingface_research.motion_gen.lip_network import (
     COMPONENTS,
     MOUTH_COLUMNS,
-    VoiceLips,
+    LipRegressor,
     frame_rows,
 )
 from talkingface_research.motion_gen.network import HEAD_DIM, SEEN, MotionGenerator, Sampler, save
@@ -139,7 +141,7 @@ def emphasis(opening: Tensor) -> Tensor:
     return 1 + CLOSED_WEIGHT * torch.exp(-CLOSED_DECAY * opening.clamp(min=0))
 
 
-def set_lips_scale(lips: VoiceLips, variant: Variant) -> None:
+def set_lips_scale(lips: LipRegressor, variant: Variant) -> None:
     """Normalisation of the voice's rows and of the lips' components, from recorded streams."""
     own = variant.kind == RECORDED
     start = HISTORY_ROWS + ROWS_PER_FRAME * PAST
@@ -150,7 +152,7 @@ def set_lips_scale(lips: VoiceLips, variant: Variant) -> None:
 
 
 @torch.no_grad()
-def solve_ridge(lips: VoiceLips, variants: list[Variant]) -> None:
+def solve_ridge(lips: LipRegressor, variants: list[Variant]) -> None:
     """The vote that is a ridge regression, in closed form from all frames of faces.
 
     Beside its size, weights cost how far what they tell would go with the loudness of taught voices
@@ -207,7 +209,7 @@ def follows(curve: Tensor, loudness: Tensor) -> Tensor:
     return r.square().mean()
 
 
-def lips_loss(lips: VoiceLips, batch: Mouths) -> Tensor:
+def lips_loss(lips: LipRegressor, batch: Mouths) -> Tensor:
     """Squared error of the components of single frames, in units of their deviation."""
     shapes = lips.votes(batch.features, batch.speech)
     told = shapes[1, :, 0]  # the ridge is solved, not trained
@@ -216,7 +218,7 @@ def lips_loss(lips: VoiceLips, batch: Mouths) -> Tensor:
     return error @ weight / weight.sum()
 
 
-def seal_loss(lips: VoiceLips, batch: Mouths) -> Tensor:
+def seal_loss(lips: LipRegressor, batch: Mouths) -> Tensor:
     """Cross entropy of the seals of single frames; to miss one costs more than to see one more."""
     logits = lips.seal_logits(batch.features, batch.speech)[:, :, 0]
     truth = batch.seal.expand(len(logits), -1, -1)
@@ -226,7 +228,7 @@ def seal_loss(lips: VoiceLips, batch: Mouths) -> Tensor:
 
 
 def loudness_loss(
-    lips: VoiceLips, variant: Variant, opening: Tensor, random: torch.Generator
+    lips: LipRegressor, variant: Variant, opening: Tensor, random: torch.Generator
 ) -> Tensor:
     """How much the opening follows the loudness of whole streams, which real lips hardly do.
 
@@ -241,7 +243,9 @@ def loudness_loss(
     return follows(opened, level) + follows(opened, amplitude)
 
 
-def train_lips(lips: VoiceLips, variants: list[Variant], steps: int, data: Data, say: Say) -> None:
+def train_lips(
+    lips: LipRegressor, variants: list[Variant], steps: int, data: Data, say: Say
+) -> None:
     """Teach the lips that the voice alone tells."""
     set_lips_scale(lips, variants[0])
     solve_ridge(lips, variants)
@@ -284,7 +288,7 @@ def descend(
 
 
 @torch.no_grad()
-def told(lips: VoiceLips, variant: Variant, streams: Tensor) -> tuple[Tensor, Tensor]:
+def told(lips: LipRegressor, variant: Variant, streams: Tensor) -> tuple[Tensor, Tensor]:
     """What voices tell of the lips, (S, FRAMES, COMPONENTS) in face widths, and their presence."""
     start = ROWS_PER_FRAME * PAST
     parts = []
@@ -318,7 +322,7 @@ def parting(wanted: Population, opening: Tensor) -> Tensor:
 
 
 def set_style(
-    lips: VoiceLips, variant: Variant, wanted: Population, opening: Tensor, say: Say
+    lips: LipRegressor, variant: Variant, wanted: Population, opening: Tensor, say: Say
 ) -> Tensor:
     """The map from what the voice tells to lips of lively speakers' size.
 
@@ -338,7 +342,7 @@ def set_style(
     return lips.lively(shape, present).flatten(0, 1)
 
 
-def train_fit(lips: VoiceLips, wanted: Tensor, data: Data, steps: int, say: Say) -> None:
+def train_fit(lips: LipRegressor, wanted: Tensor, data: Data, steps: int, say: Say) -> None:
     """Teach `MouthFit` to reproduce displacements by bounded coefficients.
 
     :param wanted: (N, COMPONENTS) lively components
@@ -382,7 +386,7 @@ def train_fit(lips: VoiceLips, wanted: Tensor, data: Data, steps: int, say: Say)
 
 
 def recorded_mouth(
-    lips: VoiceLips, variant: Variant, wanted: Population
+    lips: LipRegressor, variant: Variant, wanted: Population
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """The recorded man's own mouth as large as lively speakers' (see `Variant.dress`).
 
@@ -400,7 +404,7 @@ def recorded_mouth(
 
 
 @torch.no_grad()
-def set_mouth_scale(lips: VoiceLips, wanted: Tensor) -> None:
+def set_mouth_scale(lips: LipRegressor, wanted: Tensor) -> None:
     """How large coefficients are that the transformer sees and adds to."""
     mouth = lips.mouth(wanted)
     lips.mouth_mean.copy_(mouth.mean(0))
@@ -408,7 +412,7 @@ def set_mouth_scale(lips: VoiceLips, wanted: Tensor) -> None:
 
 
 @torch.no_grad()
-def lips_figures(lips: VoiceLips, variant: Variant, data: Data) -> dict[str, float]:
+def lips_figures(lips: LipRegressor, variant: Variant, data: Data) -> dict[str, float]:
     """How the voice's lips compare with the true ones, by kind of stream."""
     features, speech = variant.features.float(), variant.speech
     made = lips(features, speech)[0][:, PAST:]
@@ -434,8 +438,8 @@ def lips_figures(lips: VoiceLips, variant: Variant, data: Data) -> dict[str, flo
 
 
 def channel_weights() -> Tensor:
-    """(PERFORMANCE_DIM,) weights of the squared error."""
-    weights = torch.ones(PERFORMANCE_DIM)
+    """(CANONICAL_DIM,) weights of the squared error."""
+    weights = torch.ones(CANONICAL_DIM)
     weights[ROTATION.stop :] = 2.0
     return weights
 
@@ -466,7 +470,7 @@ def chunk_loss(
         mouth, seal = model.lips(chunks.conditions["features"], chunks.conditions["speech"])
     # Block n makes the frames from PAST + n SPAN on and sees the past tokens from n SPAN on.
     seen = SPAN * torch.arange(blocks, device=device)[:, None] + torch.arange(SEEN, device=device)
-    target = chunks.frames[:, PAST:].reshape(total, SPAN, PERFORMANCE_DIM)
+    target = chunks.frames[:, PAST:].reshape(total, SPAN, CANONICAL_DIM)
     place = chunks.frames[:, PAST - 1 : -1 : SPAN, HEAD].reshape(total, HEAD_DIM)
     reference = model.reference(
         place,
@@ -476,7 +480,7 @@ def chunk_loss(
     clean = (target - reference) / model.scale
 
     spoilt = torch.rand(count, 1, 1, device=device) * PAST_NOISE * model.scale
-    heads = torch.ones(PERFORMANCE_DIM, device=device)
+    heads = torch.ones(CANONICAL_DIM, device=device)
     heads[HEAD] = HEAD_NOISE
     past = chunks.frames + spoilt * heads * torch.randn_like(chunks.frames)
     valid = chunks.valid[:, :, 1:].reshape(total, SEEN)
@@ -516,7 +520,7 @@ def chunk_loss(
 
 @torch.no_grad()
 def roll_out(model: MotionGenerator, variant: Variant, seed: int, frames: int = FRAMES) -> Tensor:
-    """All streams of a variant generated window after window: (S, frames, PERFORMANCE_DIM)."""
+    """All streams of a variant generated window after window: (S, frames, CANONICAL_DIM)."""
     device = variant.target.device
     sampler = Sampler(model)
     sampler.to(device)
@@ -524,13 +528,13 @@ def roll_out(model: MotionGenerator, variant: Variant, seed: int, frames: int = 
     temperature = torch.from_numpy(TEMPERATURE).to(device)
     count = variant.streams
     stream = torch.arange(count, device=device)
-    past = torch.zeros(count, PAST, PERFORMANCE_DIM, device=device)
+    past = torch.zeros(count, PAST, CANONICAL_DIM, device=device)
     valid = torch.zeros(count, PAST, device=device)
     guidance = torch.zeros(count, len(GUIDED), device=device)
     made = []
     for first in range(0, frames, SPAN):
         chunk = variant.chunks(stream, torch.full_like(stream, first), 1)
-        noise = torch.randn(count, SPAN, PERFORMANCE_DIM, generator=random, device=device)
+        noise = torch.randn(count, SPAN, CANONICAL_DIM, generator=random, device=device)
         new = sampler(
             **chunk.conditions,
             past=past,

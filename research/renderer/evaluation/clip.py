@@ -26,7 +26,7 @@ from talkingface.contract.motion import (
 )
 from talkingface.renderer.analysis import PortraitError, cut_frame
 from talkingface.renderer.face.fitting import LID_PAIRS, LIPS, OUTLINE, track
-from talkingface.renderer.geometry.portrait import BLINKS, GAZES, Portrait
+from talkingface.renderer.geometry.portrait import BLINKS, GAZES, PreparedPortrait
 from talkingface_research.renderer.evaluation import features, sheets
 from talkingface_research.renderer.evaluation.face_recognition import distance
 from talkingface_research.renderer.evaluation.models import studio
@@ -111,7 +111,7 @@ def replay(path: Path, report: Path) -> Replay:
     return out
 
 
-def motions(portrait: Portrait, landmarks: Array, start: int) -> Array:
+def motions(portrait: PreparedPortrait, landmarks: Array, start: int) -> Array:
     """The clip's motion as the renderer takes it, (T, 58).
 
     :param landmarks: (T, 478, 2) in the portrait's frame; `start` is the portrait's own

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.contract.motion import MOTION_FPS
 from talkingface.contract.picture import View, photo_size
+from talkingface.contract.rates import MOTION_FPS
 from talkingface.renderer.analysis import PortraitError
-from talkingface.renderer.geometry import Portrait
+from talkingface.renderer.geometry import PreparedPortrait
 from talkingface.renderer.video_encoder import make_encoder
 from talkingface.renderer.worker.frame_synthesis import finish
 from talkingface.renderer.worker.viewport import CropViewer, PhotoPixels, photo_pixels
@@ -35,7 +35,7 @@ class Preparation:
 
     seconds: list[float]  # CPU time of each
     megabytes: float  # at most resident
-    portrait: Portrait  # the last one, with its photo's pixels
+    portrait: PreparedPortrait  # the last one, with its photo's pixels
     pixels: PhotoPixels
 
 
@@ -52,7 +52,7 @@ def preparing(photos: list[Path]) -> Preparation | None:
     """Prepare photos one after the other; None where none can be prepared."""
     here = studio()
     seconds: list[float] = []
-    last: tuple[Portrait, PhotoPixels] | None = None
+    last: tuple[PreparedPortrait, PhotoPixels] | None = None
     for path in photos:
         content = path.read_bytes()
         began = time.process_time()
@@ -68,7 +68,7 @@ def preparing(photos: list[Path]) -> Preparation | None:
     return None if last is None else Preparation(seconds, _peak(), *last)
 
 
-def drawing(portrait: Portrait, pixels: PhotoPixels, size: int) -> Drawing:
+def drawing(portrait: PreparedPortrait, pixels: PhotoPixels, size: int) -> Drawing:
     """Draw and encode talking of `size` pixels."""
     inpainter = studio().inpainter
     viewer = CropViewer(portrait, pixels, View(Framing.FRAMING_CROP, size, size, planar=True))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from talkingface import renderer
 from talkingface.renderer.analysis import AnalysedPortrait, FaceAnalyser
-from talkingface.renderer.geometry import Portrait, WarpedFrame, prepare, render
+from talkingface.renderer.geometry import PreparedPortrait, WarpedFrame, prepare, render
 from talkingface.renderer.worker.frame_synthesis import finish, inpainter_inputs
 
 Array = NDArray[np.float32]
@@ -40,7 +40,7 @@ class Inpainter:
             str(path), options, providers=["CPUExecutionProvider"]
         )
 
-    def __call__(self, portrait: Portrait, frame: WarpedFrame) -> tuple[Array, Array]:
+    def __call__(self, portrait: PreparedPortrait, frame: WarpedFrame) -> tuple[Array, Array]:
         """Residuals of mouth and eyes."""
         inputs = {k: v[None] for k, v in inpainter_inputs(portrait, frame).items()}
         mouth, eyes = self._session.run(["mouth_residual", "eyes_residual"], inputs)
@@ -50,7 +50,7 @@ class Inpainter:
 class Painter:
     """Frames of one portrait, as the services draw them."""
 
-    def __init__(self, portrait: Portrait, inpainter: Inpainter) -> None:
+    def __init__(self, portrait: PreparedPortrait, inpainter: Inpainter) -> None:
         self.portrait = portrait
         self._inpainter = inpainter
 
@@ -65,7 +65,7 @@ class Painter:
         return self.draw(motion).image
 
 
-def prepared(analysed: AnalysedPortrait) -> Portrait:
+def prepared(analysed: AnalysedPortrait) -> PreparedPortrait:
     """An analysed photo, taken apart."""
     return prepare(analysed.frame, analysed.landmarks, analysed.matte, analysed.background)
 

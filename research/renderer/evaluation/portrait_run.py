@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from talkingface.renderer.analysis import AnalysedPortrait, PortraitError
-from talkingface.renderer.geometry.portrait import BLINKS, Portrait
+from talkingface.renderer.geometry.portrait import BLINKS, PreparedPortrait
 from talkingface_research.renderer.evaluation import features, flow, sheets
 from talkingface_research.renderer.evaluation.face_recognition import DESCRIPTOR
 from talkingface_research.renderer.evaluation.models import studio
@@ -179,7 +179,7 @@ def _surface(
             out.figures[name][pose.name] = float(change[where].mean())
 
 
-def _eyes_seen(portrait: Portrait) -> bool:
+def _eyes_seen(portrait: PreparedPortrait) -> bool:
     visible = max(eye.visible for eye in portrait.eyes)
     return visible > 0.5 and float(portrait.fit.coefficients[BLINKS].mean()) < SHUT_ALREADY
 

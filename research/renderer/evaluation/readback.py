@@ -14,15 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from talkingface.contract.motion import ARKIT_DIM, ARKIT_INDEX
-from talkingface.renderer.face.fitting import (
-    IRISES,
-    LID_PAIRS,
-    LIP_PAIRS,
-    Camera,
-    FaceFit,
-    lid_apertures,
-    track,
-)
+from talkingface.renderer.face.camera import Camera, FaceFit
+from talkingface.renderer.face.fitting import IRISES, LID_PAIRS, LIP_PAIRS, lid_apertures, track
 from talkingface.renderer.face.model import FaceModel
 
 Array = NDArray[np.float32]

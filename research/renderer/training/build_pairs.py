@@ -31,7 +31,8 @@ from numpy.typing import NDArray
 from talkingface.contract.motion import ARKIT_INDEX, ARKIT_NAMES
 from talkingface.renderer import geometry
 from talkingface.renderer.analysis import FaceAnalyser, cut_frame, decode, frame_square
-from talkingface.renderer.face.fitting import LIPS, Camera, track
+from talkingface.renderer.face.camera import Camera
+from talkingface.renderer.face.fitting import LIPS, track
 from talkingface.renderer.face.model import rotation_matrix
 from talkingface.renderer.geometry.eyes import RINGS
 from talkingface.renderer.geometry.image import cv
@@ -150,12 +151,12 @@ def pairs_of(
     return found
 
 
-def prepare(frame: Array, landmarks: Array) -> geometry.Portrait:
+def prepare(frame: Array, landmarks: Array) -> geometry.PreparedPortrait:
     """A portrait whose background does not matter."""
     return geometry.prepare(frame, landmarks, np.ones(frame.shape[:2], np.float32), frame)
 
 
-def poses_of(portrait: geometry.Portrait, landmarks: Array) -> list[tuple[Array, Camera]]:
+def poses_of(portrait: geometry.PreparedPortrait, landmarks: Array) -> list[tuple[Array, Camera]]:
     """Coefficients and camera of pictures of one person in the portrait's frame.
 
     :param landmarks: (1 + n, 478, 3), first those of the portrait's own picture. Coefficients are
@@ -180,7 +181,7 @@ def poses_of(portrait: geometry.Portrait, landmarks: Array) -> list[tuple[Array,
 
 
 def calmed(
-    portrait: geometry.Portrait, turned: float, random: np.random.Generator
+    portrait: geometry.PreparedPortrait, turned: float, random: np.random.Generator
 ) -> tuple[Array, Camera]:
     """The portrait's own pose with the mouth shut, the gaze anywhere, the head up to `turned`
     degrees elsewhere."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from talkingface.contract.motion import MOTION_FPS
+from talkingface.contract.rates import MOTION_FPS
 
 Floats = np.ndarray
 

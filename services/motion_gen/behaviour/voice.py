@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from talkingface.contract.motion import Array
+from talkingface.contract.speech_features import ENERGY, LOG2_F0, VOICE_ACTIVITY
 from talkingface.motion_gen.behaviour.memory import FRAME, Stateful
-from talkingface.motion_gen.windows import ENERGY, LOG2_F0, VOICE_ACTIVITY
 
 HEARD = 0.5  # voice activity
 STIRRING = 0.15  # voice activity of a single row at which the voice may be coming back

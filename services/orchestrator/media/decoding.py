@@ -17,13 +17,13 @@ import soxr
 from numpy.typing import NDArray
 
 from talkingface.contract.errors import ServiceError, invalid_field
+from talkingface.contract.rates import SAMPLE_RATE
 from talkingface.orchestrator.media.file_decoder import FileDecoder
 from talkingface.orchestrator.media.wav import MAX_HEADER, wav_layout
 from talkingface.v1 import media_pb2 as media
 
 Array = NDArray[np.float32]
 
-SAMPLE_RATE = 16_000
 MIN_RATE, MAX_RATE = 8_000, 48_000
 MIN_SECONDS, MAX_SECONDS = 0.2, 600.0
 # A float sample beyond this is no audio in [-1, 1] with some overshoot but another scale.
@@ -186,12 +186,13 @@ class AnyFileDecoder:
         return head
 
 
-_DTYPES = {media.AUDIO_ENCODING_PCM_S16LE: "<i2", media.AUDIO_ENCODING_PCM_F32LE: "<f4"}
+# Samples of raw PCM, by encoding.
+PCM_DTYPES = {media.AUDIO_ENCODING_PCM_S16LE: "<i2", media.AUDIO_ENCODING_PCM_F32LE: "<f4"}
 
 
 def sample_bytes(audio_format: media.AudioFormat) -> int:
     """Bytes of a sample of all channels of raw sound."""
-    return np.dtype(_DTYPES[audio_format.encoding]).itemsize * audio_format.channels
+    return np.dtype(PCM_DTYPES[audio_format.encoding]).itemsize * audio_format.channels
 
 
 def _decoder(audio_format: media.AudioFormat) -> Decoder:
@@ -206,10 +207,10 @@ def _decoder(audio_format: media.AudioFormat) -> Decoder:
         require(rate == 0, "sample_rate", "must be 0 for a file: the file tells it")
         require(audio_format.channels == 0, "channels", "must be 0 for a file: the file tells it")
         return AnyFileDecoder()
-    require(encoding in _DTYPES, "encoding", "must be stated: PCM_S16LE, PCM_F32LE or FILE")
+    require(encoding in PCM_DTYPES, "encoding", "must be stated: PCM_S16LE, PCM_F32LE or FILE")
     require(MIN_RATE <= rate <= MAX_RATE, "sample_rate", f"{rate} is outside 8000..48000")
     require(audio_format.channels in (1, 2), "channels", f"{audio_format.channels} is not 1 or 2")
-    return PcmDecoder(_DTYPES[encoding], rate, audio_format.channels)
+    return PcmDecoder(PCM_DTYPES[encoding], rate, audio_format.channels)
 
 
 class AudioIntake:

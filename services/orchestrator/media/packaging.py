@@ -7,13 +7,14 @@ from collections import deque
 from typing import Protocol
 
 import numpy as np
-from google.protobuf import duration_pb2
 from numpy.typing import NDArray
 
+from talkingface.contract.durations import duration
+from talkingface.contract.rates import SAMPLE_RATE
 from talkingface.orchestrator.media import mp4
 from talkingface.orchestrator.media.aac import AacEncoder
-from talkingface.orchestrator.media.decoding import SAMPLE_RATE, Sound
-from talkingface.orchestrator.session.muting import SoundHush
+from talkingface.orchestrator.media.decoding import Sound
+from talkingface.orchestrator.media.fading import AudioFader
 from talkingface.v1 import media_pb2 as media
 from talkingface.v1 import talking_face_pb2 as talking_face
 
@@ -22,13 +23,6 @@ Array = NDArray[np.float32]
 COMMENT = "This video is AI-generated: talkingface animated a still portrait to a voice."
 
 _FRAGMENTS_A_SECOND = {talking_face.PACING_OFFLINE: 5, talking_face.PACING_LIVE: 25}
-
-
-def duration(seconds: float) -> duration_pb2.Duration:
-    """Seconds as a Duration, to the microsecond."""
-    message = duration_pb2.Duration()
-    message.FromMicroseconds(round(seconds * 1e6))
-    return message
 
 
 class Packager(Protocol):
@@ -46,7 +40,7 @@ class Packager(Protocol):
     def catch_up(self, until: float) -> list[talking_face.Media]:
         """The sound up to `until` seconds, without the pictures that are late."""
 
-    def hush(self, until: float) -> float:
+    def mute(self, until: float) -> float:
         """Fade the sound that has not gone out, up to `until` seconds; from when it is silent."""
 
     def end(self) -> list[talking_face.Media]:
@@ -65,7 +59,7 @@ class FramePackager:
         self._sound: deque[Array] = deque()
         self._given = first_frame * SAMPLE_RATE // frame_rate  # samples
         self._unwanted = self._given - first_sample
-        self._hush = SoundHush(SAMPLE_RATE)
+        self._fader = AudioFader(SAMPLE_RATE)
 
     def push_sound(self, sound: Sound, rate: int) -> None:
         """See `Packager`."""
@@ -97,9 +91,9 @@ class FramePackager:
         audio = self._sound_until(round(until * SAMPLE_RATE))
         return [talking_face.Media(presentation_time=begin, audio=audio)] if audio else []
 
-    def hush(self, until: float) -> float:
+    def mute(self, until: float) -> float:
         """See `Packager`."""
-        return self._hush.hush(self._given, math.ceil(until * SAMPLE_RATE)) / SAMPLE_RATE
+        return self._fader.fade_out(self._given, math.ceil(until * SAMPLE_RATE)) / SAMPLE_RATE
 
     def end(self) -> list[talking_face.Media]:
         """See `Packager`."""
@@ -107,7 +101,7 @@ class FramePackager:
         return self.catch_up((self._given + left) / SAMPLE_RATE)
 
     def _sound_until(self, samples: int) -> bytes:
-        sound = self._hush.apply(self._given, self._take(max(samples - self._given, 0)))
+        sound = self._fader.apply(self._given, self._take(max(samples - self._given, 0)))
         self._given += len(sound)
         return np.rint(sound * 32767).astype("<i2").tobytes()
 
@@ -135,7 +129,7 @@ class Mp4Packager:
         self._encoder: AacEncoder | None = None
         self._sound: deque[Array] = deque()  # to be encoded when its time has come
         self._rate = self._encoded = 0  # ... in samples, of which so many are encoded
-        self._hush: SoundHush | None = None
+        self._fader: AudioFader | None = None
         self._audio: deque[mp4.Sample] = deque()
         self._audio_ticks = 0  # of the samples already written
         self._audio_until = 0  # ... and of those that wait as well
@@ -149,7 +143,7 @@ class Mp4Packager:
             return
         if self._encoder is None:
             self._encoder = AacEncoder(rate, sound.original.shape[1])
-            self._rate, self._hush = rate, SoundHush(rate)
+            self._rate, self._fader = rate, AudioFader(rate)
         self._sound.append(np.clip(sound.original, -1, 1))
 
     def end_sound(self) -> None:
@@ -176,11 +170,11 @@ class Mp4Packager:
         late = self._encoder is not None and self._audio_ticks / self._encoder.track.rate < until
         return [self._fragment(until)] if self._audio and late else []
 
-    def hush(self, until: float) -> float:
+    def mute(self, until: float) -> float:
         """See `Packager`."""
-        if self._hush is None:
+        if self._fader is None:
             return until
-        return self._hush.hush(self._encoded, math.ceil(until * self._rate)) / self._rate
+        return self._fader.fade_out(self._encoded, math.ceil(until * self._rate)) / self._rate
 
     def end(self) -> list[talking_face.Media]:
         """See `Packager`."""
@@ -189,11 +183,11 @@ class Mp4Packager:
 
     def _encode(self, until: float) -> None:
         """Encode the sound up to `until` seconds; what follows may still be hushed."""
-        encoder, hush = self._encoder, self._hush
-        if encoder is None or hush is None:
+        encoder, fader = self._encoder, self._fader
+        if encoder is None or fader is None:
             return
         while self._sound and self._audio_until / encoder.track.rate < until:
-            block = hush.apply(self._encoded, self._sound.popleft())
+            block = fader.apply(self._encoded, self._sound.popleft())
             self._encoded += len(block)
             self._keep(encoder.push(block))
         if self._ended and not self._sound:

@@ -1,6 +1,6 @@
 """A live session's sound: what the client sends, laid on the clock, with silence between.
 
-    feed = LiveFeed(audio_format)
+    feed = PlayoutBuffer(audio_format)
     feed.push(data); feed.end_of_utterance("greeting"); feed.interrupt()
     data, played = feed.due()       # what is to be sent to the stages now, and what ended in it
 
@@ -18,9 +18,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from talkingface.contract.errors import ServiceError, invalid_field
-from talkingface.orchestrator.media.packaging import duration
+from talkingface.orchestrator.media.decoding import PCM_DTYPES, sample_bytes
 from talkingface.orchestrator.session.jitter_buffer import JitterBuffer
-from talkingface.orchestrator.session.resume_token import Progress
+from talkingface.orchestrator.session.playback_position import PlaybackTracker
 from talkingface.v1 import media_pb2 as media
 from talkingface.v1 import talking_face_pb2 as talking_face
 
@@ -32,14 +32,10 @@ MAX_WAIT_SECONDS = 0.8  # that sound waits for its pictures
 _CATCH_UP_SECONDS = 0.3  # what the stages take to come from their checkpoints to where it goes on
 _MAX_PIECE_SECONDS = 1.0
 _GRACE_SECONDS = 0.001  # that a tick comes late, so that none comes early
-# Motion that the renderer may have at a time; more would only come later.
-_MAX_UNDER_WAY_SECONDS = 0.32
-_TELL_SECONDS = 1.0  # between two events about pictures left out
-_SAMPLE_BYTES = {media.AUDIO_ENCODING_PCM_S16LE: 2, media.AUDIO_ENCODING_PCM_F32LE: 4}
 
 
 @dataclass(frozen=True)
-class Played:
+class PlaybackFinished:
     """An utterance that has been fed to its end, or was interrupted."""
 
     utterance_id: str
@@ -48,7 +44,7 @@ class Played:
     interrupted: bool
 
 
-class LiveFeed:
+class PlayoutBuffer:
     """The sound of one session. Silence is zero bytes in any of the encodings."""
 
     def __init__(
@@ -66,12 +62,12 @@ class LiveFeed:
         :param resume_at: ... and seconds of the session until which it is silence.
         :raises ServiceError: FIELD_INVALID for a file, whose pace is not known.
         """
-        if audio.encoding not in _SAMPLE_BYTES:
+        if audio.encoding not in PCM_DTYPES:
             raise invalid_field("config.audio.encoding", "must be raw PCM for PACING_LIVE")
         self._rate = audio.sample_rate
-        self._sample_bytes = _SAMPLE_BYTES[audio.encoding] * audio.channels
+        self._sample_bytes = sample_bytes(audio)
         self._clock = clock
-        self._progress: Progress | None = None
+        self._progress: PlaybackTracker | None = None
         self._begin: float | None = None
         self._queue = bytearray()
         self._jitter = JitterBuffer(clock)
@@ -83,7 +79,7 @@ class LiveFeed:
         self._resume_at = round(resume_at * self._rate)
         if place is not None:
             self._utterance = -place.utterance_bytes
-            self._progress = Progress(place, self._sample_bytes)
+            self._progress = PlaybackTracker(place, self._sample_bytes)
         self._ended = False
 
     @property
@@ -126,13 +122,13 @@ class LiveFeed:
         self._mark_rest()
         self._ended = True
 
-    def interrupt(self, number: int = 0) -> list[Played]:
+    def interrupt(self, number: int = 0) -> list[PlaybackFinished]:
         """Drop what is not fed yet, as message `number` says; the utterances that this ends."""
         self._mark_rest()
         cut = []
         for end, utterance_id, _ in self._marks:
             seconds = max(self._taken - self._utterance, 0) / self._sample_bytes / self._rate
-            cut.append(Played(utterance_id, self._samples / self._rate, seconds, True))
+            cut.append(PlaybackFinished(utterance_id, self._samples / self._rate, seconds, True))
             self._utterance = end
         self._marks.clear()
         self._queue.clear()
@@ -142,7 +138,7 @@ class LiveFeed:
             self._progress.interrupted(self._taken, number)
         return cut
 
-    def due(self) -> tuple[bytes, list[Played]]:
+    def due(self) -> tuple[bytes, list[PlaybackFinished]]:
         """The bytes whose time has come, and the utterances that end in them."""
         now = self._clock()
         if self._begin is None:
@@ -168,7 +164,7 @@ class LiveFeed:
             end, utterance_id, number = self._marks.popleft()
             behind = max(self._taken - end, 0) // self._sample_bytes
             ended.append(
-                Played(
+                PlaybackFinished(
                     utterance_id,
                     (self._samples + spoken - behind) / self._rate,
                     (end - self._utterance) / self._sample_bytes / self._rate,
@@ -199,84 +195,3 @@ class LiveFeed:
         """What no mark was told for is an utterance, too."""
         if self._pushed > (self._marks[-1][0] if self._marks else self._utterance):
             self._marks.append((self._pushed, "", -1))
-
-
-class LivePacer:
-    """Which pictures are worth making, and what of the sound has been seen."""
-
-    def __init__(self, clock: Callable[[], float] = time.perf_counter, begin: float = 0.0) -> None:
-        """
-        :param begin: seconds of the session until which no pictures are made.
-        """
-        self._clock = clock
-        # Motion whose pictures are being made: ends and lengths of its pieces, in seconds.
-        self._under_way: deque[tuple[float, float]] = deque()
-        self._until = begin  # of all motion
-        self._played: deque[Played] = deque()  # fed, and not yet seen
-        self._untold = 0
-        self._told = -_TELL_SECONDS
-
-    def leave_out(self, until: float) -> bool:
-        """Whether pictures of the next motion, up to `until` seconds, would come too late.
-
-        They would where the renderer has not caught up with what it was sent.
-        """
-        piece, self._until = until - self._until, until
-        if sum(seconds for _, seconds in self._under_way) > _MAX_UNDER_WAY_SECONDS - 1e-6:
-            return True
-        self._under_way.append((until, piece))
-        return False
-
-    def play(self, played: list[Played]) -> None:
-        """Take note of utterances that the feed has come to the end of."""
-        self._played.extend(played)
-
-    def see(self, until: float, left_out: int) -> list[talking_face.Event]:
-        """A picture has come; the events that this makes.
-
-        :param until: its end, seconds of the session.
-        :param left_out: pictures that were left out before it.
-        """
-        while self._under_way and self._under_way[0][0] <= until + 1e-6:
-            self._under_way.popleft()
-        events = []
-        while self._played and self._played[0].end <= until:
-            events.append(utterance_event(self._played.popleft()))
-        self._untold += left_out
-        if self._untold and math.isfinite(until) and self._clock() - self._told >= _TELL_SECONDS:
-            self._told = self._clock()
-            events.append(
-                talking_face.Event(
-                    kind=talking_face.Event.KIND_LATE, time=duration(until), frames=self._untold
-                )
-            )
-            self._untold = 0
-        return events
-
-    def interrupt(self, cut: list[Played], silent: float) -> list[talking_face.Event]:
-        """The events of an interruption; what was fed before it comes first.
-
-        :param silent: seconds of the session from which nothing of it is heard.
-        """
-        events = [utterance_event(_until(silent, played)) for played in (*self._played, *cut)]
-        self._played.clear()
-        return events
-
-
-def _until(silent: float, played: Played) -> Played:
-    """What was played of an utterance that was interrupted."""
-    if played.end <= silent:
-        return played
-    seconds = max(played.seconds - (played.end - silent), 0.0)
-    return Played(played.utterance_id, silent, seconds, True)
-
-
-def utterance_event(played: Played) -> talking_face.Event:
-    """What the client is told of an utterance."""
-    return talking_face.Event(
-        kind=talking_face.Event.KIND_UTTERANCE,
-        time=duration(played.end),
-        utterance_id=played.utterance_id,
-        played=duration(played.seconds),
-        interrupted=played.interrupted,
-    )

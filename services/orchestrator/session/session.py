@@ -11,7 +11,6 @@ session.finish()                         # the last answers
 from __future__ import annotations
 
 import math
-import re
 import secrets
 import time
 from collections import deque
@@ -20,14 +19,13 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 
 import talkingface
-from talkingface.contract.controls import frame_of, overlay
+from talkingface.contract.controls import frame_of
+from talkingface.contract.durations import duration
 from talkingface.contract.errors import ServiceError, invalid_field
-from talkingface.contract.messages import check_controls, check_size
-from talkingface.contract.motion import MOTION_FPS
-from talkingface.contract.picture import fill_in, picture_format
-from talkingface.contract.speech_features import ROW_RATE, SPEECH_DIM, VOICE_ACTIVITY
-from talkingface.motion_gen.easing import Controls
-from talkingface.motion_gen.session import SEED_LIMIT
+from talkingface.contract.messages import check_size
+from talkingface.contract.picture import frame_count, picture_format
+from talkingface.contract.rates import MOTION_FPS, ROW_RATE
+from talkingface.contract.speech_features import SPEECH_DIM, VOICE_ACTIVITY
 from talkingface.orchestrator.media.decoding import (
     MAX_SECONDS,
     Array,
@@ -35,17 +33,18 @@ from talkingface.orchestrator.media.decoding import (
     Sound,
     sample_bytes,
 )
-from talkingface.orchestrator.media.packaging import Packager, duration, packager
-from talkingface.orchestrator.session.live_playout import MAX_WAIT_SECONDS, LiveFeed, LivePacer
-from talkingface.orchestrator.session.muting import RowHush
-from talkingface.orchestrator.session.resume_token import (
-    MAX_FRAMES_AFTER,
-    MAX_PLACE,
-    SentLog,
-    preroll,
+from talkingface.orchestrator.media.packaging import Packager, packager
+from talkingface.orchestrator.session.config import (
+    CODECS,
+    check_resume,
+    check_update,
+    effective_config,
 )
+from talkingface.orchestrator.session.frame_dropping import FrameDropper
+from talkingface.orchestrator.session.live_playout import MAX_WAIT_SECONDS, PlayoutBuffer
+from talkingface.orchestrator.session.muting import FeatureMuter
+from talkingface.orchestrator.session.playback_position import SentAudioIndex, preroll
 from talkingface.orchestrator.session.voice_activity import VoiceActivity
-from talkingface.renderer.interpolation import frame_count
 from talkingface.v1 import audio_features_pb2 as audio_features
 from talkingface.v1 import controls_pb2 as controls
 from talkingface.v1 import media_pb2 as media
@@ -55,132 +54,11 @@ from talkingface.v1 import resume_pb2 as resume
 from talkingface.v1 import stage_pb2 as stage
 from talkingface.v1 import talking_face_pb2 as talking_face
 
-MAX_INLINE_PORTRAIT = 3 << 20
 # Frames to come at which controls change; a checkpoint of the motion generator has room for these.
 MAX_PLANNED = 256
 
-# Codec, and range and default of the quality, of every output with pictures.
-CODECS = {
-    media.OUTPUT_KIND_FMP4: media.VIDEO_CODEC_H264,
-    media.OUTPUT_KIND_H264: media.VIDEO_CODEC_H264,
-    media.OUTPUT_KIND_JPEG: media.VIDEO_CODEC_JPEG,
-    media.OUTPUT_KIND_PNG: media.VIDEO_CODEC_PNG,
-}
-_QUALITY = {media.VIDEO_CODEC_H264: (10, 40, 20), media.VIDEO_CODEC_JPEG: (50, 100, 92)}
-_HANDLE = re.compile(r"sha256:[0-9a-f]{64}")
 
 Answer = talking_face.AnimateResponse
-
-
-def default_controls() -> controls.Controls:
-    """The controls in force where a session states none."""
-    own = Controls()
-    message = controls.Controls(
-        distance_ratio=own.head_distance,
-        head_pose={},
-        head_motion_scale=own.head_motion_scale,
-        emotion=controls.Emotion(strength=own.emotion_strength),
-        mouth_scale=own.mouth_scale,
-        audio_guidance=own.audio_guidance,
-        expressivity=own.expressivity,
-    )
-    message.natural_gaze.SetInParent()
-    return message
-
-
-def effective_config(asked: talking_face.AnimateConfig) -> talking_face.AnimateConfig:
-    """A checked copy with all defaults filled in.
-
-    :raises ServiceError: FIELD_INVALID or IMAGE_TOO_LARGE.
-    """
-    config = talking_face.AnimateConfig()
-    config.CopyFrom(asked)
-    if config.output == media.OUTPUT_KIND_UNSPECIFIED:
-        config.output = media.OUTPUT_KIND_FMP4
-    if config.output not in media.OutputKind.values():
-        raise invalid_field("config.output", f"{config.output} is no kind of output")
-    if config.output == media.OUTPUT_KIND_MOTION:
-        for name in ("portrait_handle", "portrait_image", "size", "frame_rate", "framing"):
-            config.ClearField(name)
-    else:
-        _check_portrait(config)
-        fill_in(config)
-    bounds = _QUALITY.get(CODECS.get(config.output, media.VIDEO_CODEC_UNSPECIFIED))
-    if bounds is None:
-        config.ClearField("quality")
-    elif not config.HasField("quality"):
-        config.quality = bounds[2]
-    elif not bounds[0] <= config.quality <= bounds[1]:
-        raise invalid_field(
-            "config.quality", f"{config.quality} is outside {bounds[0]}..{bounds[1]}"
-        )
-    if not config.HasField("seed"):
-        config.seed = secrets.randbits(32)
-    if config.seed >= SEED_LIMIT:
-        raise invalid_field("config.seed", f"{config.seed} is not below 2**63")
-    if not config.HasField("audio"):
-        raise invalid_field("config.audio", "must be stated")
-    if config.pacing == talking_face.PACING_UNSPECIFIED:
-        config.pacing = talking_face.PACING_OFFLINE
-    if config.pacing not in talking_face.Pacing.values():
-        raise invalid_field("config.pacing", f"{config.pacing} is no pacing")
-    if config.resumable and config.output == media.OUTPUT_KIND_FMP4:
-        raise invalid_field("config.resumable", "an MP4 cannot be taken up in the middle")
-    check_controls(asked.controls, "config.controls")
-    config.controls.CopyFrom(overlay(default_controls(), asked.controls))
-    return config
-
-
-def _check_resume(asked: talking_face.AnimateConfig, state: resume.SessionState) -> None:
-    """
-    :raises ServiceError: FIELD_INVALID.
-    """
-    if len(asked.ListFields()) > 1:
-        raise invalid_field("config.resume", "nothing else may be stated with it")
-    first = state.frames
-    if not first <= asked.resume.next_frame <= first + MAX_FRAMES_AFTER:
-        raise invalid_field(
-            "config.resume.next_frame", f"{asked.resume.next_frame}, but the token has {first}"
-        )
-    live, received = state.config.pacing == talking_face.PACING_LIVE, asked.resume.frames
-    if not (0 if live else asked.resume.next_frame) <= received <= asked.resume.next_frame:
-        raise invalid_field(
-            "config.resume.frames", f"{received}, of {asked.resume.next_frame} frames"
-        )
-    place = asked.resume.place
-    if max(place.messages, place.utterance_bytes) > MAX_PLACE:
-        raise invalid_field("config.resume.place", "lies further on than any session gets")
-    if live:
-        for update in asked.resume.controls:
-            _check_update(update, "config.resume.controls")
-    elif asked.resume.controls:
-        raise invalid_field("config.resume.controls", "are for PACING_LIVE")
-    elif asked.resume.place != state.place:
-        raise invalid_field("config.resume.place", "is not that of the token")
-
-
-def _check_update(update: controls.ControlUpdate, path: str) -> None:
-    check_controls(update.controls, f"{path}.controls")
-    if update.HasField("time"):
-        frame_of(update.time, f"{path}.time")
-
-
-def _check_portrait(config: talking_face.AnimateConfig) -> None:
-    match config.WhichOneof("portrait"):
-        case "portrait_handle":
-            if not _HANDLE.fullmatch(config.portrait_handle):
-                raise invalid_field(
-                    "config.portrait_handle", "must be 'sha256:' and 64 hexadecimal digits"
-                )
-        case "portrait_image":
-            if len(config.portrait_image) > MAX_INLINE_PORTRAIT:
-                raise ServiceError(
-                    "IMAGE_TOO_LARGE",
-                    f"a portrait of {len(config.portrait_image)} bytes must be uploaded first: "
-                    f"at most {MAX_INLINE_PORTRAIT} fit into the configuration",
-                )
-        case None:
-            raise invalid_field("config.portrait_handle", "a portrait is needed to make pictures")
 
 
 class Session:
@@ -198,7 +76,7 @@ class Session:
         :param state: what the token of `asked.resume` holds.
         """
         if state is not None:
-            _check_resume(asked, state)
+            check_resume(asked, state)
         self.begin = state or resume.SessionState()
         self.session_id = self.begin.session_id or secrets.token_hex(8)
         self.config = effective_config(asked if state is None else state.config)
@@ -213,18 +91,18 @@ class Session:
             )
         self._intake = AudioIntake(audio, max_live if live else MAX_SECONDS, first_sample)
         self._unheard = self.begin.audio_features.taken - self._first_voice
-        self.feed: LiveFeed | None = None
-        self._pacer: LivePacer | None = None
-        self._sent: SentLog | None = None
+        self.feed: PlayoutBuffer | None = None
+        self._pacer: FrameDropper | None = None
+        self._sent: SentAudioIndex | None = None
         if live:
             resume_at = self.first_frame / self.frame_rate
             tracked = place if self.config.resumable else None
-            self.feed = LiveFeed(audio, clock, tracked, first_sample, resume_at)
-            self._pacer = LivePacer(clock, resume_at)
+            self.feed = PlayoutBuffer(audio, clock, tracked, first_sample, resume_at)
+            self._pacer = FrameDropper(clock, resume_at)
         elif self.config.resumable and audio.sample_rate:
-            self._sent = SentLog(place, first_sample * sample_bytes(audio))
+            self._sent = SentAudioIndex(place, first_sample * sample_bytes(audio))
         self.messages = place.messages
-        self._rows = RowHush(self.begin.motion_gen.taken)
+        self._rows = FeatureMuter(self.begin.motion_gen.taken)
         self._planned: set[int] = set()  # frames of changes of controls, those to come and others
         self._voice_activity = VoiceActivity(
             self.begin.motion_gen.taken, self.begin.speaking, self.begin.run
@@ -403,9 +281,9 @@ class Session:
         """Drop what a live session has not played yet; the events that this makes."""
         if self.feed is None or self._pacer is None:
             raise ServiceError("MESSAGE_ORDER", "`interrupt` is for PACING_LIVE")
-        silent = self._rows.hush(math.ceil(self.seconds * ROW_RATE)) / ROW_RATE
+        silent = self._rows.mute(math.ceil(self.seconds * ROW_RATE)) / ROW_RATE
         if self._packager is not None:
-            silent = self._packager.hush(self.seconds)
+            silent = self._packager.mute(self.seconds)
         cut = self.feed.interrupt(self.messages)
         return _told(self._pacer.interrupt(cut, min(silent, self.seconds)))
 
@@ -437,7 +315,7 @@ class Session:
         told.CopyFrom(update)
         if not update.HasField("time") and self.feed is None:
             told.time.CopyFrom(duration(self.seconds))
-        _check_update(told, "control")
+        check_update(told, "control")
         if told.HasField("time"):
             self._plan(frame_of(told.time, "control.time"))
         return told

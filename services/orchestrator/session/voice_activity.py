@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.contract.speech_features import ROW_RATE
+from talkingface.contract.rates import ROW_RATE
 from talkingface.v1 import talking_face_pb2 as talking_face
 
 SPEAKING = talking_face.Event.KIND_SPEAKING

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import os
 import time
@@ -12,25 +11,20 @@ from functools import partial
 from pathlib import Path
 
 from talkingface.contract.errors import ServiceError
-from talkingface.contract.limits import MAX_BYTES
-from talkingface.orchestrator.stages.pool import StageCall, Stages
+from talkingface.contract.portrait import MAX_BYTES, handle_of
+from talkingface.orchestrator.stages.call import StageCall
+from talkingface.orchestrator.stages.pool import Stages
 from talkingface.orchestrator.stages.replicas import Replica
 from talkingface.v1 import renderer_pb2 as renderer
 
 log = logging.getLogger(__name__)
 
-_PREFIX = "sha256:"
 _STAND_BY_SECONDS = 0.5  # from one look at who could take over to the next
 _MAX_PAUSE_SECONDS = 30.0  # where nobody can
 _STANDING_BY = 2  # portraits that are brought for that at a time
 
 
-def handle_of(image: bytes) -> str:
-    """The handle of a portrait's file."""
-    return _PREFIX + hashlib.sha256(image).hexdigest()
-
-
-class PortraitStore:
+class UploadStore:
     """Files of portraits under the hash of their bytes; those unused for longest make room.
 
     Several orchestrators may share the folder. Methods read and write files: call them in threads.
@@ -72,7 +66,7 @@ class PortraitStore:
             return None
 
     def _path(self, handle: str) -> Path:
-        return self._folder / f"{handle.removeprefix(_PREFIX)}.image"
+        return self._folder / f"{handle.removeprefix('sha256:')}.image"
 
     def _make_room(self) -> None:
         entries = []
@@ -99,7 +93,7 @@ def _touch(path: Path) -> None:
 class Portraits:
     """Portraits of clients: checked, stored, and brought to the renderer that needs them."""
 
-    def __init__(self, stages: Stages, store: PortraitStore) -> None:
+    def __init__(self, stages: Stages, store: UploadStore) -> None:
         self._stages = stages
         self._store = store
         self._standing_by = asyncio.Semaphore(_STANDING_BY)

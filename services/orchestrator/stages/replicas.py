@@ -17,9 +17,9 @@ from typing import Protocol
 
 import grpc
 
+from talkingface.contract.channel import CLIENT_OPTIONS
 from talkingface.contract.errors import ServiceError
 from talkingface.serving.metrics import Metrics
-from talkingface.serving.server import CLIENT_OPTIONS
 from talkingface.v1 import stage_pb2 as stage
 from talkingface.v1 import stage_pb2_grpc as stage_grpc
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from talkingface.contract.errors import ServiceError
-from talkingface.orchestrator.stages.pool import StageCall, StageSilentError
+from talkingface.orchestrator.stages.call import StageCall, StageSilentError
 from talkingface.v1 import stage_pb2 as stage
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class _Stall:
     noticed: float
 
 
-class StageStream:
+class ResilientStream:
     """`open`, then `send` and `receive` side by side, `end`, `cancel`.
 
     One task must be receiving for the others to go on after a break. `sent_until` and

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.contract.limits import MIN_FACE
+from talkingface.contract.portrait import MIN_FACE
 from talkingface.renderer.analysis import matting
 from talkingface.renderer.analysis.detection import Detection, FaceDetector, box_overlap
 from talkingface.renderer.analysis.errors import FaceError, PortraitReason

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from talkingface.contract.limits import MAX_BYTES, MAX_PIXELS
+from talkingface.contract.portrait import MAX_BYTES, MAX_PIXELS
 from talkingface.renderer.analysis.errors import ImageError, PortraitReason
 
 MIN_SIDE = 64

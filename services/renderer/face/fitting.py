@@ -10,30 +10,22 @@ better known than any mesh says.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from talkingface.contract.motion import (
     ARKIT_DIM,
     ARKIT_INDEX,
     ARKIT_NAMES,
-    DISTANCE,
     GAZE_PITCH_RANGE,
     GAZE_YAW_RANGE,
-    PITCH,
-    ROLL,
-    TRANSLATION_X,
-    TRANSLATION_Y,
-    YAW,
     gaze_to_arkit,
-    neutral,
 )
+from talkingface.renderer.face.camera import Array, Camera, FaceFit, Track
 from talkingface.renderer.face.model import LANDMARKS, FaceModel
-
-Array = NDArray[np.float32]
+from talkingface.renderer.face.solver import bounded_least_squares, gauss_newton
 
 # Facing pairs of upper and lower inner lip, and the two mouth corners.
 LIP_PAIRS = (
@@ -68,68 +60,6 @@ REST_CORNER, REST_CORNER_SPREAD = np.array([0.146, -0.002]), np.array([0.013, 0.
 SMILE_EVIDENCE = (0.1, 0.3)  # fitted smile from nobody's to somebody's
 # Iris landmarks of people who look into the camera lie this much low (293 synthetic portraits).
 GAZE_PITCH_BIAS = -2.3
-
-
-@dataclass(frozen=True)
-class Camera:
-    """Weak perspective of T frames."""
-
-    rotation: Array  # (T, 3, 3)
-    scale: Array  # (T,) pixels a face width
-    translation: Array  # (T, 2) pixels, where the head's origin lands
-
-    def project(self, points: Array) -> Array:
-        """Head points (T or 1, N, 3) to pixels and depth in pixels, near = large: (T, N, 3)."""
-        turned = np.einsum("tij,tnj->tni", self.rotation, points, optimize=True)
-        out = turned * self.scale[:, None, None]
-        out[..., 1] *= -1
-        out[..., :2] += self.translation[:, None]
-        return out
-
-    @cached_property
-    def angles(self) -> Array:
-        """Pitch, yaw, roll in degrees, (T, 3), in the motion frame's sense."""
-        r = self.rotation
-        pitch = np.arctan2(-r[:, 2, 1], r[:, 2, 2])
-        yaw = -np.arcsin(np.clip(r[:, 2, 0], -1, 1))
-        roll = np.arctan2(-r[:, 1, 0], r[:, 0, 0])
-        return np.rad2deg(np.stack([pitch, yaw, roll], 1)).astype(np.float32)
-
-
-@dataclass(frozen=True)
-class FaceFit:
-    """A head fitted to one picture."""
-
-    identity: Array  # (K,)
-    coefficients: Array  # (52,) ARKit order, [0, 1]
-    camera: Camera  # of one frame
-    error: float  # mean landmark distance in face widths
-
-    @property
-    def angles(self) -> Array:
-        """(3,) pitch, yaw, roll in degrees."""
-        return self.camera.angles[0]
-
-
-@dataclass(frozen=True)
-class Track:
-    """A head followed through T frames."""
-
-    identity: Array  # (K,)
-    coefficients: Array  # (T, 52)
-    camera: Camera
-    error: Array  # (T,) mean landmark distance in face widths
-
-    def motion(self) -> Array:
-        """Motion frames (T, 58), pose relative to the median frame."""
-        motion = neutral(len(self.coefficients))
-        motion[:, :ARKIT_DIM] = self.coefficients
-        angles = self.camera.angles
-        motion[:, [PITCH, YAW, ROLL]] = angles - np.median(angles, 0)
-        place = self.camera.translation - np.median(self.camera.translation, 0)
-        motion[:, [TRANSLATION_X, TRANSLATION_Y]] = place / np.median(self.camera.scale)
-        motion[:, DISTANCE] = np.median(self.camera.scale) / self.camera.scale
-        return motion
 
 
 @dataclass(frozen=True)
@@ -227,110 +157,10 @@ def estimate_camera(points: Array, shape: Array, start: Camera | None = None) ->
     scale = start.scale.astype(np.float64)
     translation = start.translation.astype(np.float64)
     used = np.nonzero(weight > 0.1 * weight.max())[0]
-    _gauss_newton(points, shape, used, weight, steps, rotation, scale, translation)
+    gauss_newton(points, shape, used, weight, steps, rotation, scale, translation)
     return Camera(
         rotation.astype(np.float32), scale.astype(np.float32), translation.astype(np.float32)
     )
-
-
-# Numba hands matrix products and solvers to SciPy, which is no run-time dependency.
-@njit(cache=True)
-def _product(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    out = np.zeros((3, 3))
-    for i in range(3):
-        for j in range(3):
-            for k in range(3):
-                out[i, j] += a[i, k] * b[k, j]
-    return out
-
-
-@njit(cache=True)
-def _solve(matrix: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Solve a positive definite system by elimination, using up both arguments."""
-    size = len(right)
-    for i in range(size):
-        for j in range(i + 1, size):
-            factor = matrix[j, i] / matrix[i, i]
-            for k in range(i, size):
-                matrix[j, k] -= factor * matrix[i, k]
-            right[j] -= factor * right[i]
-    for i in range(size - 1, -1, -1):
-        for k in range(i + 1, size):
-            right[i] -= matrix[i, k] * right[k]
-        right[i] /= matrix[i, i]
-    return right
-
-
-@njit(cache=True)
-def _gauss_newton(
-    points: Array,
-    shape: Array,
-    used: NDArray[np.int64],
-    weight: Array,
-    steps: int,
-    rotation: NDArray[np.float64],
-    scale: NDArray[np.float64],
-    translation: NDArray[np.float64],
-) -> None:
-    """Improve rotation (T, 3, 3), scale (T,) and translation (T, 2) in place, frame by frame."""
-    jx, jy = np.zeros(6), np.zeros(6)
-    jx[4] = jy[5] = 1.0
-    for t in range(len(points)):
-        for _ in range(steps):
-            normal = 1e-6 * np.eye(6)
-            right = np.zeros(6)
-            r = rotation[t]
-            for n in used:
-                u, v, w = shape[t, n, 0], shape[t, n, 1], shape[t, n, 2]
-                x = r[0, 0] * u + r[0, 1] * v + r[0, 2] * w
-                y = r[1, 0] * u + r[1, 1] * v + r[1, 2] * w
-                z = r[2, 0] * u + r[2, 1] * v + r[2, 2] * w
-                jx[1], jx[2], jx[3] = z, -y, x
-                jy[0], jy[2], jy[3] = z, -x, -y
-                gx = (points[t, n, 0] - translation[t, 0]) / scale[t] - x
-                gy = (points[t, n, 1] - translation[t, 1]) / scale[t] + y
-                for i in range(6):
-                    right[i] += weight[n] * (jx[i] * gx + jy[i] * gy)
-                    for j in range(6):
-                        normal[i, j] += weight[n] * (jx[i] * jx[j] + jy[i] * jy[j])
-            step = _solve(normal, right)
-            angle = np.sqrt(step[0] ** 2 + step[1] ** 2 + step[2] ** 2) + 1e-12
-            k = np.zeros((3, 3))
-            k[0, 1], k[0, 2], k[1, 2] = -step[2] / angle, step[1] / angle, -step[0] / angle
-            k[1, 0], k[2, 0], k[2, 1] = -k[0, 1], -k[0, 2], -k[1, 2]
-            turn = np.eye(3) + np.sin(angle) * k + (1 - np.cos(angle)) * _product(k, k)
-            rotation[t] = _product(turn, r.copy())
-            translation[t, 0] += scale[t] * step[4]
-            translation[t, 1] += scale[t] * step[5]
-            scale[t] *= np.exp(min(max(step[3], -0.5), 0.5))
-
-
-@njit(cache=True)
-def _bounded(
-    grams: Array, rights: Array, ridge: Array, linear: float, jaw: int, close: int, out: Array
-) -> None:
-    """Coordinate descent for min c'Gc/2 - r'c + ridge c^2/2 + linear c over 0 <= c <= 1.
-
-    `mouthClose` (column `close`) may not exceed `jawOpen` (column `jaw`): it closes lips over an
-    open jaw and means nothing else. `out` (T, C) is the start and takes the answer.
-    """
-    frames, size = out.shape
-    for t in range(frames):
-        g, c = grams[t], out[t]
-        for _ in range(60):
-            change = 0.0
-            for i in range(size):
-                slope = rights[t, i] - linear
-                for j in range(size):
-                    if j != i:
-                        slope -= g[i, j] * c[j]
-                value = min(max(slope / (g[i, i] + ridge[i]), 0.0), 1.0)
-                if i == close:
-                    value = min(value, c[jaw])
-                change = max(change, abs(value - c[i]))
-                c[i] = value
-            if change < 2e-4:
-                break
 
 
 def _solve_expressions(points: Array, person: Array, camera: Camera, fixed: Array) -> Array:
@@ -353,7 +183,7 @@ def _solve_expressions(points: Array, person: Array, camera: Camera, fixed: Arra
     grams = mix.reshape(-1, 9) @ problem.gram.reshape(9, -1)
     out = np.zeros((len(points), size), np.float32)
     names = [ARKIT_NAMES[i] for i in problem.solved]
-    _bounded(
+    bounded_least_squares(
         grams.reshape(-1, size, size).astype(np.float32),
         right.astype(np.float32),
         (1 / problem.spread**2).astype(np.float32),

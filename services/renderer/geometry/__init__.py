@@ -2,7 +2,7 @@
 
 from talkingface.renderer.geometry.crops import Crop, paste
 from talkingface.renderer.geometry.image import FRAME
-from talkingface.renderer.geometry.portrait import Portrait
+from talkingface.renderer.geometry.portrait import PreparedPortrait
 from talkingface.renderer.geometry.pose import target_pose
 from talkingface.renderer.geometry.preparation import prepare
 from talkingface.renderer.geometry.rendering import WarpedFrame, render, render_pose
@@ -10,7 +10,7 @@ from talkingface.renderer.geometry.rendering import WarpedFrame, render, render_
 __all__ = [
     "FRAME",
     "Crop",
-    "Portrait",
+    "PreparedPortrait",
     "WarpedFrame",
     "paste",
     "prepare",

@@ -7,7 +7,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from talkingface.renderer.geometry.image import FRAME, box, carry, cv, raster
-from talkingface.renderer.geometry.portrait import Portrait
+from talkingface.renderer.geometry.portrait import PreparedPortrait
 from talkingface.renderer.geometry.rear_layer import MARGIN, SOLID
 from talkingface.renderer.geometry.relief import CELL, still_field
 from talkingface.renderer.geometry.surface import anatomy, smoothstep
@@ -149,7 +149,7 @@ def _clear(
             plate[y, x, 3] = min(plate[y, x, 3], SOLID)  # no longer the photo itself
 
 
-def rear_plate_now(portrait: Portrait, cleared: float, near: Array) -> Image:
+def rear_plate_now(portrait: PreparedPortrait, cleared: float, near: Array) -> Image:
     """The rear plate with jaw and cheeks taken out where they move away, (704, 704, 4)."""
     plate = portrait.rear.copy()
     if cleared > 0:
@@ -168,7 +168,7 @@ def rear_plate_now(portrait: Portrait, cleared: float, near: Array) -> Image:
 
 
 def compose(
-    portrait: Portrait,
+    portrait: PreparedPortrait,
     points: Array,
     source: Array,
     front: Array,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from talkingface.contract.motion import ARKIT_INDEX
-from talkingface.renderer.face.fitting import Camera
+from talkingface.renderer.face.camera import Camera
 from talkingface.renderer.geometry.eyes import RINGS
 from talkingface.renderer.geometry.image import FRAME, affine, cv
 from talkingface.renderer.geometry.surface import INNER_LOWER, INNER_UPPER, mean_landmarks

@@ -10,7 +10,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from talkingface.contract.motion import ARKIT_NAMES
-from talkingface.renderer.face.fitting import Camera
+from talkingface.renderer.face.camera import Camera
 from talkingface.renderer.face.model import FaceModel
 from talkingface.renderer.geometry.eyes import (
     LUMA,
@@ -31,7 +31,7 @@ from talkingface.renderer.geometry.mouth import (
     paint_inside,
     tooth_coordinates,
 )
-from talkingface.renderer.geometry.portrait import BLINKS, Portrait
+from talkingface.renderer.geometry.portrait import BLINKS, PreparedPortrait
 from talkingface.renderer.geometry.pose import gaze_shift, plane_map
 from talkingface.renderer.geometry.surface import (
     INNER_LOWER,
@@ -64,7 +64,7 @@ SHUT = 0.7  # blink from which on a photo's eyes count as shut
 
 
 def place_eye(
-    portrait: Portrait,
+    portrait: PreparedPortrait,
     image: Image,
     mask: Image,
     points: Array,
@@ -135,7 +135,7 @@ def place_eye(
     merge(image, mask, left, top, drawn, share, hole | (ids >= 0), new)
 
 
-def _lids_changed(portrait: Portrait, coefficients: Array, eye: int) -> float:
+def _lids_changed(portrait: PreparedPortrait, coefficients: Array, eye: int) -> float:
     """Whether an eye's lids left their place in the photo, 0..1."""
     names = LID_NAMES[eye]
     change = np.abs(coefficients[names] - portrait.fit.coefficients[names]).max()
@@ -189,7 +189,7 @@ def _draw_strokes(strokes: Array, soft: float, out: Array) -> None:
 
 
 def place_mouth(
-    portrait: Portrait,
+    portrait: PreparedPortrait,
     image: Image,
     mask: Image,
     points: Array,

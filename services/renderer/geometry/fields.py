@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.renderer.face.fitting import LIP_PAIRS, Camera
+from talkingface.renderer.face.camera import Camera
+from talkingface.renderer.face.fitting import LIP_PAIRS
 from talkingface.renderer.face.model import FaceModel
 from talkingface.renderer.geometry.image import FLIP, FRAME, SKIN, cv, ramp
 from talkingface.renderer.geometry.portrait import BLINKS

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.renderer.face.fitting import Camera
+from talkingface.renderer.face.camera import Camera
 from talkingface.renderer.face.model import rotation_matrix
 from talkingface.renderer.face.pyramid_fill import fill_outside
 from talkingface.renderer.geometry.image import FRAME, box, carry, cv, raster

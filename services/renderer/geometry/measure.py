@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.renderer.face.fitting import Camera
+from talkingface.renderer.face.camera import Camera
 from talkingface.renderer.geometry.eyes import LUMA, RINGS, EyeTexture
 from talkingface.renderer.geometry.image import FRAME, SKIN, box, cv
 from talkingface.renderer.geometry.mouth import TOOTH

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from talkingface.contract.motion import ARKIT_DIM, ARKIT_INDEX, ARKIT_NAMES, neutral
-from talkingface.renderer.face.fitting import FaceFit
+from talkingface.renderer.face.camera import FaceFit
 from talkingface.renderer.geometry.eyes import EyeTexture
 from talkingface.renderer.geometry.hidden_side import HiddenSide
 from talkingface.renderer.geometry.mouth import MouthPaint
@@ -22,7 +22,7 @@ GAZES = np.array([i for i, n in enumerate(ARKIT_NAMES) if n.startswith("eyeLook"
 
 
 @dataclass(frozen=True)
-class Portrait:
+class PreparedPortrait:
     """Everything about a portrait that its frames share."""
 
     frame: Image  # (512, 512, 3) RGB

@@ -21,10 +21,11 @@ from talkingface.contract.motion import (
     TRANSLATION_X,
     TRANSLATION_Y,
 )
-from talkingface.renderer.face.fitting import LIP_PAIRS, Camera
+from talkingface.renderer.face.camera import Camera
+from talkingface.renderer.face.fitting import LIP_PAIRS
 from talkingface.renderer.face.model import PARTS, FaceModel, gaze_angles, rotation_matrix
 from talkingface.renderer.geometry.image import FLIP, SKIN
-from talkingface.renderer.geometry.portrait import BLINKS, GAZES, Portrait
+from talkingface.renderer.geometry.portrait import BLINKS, GAZES, PreparedPortrait
 from talkingface.renderer.geometry.surface import (
     INNER_LOWER,
     INNER_UPPER,
@@ -86,7 +87,7 @@ UPPER_FACE = np.array(
 )
 
 
-def target_pose(portrait: Portrait, motion: Array) -> tuple[Array, Camera]:
+def target_pose(portrait: PreparedPortrait, motion: Array) -> tuple[Array, Camera]:
     """A motion frame (58,) as absolute coefficients (52,) and camera for this portrait."""
     if motion.shape != (MOTION_DIM,) or not np.isfinite(motion).all():
         raise ValueError(f"motion must be {MOTION_DIM} finite numbers")
@@ -134,7 +135,7 @@ def _within_sight(yaw: float) -> float:
     return float(np.copysign(min(abs(yaw), free) + room * np.tanh(beyond / room), yaw))
 
 
-def placed(portrait: Portrait, vertices: Array, camera: Camera, torso: Array) -> Array:
+def placed(portrait: PreparedPortrait, vertices: Array, camera: Camera, torso: Array) -> Array:
     """Unposed vertices to target pixels and depth (V, 3); the neck runs over into the shoulders."""
     out = np.empty_like(vertices)
     _place(
@@ -191,7 +192,7 @@ def expression_offsets(coefficients: Array) -> Array:
     return np.tensordot(coefficients[active], FaceModel.load().expressions[active], 1)
 
 
-def posed_vertices(portrait: Portrait, coefficients: Array) -> tuple[Array, float, float]:
+def posed_vertices(portrait: PreparedPortrait, coefficients: Array) -> tuple[Array, float, float]:
     """Unposed vertices (V, 3), the lips' opening in face widths, and how far the lips changed."""
     own = without_blinks(portrait.fit.coefficients)
     moving = without_blinks(coefficients)
@@ -289,12 +290,12 @@ def _rounding(coefficient: int, peak: float, power: float) -> Array:
     return (near * np.where(anatomy().lower_lip, change[1], change[0])).astype(np.float32)
 
 
-def _visible(portrait: Portrait) -> float:
+def _visible(portrait: PreparedPortrait) -> float:
     """0 where dark glasses hide both eyes, which then had better not be moved."""
     return max(eye.visible for eye in portrait.eyes)
 
 
-def lid_closing(portrait: Portrait, coefficients: Array) -> Array:
+def lid_closing(portrait: PreparedPortrait, coefficients: Array) -> Array:
     """How far the upper lids went from the photo to shut, (2,): right, left eye.
 
     They follow a gaze that sinks: looking down they cover the eye as a blink does.
@@ -333,7 +334,7 @@ def plane_map(start: Camera, camera: Camera, depth: float) -> Array:
     )
 
 
-def gaze_shift(portrait: Portrait, coefficients: Array, eye: int) -> tuple[Array, float]:
+def gaze_shift(portrait: PreparedPortrait, coefficients: Array, eye: int) -> tuple[Array, float]:
     """How far an iris moved in the portrait's pixels (2,), and whether it did, 0..1."""
     model, start = FaceModel.load(), portrait.fit.camera
 

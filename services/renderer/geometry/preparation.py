@@ -31,7 +31,7 @@ from talkingface.renderer.geometry.measure import (
     white_point,
 )
 from talkingface.renderer.geometry.mouth import mouth_paint
-from talkingface.renderer.geometry.portrait import GAZES, Portrait
+from talkingface.renderer.geometry.portrait import GAZES, PreparedPortrait
 from talkingface.renderer.geometry.pose import expression_offsets, without_blinks
 from talkingface.renderer.geometry.rear_layer import continued, rear_plate, settled_matte
 from talkingface.renderer.geometry.relief import build_relief, edge_seen, side_shares
@@ -51,7 +51,7 @@ LOWER_TEETH = 0.01  # face widths from the closed lips' line down to the lower f
 EYE_NAMES = (("Right", "eye_right"), ("Left", "eye_left"))
 
 
-def prepare(frame: Image, landmarks: Array, matte: Array, background: Image) -> Portrait:
+def prepare(frame: Image, landmarks: Array, matte: Array, background: Image) -> PreparedPortrait:
     """Fit a portrait and take it apart into layers.
 
     :param frame: (512, 512, 3) RGB; landmarks (478, 2+) in its pixels.
@@ -115,7 +115,7 @@ def prepare(frame: Image, landmarks: Array, matte: Array, background: Image) -> 
     plates = continued(rear), continued(cleared)
     inner_lips = unseen & (shape.lip > 0.25) & (model.part == SKIN)
     shut = shut_lids(person + offsets)
-    portrait = Portrait(
+    portrait = PreparedPortrait(
         frame=frame,
         fine=finely(frame),
         background=background,

@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from talkingface.renderer.face.fitting import Camera
+from talkingface.renderer.face.camera import Camera
 from talkingface.renderer.face.model import FaceModel
 from talkingface.renderer.face.pyramid_fill import fill_outside
 from talkingface.renderer.geometry.image import FRAME, SKIN, carry, cv, raster

@@ -20,7 +20,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from talkingface.renderer.face.fitting import Camera
+from talkingface.renderer.face.camera import Camera
 from talkingface.renderer.geometry.compositing import (
     PINNED,
     Borders,
@@ -32,7 +32,7 @@ from talkingface.renderer.geometry.compositing import (
 from talkingface.renderer.geometry.crops import Crop, crop_controls, crop_matrices
 from talkingface.renderer.geometry.eyes_mouth import place_eye, place_mouth
 from talkingface.renderer.geometry.image import FRAME, cv, ramp
-from talkingface.renderer.geometry.portrait import Portrait
+from talkingface.renderer.geometry.portrait import PreparedPortrait
 from talkingface.renderer.geometry.pose import (
     gaze_shift,
     lid_closing,
@@ -64,7 +64,11 @@ class WarpedFrame:
 
 
 def render(
-    portrait: Portrait, motion: Array, *, pinned: Borders | bool = False, traced: bool = False
+    portrait: PreparedPortrait,
+    motion: Array,
+    *,
+    pinned: Borders | bool = False,
+    traced: bool = False,
 ) -> WarpedFrame:
     """One frame for one motion frame (58,).
 
@@ -78,7 +82,7 @@ def render(
 
 
 def render_pose(
-    portrait: Portrait,
+    portrait: PreparedPortrait,
     coefficients: Array,
     camera: Camera,
     draw_always: bool = False,

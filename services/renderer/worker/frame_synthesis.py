@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from talkingface.contract.motion import ARKIT_DIM, ARKIT_INDEX, YAW, neutral
 from talkingface.contract.picture import View
 from talkingface.renderer.face.model import FaceModel
-from talkingface.renderer.geometry import FRAME, Portrait, WarpedFrame, paste, prepare
+from talkingface.renderer.geometry import FRAME, PreparedPortrait, WarpedFrame, paste, prepare
 from talkingface.renderer.geometry.image import cv
 from talkingface.renderer.worker.viewport import PhotoPixels, make_viewer
 from talkingface.v1.media_pb2 import FRAMING_PHOTO
@@ -19,7 +19,7 @@ Image = NDArray[np.uint8]
 Array = NDArray[np.float32]
 
 
-def inpainter_inputs(portrait: Portrait, frame: WarpedFrame) -> dict[str, NDArray[Any]]:
+def inpainter_inputs(portrait: PreparedPortrait, frame: WarpedFrame) -> dict[str, NDArray[Any]]:
     """Inputs of the model `inpainter` for a frame, without batch dimension; see inpainter.py."""
     crops = [
         cv.merge([crop.rgb, crop.mask, own])

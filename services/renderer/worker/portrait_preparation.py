@@ -6,6 +6,7 @@ import numpy as np
 
 from talkingface.contract.errors import ServiceError
 from talkingface.contract.picture import photo_size
+from talkingface.contract.portrait import handle_of
 from talkingface.renderer.analysis import (
     AnalysedPortrait,
     FaceAnalyser,
@@ -14,7 +15,7 @@ from talkingface.renderer.analysis import (
 )
 from talkingface.renderer.analysis.matting import inpaint_background
 from talkingface.renderer.geometry import prepare
-from talkingface.renderer.portrait_store import GREY_FACE, PHOTO, PORTRAIT, Arrays, handle_of, pack
+from talkingface.renderer.portrait_store import GREY_FACE, PHOTO, PORTRAIT, Arrays, pack
 from talkingface.renderer.worker.frame_synthesis import grey_face, whole
 from talkingface.renderer.worker.viewport import photo_pixels
 from talkingface.v1.renderer_pb2 import Box, Portrait

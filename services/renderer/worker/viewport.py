@@ -16,9 +16,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from talkingface.contract.limits import MAX_SIZE
-from talkingface.contract.picture import View
-from talkingface.renderer.geometry import FRAME, Portrait, WarpedFrame, render
+from talkingface.contract.picture import MAX_SIZE, View
+from talkingface.renderer.geometry import FRAME, PreparedPortrait, WarpedFrame, render
 from talkingface.renderer.geometry.image import cv
 from talkingface.v1.media_pb2 import FRAMING_CROP
 
@@ -217,7 +216,7 @@ def _add_detail(picture: Image, detail: Image, trust: Image) -> None:
 class CropViewer:
     """The frame's square at the size of a view."""
 
-    def __init__(self, portrait: Portrait, pixels: PhotoPixels, view: View) -> None:
+    def __init__(self, portrait: PreparedPortrait, pixels: PhotoPixels, view: View) -> None:
         photo = None
         if view.width > FRAME and len(pixels.square):
             photo = pixels.square
@@ -243,7 +242,7 @@ class CropViewer:
 class PhotoViewer:
     """The whole photo, in which the frame's square moves."""
 
-    def __init__(self, portrait: Portrait, pixels: PhotoPixels, view: View) -> None:
+    def __init__(self, portrait: PreparedPortrait, pixels: PhotoPixels, view: View) -> None:
         height, width = pixels.whole.shape[:2]
         if (width, height) != (view.width, view.height):
             raise ValueError(f"the photo's picture is {width}x{height}")
@@ -307,7 +306,7 @@ def _planes(image: Image) -> tuple[Image, Image, Image]:
 Viewer = CropViewer | PhotoViewer
 
 
-def make_viewer(portrait: Portrait, pixels: PhotoPixels, view: View) -> Viewer:
+def make_viewer(portrait: PreparedPortrait, pixels: PhotoPixels, view: View) -> Viewer:
     """What shows a portrait in a view.
 
     :raises ValueError: a view of the photo with other sides than `photo_size` gives.

@@ -11,8 +11,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.contract.motion import MOTION_FPS, Array
-from talkingface.contract.speech_features import SAMPLE_RATE
+from talkingface.contract.motion import Array
+from talkingface.contract.rates import MOTION_FPS, SAMPLE_RATE
 from talkingface_research.motion_gen.evaluation import features, filmed, ridge
 from talkingface_research.motion_gen.evaluation.bench import ENGLISH_VOICE, ITALIAN_VOICE, Bench
 from talkingface_research.motion_gen.evaluation.closures import reached, share_below

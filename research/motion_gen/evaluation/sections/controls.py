@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from talkingface.contract.motion import DISTANCE, MOTION_FPS, PITCH, ROLL, Array
-from talkingface.motion_gen.easing import Controls
+from talkingface.contract.controls import Controls
+from talkingface.contract.motion import DISTANCE, PITCH, ROLL, Array
+from talkingface.contract.rates import MOTION_FPS
 from talkingface_research.motion_gen.evaluation import blinks, gaze, head, mouth, plots
 from talkingface_research.motion_gen.evaluation.bench import ENGLISH_VOICE, Bench
 from talkingface_research.motion_gen.evaluation.curves import Curve, spread

@@ -9,8 +9,9 @@ import numpy as np
 import onnx
 
 from talkingface.audio_features.session import AudioFeaturesSession
-from talkingface.contract.motion import MOTION_FPS, Array
-from talkingface.contract.speech_features import LOOK_AHEAD_SECONDS, SAMPLE_RATE
+from talkingface.contract.motion import Array
+from talkingface.contract.rates import MOTION_FPS, SAMPLE_RATE
+from talkingface.contract.speech_features import LOOK_AHEAD_SECONDS
 from talkingface.motion_gen.session import MotionSession
 from talkingface.motion_gen.windows import EXTRA_ROWS, HOP, ROWS_PER_FRAME
 from talkingface_research.motion_gen.evaluation.bench import ENGLISH_VOICE, Bench

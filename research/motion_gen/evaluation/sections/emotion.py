@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
+from talkingface.contract.controls import EMOTIONS, Controls
 from talkingface.contract.motion import ARKIT_DIM, Array
 from talkingface.motion_gen.behaviour.emotion import TEMPLATES
 from talkingface.motion_gen.canonical_motion import FACE_COLUMNS
-from talkingface.motion_gen.easing import EMOTIONS, Controls
 from talkingface_research.motion_gen.evaluation import blinks, mouth, plots, reader
 from talkingface_research.motion_gen.evaluation.bench import ENGLISH_VOICE, ITALIAN_VOICE, Bench
 from talkingface_research.motion_gen.evaluation.closures import reached

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.contract.motion import MOTION_FPS, Array
-from talkingface.contract.speech_features import SAMPLE_RATE, VOICE_ACTIVITY
-from talkingface.motion_gen.easing import Controls
+from talkingface.contract.controls import Controls
+from talkingface.contract.motion import Array
+from talkingface.contract.rates import MOTION_FPS, SAMPLE_RATE
+from talkingface.contract.speech_features import VOICE_ACTIVITY
 from talkingface_research.motion_gen.evaluation import features, gallery, theval
 from talkingface_research.motion_gen.evaluation.bench import Bench
 from talkingface_research.motion_gen.evaluation.curves import Curve

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from talkingface.contract.motion import MOTION_FPS, Array
-from talkingface.contract.speech_features import ROW_RATE, VOICE_ACTIVITY
+from talkingface.contract.motion import Array
+from talkingface.contract.rates import MOTION_FPS, ROW_RATE
+from talkingface.contract.speech_features import VOICE_ACTIVITY
 from talkingface_research.motion_gen.evaluation import corruptions, mouth, plots, singing
 from talkingface_research.motion_gen.evaluation.bench import (
     ENGLISH_VOICE,

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from talkingface.contract.motion import MOTION_FPS, Array
+from talkingface.contract.motion import Array
+from talkingface.contract.rates import MOTION_FPS
 from talkingface.contract.speech_features import ARTICULATION, ARTICULATION_COLUMNS
 from talkingface_research.motion_gen.evaluation import mouth, plots
 from talkingface_research.motion_gen.evaluation.bench import Bench, by_rule

@@ -7,8 +7,8 @@ from itertools import combinations
 
 import numpy as np
 
-from talkingface.contract.motion import ARKIT_INDEX, ARKIT_NAMES, MOTION_FPS, PITCH, Array
-from talkingface.contract.speech_features import SAMPLE_RATE
+from talkingface.contract.motion import ARKIT_INDEX, ARKIT_NAMES, PITCH, Array
+from talkingface.contract.rates import MOTION_FPS, SAMPLE_RATE
 from talkingface_research.motion_gen.evaluation import blinks, gaze, head, mouth, plots, smoothness
 from talkingface_research.motion_gen.evaluation.bench import ENGLISH_VOICE, Bench
 from talkingface_research.motion_gen.evaluation.curves import Curve

@@ -15,8 +15,8 @@ import triton_python_backend_utils as pb_utils
 
 from talkingface.contract.errors import ServiceError
 from talkingface.contract.picture import View
-from talkingface.renderer.geometry import Portrait
-from talkingface.renderer.portrait_store import PHOTO, PORTRAIT, PortraitStore, unpack
+from talkingface.renderer.geometry import PreparedPortrait
+from talkingface.renderer.portrait_store import PHOTO, PORTRAIT, PreparedPortraitStore, unpack
 from talkingface.renderer.worker.frame_synthesis import finish, inpainter_inputs, warm_up
 from talkingface.renderer.worker.kernels import compile_kernels
 from talkingface.renderer.worker.viewport import PhotoPixels, Viewer, make_viewer
@@ -31,8 +31,8 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Compile the geometry's kernels, so that the first frame is as quick as the others."""
         cv2.setNumThreads(1)
-        self._store = PortraitStore(load(RendererConfig).portrait_store)
-        self._kept: OrderedDict[bytes, tuple[Portrait, Viewer, int]] = OrderedDict()
+        self._store = PreparedPortraitStore(load(RendererConfig).portrait_store)
+        self._kept: OrderedDict[bytes, tuple[PreparedPortrait, Viewer, int]] = OrderedDict()
         compile_kernels()
         warm_up()
 
@@ -67,7 +67,7 @@ class TritonPythonModel:
         picture = viewer.picture(frame).reshape(1, -1)
         return pb_utils.InferenceResponse([pb_utils.Tensor("image", picture)])
 
-    def _viewer(self, digest: bytes, values: np.ndarray) -> tuple[Portrait, Viewer]:
+    def _viewer(self, digest: bytes, values: np.ndarray) -> tuple[PreparedPortrait, Viewer]:
         """A prepared portrait and what shows it in a view, from memory or from the store.
 
         :raises ServiceError: PORTRAIT_NOT_FOUND.
@@ -78,7 +78,7 @@ class TritonPythonModel:
             return self._kept[key][:2]
         handle = f"sha256:{digest.hex()}"
         arrays = self._store.load(handle, PORTRAIT)
-        portrait = unpack(Portrait, arrays, PORTRAIT)
+        portrait = unpack(PreparedPortrait, arrays, PORTRAIT)
         pixels = unpack(PhotoPixels, self._store.load(handle, PHOTO), PHOTO)
         viewer = make_viewer(portrait, pixels, View.from_array(values))
         size = sum(array.nbytes for array in arrays.values()) + viewer.nbytes

@@ -12,7 +12,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from talkingface.contract.errors import ServiceError
-from talkingface.renderer.portrait_store import PortraitStore
+from talkingface.renderer.portrait_store import PreparedPortraitStore
 from talkingface.renderer.worker.kernels import compile_kernels
 from talkingface.renderer.worker.portrait_preparation import PortraitPreparation
 from talkingface.serving.config import RendererConfig, load
@@ -26,7 +26,7 @@ class TritonPythonModel:
         cv2.setNumThreads(1)
         compile_kernels()
         self._preparation = PortraitPreparation()
-        self._store = PortraitStore(load(RendererConfig).portrait_store)
+        self._store = PreparedPortraitStore(load(RendererConfig).portrait_store)
         self._store.save(*self._preparation.warm_up())
 
     def execute(self, requests: list[Any]) -> list[Any]:

@@ -1,0 +1,135 @@
+"""What a session is asked for: checked, with the defaults filled in."""
+
+from __future__ import annotations
+
+import secrets
+
+from talkingface.contract.controls import SEED_LIMIT, Controls, check_controls, frame_of, overlay
+from talkingface.contract.errors import ServiceError, invalid_field
+from talkingface.contract.picture import QUALITY, fill_in
+from talkingface.contract.portrait import HANDLE
+from talkingface.orchestrator.session.resume_token import MAX_FRAMES_AFTER, MAX_PLACE
+from talkingface.v1 import controls_pb2 as controls
+from talkingface.v1 import media_pb2 as media
+from talkingface.v1 import resume_pb2 as resume
+from talkingface.v1 import talking_face_pb2 as talking_face
+
+MAX_INLINE_PORTRAIT = 3 << 20
+# Codec of every output with pictures.
+CODECS = {
+    media.OUTPUT_KIND_FMP4: media.VIDEO_CODEC_H264,
+    media.OUTPUT_KIND_H264: media.VIDEO_CODEC_H264,
+    media.OUTPUT_KIND_JPEG: media.VIDEO_CODEC_JPEG,
+    media.OUTPUT_KIND_PNG: media.VIDEO_CODEC_PNG,
+}
+
+
+def default_controls() -> controls.Controls:
+    """The controls in force where a session states none."""
+    own = Controls()
+    message = controls.Controls(
+        distance_ratio=own.head_distance,
+        head_pose={},
+        head_motion_scale=own.head_motion_scale,
+        emotion=controls.Emotion(strength=own.emotion_strength),
+        mouth_scale=own.mouth_scale,
+        audio_guidance=own.audio_guidance,
+        expressivity=own.expressivity,
+    )
+    message.natural_gaze.SetInParent()
+    return message
+
+
+def effective_config(asked: talking_face.AnimateConfig) -> talking_face.AnimateConfig:
+    """A checked copy with all defaults filled in.
+
+    :raises ServiceError: FIELD_INVALID or IMAGE_TOO_LARGE.
+    """
+    config = talking_face.AnimateConfig()
+    config.CopyFrom(asked)
+    if config.output == media.OUTPUT_KIND_UNSPECIFIED:
+        config.output = media.OUTPUT_KIND_FMP4
+    if config.output not in media.OutputKind.values():
+        raise invalid_field("config.output", f"{config.output} is no kind of output")
+    if config.output == media.OUTPUT_KIND_MOTION:
+        for name in ("portrait_handle", "portrait_image", "size", "frame_rate", "framing"):
+            config.ClearField(name)
+    else:
+        _check_portrait(config)
+        fill_in(config)
+    bounds = QUALITY.get(CODECS.get(config.output, media.VIDEO_CODEC_UNSPECIFIED))
+    if bounds is None:
+        config.ClearField("quality")
+    elif not config.HasField("quality"):
+        config.quality = bounds.default
+    elif not bounds.low <= config.quality <= bounds.high:
+        raise invalid_field(
+            "config.quality", f"{config.quality} is outside {bounds.low}..{bounds.high}"
+        )
+    if not config.HasField("seed"):
+        config.seed = secrets.randbits(32)
+    if config.seed >= SEED_LIMIT:
+        raise invalid_field("config.seed", f"{config.seed} is not below 2**63")
+    if not config.HasField("audio"):
+        raise invalid_field("config.audio", "must be stated")
+    if config.pacing == talking_face.PACING_UNSPECIFIED:
+        config.pacing = talking_face.PACING_OFFLINE
+    if config.pacing not in talking_face.Pacing.values():
+        raise invalid_field("config.pacing", f"{config.pacing} is no pacing")
+    if config.resumable and config.output == media.OUTPUT_KIND_FMP4:
+        raise invalid_field("config.resumable", "an MP4 cannot be taken up in the middle")
+    check_controls(asked.controls, "config.controls")
+    config.controls.CopyFrom(overlay(default_controls(), asked.controls))
+    return config
+
+
+def check_resume(asked: talking_face.AnimateConfig, state: resume.SessionState) -> None:
+    """
+    :raises ServiceError: FIELD_INVALID.
+    """
+    if len(asked.ListFields()) > 1:
+        raise invalid_field("config.resume", "nothing else may be stated with it")
+    first = state.frames
+    if not first <= asked.resume.next_frame <= first + MAX_FRAMES_AFTER:
+        raise invalid_field(
+            "config.resume.next_frame", f"{asked.resume.next_frame}, but the token has {first}"
+        )
+    live, received = state.config.pacing == talking_face.PACING_LIVE, asked.resume.frames
+    if not (0 if live else asked.resume.next_frame) <= received <= asked.resume.next_frame:
+        raise invalid_field(
+            "config.resume.frames", f"{received}, of {asked.resume.next_frame} frames"
+        )
+    place = asked.resume.place
+    if max(place.messages, place.utterance_bytes) > MAX_PLACE:
+        raise invalid_field("config.resume.place", "lies further on than any session gets")
+    if live:
+        for update in asked.resume.controls:
+            check_update(update, "config.resume.controls")
+    elif asked.resume.controls:
+        raise invalid_field("config.resume.controls", "are for PACING_LIVE")
+    elif asked.resume.place != state.place:
+        raise invalid_field("config.resume.place", "is not that of the token")
+
+
+def check_update(update: controls.ControlUpdate, path: str) -> None:
+    check_controls(update.controls, f"{path}.controls")
+    if update.HasField("time"):
+        frame_of(update.time, f"{path}.time")
+
+
+def _check_portrait(config: talking_face.AnimateConfig) -> None:
+    match config.WhichOneof("portrait"):
+        case "portrait_handle":
+            if not HANDLE.fullmatch(config.portrait_handle):
+                raise invalid_field(
+                    "config.portrait_handle", "must be 'sha256:' and 64 hexadecimal digits"
+                )
+        case "portrait_image":
+            if len(config.portrait_image) > MAX_INLINE_PORTRAIT:
+                raise ServiceError(
+                    "IMAGE_TOO_LARGE",
+                    f"a portrait of {len(config.portrait_image)} bytes must be uploaded first: "
+                    f"at most {MAX_INLINE_PORTRAIT} fit into the configuration",
+                )
+        case None:
+            raise invalid_field("config.portrait_handle", "a portrait is needed to make pictures")

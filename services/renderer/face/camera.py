@@ -1,0 +1,84 @@
+"""The camera, and a face fitted to a photo or to a clip."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from talkingface.contract.motion import (
+    ARKIT_DIM,
+    DISTANCE,
+    PITCH,
+    ROLL,
+    TRANSLATION_X,
+    TRANSLATION_Y,
+    YAW,
+    neutral,
+)
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Weak perspective of T frames."""
+
+    rotation: Array  # (T, 3, 3)
+    scale: Array  # (T,) pixels a face width
+    translation: Array  # (T, 2) pixels, where the head's origin lands
+
+    def project(self, points: Array) -> Array:
+        """Head points (T or 1, N, 3) to pixels and depth in pixels, near = large: (T, N, 3)."""
+        turned = np.einsum("tij,tnj->tni", self.rotation, points, optimize=True)
+        out = turned * self.scale[:, None, None]
+        out[..., 1] *= -1
+        out[..., :2] += self.translation[:, None]
+        return out
+
+    @cached_property
+    def angles(self) -> Array:
+        """Pitch, yaw, roll in degrees, (T, 3), in the motion frame's sense."""
+        r = self.rotation
+        pitch = np.arctan2(-r[:, 2, 1], r[:, 2, 2])
+        yaw = -np.arcsin(np.clip(r[:, 2, 0], -1, 1))
+        roll = np.arctan2(-r[:, 1, 0], r[:, 0, 0])
+        return np.rad2deg(np.stack([pitch, yaw, roll], 1)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class FaceFit:
+    """A head fitted to one picture."""
+
+    identity: Array  # (K,)
+    coefficients: Array  # (52,) ARKit order, [0, 1]
+    camera: Camera  # of one frame
+    error: float  # mean landmark distance in face widths
+
+    @property
+    def angles(self) -> Array:
+        """(3,) pitch, yaw, roll in degrees."""
+        return self.camera.angles[0]
+
+
+@dataclass(frozen=True)
+class Track:
+    """A head followed through T frames."""
+
+    identity: Array  # (K,)
+    coefficients: Array  # (T, 52)
+    camera: Camera
+    error: Array  # (T,) mean landmark distance in face widths
+
+    def motion(self) -> Array:
+        """Motion frames (T, 58), pose relative to the median frame."""
+        motion = neutral(len(self.coefficients))
+        motion[:, :ARKIT_DIM] = self.coefficients
+        angles = self.camera.angles
+        motion[:, [PITCH, YAW, ROLL]] = angles - np.median(angles, 0)
+        place = self.camera.translation - np.median(self.camera.translation, 0)
+        motion[:, [TRANSLATION_X, TRANSLATION_Y]] = place / np.median(self.camera.scale)
+        motion[:, DISTANCE] = np.median(self.camera.scale) / self.camera.scale
+        return motion

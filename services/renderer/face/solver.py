@@ -1,0 +1,109 @@
+"""Small dense least-squares problems, with bounds and penalties."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from talkingface.renderer.face.camera import Array
+
+
+# Numba hands matrix products and solvers to SciPy, which is no run-time dependency.
+@njit(cache=True)
+def product(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    out = np.zeros((3, 3))
+    for i in range(3):
+        for j in range(3):
+            for k in range(3):
+                out[i, j] += a[i, k] * b[k, j]
+    return out
+
+
+@njit(cache=True)
+def solve(matrix: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Solve a positive definite system by elimination, using up both arguments."""
+    size = len(right)
+    for i in range(size):
+        for j in range(i + 1, size):
+            factor = matrix[j, i] / matrix[i, i]
+            for k in range(i, size):
+                matrix[j, k] -= factor * matrix[i, k]
+            right[j] -= factor * right[i]
+    for i in range(size - 1, -1, -1):
+        for k in range(i + 1, size):
+            right[i] -= matrix[i, k] * right[k]
+        right[i] /= matrix[i, i]
+    return right
+
+
+@njit(cache=True)
+def gauss_newton(
+    points: Array,
+    shape: Array,
+    used: NDArray[np.int64],
+    weight: Array,
+    steps: int,
+    rotation: NDArray[np.float64],
+    scale: NDArray[np.float64],
+    translation: NDArray[np.float64],
+) -> None:
+    """Improve rotation (T, 3, 3), scale (T,) and translation (T, 2) in place, frame by frame."""
+    jx, jy = np.zeros(6), np.zeros(6)
+    jx[4] = jy[5] = 1.0
+    for t in range(len(points)):
+        for _ in range(steps):
+            normal = 1e-6 * np.eye(6)
+            right = np.zeros(6)
+            r = rotation[t]
+            for n in used:
+                u, v, w = shape[t, n, 0], shape[t, n, 1], shape[t, n, 2]
+                x = r[0, 0] * u + r[0, 1] * v + r[0, 2] * w
+                y = r[1, 0] * u + r[1, 1] * v + r[1, 2] * w
+                z = r[2, 0] * u + r[2, 1] * v + r[2, 2] * w
+                jx[1], jx[2], jx[3] = z, -y, x
+                jy[0], jy[2], jy[3] = z, -x, -y
+                gx = (points[t, n, 0] - translation[t, 0]) / scale[t] - x
+                gy = (points[t, n, 1] - translation[t, 1]) / scale[t] + y
+                for i in range(6):
+                    right[i] += weight[n] * (jx[i] * gx + jy[i] * gy)
+                    for j in range(6):
+                        normal[i, j] += weight[n] * (jx[i] * jx[j] + jy[i] * jy[j])
+            step = solve(normal, right)
+            angle = np.sqrt(step[0] ** 2 + step[1] ** 2 + step[2] ** 2) + 1e-12
+            k = np.zeros((3, 3))
+            k[0, 1], k[0, 2], k[1, 2] = -step[2] / angle, step[1] / angle, -step[0] / angle
+            k[1, 0], k[2, 0], k[2, 1] = -k[0, 1], -k[0, 2], -k[1, 2]
+            turn = np.eye(3) + np.sin(angle) * k + (1 - np.cos(angle)) * product(k, k)
+            rotation[t] = product(turn, r.copy())
+            translation[t, 0] += scale[t] * step[4]
+            translation[t, 1] += scale[t] * step[5]
+            scale[t] *= np.exp(min(max(step[3], -0.5), 0.5))
+
+
+@njit(cache=True)
+def bounded_least_squares(
+    grams: Array, rights: Array, ridge: Array, linear: float, jaw: int, close: int, out: Array
+) -> None:
+    """Coordinate descent for min c'Gc/2 - r'c + ridge c^2/2 + linear c over 0 <= c <= 1.
+
+    `mouthClose` (column `close`) may not exceed `jawOpen` (column `jaw`): it closes lips over an
+    open jaw and means nothing else. `out` (T, C) is the start and takes the answer.
+    """
+    frames, size = out.shape
+    for t in range(frames):
+        g, c = grams[t], out[t]
+        for _ in range(60):
+            change = 0.0
+            for i in range(size):
+                slope = rights[t, i] - linear
+                for j in range(size):
+                    if j != i:
+                        slope -= g[i, j] * c[j]
+                value = min(max(slope / (g[i, i] + ridge[i]), 0.0), 1.0)
+                if i == close:
+                    value = min(value, c[jaw])
+                change = max(change, abs(value - c[i]))
+                c[i] = value
+            if change < 2e-4:
+                break
