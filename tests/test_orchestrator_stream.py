@@ -25,6 +25,7 @@ from talkingface.v1 import stage_pb2 as stage
 from talkingface.v1.media_pb2 import FRAMING_CROP
 
 DEADLINE = 10.0
+RATES = (16_000, 50)  # samples, rows a second
 FOREVER = 10_000
 GONE = ServiceError("STAGE_UNAVAILABLE", "gone")
 SILENT = StageSilentError("STAGE_UNAVAILABLE", "gave no result")
@@ -113,7 +114,9 @@ class Sums:
         self.told: list[tuple[str, float | None]] = []
         self.results: list[int] = []
         self._openings = openings
-        self.stream = ResilientStream("sums", self._connect, patience, self._tell, silence)
+        self.stream = ResilientStream(
+            "sums", self._connect, patience, self._tell, silence, rates=RATES
+        )
 
     async def _connect(self, configuration: Any) -> Any:
         await asyncio.sleep(0)
@@ -305,7 +308,7 @@ async def test_a_move_that_takes_long_is_put_off(monkeypatch: pytest.MonkeyPatch
     async def tell(name: str, cause: str, seconds: float | None) -> None:
         raise AssertionError("it has not moved")
 
-    stream = ResilientStream("sums", connect, 5.0, tell, SILENCE)
+    stream = ResilientStream("sums", connect, 5.0, tell, SILENCE, rates=RATES)
     await stream.open(audio_features.ExtractConfig(session_id="s"))
     leave(first)
     await stream.send(audio=b"7")
@@ -353,7 +356,7 @@ async def test_pictures_that_have_come_are_not_made_again() -> None:
     async def tell(name: str, cause: str, seconds: float | None) -> None:
         pass
 
-    stream = ResilientStream("renderer", connect, 5.0, tell)
+    stream = ResilientStream("renderer", connect, 5.0, tell, rates=RATES)
     await stream.open(renderer.RenderConfig(session_id="s"))
     indices = [(await stream.receive()).frame.index for _ in range(12)]
     assert indices == list(range(12))

@@ -14,7 +14,7 @@ from typing import Any
 from talkingface.contract.durations import duration
 from talkingface.contract.errors import ServiceError
 from talkingface.contract.messages import check_size
-from talkingface.contract.rates import MOTION_FPS, ROW_RATE
+from talkingface.contract.rates import MOTION_FPS, ROW_RATE, SAMPLE_RATE
 from talkingface.orchestrator.media.decoding import Sound
 from talkingface.orchestrator.session.live_playout import PlayoutBuffer
 from talkingface.orchestrator.session.resume_token import Tokens
@@ -59,12 +59,20 @@ class SessionPipeline:
         self._cuts = CheckpointSet(session.begin, pictures=session.makes_pictures)
         self._stages = stages
         self._patience = patience
-        self._features = self._stream("audio_features", partial(stages.open, "audio_features"))
-        self._motion = self._stream("motion_gen", partial(stages.open, "motion_gen"))
+        self._features = self._stream(
+            "audio_features", partial(stages.open, "audio_features"), (SAMPLE_RATE, ROW_RATE)
+        )
+        self._motion = self._stream(
+            "motion_gen", partial(stages.open, "motion_gen"), (ROW_RATE, MOTION_FPS)
+        )
         live = session.feed is not None
-        self._renderer = self._stream("renderer", partial(portraits.open_renderer, live=live))
-        # What is to be heard, and where it ends, seconds; None: the end.
-        self._voice: asyncio.Queue[tuple[bytes, float] | None] = asyncio.Queue(
+        self._renderer = self._stream(
+            "renderer",
+            partial(portraits.open_renderer, live=live),
+            (MOTION_FPS, session.frame_rate),
+        )
+        # What is to be heard; None: the end.
+        self._voice: asyncio.Queue[bytes | None] = asyncio.Queue(
             _QUEUED_LIVE_VOICE if live else _QUEUED_VOICE
         )
         self._answers: asyncio.Queue[Answer | None] = asyncio.Queue(_QUEUED_ANSWERS)
@@ -76,12 +84,12 @@ class SessionPipeline:
         streams = [self._features, self._motion]
         return [*streams, self._renderer] if self._session.makes_pictures else streams
 
-    def _stream(self, name: str, connect: Connect) -> ResilientStream:
+    def _stream(self, name: str, connect: Connect, rates: tuple[int, int]) -> ResilientStream:
         live = self._session.feed is not None
         silence = self._stages.config.live_stage_timeout if live else None
         on_checkpoint = partial(self._keep, name) if self._tokens is not None else None
         return ResilientStream(
-            name, connect, self._patience, self._tell_recovery, silence, on_checkpoint
+            name, connect, self._patience, self._tell_recovery, silence, on_checkpoint, rates=rates
         )
 
     async def _keep(
@@ -151,21 +159,16 @@ class SessionPipeline:
 
     async def _open(self, portrait: renderer.Portrait | None) -> list[stage.StageInfo]:
         """Take a slot in every stage, at once."""
-        session = self._session
+        session, begin = self._session, self._session.begin
+        samples, rows = begin.audio_features.taken, begin.motion_gen.taken
+        motion = session.first_motion
         async with asyncio.TaskGroup() as group:
-            rows, motion = session.begin.motion_gen.taken, session.first_motion
-            group.create_task(self._features.open(session.extract_config(), rows))
-            group.create_task(self._motion.open(session.generate_config(), motion))
+            group.create_task(self._features.open(session.extract_config(), rows, samples))
+            group.create_task(self._motion.open(session.generate_config(), motion, rows))
             if portrait is not None:
                 config = session.render_config(portrait.handle)
-                group.create_task(self._renderer.open(config, session.first_frame))
-        for stream, until in (
-            (self._features, rows / ROW_RATE),
-            (self._motion, motion / MOTION_FPS),
-            (self._renderer, session.first_frame / session.frame_rate),
-        ):
-            if stream in self.streams:  # nothing is owed for what came before
-                stream.sent_until = stream.received_until = until
+                first = session.first_frame
+                group.create_task(self._renderer.open(config, first, begin.renderer.taken))
         return [stream.info for stream in self.streams]
 
     async def _answer(self, answers: list[Answer]) -> None:
@@ -239,24 +242,19 @@ class SessionPipeline:
                 await self._progress.wait()
             voice = session.sound(sound)
             if len(voice):
-                await self._voice.put((voice.astype("<f4").tobytes(), session.seconds))
+                await self._voice.put(voice.astype("<f4").tobytes())
 
     async def _move_voice(self) -> None:
         """Apart from `_play`, so that the client has its sound while nobody hears it."""
-        while (piece := await self._voice.get()) is not None:
-            audio, until = piece
+        while (audio := await self._voice.get()) is not None:
             await self._features.send(audio=audio)
-            self._features.sent_until = until
         await self._features.end()
 
     async def _move_features(self) -> None:
         while (result := await self._features.receive()) is not None:
             features = self._session.heard(result.features)
-            until = (features.first_row + features.rows) / ROW_RATE
-            self._features.received_until = until
             answers = self._session.features(features)
             await self._motion.send(features=features)
-            self._motion.sent_until = until
             await self._answer(answers)
         await self._motion.end()
         await self._answer(self._session.features_ended())
@@ -265,15 +263,11 @@ class SessionPipeline:
         while (result := await self._motion.receive()) is not None:
             chunk = result.motion
             answers = self._session.motion(chunk)
-            if chunk.frames:
-                until = (chunk.frames[-1].index + 1) / MOTION_FPS
-                self._motion.received_until = until
-                if self._session.makes_pictures:
-                    if self._session.leave_out(until):
-                        await self._renderer.send(unseen=chunk)
-                    else:
-                        await self._renderer.send(motion=chunk)
-                        self._renderer.sent_until = until
+            if chunk.frames and self._session.makes_pictures:
+                if self._session.leave_out((chunk.frames[-1].index + 1) / MOTION_FPS):
+                    await self._renderer.send(unseen=chunk)
+                else:
+                    await self._renderer.send(motion=chunk)
             self._progress.set()
             await self._answer(answers)
         if self._session.makes_pictures:
@@ -284,7 +278,6 @@ class SessionPipeline:
     async def _move_frames(self) -> None:
         while (result := await self._renderer.receive()) is not None:
             answers = self._session.frame(result.frame)
-            self._renderer.received_until = (result.frame.index + 1) / self._session.frame_rate
             self._progress.set()
             await self._answer(answers)
         await self._finish()

@@ -40,9 +40,10 @@ class StageSilentError(ServiceError):
 class StageCall:
     """One call of one stage: `open`, then `send` and `receive` side by side, `end`, `cancel`.
 
-    `sent_until` and `received_until` (seconds of the session) are kept by the user of the call;
-    from them it is known whether the stage owes a result, `owing` for how many seconds, and for how
-    many it did at its `slowest` of late: where all are slow, nobody is soon called silent.
+    `sent_until` and `received_until` (seconds of the session) are kept by the stream that uses the
+    call; from them it is known whether the stage owes a result, and `owing` for how many seconds.
+    `slowest` is the recent maximum of that: it raises the patience, so that a slow cluster is not
+    taken for a silent replica.
     """
 
     def __init__(

@@ -22,6 +22,7 @@ from typing import Any
 
 from talkingface.contract.errors import ServiceError
 from talkingface.orchestrator.stages.call import StageCall, StageSilentError
+from talkingface.orchestrator.stages.checkpoints import items_after
 from talkingface.v1 import stage_pb2 as stage
 
 log = logging.getLogger(__name__)
@@ -55,8 +56,8 @@ class _Stall:
 class ResilientStream:
     """`open`, then `send` and `receive` side by side, `end`, `cancel`.
 
-    One task must be receiving for the others to go on after a break. `sent_until` and
-    `received_until` (seconds of the session) are kept by the user of the stream.
+    `receive` performs the reconnection: blocked senders go on only while some task awaits it. The
+    stream itself counts how far it has got, so that a call knows whether its stage owes a result.
     """
 
     def __init__(
@@ -67,6 +68,8 @@ class ResilientStream:
         on_recovery: OnRecovery,
         silence: float | None = None,
         on_checkpoint: OnCheckpoint | None = None,
+        *,
+        rates: tuple[int, int],
     ) -> None:
         """
         :param connect: opens a call with a configuration; raises ServiceError.
@@ -75,6 +78,8 @@ class ResilientStream:
         :param silence: seconds without a result that is owed after which another replica is
             preferred; None: only the call's own limit.
         :param on_checkpoint: called with each checkpoint.
+        :param rates: items a second of what the stage takes (samples, rows or motion frames) and
+            of what it gives (rows, motion frames or pictures).
         """
         self.name = name
         self.opened = time.perf_counter()
@@ -86,11 +91,13 @@ class ResilientStream:
         self._on_recovery = on_recovery
         self._silence = silence
         self._on_checkpoint = on_checkpoint
+        self._input_rate, self._output_rate = rates
         self._configuration: Any = None
         self._checkpoint: stage.Checkpoint | None = None
         self._call: StageCall | None = None
         self._held: deque[dict[str, Any]] = deque()  # sent since the checkpoint
         self._dropped = 0  # of those that the present call was sent
+        self._taken = 0  # number of the item that follows those sent
         self._next = 0  # index of the first item not yet received
         self._breaks = 0  # since the last result
         self._silences = 0  # ... and calls given up for silence
@@ -114,36 +121,23 @@ class ResilientStream:
         return self._call
 
     @property
-    def sent_until(self) -> float:
-        return self.call.sent_until
-
-    @sent_until.setter
-    def sent_until(self, seconds: float) -> None:
-        self.call.sent_until = seconds
-
-    @property
-    def received_until(self) -> float:
-        return self.call.received_until
-
-    @received_until.setter
-    def received_until(self, seconds: float) -> None:
-        self.call.received_until = seconds
-
-    @property
     def held(self) -> list[dict[str, Any]]:
         """The messages sent since the last checkpoint."""
         return list(self._held)
 
-    async def open(self, configuration: Any, first: int = 0) -> None:
+    async def open(self, configuration: Any, first: int = 0, taken: int = 0) -> None:
         """Take the stream.
 
         :param first: number of the first item that is wanted.
+        :param taken: number of the first item that will be sent.
         :raises ServiceError: what the stage refuses with, or STAGE_UNAVAILABLE.
         """
         configuration.checkpoints = True
-        self._next = first
+        self._next, self._taken = first, taken
         self._configuration = configuration
         await self._take_up()
+        # Nothing is owed for what came before.
+        self.call.sent_until = self.call.received_until = first / self._output_rate
 
     async def send(self, **payload: Any) -> None:
         """Send a message; waits while the stage does not take it, or is away.
@@ -152,7 +146,10 @@ class ResilientStream:
         """
         async with self._writing:
             self._held.append(payload)
+            before, self._taken = self._taken, items_after(payload, self._taken)
             await self._try(self.call.send(**payload))
+            if self._taken > before and "unseen" not in payload:  # for which nothing is given
+                self.call.sent_until = self._taken / self._input_rate
 
     async def end(self) -> None:
         """Say that no more messages come."""
@@ -193,6 +190,7 @@ class ResilientStream:
             if first < self._next:
                 continue  # told before the break
             self._next = first + count
+            self.call.received_until = self._next / self._output_rate
             self.results += 1
             self.last_result = time.perf_counter()
             self.first_result = self.first_result or self.last_result
@@ -228,7 +226,8 @@ class ResilientStream:
         call = await self._connect(configuration)
         self._hurry(call)
         if self._call is not None:
-            call.sent_until, call.received_until = self.sent_until, self.received_until
+            call.sent_until = self._call.sent_until
+            call.received_until = self._call.received_until
             call.slowest = self._call.slowest
             self._call.replica.streams.discard(self)
         call.replica.streams.add(self)
