@@ -27,12 +27,13 @@ demo: $(RUNTIME) $(ASSETS) $(PORTRAIT)  ## animate a portrait with the demo spee
 test: $(DEV) $(ASSETS) $(PORTRAIT)  ## the whole suite, with the real mesh
 	$(BIN)/python -m pytest
 
-lint: $(DEV)  ## formatting, lint, types, protos
+lint: $(DEV)  ## formatting, lint, types, imports, protos
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	mkdir -p build/typecheck && ln -sfn ../../services build/typecheck/talkingface
 	ln -sfn ../../research build/typecheck/talkingface_research
 	MYPYPATH=build/typecheck $(BIN)/mypy -p talkingface -p talkingface_research
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/buf lint protos
 	$(BIN)/buf format --diff --exit-code protos
 
