@@ -50,7 +50,7 @@ $(BIN)/python:
 	$@ -m pip uninstall --quiet --yes setuptools
 
 $(RUNTIME): $(PINS) | $(BIN)/python
-	$(BIN)/python $(INSTALL) --editable .
+	$(BIN)/python $(INSTALL) --editable '.[mesh]'
 	rm -rf $(UNUSED)
 	touch $@
 

@@ -66,17 +66,21 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; the result is the exit code (see the package's docstring)."""
+    argv = sys.argv[1:] if argv is None else argv
+    installed = entry_points(group="talkingface.commands").names
+    if argv and argv[0] in _RESEARCH and argv[0] not in installed:
+        return _not_installed(argv[0], "research")
+    try:
+        options = parser().parse_args(argv)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("talkingface"):
+            raise
+        return _not_installed(error.name, "mesh")  # this is a client alone
+
     from talkingface import client
     from talkingface.cli.mesh import MeshError
     from talkingface.contract.errors import ServiceError
 
-    argv = sys.argv[1:] if argv is None else argv
-    installed = entry_points(group="talkingface.commands").names
-    if argv and argv[0] in _RESEARCH and argv[0] not in installed:
-        return _fail(
-            UNAVAILABLE, f"{argv[0]} is not installed: pip install 'talkingface[research]'"
-        )
-    options = parser().parse_args(argv)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         code: int = options.run(options)
@@ -93,6 +97,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+def _not_installed(what: str, extra: str) -> int:
+    return _fail(UNAVAILABLE, f"{what} is not installed: pip install 'talkingface[{extra}]'")
 
 
 def _fail(code: int, error: object) -> int:
