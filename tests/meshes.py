@@ -28,8 +28,9 @@ from talkingface.client import (
     Motion,
     Started,
     Summary,
+    TalkingFace,
+    pcm,
 )
-from talkingface.client._client import TalkingFace, pcm
 from talkingface.v1.media_pb2 import OutputKind
 from talkingface.v1.stage_pb2 import GetStatusRequest, GetStatusResponse
 from talkingface.v1.stage_pb2_grpc import StageStatusServiceStub

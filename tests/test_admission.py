@@ -20,7 +20,7 @@ import pytest
 from conftest import ServiceProcess
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from talkingface.client._client import TalkingFace
+from talkingface.client import TalkingFace
 from talkingface.contract.call_status import CallStatus
 from talkingface.contract.channel import CLIENT_OPTIONS
 from talkingface.contract.errors import ServiceError

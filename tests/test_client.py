@@ -19,13 +19,17 @@ from talkingface.client import (
     FRAMING_PHOTO,
     OUTPUT_KIND_H264,
     OUTPUT_KIND_MOTION,
+    InvalidInput,
     Media,
+    NotFound,
     PictureFormat,
     Started,
     Summary,
+    TalkingFace,
+    TalkingFaceError,
+    Unavailable,
+    pcm,
 )
-from talkingface.client._client import TalkingFace, pcm
-from talkingface.client._errors import InvalidInput, NotFound, TalkingFaceError, Unavailable
 
 RATE = 16000
 

@@ -22,9 +22,15 @@ import pytest
 from meshes import FPS, PIECE_SECONDS, RATE, Mesh, Part, Seen, gap, paced, sound_of, watch
 
 from talkingface.cli.mesh import STAGES
-from talkingface.client import OUTPUT_KIND_JPEG, OUTPUT_KIND_MOTION, OutputKind, Started
-from talkingface.client._client import TalkingFace, pcm
-from talkingface.client._errors import NoCapacity
+from talkingface.client import (
+    OUTPUT_KIND_JPEG,
+    OUTPUT_KIND_MOTION,
+    NoCapacity,
+    OutputKind,
+    Started,
+    TalkingFace,
+    pcm,
+)
 from talkingface.contract.motion import MOTION_DIM
 from talkingface.contract.picture import View
 from talkingface.contract.portrait import handle_of

@@ -19,8 +19,7 @@ import numpy as np
 import pytest
 
 from talkingface.cli.mesh import LocalMesh
-from talkingface.client import OUTPUT_KIND_MOTION, Motion
-from talkingface.client._client import TalkingFace, pcm
+from talkingface.client import OUTPUT_KIND_MOTION, Motion, TalkingFace, pcm
 from talkingface.contract.call_status import CallStatus
 from talkingface.contract.errors import TABLE
 from talkingface.v1 import controls_pb2 as controls

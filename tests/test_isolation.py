@@ -37,9 +37,10 @@ from talkingface.client import (
     Media,
     OutputKind,
     Summary,
+    TalkingFace,
+    TalkingFaceError,
+    pcm,
 )
-from talkingface.client._client import TalkingFace, pcm
-from talkingface.client._errors import TalkingFaceError
 
 SLOTS = 8
 GOOD = (0, 1)  # sessions that go on beside bad ones

@@ -23,13 +23,15 @@ from talkingface.client import (
     EndOfUtterance,
     Event,
     HeadRotation,
+    Interrupt,
+    InvalidInput,
     Media,
     Motion,
     Started,
     Summary,
+    TalkingFace,
+    pcm,
 )
-from talkingface.client._client import Interrupt, TalkingFace, pcm
-from talkingface.client._errors import InvalidInput
 from talkingface.contract.motion import ARKIT_INDEX
 from talkingface.orchestrator.config import OrchestratorConfig
 from talkingface.orchestrator.pipeline import SessionPipeline

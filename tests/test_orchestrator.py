@@ -22,12 +22,16 @@ from talkingface.client import (
     Controls,
     ControlUpdate,
     Event,
+    InvalidInput,
     Motion,
+    NoCapacity,
     Started,
     Summary,
+    TalkingFace,
+    TalkingFaceError,
+    Unavailable,
+    pcm,
 )
-from talkingface.client._client import TalkingFace, pcm
-from talkingface.client._errors import InvalidInput, NoCapacity, TalkingFaceError, Unavailable
 from talkingface.contract.call_status import CallStatus
 from talkingface.contract.errors import ServiceError
 from talkingface.contract.messages import motion_array

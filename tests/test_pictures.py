@@ -25,9 +25,10 @@ from talkingface.client import (
     Media,
     Started,
     Summary,
+    TalkingFace,
+    TalkingFaceError,
+    pcm,
 )
-from talkingface.client._client import TalkingFace, pcm
-from talkingface.client._errors import TalkingFaceError
 from talkingface.contract.portrait import handle_of
 from talkingface.v1 import talking_face_pb2 as talking_face
 from talkingface.v1.talking_face_pb2_grpc import TalkingFaceServiceStub

@@ -28,13 +28,15 @@ from talkingface.client import (
     EndOfUtterance,
     Event,
     HeadRotation,
+    InvalidInput,
     Media,
     Motion,
     MotionFrame,
     Summary,
+    TalkingFace,
+    Unavailable,
+    pcm,
 )
-from talkingface.client._client import TalkingFace, pcm
-from talkingface.client._errors import InvalidInput, Unavailable
 from talkingface.contract.errors import ServiceError
 from talkingface.orchestrator.media.decoding import AudioIntake
 from talkingface.orchestrator.session.live_playout import PlayoutBuffer

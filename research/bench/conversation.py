@@ -24,9 +24,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.client import Controls, ControlUpdate, EndOfUtterance, Gaze, HeadRotation
-from talkingface.client._client import Interrupt
-from talkingface.client._client import Piece as Sent
+from talkingface.client import (
+    Controls,
+    ControlUpdate,
+    EndOfUtterance,
+    Gaze,
+    HeadRotation,
+    Interrupt,
+)
+from talkingface.client import Piece as Sent
 from talkingface.contract.rates import SAMPLE_RATE
 
 Sound = NDArray[np.int16]

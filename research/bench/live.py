@@ -26,8 +26,13 @@ from rich.console import Console
 
 import talkingface
 from talkingface.cli.mesh import STAGES, LocalMesh, log_to
-from talkingface.client import OUTPUT_KIND_H264, OUTPUT_KIND_JPEG, OUTPUT_KIND_PNG, OutputKind
-from talkingface.client._client import TalkingFace
+from talkingface.client import (
+    OUTPUT_KIND_H264,
+    OUTPUT_KIND_JPEG,
+    OUTPUT_KIND_PNG,
+    OutputKind,
+    TalkingFace,
+)
 from talkingface_research.bench import findings, material, measures
 from talkingface_research.bench.conversation import Conversation, utterances
 from talkingface_research.bench.outcome import LATE_SHARE, Load, Outcome, plain, tell

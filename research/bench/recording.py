@@ -14,10 +14,19 @@ from typing import NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.client import PACING_LIVE, Event, Media, OutputKind, Started, Summary
-from talkingface.client._client import Message, TalkingFace, pcm
-from talkingface.client._client import Piece as Sent
-from talkingface.client._errors import TalkingFaceError
+from talkingface.client import (
+    PACING_LIVE,
+    Event,
+    Media,
+    Message,
+    OutputKind,
+    Started,
+    Summary,
+    TalkingFace,
+    TalkingFaceError,
+    pcm,
+)
+from talkingface.client import Piece as Sent
 from talkingface.contract.rates import SAMPLE_RATE
 from talkingface_research.bench.conversation import Conversation, Diary
 

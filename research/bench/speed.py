@@ -23,8 +23,7 @@ from rich.table import Table
 
 import talkingface
 from talkingface.cli.mesh import STAGES, LocalMesh, log_to
-from talkingface.client import OUTPUT_KIND_H264, Media, Summary
-from talkingface.client._client import TalkingFace, pcm
+from talkingface.client import OUTPUT_KIND_H264, Media, Summary, TalkingFace, pcm
 from talkingface.contract.rates import MOTION_FPS, SAMPLE_RATE
 from talkingface.orchestrator.config import OrchestratorConfig
 from talkingface.orchestrator.stages.call import StageCall

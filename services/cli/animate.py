@@ -26,8 +26,8 @@ from talkingface.client import (
     Media,
     Started,
     Summary,
+    TalkingFace,
 )
-from talkingface.client._client import TalkingFace
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction

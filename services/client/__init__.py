@@ -8,7 +8,7 @@ async with TalkingFace("127.0.0.1:50050") as tf:
 
 from __future__ import annotations
 
-from talkingface.client._client import Interrupt, Message, TalkingFace, pcm
+from talkingface.client._client import Interrupt, Message, Piece, TalkingFace, pcm
 from talkingface.client._errors import (
     InvalidInput,
     NoCapacity,
@@ -80,6 +80,7 @@ __all__ = [
     "OutputKind",
     "Pacing",
     "PictureFormat",
+    "Piece",
     "Portrait",
     "Started",
     "Summary",
