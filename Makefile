@@ -16,16 +16,23 @@ DEV := $(VENV)/.dev-installed
 ASSETS := services/renderer/assets/mediapipe/face_landmark_with_attention.tflite
 PORTRAIT := build/demo/astronaut.png
 
-.PHONY: help demo test lint protos
+.PHONY: help demo test lint protos test-unit test-services test-mesh test-faults test-deploy \
+	test-research
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 demo: $(RUNTIME) $(ASSETS) $(PORTRAIT)  ## animate a portrait with the demo speech: out/demo.mp4
 	$(BIN)/talkingface animate $(PORTRAIT) demo/speech.flac --seed 7 --log out/demo.log -o out/demo.mp4
 
 test: $(DEV) $(ASSETS) $(PORTRAIT)  ## the whole suite, with the real mesh
 	$(BIN)/python -m pytest
+
+test-unit: $(DEV) $(ASSETS) $(PORTRAIT)  ## the tests without processes, in parallel
+	$(BIN)/python -m pytest tests/unit -n auto
+
+test-services test-mesh test-faults test-deploy test-research: test-%: $(DEV) $(ASSETS) $(PORTRAIT)
+	$(BIN)/python -m pytest tests/$*
 
 lint: $(DEV)  ## formatting, lint, types, imports, protos
 	$(BIN)/ruff format --check .

@@ -2,161 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
-import os
-import re
-import signal
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import grpc
 import numpy as np
 import pytest
-from google.protobuf.message import Message
 from PIL import Image
 
-from talkingface.contract.call_status import CallStatus
-from talkingface.contract.errors import ServiceError
 from talkingface.contract.motion import neutral
 from talkingface.renderer import fetch_assets, geometry
 from talkingface.renderer.analysis import FaceAnalyser, PortraitError
 from talkingface.renderer.face.camera import Camera
 from talkingface.renderer.face.model import rotation_matrix
-from talkingface.serving.health import check as health
-
-
-class ServiceProcess:
-    """A service as `python -m MODULE` on free ports, with its embedded Triton if it has one."""
-
-    def __init__(self, module: str, log: Path, **settings: str) -> None:
-        """
-        :param settings: fields of its configuration, such as slots="2".
-        """
-        environ = {k: v for k, v in os.environ.items() if not k.startswith("TALKINGFACE_")}
-        environ |= {"TALKINGFACE_PORT": "0", "TALKINGFACE_METRICS_PORT": "0"}
-        environ |= {f"TALKINGFACE_{name.upper()}": value for name, value in settings.items()}
-        self.settings = settings
-        self._log = log
-        with log.open("w") as file:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", module], env=environ, stderr=file, stdout=file
-            )
-
-    @property
-    def log(self) -> str:
-        """What it has written so far."""
-        return self._log.read_text()
-
-    @property
-    def address(self) -> str:
-        """host:port of its gRPC."""
-        return "127.0.0.1:" + self._find(r"event=listening port=(\d+)")
-
-    @property
-    def triton_pid(self) -> int:
-        """Process id of its embedded Triton, the last one started."""
-        return int(self._find(r"event=triton_started .*pid=(\d+)"))
-
-    def metric(self, sample: str) -> float:
-        """The value of a sample of its metrics, such as 'talkingface_ready{service="renderer"}'."""
-        port = self._find(r"metrics_port=(\d+)")
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-            lines = answer.read().decode().splitlines()
-        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(sample))
-
-    def slots_in_use(self) -> int:
-        """Streams that it holds now."""
-        return int(self.metric("talkingface_slots_in_use{"))
-
-    def wait_until_serving(self, seconds: float = 100.0) -> None:
-        """Wait for SERVING; fails with its log where it ends or takes longer."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            if self.process.poll() is not None:
-                pytest.fail(f"ended with code {self.process.returncode}:\n{self.log}")
-            if "event=listening" in self.log and health(self.address) == "SERVING":
-                return
-            time.sleep(0.05)
-        pytest.fail(f"not serving after {seconds} s:\n{self.log}")
-
-    async def until_free(self) -> None:
-        """Wait for all slots to be free."""
-        async with asyncio.timeout(10):
-            # Another process: there is no event to wait for.
-            while self.slots_in_use():  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
-
-    def stop(self) -> int:
-        """End it as a platform does; the exit code."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
-
-    def _find(self, pattern: str) -> str:
-        found = re.findall(pattern, self.log)
-        if not found:
-            pytest.fail(f"no {pattern!r} in the log:\n{self.log}")
-        return found[-1]
-
-
-@dataclass
-class StreamClient:
-    """Calls of one bidirectional method, such as `stub.Extract`."""
-
-    method: Callable[[], Any]
-
-    async def exchange(self, requests: Iterable[Message]) -> list[Any]:
-        """Send everything, reading at the same time; the answers.
-
-        :raises ServiceError: what the server has told.
-        """
-        call = self.method()
-        status = CallStatus(call)
-
-        async def write() -> None:
-            try:
-                for request in requests:
-                    await call.write(request)
-                await call.done_writing()
-            except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                pass  # told by the read
-
-        writer = asyncio.create_task(write())
-        answers = []
-        try:
-            while (answer := await call.read()) is not grpc.aio.EOF:
-                answers.append(answer)
-        except grpc.aio.AioRpcError as error:
-            raise await status.error(error) from error
-        finally:
-            await writer
-        return answers
-
-    async def check_refusal(self, requests: list[Message], reason: str, path: str = "") -> None:
-        """The server must refuse, with this reason and about this field."""
-        with pytest.raises(ServiceError) as refused:
-            async with asyncio.timeout(10):
-                await self.exchange(requests)
-        assert refused.value.reason == reason
-        assert not refused.value.retryable
-        assert list(refused.value.field_violations) == ([path] if path else [])
-
-
-def running_service(module: str, log: Path, **settings: str) -> Iterator[ServiceProcess]:
-    """A service while a fixture lives."""
-    service = ServiceProcess(module, log, **settings)
-    try:
-        service.wait_until_serving()
-        yield service
-    finally:
-        service.stop()
+from tests.support import ROOT
+from tests.support.services import ServiceProcess, running_service
 
 
 @pytest.fixture(scope="session")
@@ -243,7 +103,7 @@ def mesh(
 @pytest.fixture(scope="session")
 def portrait_file() -> Path:
     """The NASA portrait, fetched once."""
-    (path,) = fetch_assets.fetch("portrait", Path(__file__).parents[1] / "build" / "demo")
+    (path,) = fetch_assets.fetch("portrait", ROOT / "build" / "demo")
     return path
 
 

@@ -13,7 +13,6 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from conftest import ServiceProcess, StreamClient, running_service
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
@@ -34,6 +33,7 @@ from talkingface.v1 import (
 from talkingface.v1.audio_features_pb2 import ExtractConfig, ExtractRequest
 from talkingface.v1.controls_pb2 import Controls, ControlUpdate, Gaze
 from talkingface.v1.motion_gen_pb2 import GenerateConfig, GenerateRequest
+from tests.support.services import ServiceProcess, StreamClient, running_service
 
 
 @pytest.fixture

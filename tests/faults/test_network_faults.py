@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from meshes import FPS, PIECE_SECONDS, Mesh, Seen, gap, paced, sound_of, watch
 
 from talkingface.cli.mesh import ServiceProcess
 from talkingface.client import OUTPUT_KIND_H264, OUTPUT_KIND_JPEG, OUTPUT_KIND_MOTION, OutputKind
+from tests.support.meshes import FPS, PIECE_SECONDS, Mesh, Seen, gap, paced, sound_of, watch
 
 SECONDS = 5.0
 STALL = float(os.environ.get("FAULT_STALL", "3"))

@@ -20,9 +20,10 @@ from talkingface.contract.speech_features import (
     VOICE_ACTIVITY,
     VOICING,
 )
+from tests.support import ROOT
 
 MODEL = Path(package.__file__).parent / "model_repository" / "speech_encoder" / "1" / "model.onnx"
-SPEECH = Path(__file__).parents[1] / "demo" / "speech.flac"
+SPEECH = ROOT / "demo" / "speech.flac"
 # The demo's text (demo/make_speech.py) in ARPAbet.
 SPOKEN = (
     "hh ah l ow ah m ow m ah n t ah g ow ay w ah z ow n l iy ah f ow t ah g r ae f n aw ay b l ih"

@@ -15,7 +15,6 @@ import av
 import grpc
 import numpy as np
 import pytest
-from conftest import ServiceProcess, StreamClient
 
 from talkingface.client import (
     OUTPUT_KIND_FMP4,
@@ -60,6 +59,7 @@ from talkingface.v1.talking_face_pb2 import (
     ResumeToken,
 )
 from talkingface.v1.talking_face_pb2_grpc import TalkingFaceServiceStub
+from tests.support.services import ServiceProcess, StreamClient
 
 RUNS = int(os.environ.get("RESUME_RUNS", "1"))
 DEADLINE = 100.0

@@ -13,7 +13,6 @@ import cv2
 import grpc
 import numpy as np
 import pytest
-from conftest import ServiceProcess, StreamClient
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 from PIL import Image
@@ -37,6 +36,7 @@ from talkingface.v1.renderer_pb2 import (
     RenderConfig,
     RenderRequest,
 )
+from tests.support.services import ServiceProcess, StreamClient
 
 H264, JPEG, PNG = (
     VideoCodec.VIDEO_CODEC_H264,

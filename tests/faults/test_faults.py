@@ -3,7 +3,7 @@
 `FAULT_RUNS` sets how many random faults offline and live sessions get, run i being the same in
 every run of the tests, and `FAULT_STALL` how many seconds a live one may stall:
 
-    FAULT_RUNS=30 FAULT_STALL=1 pytest -s tests/test_faults.py -k random
+    FAULT_RUNS=30 FAULT_STALL=1 pytest -s tests/faults/test_faults.py -k random
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from typing import Literal
 
 import numpy as np
 import pytest
-from meshes import FPS, PIECE_SECONDS, RATE, Mesh, Part, Seen, gap, paced, sound_of, watch
 
 from talkingface.cli.mesh import STAGES
 from talkingface.client import (
@@ -36,6 +35,18 @@ from talkingface.contract.picture import View
 from talkingface.contract.portrait import handle_of
 from talkingface.renderer.session import RenderSession
 from talkingface.v1.media_pb2 import FRAMING_CROP
+from tests.support.meshes import (
+    FPS,
+    PIECE_SECONDS,
+    RATE,
+    Mesh,
+    Part,
+    Seen,
+    gap,
+    paced,
+    sound_of,
+    watch,
+)
 
 RUNS = int(os.environ.get("FAULT_RUNS", "2"))
 STALL = float(os.environ.get("FAULT_STALL", "3"))

@@ -17,7 +17,6 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from conftest import ServiceProcess
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from talkingface.client import TalkingFace
@@ -34,6 +33,7 @@ from talkingface.v1 import talking_face_pb2 as talking_face
 from talkingface.v1.audio_features_pb2_grpc import AudioFeaturesServiceStub
 from talkingface.v1.stage_pb2_grpc import StageStatusServiceStub
 from talkingface.v1.talking_face_pb2_grpc import TalkingFaceServiceStub
+from tests.support.services import ServiceProcess
 
 SLOTS = 4  # of the stages, and of an orchestrator
 OVERLOAD = 10

@@ -22,8 +22,8 @@ import talkingface
 from talkingface.orchestrator.config import OrchestratorConfig
 from talkingface.serving import config
 from talkingface.serving.metrics import Metrics
+from tests.support import ROOT
 
-ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 K8S = ROOT / "k8s"
 OVERLAYS = ("base", "overlays/cpu", "overlays/gpu")

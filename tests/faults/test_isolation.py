@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from meshes import FPS, PIECE_SECONDS, RATE, Mesh, Seen, gap, paced, sound_of, watch
 from PIL import Image, ImageOps
 
 from talkingface.cli.mesh import ORCHESTRATOR
@@ -41,6 +40,7 @@ from talkingface.client import (
     TalkingFaceError,
     pcm,
 )
+from tests.support.meshes import FPS, PIECE_SECONDS, RATE, Mesh, Seen, gap, paced, sound_of, watch
 
 SLOTS = 8
 GOOD = (0, 1)  # sessions that go on beside bad ones

@@ -14,7 +14,6 @@ import av
 import grpc
 import numpy as np
 import pytest
-from conftest import ServiceProcess
 from PIL import Image
 
 from talkingface.client import (
@@ -32,6 +31,7 @@ from talkingface.client import (
 from talkingface.contract.portrait import handle_of
 from talkingface.v1 import talking_face_pb2 as talking_face
 from talkingface.v1.talking_face_pb2_grpc import TalkingFaceServiceStub
+from tests.support.services import ServiceProcess
 
 RATE = 16000
 

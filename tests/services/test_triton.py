@@ -16,7 +16,6 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-from conftest import ServiceProcess, StreamClient
 from google.protobuf.empty_pb2 import Empty
 
 from talkingface.contract.errors import ServiceError
@@ -25,8 +24,10 @@ from talkingface.serving.triton.client import TritonClient
 from talkingface.serving.triton.server import EmbeddedTriton, TritonError
 from talkingface.v1 import audio_features_pb2_grpc
 from talkingface.v1.audio_features_pb2 import ExtractConfig, ExtractRequest
+from tests.support import ROOT
+from tests.support.services import ServiceProcess, StreamClient
 
-SPEECH_ENCODER = Path(__file__).parents[1] / "services/audio_features/model_repository"
+SPEECH_ENCODER = ROOT / "services/audio_features/model_repository"
 
 # Takes what travels by message (small) and by shared memory (large), and can be told to be slow,
 # to fail, or to answer with a typed error.

@@ -14,7 +14,6 @@ import av
 import grpc
 import numpy as np
 import pytest
-from conftest import ServiceProcess
 from google.protobuf.duration_pb2 import Duration
 
 from talkingface.client import (
@@ -39,6 +38,7 @@ from talkingface.v1 import media_pb2 as media
 from talkingface.v1 import motion_gen_pb2 as motion_gen
 from talkingface.v1 import talking_face_pb2 as talking_face
 from talkingface.v1.talking_face_pb2_grpc import TalkingFaceServiceStub
+from tests.support.services import ServiceProcess
 
 SLOTS = 3
 RATE = 16000

@@ -11,7 +11,6 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from conftest import ServiceProcess
 
 from talkingface.cli.mesh import STAGES
 from talkingface.client import (
@@ -40,6 +39,7 @@ from talkingface.orchestrator.stages.pool import Stages
 from talkingface.orchestrator.stages.portraits import Portraits, UploadStore
 from talkingface.v1.talking_face_pb2 import AnimateConfig, AnimateRequest
 from talkingface_research.motion_gen.evaluation.mouth import opening
+from tests.support.services import ServiceProcess
 
 RATE = 16000
 DEADLINE = 60.0

@@ -11,7 +11,6 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from conftest import ServiceProcess
 from PIL import Image
 
 from talkingface.client import (
@@ -30,6 +29,7 @@ from talkingface.client import (
     Unavailable,
     pcm,
 )
+from tests.support.services import ServiceProcess
 
 RATE = 16000
 

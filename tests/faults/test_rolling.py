@@ -13,10 +13,10 @@ from collections.abc import AsyncIterator, Iterator
 
 import numpy as np
 import pytest
-from meshes import HEARD_SECONDS, PIECE_SECONDS, Mesh, gap, paced, sound_of, watch
 
 from talkingface.cli.mesh import STAGES
 from talkingface.client import OUTPUT_KIND_JPEG, OUTPUT_KIND_MOTION
+from tests.support.meshes import HEARD_SECONDS, PIECE_SECONDS, Mesh, gap, paced, sound_of, watch
 
 ROUNDS = int(os.environ.get("ROLLING_ROUNDS", "1"))
 DEADLINE = 100.0  # of one replacement

@@ -15,7 +15,6 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from conftest import ServiceProcess
 
 from talkingface.client import OUTPUT_KIND_H264, Event, Summary
 from talkingface_research.bench import findings, measures
@@ -26,6 +25,7 @@ from talkingface_research.bench.processes import MemoryWatch, Sample, Size
 from talkingface_research.bench.readings import Curves, pictures
 from talkingface_research.bench.recording import Piece, Recording, Refusal
 from talkingface_research.report import JUDGED, Report, Row
+from tests.support.services import ServiceProcess
 
 RATE = 16000
 FPS = 25
@@ -361,14 +361,14 @@ def test_utterances_begin_with_an_open_vowel() -> None:
         utterances(np.zeros(5 * RATE, np.float32))
 
 
+@pytest.mark.mesh
 def test_bench_live_over_the_real_mesh(
     mesh: ServiceProcess, tmp_path: Path, portrait_file: Path
 ) -> None:
     """Everything is measured; how fast it is depends on the machine."""
-    root = Path(__file__).parents[1]
     command = [
         Path(sys.executable).with_name("talkingface"),
-        *("bench", "live", portrait_file, root / "demo" / "speech.flac"),
+        *("bench", "live", portrait_file, ROOT / "demo" / "speech.flac"),
         *("--target", mesh.address, "--seconds", 9.5, "--opens", 1, "--size", 256),
         *("--json", tmp_path / "live.json", "--report", tmp_path / "report"),
     ]

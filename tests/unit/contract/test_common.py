@@ -50,8 +50,9 @@ from talkingface.serving.server import ServiceHost
 from talkingface.serving.triton import shared_memory
 from talkingface.v1 import errors_pb2
 from talkingface.v1.controls_pb2 import Controls, Emotion, Gaze
+from tests.support import ROOT
 
-PROTOS = Path(__file__).parents[1] / "protos"
+PROTOS = ROOT / "protos"
 
 # --- errors
 

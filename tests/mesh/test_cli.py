@@ -13,9 +13,10 @@ from pathlib import Path
 
 import av
 import pytest
-from conftest import ServiceProcess
 
-ROOT = Path(__file__).parents[1]
+from tests.support import ROOT
+from tests.support.services import ServiceProcess
+
 COMMAND = [str(Path(sys.executable).with_name("talkingface"))]
 SPEECH = ROOT / "demo" / "speech.flac"
 

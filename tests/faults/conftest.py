@@ -1,0 +1,10 @@
+"""Meshes whose parts are killed, frozen, cut off and flooded."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark every test of this folder."""
+    item.add_marker(pytest.mark.faults)

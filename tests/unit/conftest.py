@@ -1,0 +1,10 @@
+"""No process is started here but short scripts: fast, and safe to run in parallel."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark every test of this folder."""
+    item.add_marker(pytest.mark.unit)
