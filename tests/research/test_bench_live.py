@@ -25,6 +25,7 @@ from talkingface_research.bench.processes import MemoryWatch, Sample, Size
 from talkingface_research.bench.readings import Curves, pictures
 from talkingface_research.bench.recording import Piece, Recording, Refusal
 from talkingface_research.report import JUDGED, Report, Row
+from tests.support import ROOT
 from tests.support.services import ServiceProcess
 
 RATE = 16000

@@ -1,22 +1,15 @@
-"""The common package: errors, settings, metrics, messages, shared memory."""
+"""Errors, messages and controls: what they are on the wire and what is refused."""
 
 from __future__ import annotations
 
 import math
-import os
 import re
-import subprocess
-import sys
-import urllib.request
-from dataclasses import dataclass, fields
-from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from talkingface.contract.controls import (
     CONTROL_RANGES,
@@ -36,25 +29,11 @@ from talkingface.contract.messages import (
     motion_message,
 )
 from talkingface.contract.motion import MOTION_DIM, neutral
-from talkingface.serving.admission import Slots, check_caller
-from talkingface.serving.config import (
-    AudioFeaturesConfig,
-    ConfigError,
-    RendererConfig,
-    ServiceConfig,
-    load,
-    setting,
-)
-from talkingface.serving.metrics import Metrics
-from talkingface.serving.server import ServiceHost
-from talkingface.serving.triton import shared_memory
 from talkingface.v1 import errors_pb2
 from talkingface.v1.controls_pb2 import Controls, Emotion, Gaze
 from tests.support import ROOT
 
 PROTOS = ROOT / "protos"
-
-# --- errors
 
 
 def test_every_reason_of_the_proto_has_a_row() -> None:
@@ -121,166 +100,10 @@ def test_an_error_passes_through_a_models_text() -> None:
     assert ServiceError.from_text("CUDA out of memory") is None
 
 
-# --- settings
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Example(ServiceConfig):
-    share: float = setting(0.5, "A share.", low=0, high=1)
-    folder: Path | None = setting(None, "A folder.")
-    loud: bool = setting(False, "A switch.")
-
-
-def test_settings_come_from_the_environment() -> None:
-    config = load(
-        _Example,
-        {
-            "TALKINGFACE_SLOTS": "7",
-            "TALKINGFACE_SHARE": "0.25",
-            "TALKINGFACE_FOLDER": "/srv",
-            "TALKINGFACE_LOUD": "yes",
-            "TALKINGFACE_HOST": "",
-        },
-    )
-    assert (config.slots, config.share, config.folder, config.loud, config.host) == (
-        7,
-        0.25,
-        Path("/srv"),
-        True,
-        "127.0.0.1",
-    )
-
-
-@pytest.mark.parametrize(
-    ("variable", "value"),
-    [
-        ("SLOTS", "-1"),
-        ("SLOTS", "many"),
-        ("SHARE", "nan"),
-        ("SHARE", "1.1"),
-        ("LOUD", "maybe"),
-        ("LOG_LEVEL", "LOUD"),
-        ("PORT", "65536"),
-    ],
-)
-def test_bad_settings_are_named(variable: str, value: str) -> None:
-    with pytest.raises(
-        ConfigError, match=variable.lower() if variable == "LOG_LEVEL" else variable
-    ):
-        load(_Example, {f"TALKINGFACE_{variable}": value})
-
-
-def test_every_bad_setting_is_named_at_once() -> None:
-    with pytest.raises(ConfigError, match=r"SLOTS.*\n.*SHARE"):
-        load(_Example, {"TALKINGFACE_SLOTS": "x", "TALKINGFACE_SHARE": "2"})
-
-
-def test_a_service_with_a_bad_setting_exits_with_2() -> None:
-    environ = os.environ | {"TALKINGFACE_SLOTS": "-1"}
-    ended = subprocess.run(
-        [sys.executable, "-m", "talkingface.audio_features.server"],
-        env=environ,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert ended.returncode == 2
-    assert ended.stderr.strip() == "configuration: TALKINGFACE_SLOTS='-1' is outside [0, 1024]"
-
-
-def test_help_tells_every_setting() -> None:
-    told = subprocess.run(
-        [sys.executable, "-m", "talkingface.renderer.server", "--help"],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=True,
-    ).stdout
-    assert "| TALKINGFACE_SLOTS | 4 | 0..1024 | Streams held at a time" in told
-    for field in fields(RendererConfig):
-        assert f"| TALKINGFACE_{field.name.upper()} |" in told
-
-
-def test_ports_of_the_stages_differ() -> None:
-    assert load(AudioFeaturesConfig, {}).port != load(RendererConfig, {}).port
-
-
-# --- metrics
-
-
-def test_metrics_are_served() -> None:
-    metrics = Metrics("example")
-    metrics.set_slots(1, 4)
-    metrics.count("rows", 50)
-    metrics.call_ended("Extract", "OK")
-    metrics.first_result("Extract", 0.1)
-    with metrics.timed("encode"):
-        pass
-    port, close = metrics.serve("127.0.0.1", 0)
-    try:
-        text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
-    finally:
-        close()
-    for sample in (
-        'talkingface_slots_in_use{service="example"} 1.0',
-        'talkingface_slots_total{service="example"} 4.0',
-        'talkingface_items_total{kind="rows",service="example"} 50.0',
-        'talkingface_calls_total{code="OK",method="Extract",reason="",service="example"} 1.0',
-        'talkingface_step_seconds_count{service="example",step="encode"} 1.0',
-        'talkingface_first_result_seconds_count{method="Extract",service="example"} 1.0',
-        "process_resident_memory_bytes",
-    ):
-        assert sample in text
-
-
-# --- admission
-
-
-def test_slots_are_refused_and_come_back() -> None:
-    told: list[tuple[int, int]] = []
-    slots = Slots("example", 1, on_change=lambda *numbers: told.append(numbers))
-    slots.take()
-    with pytest.raises(ServiceError) as refused:
-        slots.take()
-    assert refused.value.reason == "NO_CAPACITY"
-    slots.free()
-    slots.take()
-    slots.total = 0  # those that run go on
-    assert slots.in_use == 1
-    assert told == [(0, 1), (1, 1), (0, 1), (1, 1), (1, 0)]
-
-
 def test_retries_are_spread() -> None:
     delays = {ServiceError("NO_CAPACITY", "full").retry_delay for _ in range(100)}
     assert all(delay is not None and 0.5 <= delay <= 1.5 for delay in delays)
     assert len(delays) > 90
-
-
-def test_one_caller_gets_no_more_than_its_share() -> None:
-    slots = Slots("example", 5, per_caller=2)
-    for caller in ("a", "a", "", ""):
-        slots.take(caller)
-    for caller in ("a", ""):
-        with pytest.raises(ServiceError, match="QUOTA_EXCEEDED"):
-            slots.take(caller)
-    slots.take("b")
-    with pytest.raises(ServiceError, match="NO_CAPACITY"):
-        slots.take("c")
-    slots.free("a")
-    slots.take("a")
-
-
-@pytest.mark.parametrize("names", [[""], ["a b"], ["\u00e9"], ["x" * 129], ["a\n"], ["a", "a"]])
-def test_a_bad_name_of_a_caller_is_refused(names: list[str]) -> None:
-    assert check_caller(["spiffe://mesh/ns/web"], "x-caller") == "spiffe://mesh/ns/web"
-    assert check_caller([], "x-caller") == ""
-    with pytest.raises(ServiceError) as refused:
-        check_caller(names, "x-caller")
-    assert list(refused.value.field_violations) == ["metadata.x-caller"]
-
-
-# --- messages
 
 
 def test_features_survive_their_message() -> None:
@@ -340,9 +163,6 @@ def test_motion_out_of_range_is_refused(column: int, value: float, path: str) ->
 def test_a_gap_in_motion_is_refused() -> None:
     with pytest.raises(ServiceError, match="MESSAGE_ORDER"):
         motion_array(motion_message(5, neutral(2)), 4)
-
-
-# --- controls
 
 
 def test_controls_at_their_bounds_are_taken() -> None:
@@ -427,65 +247,6 @@ def test_a_time_is_the_first_frame_not_before_it() -> None:
     for bad in (Duration(seconds=-1), Duration(seconds=86401)):
         with pytest.raises(ServiceError, match="FIELD_INVALID"):
             frame_of(bad, "t")
-
-
-# --- shared memory
-
-
-def test_regions_of_dead_processes_are_swept() -> None:
-    script = (
-        "from talkingface.serving.triton.shared_memory import Region; import os, signal\n"
-        "print(Region('test', 4096).name, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
-    )
-    dead = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=False
-    )
-    left = shared_memory.FOLDER / dead.stdout.strip().removeprefix("/")
-    living = shared_memory.Region("test", 4096)
-    kept = shared_memory.FOLDER / living.name.removeprefix("/")
-    # A restarted container has the pid of the one before.
-    machine, start = re.findall(r"talkingface-(\w+)-\d+-(\w+)-", kept.name)[0]
-    before = kept.with_name(f"talkingface-{machine}-{os.getpid()}-{int(start, 16) - 1:x}-test0")
-    before.touch()
-    try:
-        assert left.exists()
-        assert {left.name, before.name} <= set(shared_memory.sweep())
-        assert not left.exists()
-        assert not before.exists()
-        assert kept.exists()
-    finally:
-        living.close()
-    assert not kept.exists()
-
-
-# --- calls
-
-
-async def test_unknown_errors_tell_nothing_of_the_inside() -> None:
-    host = ServiceHost("example", ServiceConfig())
-
-    class Broken(health_pb2_grpc.HealthServicer):
-        async def Check(self, request: object, context: grpc.aio.ServicerContext) -> None:
-            async with host.call(context, "Check") as call:
-                call.session_id = "s-1"
-                call.reserve()
-                raise KeyError("secret")
-
-    server = grpc.aio.server()
-    health_pb2_grpc.add_HealthServicer_to_server(Broken(), server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    try:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            stub = health_pb2_grpc.HealthStub(channel)
-            with pytest.raises(grpc.aio.AioRpcError) as failed:
-                await stub.Check(health_pb2.HealthCheckRequest())
-    finally:
-        await server.stop(0)
-    told = ServiceError.from_rpc(failed.value)
-    assert (told.reason, dict(told.metadata)) == ("INTERNAL", {"session_id": "s-1"})
-    assert "secret" not in str(failed.value)
-    assert host.slots.in_use == 0
 
 
 def test_invalid_field_names_the_field() -> None:
