@@ -12,7 +12,9 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from talkingface import audio_features, motion_gen
+from talkingface.audio_features import session as encoder_session
 from talkingface.audio_features.session import AudioFeaturesSession
+from talkingface.contract import speech_features
 from talkingface.contract.controls import Controls
 from talkingface.contract.motion import MOTION_DIM, Array
 from talkingface.contract.speech_features import MODEL_NAME as ENCODER
@@ -97,8 +99,8 @@ class Pipeline:
         self.encoder = given.get(ENCODER) or Model(SHIPPED[ENCODER])
         self.generator = given.get(GENERATOR) or Model(SHIPPED[GENERATOR])
         self._cache = cache
-        sources = ("session.py", "contract.py")
-        hearing = [Path(*audio_features.__path__, name).read_bytes() for name in sources]
+        sources = (encoder_session.__file__, speech_features.__file__)
+        hearing = [Path(source).read_bytes() for source in sources]
         self._hearing = b"".join([self.encoder.digest.encode(), *hearing])
         self._motions: dict[str, Array] = {}
 
