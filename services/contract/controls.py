@@ -83,7 +83,7 @@ class ControlError(ValueError):
         self.field = field_name
 
 
-# Ranges of the fields of `Controls` that have another name there.
+# Ranges of the fields of `Controls` that have another name, or none, in the proto.
 _RANGE_OF = {
     "gaze_pitch": "gaze_direction.pitch",
     "gaze_yaw": "gaze_direction.yaw",
@@ -91,6 +91,7 @@ _RANGE_OF = {
     "pose_pitch": "head_pose.pitch",
     "pose_yaw": "head_pose.yaw",
     "pose_roll": "head_pose.roll",
+    "emotion.neutral": "emotion.happiness",  # all emotions weigh alike
     "emotion_strength": "emotion.strength",
     "behaviour_guidance": "audio_guidance",
     "emotion_guidance": "audio_guidance",

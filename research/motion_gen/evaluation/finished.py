@@ -29,7 +29,6 @@ from talkingface_research.renderer.evaluation.offline_renderer import (
 )
 
 PHOTOS = {".jpg", ".jpeg", ".png", ".webp"}
-NOT_DRAWING = ("evaluation", "training")  # parts of the renderer that no frame depends on
 MOST_LOST = 0.2  # share of frames without a face beyond which a clip says nothing
 
 
@@ -62,7 +61,6 @@ class Studio:
             path
             for pattern in ("**/*.py", "assets/**/*.npz", "assets/**/*.tflite")
             for path in root.glob(pattern)
-            if path.relative_to(root).parts[0] not in NOT_DRAWING
         )
         return _digest(*(path.read_bytes() for path in [*files, INPAINTER])).encode()
 
