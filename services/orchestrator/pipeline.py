@@ -13,10 +13,9 @@ from typing import Any
 
 from talkingface.contract.durations import duration
 from talkingface.contract.errors import ServiceError
-from talkingface.contract.messages import check_size
 from talkingface.contract.rates import MOTION_FPS, ROW_RATE, SAMPLE_RATE
 from talkingface.orchestrator.media.decoding import Sound
-from talkingface.orchestrator.session.live_playout import PlayoutBuffer
+from talkingface.orchestrator.session.live_session import LiveSession
 from talkingface.orchestrator.session.resume_token import Tokens
 from talkingface.orchestrator.session.session import Answer, Session
 from talkingface.orchestrator.stages.checkpoints import CheckpointSet
@@ -65,7 +64,7 @@ class SessionPipeline:
         self._motion = self._stream(
             "motion_gen", partial(stages.open, "motion_gen"), (ROW_RATE, MOTION_FPS)
         )
-        live = session.feed is not None
+        live = isinstance(session, LiveSession)
         self._renderer = self._stream(
             "renderer",
             partial(portraits.open_renderer, live=live),
@@ -85,7 +84,7 @@ class SessionPipeline:
         return [*streams, self._renderer] if self._session.makes_pictures else streams
 
     def _stream(self, name: str, connect: Connect, rates: tuple[int, int]) -> ResilientStream:
-        live = self._session.feed is not None
+        live = isinstance(self._session, LiveSession)
         silence = self._stages.config.live_stage_timeout if live else None
         on_checkpoint = partial(self._keep, name) if self._tokens is not None else None
         return ResilientStream(
@@ -136,8 +135,8 @@ class SessionPipeline:
                 await self._motion.send(control=control)
             async with asyncio.TaskGroup() as group:
                 reader = group.create_task(self._take_client(read))
-                if session.feed is not None:
-                    group.create_task(self._play(session.feed))
+                if isinstance(session, LiveSession):
+                    group.create_task(self._play(session))
                 group.create_task(self._move_voice())
                 group.create_task(self._move_features())
                 group.create_task(self._move_motion())
@@ -180,15 +179,15 @@ class SessionPipeline:
         await self._answers.put(answer)
 
     async def _take_client(self, read: Read) -> None:
-        session, live = self._session, self._session.feed
+        session = self._session
+        live = session if isinstance(session, LiveSession) else None
         while True:
             message = await read(True)
             if message is None:
                 raise ServiceError("MESSAGE_ORDER", "the stream was closed without `end_of_audio`")
             match message.WhichOneof("payload"):
                 case "audio" if live is not None:
-                    check_size(message.audio, "audio")
-                    live.push(message.audio, session.messages)
+                    live.take(message.audio)
                 case "audio":
                     await self._take_sound(session.audio(message.audio))
                 case "control" if session.repeats:
@@ -209,18 +208,18 @@ class SessionPipeline:
         if live is None:
             await self._end_sound()
         else:
-            live.end()
+            live.feed.end()
         if await read(False) is not None:
             raise ServiceError("MESSAGE_ORDER", "a message after `end_of_audio`")
 
-    async def _play(self, feed: PlayoutBuffer) -> None:
+    async def _play(self, session: LiveSession) -> None:
         """Feed a live session by the clock."""
-        while not feed.finished:
-            data, overdue = self._session.due()
+        while not session.feed.finished:
+            data, overdue = session.due()
             await self._answer(overdue)
             if data:
-                await self._take_sound(self._session.audio(data))
-            await asyncio.sleep(feed.pause)
+                await self._take_sound(session.audio(data))
+            await asyncio.sleep(session.feed.pause)
         await self._end_sound()
 
     async def _end_sound(self) -> None:
@@ -230,6 +229,7 @@ class SessionPipeline:
 
     async def _take_sound(self, sounds: Iterator[Sound]) -> None:
         session = self._session
+        live = isinstance(session, LiveSession)
         while True:
             if session.decodes_slowly:
                 sound = await asyncio.to_thread(next, sounds, None)
@@ -237,7 +237,7 @@ class SessionPipeline:
                 sound = next(sounds, None)
             if sound is None:
                 return
-            while session.feed is None and session.lead > MAX_LEAD_SECONDS:
+            while not live and session.lead > MAX_LEAD_SECONDS:
                 self._progress.clear()
                 await self._progress.wait()
             voice = session.sound(sound)

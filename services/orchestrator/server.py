@@ -31,6 +31,7 @@ from talkingface.orchestrator.config import OrchestratorConfig
 from talkingface.orchestrator.media.decoding import MAX_SECONDS, MIN_SECONDS
 from talkingface.orchestrator.pipeline import Read, SessionPipeline, Write
 from talkingface.orchestrator.session.config import CODECS, default_controls
+from talkingface.orchestrator.session.live_session import LiveSession, open_session
 from talkingface.orchestrator.session.resume_token import Tokens
 from talkingface.orchestrator.session.session import Answer, Session
 from talkingface.orchestrator.stages.pool import Stages
@@ -103,11 +104,13 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
             state = None
             if first.config.HasField("resume"):
                 state = self._tokens.unpack(first.config.resume.token)
-            session = Session(first.config, max_live=math.inf, state=state)  # the clock bounds it
+            session = open_session(
+                first.config, max_live=math.inf, state=state
+            )  # the clock bounds it
             call.session_id = session.session_id
             self._stages.check_room(session.makes_pictures)
             portrait = await self._portrait_of(session)
-            live = session.feed is not None
+            live = isinstance(session, LiveSession)
             patience = self._config.live_idle_timeout if live else self._config.idle_timeout
 
             async def read(idle: bool) -> talking_face.AnimateRequest | None:

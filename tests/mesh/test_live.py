@@ -34,7 +34,7 @@ from talkingface.client import (
 from talkingface.contract.motion import ARKIT_INDEX
 from talkingface.orchestrator.config import OrchestratorConfig
 from talkingface.orchestrator.pipeline import SessionPipeline
-from talkingface.orchestrator.session.session import Session
+from talkingface.orchestrator.session.live_session import open_session
 from talkingface.orchestrator.stages.pool import Stages
 from talkingface.orchestrator.stages.portraits import Portraits, UploadStore
 from talkingface.v1.talking_face_pb2 import AnimateConfig, AnimateRequest
@@ -258,7 +258,7 @@ async def test_a_client_that_reads_slowly_misses_pictures_and_no_sound(
     await stages.start()
     config = AnimateConfig(audio=pcm(RATE), output=OUTPUT_KIND_H264, size=256, pacing=PACING_LIVE)
     config.portrait_handle = handle
-    session = Session(config)
+    session = open_session(config)
     portraits = Portraits(stages, UploadStore(Path(mesh.settings["upload_store"]), 1 << 30))
     pipeline = SessionPipeline(session, stages, portraits, 1.0)
     requests = asyncio.Queue[AnimateRequest | None]()

@@ -1,6 +1,6 @@
 """One session: what a client asked for, and how its data becomes its answers. No network here.
 
-session = Session(config)                # checks the configuration
+session = Session(config)                # checks the configuration; live ones: `live_session`
 for sound in session.audio(data): ...    # sound.voice goes to the speech encoder
 session.control(update)                  # goes to the motion generator
 session.features(...)                    # answers with events
@@ -24,7 +24,7 @@ from talkingface.contract.durations import duration
 from talkingface.contract.errors import ServiceError, invalid_field
 from talkingface.contract.messages import check_size
 from talkingface.contract.picture import frame_count, picture_format
-from talkingface.contract.rates import MOTION_FPS, ROW_RATE
+from talkingface.contract.rates import MOTION_FPS
 from talkingface.contract.speech_features import SPEECH_DIM, VOICE_ACTIVITY
 from talkingface.orchestrator.media.decoding import (
     MAX_SECONDS,
@@ -40,8 +40,6 @@ from talkingface.orchestrator.session.config import (
     check_update,
     effective_config,
 )
-from talkingface.orchestrator.session.frame_dropping import FrameDropper
-from talkingface.orchestrator.session.live_playout import MAX_WAIT_SECONDS, PlayoutBuffer
 from talkingface.orchestrator.session.muting import FeatureMuter
 from talkingface.orchestrator.session.playback_position import SentAudioIndex, preroll
 from talkingface.orchestrator.session.voice_activity import VoiceActivity
@@ -62,17 +60,20 @@ Answer = talking_face.AnimateResponse
 
 
 class Session:
-    """The state of one session. Its methods raise `ServiceError` for what the client did wrong."""
+    """The state of one session: an offline one; `LiveSession` says what is different by the clock.
+
+    Methods raise `ServiceError` for what the client did wrong.
+    """
 
     def __init__(
         self,
         asked: talking_face.AnimateConfig,
         clock: Callable[[], float] = time.perf_counter,
-        max_live: float = MAX_SECONDS,
+        max_seconds: float = MAX_SECONDS,
         state: resume.SessionState | None = None,
     ) -> None:
         """
-        :param max_live: seconds that a live session may last.
+        :param max_seconds: that the audio may last.
         :param state: what the token of `asked.resume` holds.
         """
         if state is not None:
@@ -81,7 +82,6 @@ class Session:
         self.session_id = self.begin.session_id or secrets.token_hex(8)
         self.config = effective_config(asked if state is None else state.config)
         self._clock = clock
-        live = self.config.pacing == talking_face.PACING_LIVE
         place, audio = asked.resume.place, self.config.audio
         self.first_frame = asked.resume.next_frame
         first_sample, self._first_voice = 0, 0
@@ -89,18 +89,10 @@ class Session:
             first_sample, self._first_voice = preroll(
                 self.begin.audio_features.taken, audio.sample_rate
             )
-        self._intake = AudioIntake(audio, max_live if live else MAX_SECONDS, first_sample)
+        self._intake = AudioIntake(audio, max_seconds, first_sample)
         self._unheard = self.begin.audio_features.taken - self._first_voice
-        self.feed: PlayoutBuffer | None = None
-        self._pacer: FrameDropper | None = None
         self._sent: SentAudioIndex | None = None
-        if live:
-            resume_at = self.first_frame / self.frame_rate
-            tracked = place if self.config.resumable else None
-            self.feed = PlayoutBuffer(audio, clock, tracked, first_sample, resume_at)
-            self._pacer = FrameDropper(clock, resume_at)
-        elif self.config.resumable and audio.sample_rate:
-            self._sent = SentAudioIndex(place, first_sample * sample_bytes(audio))
+        self._begin(place, first_sample)
         self.messages = place.messages
         self._rows = FeatureMuter(self.begin.motion_gen.taken)
         self._planned: set[int] = set()  # frames of changes of controls, those to come and others
@@ -124,6 +116,16 @@ class Session:
         self._first_audio: float | None = None
         self._first_frame: float | None = None
         self._last_frame = 0.0
+
+    def _begin(self, place: talking_face.Place, first_sample: int) -> None:
+        """Get ready for the audio.
+
+        :param place: from where the client sends.
+        :param first_sample: number of the sample, at the client's rate, that lies there.
+        """
+        audio = self.config.audio
+        if self.config.resumable and audio.sample_rate:
+            self._sent = SentAudioIndex(place, first_sample * sample_bytes(audio))
 
     @property
     def makes_pictures(self) -> bool:
@@ -231,16 +233,19 @@ class Session:
             state.speaking, state.run = self._voice_states[0][1]
         else:  # nothing was heard since the session began, or went on
             state.speaking, state.run = self.begin.speaking, self.begin.run
+        token = talking_face.ResumeToken(messages=state.messages)
+        self._tell_place(state, token)
+        token.token = pack(state)
+        return Answer(resume_token=token)
+
+    def _tell_place(self, state: resume.SessionState, token: talking_face.ResumeToken) -> None:
+        """Say in a token from where the client must send again."""
         if self._sent is not None:
             audio = self.config.audio
             first, _ = preroll(state.audio_features.taken, audio.sample_rate)
             state.place.CopyFrom(self._sent.place(first * sample_bytes(audio)))
-        token = talking_face.ResumeToken(messages=state.messages)
-        if self.feed is None:
-            state.place.SetInParent()
-            token.place.CopyFrom(state.place)
-        token.token = pack(state)
-        return Answer(resume_token=token)
+        state.place.SetInParent()
+        token.place.CopyFrom(state.place)
 
     @property
     def frames_given(self) -> int:
@@ -267,31 +272,13 @@ class Session:
         self._unheard -= len(sound.voice)
         return voice
 
-    def due(self) -> tuple[bytes, list[Answer]]:
-        """The bytes of a live session's sound whose time has come, to be taken by `audio`, and
-        the sound that has waited too long for its pictures."""
-        assert self.feed is not None and self._pacer is not None
-        data, played = self.feed.due()
-        self._pacer.play(played)
-        overdue = self.seconds - MAX_WAIT_SECONDS
-        pieces = self._packager.catch_up(overdue) if self._packager is not None else []
-        return data, [Answer(media=piece) for piece in pieces]
-
     def interrupt(self) -> list[Answer]:
         """Drop what a live session has not played yet; the events that this makes."""
-        if self.feed is None or self._pacer is None:
-            raise ServiceError("MESSAGE_ORDER", "`interrupt` is for PACING_LIVE")
-        silent = self._rows.mute(math.ceil(self.seconds * ROW_RATE)) / ROW_RATE
-        if self._packager is not None:
-            silent = self._packager.mute(self.seconds)
-        cut = self.feed.interrupt(self.messages)
-        return _told(self._pacer.interrupt(cut, min(silent, self.seconds)))
+        raise ServiceError("MESSAGE_ORDER", "`interrupt` is for PACING_LIVE")
 
     def end_of_utterance(self, utterance_id: str) -> None:
         """What a live session was sent since the last one is an utterance."""
-        if self.feed is None:
-            raise ServiceError("MESSAGE_ORDER", "`end_of_utterance` is for PACING_LIVE")
-        self.feed.end_of_utterance(utterance_id, self.messages)
+        raise ServiceError("MESSAGE_ORDER", "`end_of_utterance` is for PACING_LIVE")
 
     def end_of_audio(self) -> Iterator[Sound]:
         """Take the end of the audio; `sound_ended` must follow the last piece."""
@@ -313,12 +300,16 @@ class Session:
         self._check_not_ended()
         told = controls.ControlUpdate()
         told.CopyFrom(update)
-        if not update.HasField("time") and self.feed is None:
-            told.time.CopyFrom(duration(self.seconds))
+        if not update.HasField("time"):
+            self._set_time(told)
         check_update(told, "control")
         if told.HasField("time"):
             self._plan(frame_of(told.time, "control.time"))
         return told
+
+    def _set_time(self, update: controls.ControlUpdate) -> None:
+        """Give a change of controls the time that it has by its place among the audio."""
+        update.time.CopyFrom(duration(self.seconds))
 
     def _plan(self, frame: int) -> None:
         """Take note of a change to come.
@@ -366,17 +357,13 @@ class Session:
 
     def leave_out(self, until: float) -> bool:
         """Whether the next motion, up to `until` seconds, comes too late to be shown."""
-        if self._pacer is None or until <= self.first_frame / self.frame_rate:
-            return False  # of what the client has, no pictures are made again
-        if until <= self.seconds - MAX_WAIT_SECONDS:
-            return True  # its sound has gone out without it
-        return self._pacer.leave_out(until)
+        return False
 
     def frame(self, frame: media.EncodedFrame) -> list[Answer]:
         """Take the next picture."""
         assert self._packager is not None
         left_out = frame.index - self._next_frame
-        if left_out < 0 or (left_out and self._pacer is None):
+        if left_out < 0 or (left_out and not self._may_drop_frames):
             raise ServiceError(
                 "INTERNAL", f"frame {frame.index} came instead of {self._next_frame}"
             )
@@ -394,7 +381,7 @@ class Session:
         motion_frames = math.ceil(round(self.seconds * MOTION_FPS, 6))
         expected = frame_count(motion_frames, self.frame_rate)
         missing = expected - self._frames
-        if missing and (self._pacer is None or not self.makes_pictures):
+        if missing and not self._may_drop_frames:
             raise ServiceError("INTERNAL", f"{self._frames} frames were made, not {expected}")
         pieces = self._packager.end() if self._packager is not None else []
         events = self._see(float("inf"), 0)
@@ -412,6 +399,11 @@ class Session:
         """Free what the session holds, wherever it is."""
         self._intake.close()
 
+    @property
+    def _may_drop_frames(self) -> bool:
+        """Whether frames may be missing in what the client is given."""
+        return False
+
     def _check_not_ended(self) -> None:
         if self._ended:
             raise ServiceError("MESSAGE_ORDER", "a message after `end_of_audio`")
@@ -423,15 +415,16 @@ class Session:
             self._first_frame = self._last_frame
 
     def _played(self, until: float) -> talking_face.Place | None:
-        return None if self.feed is None else self.feed.played(until)
+        """What of a live session's audio has been played `until` seconds of the session."""
+        return None
 
     def _see(self, until: float, left_out: int) -> list[Answer]:
-        """A live session's pictures have come up to `until` seconds: the events of it."""
-        return [] if self._pacer is None else _told(self._pacer.see(until, left_out))
+        """The events that frames up to `until` seconds make, `left_out` being missing before."""
+        return []
 
     @staticmethod
     def _events(events: list[tuple[talking_face.Event.Kind, float]]) -> list[Answer]:
-        return _told(
+        return event_answers(
             talking_face.Event(kind=kind, time=duration(seconds)) for kind, seconds in events
         )
 
@@ -440,5 +433,6 @@ def _checkpoint(state: resume.StageState) -> stage.Checkpoint | None:
     return state.checkpoint if state.HasField("checkpoint") else None
 
 
-def _told(events: Iterable[talking_face.Event]) -> list[Answer]:
+def event_answers(events: Iterable[talking_face.Event]) -> list[Answer]:
+    """An answer for each event."""
     return [Answer(event=event) for event in events]

@@ -15,6 +15,7 @@ from talkingface.contract.portrait import handle_of
 from talkingface.orchestrator.media.decoding import Sound
 from talkingface.orchestrator.session.config import default_controls, effective_config
 from talkingface.orchestrator.session.live_playout import MAX_WAIT_SECONDS
+from talkingface.orchestrator.session.live_session import open_session
 from talkingface.orchestrator.session.session import Session
 from talkingface.orchestrator.session.voice_activity import IDLE, SPEAKING, VoiceActivity
 from talkingface.orchestrator.stages.portraits import UploadStore
@@ -106,7 +107,7 @@ def test_motion_needs_no_portrait() -> None:
 )
 def test_a_bad_configuration_names_its_field(fields: dict[str, Any], path: str) -> None:
     with pytest.raises(ServiceError) as caught:
-        Session(config(**fields))
+        open_session(config(**fields))
     assert caught.value.reason == "FIELD_INVALID"
     assert violations(caught) == {path}
 
@@ -123,7 +124,7 @@ def test_a_bad_configuration_names_its_field(fields: dict[str, Any], path: str) 
 def test_started_tells_the_picture(
     fields: dict[str, Any], photo: tuple[int, int], size: tuple[int, int]
 ) -> None:
-    session = Session(config(**fields, frame_rate=40))
+    session = open_session(config(**fields, frame_rate=40))
     portrait = renderer.Portrait(handle=HANDLE, width=photo[0], height=photo[1])
     picture = session.started([], portrait).started.picture
     assert (picture.width, picture.height, picture.frame_rate) == (*size, 40)
@@ -133,7 +134,7 @@ def test_started_tells_the_picture(
 
 
 def test_more_frames_a_second_are_expected() -> None:
-    session = Session(config(output=media.OUTPUT_KIND_JPEG, frame_rate=30))
+    session = open_session(config(output=media.OUTPUT_KIND_JPEG, frame_rate=30))
     session.started([], renderer.Portrait(handle=HANDLE, width=512, height=512))
     take(session.audio(bytes(2 * 16000)), session)
     take(session.end_of_audio(), session)
@@ -163,7 +164,7 @@ def test_a_large_portrait_must_be_uploaded() -> None:
 
 
 def test_started_tells_the_configuration_without_the_portrait() -> None:
-    session = Session(config(portrait_handle=None, portrait_image=b"JPEG"))
+    session = open_session(config(portrait_handle=None, portrait_image=b"JPEG"))
     started = session.started([], renderer.Portrait(handle=HANDLE)).started
     assert started.config.WhichOneof("portrait") == "portrait_handle"
     assert started.config.portrait_handle == HANDLE
@@ -172,7 +173,7 @@ def test_started_tells_the_configuration_without_the_portrait() -> None:
 
 
 def motion_session(**fields: Any) -> Session:
-    return Session(config(output=media.OUTPUT_KIND_MOTION, portrait_handle=None, **fields))
+    return open_session(config(output=media.OUTPUT_KIND_MOTION, portrait_handle=None, **fields))
 
 
 def chunk(first: int, count: int) -> motion_gen.MotionChunk:
@@ -183,7 +184,7 @@ def chunk(first: int, count: int) -> motion_gen.MotionChunk:
 
 def test_a_session_from_first_audio_to_summary() -> None:
     now = [10.0]
-    session = Session(
+    session = open_session(
         config(output=media.OUTPUT_KIND_MOTION, portrait_handle=None), clock=lambda: now[0]
     )
     samples = take(session.audio(bytes(2 * 16000)), session)
@@ -327,7 +328,7 @@ def test_the_store_survives_a_restart_and_knows_no_strangers(tmp_path: Any) -> N
 
 
 def test_pictures_whose_sound_has_gone_out_without_them_are_left_out() -> None:
-    session = Session(config(pacing=talking_face.PACING_LIVE, output=media.OUTPUT_KIND_H264))
+    session = open_session(config(pacing=talking_face.PACING_LIVE, output=media.OUTPUT_KIND_H264))
     take(session.audio(bytes(2 * 16000 * 2)), session)
     assert session.leave_out(2 - MAX_WAIT_SECONDS)
     assert not session.leave_out(2 - MAX_WAIT_SECONDS + 0.04)
