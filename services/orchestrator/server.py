@@ -104,9 +104,8 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
             state = None
             if first.config.HasField("resume"):
                 state = self._tokens.unpack(first.config.resume.token)
-            session = open_session(
-                first.config, max_live=math.inf, state=state
-            )  # the clock bounds it
+            # A live session is bounded by the clock, not by its audio.
+            session = open_session(first.config, max_live=math.inf, state=state)
             call.session_id = session.session_id
             self._stages.check_room(session.makes_pictures)
             portrait = await self._portrait_of(session)
