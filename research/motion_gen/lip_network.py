@@ -11,7 +11,7 @@ lips are at rest whatever the rows say.
 
 Two *seals* tell how surely the lips are held shut (/p b m/) or the lower lip is held at the teeth
 (/f v/). A mean of possible mouths is never quite shut, so the seals, taught by phone times in many
-voices, close it. The motion generator then models the mouth about this one (`generator.py`).
+voices, close it. The motion generator then models the mouth about this one (`network.py`).
 
 Needs torch; at run time it is part of the generator's ONNX graph.
 """

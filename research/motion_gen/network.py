@@ -1,6 +1,6 @@
 """The motion generator: a flow-matching transformer over windows of performance frames.
 
-The mouth is modelled about what the voice alone tells of it (`voice_lips.py`), the gaze about its
+The mouth is modelled about what the voice alone tells of it (`lip_network.py`), the gaze about its
 plan, the head about its last place, so that the transformer has the difference to make: how this
 mouth moves on from what it did, expression, lids, small moves. Of the voice it sees no more than
 those lips, loudness and pitch, so that one recorded man teaches it no more than his manner.

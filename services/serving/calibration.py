@@ -23,7 +23,7 @@ _MOST = 1024
 
 
 class Rehearsed(Protocol):
-    """The part of a `StageStream` that is needed here."""
+    """The part of a `StageHandler` that is needed here."""
 
     in_flight: int
     per_second: int

@@ -1,4 +1,4 @@
-"""The ruler of the motion: one table on data that nothing was trained on (`ruler`).
+"""The ruler of the motion: one table on data that nothing was trained on (`run`).
 
     talkingface evaluate motion --tracking DIR --names DIR --voices DIR --report DIR
         [--landmarker TASK --portrait FILE --portraits DIR --speech DIR]

@@ -65,7 +65,7 @@ def displacements(landmarks: Array) -> Array:
 
 
 def jacobian() -> Floats:
-    """Weighted displacement that each lip shape (`voice_lips.LIP_SHAPES`) adds: (135, shapes)."""
+    """Weighted displacement that each lip shape (`lip_network.LIP_SHAPES`) adds: (135, shapes)."""
     model = FaceModel.load()
     nobody = np.zeros(len(model.identity), np.float32)
 
@@ -91,7 +91,7 @@ def fitted(moved: Array, sweeps: int = 40) -> Floats:
     """Lip shapes (N, shapes) within their limits that reproduce displacements (N, 135) best.
 
     Exact bounded least squares by coordinate descent: what the face model can do, against which
-    `voice_lips.MouthFit` is an approximation.
+    `lip_network.MouthFit` is an approximation.
     """
     moves = jacobian() * fit_weight()[:, None]
     gram = moves.T @ moves + FIT_RIDGE**2 * np.eye(moves.shape[1])
