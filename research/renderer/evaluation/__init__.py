@@ -2,6 +2,6 @@
 
     talkingface evaluate picture --portraits DIR --videos DIR --report DIR
 
-Everything is drawn without servers by the services' own code (`offline_renderer`) and measured in the
-finished picture. Needs the extra `evaluation`.
+Everything is drawn without servers by the services' own code (`offline_renderer`) and measured in
+the finished picture.
 """

@@ -46,7 +46,7 @@ class Pose:
 
     @property
     def asked(self) -> Array:
-        """(8,) what `readback` ought to find, in the order of `AXES`; lids as a share of the eye."""
+        """(8,) what `readback` ought to find, in the order of `AXES`; lids as share of the eye."""
         return asked(self.motion)
 
 

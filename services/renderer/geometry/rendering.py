@@ -3,8 +3,8 @@
 Three layers, back to front: the background plate; the rear plate (hair, ears, neck, shoulders),
 turned as a relief (`relief`); the face, rasterised as a mesh whose every vertex knows where in the
 photo it came from, so that nose and jaw hide what is behind them. A side that a turned portrait
-hides comes from a picture of its own (`hidden_side`). Eyes and mouth are drawn into the holes of the
-mesh at twice the resolution. Where nothing moved, the frame is the photo.
+hides comes from a picture of its own (`hidden_side`). Eyes and mouth are drawn into the holes of
+the mesh at twice the resolution. Where nothing moved, the frame is the photo.
 
 Motion coefficients are absolute for the lips (0 = closed, at rest). Of the portrait's own
 expression brows, cheeks and nose keep `KEPT_UPPER`, the mouth's shape at most `KEPT_MOUTH`. Lids
