@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from talkingface.renderer.face.fitting import fit
-from talkingface.renderer.face.model import SKIN_LANDMARKS, FaceModel
+from talkingface.renderer.face.model import FaceModel
 from talkingface.renderer.geometry.compositing import finely
 from talkingface.renderer.geometry.crops import crop_matrices
 from talkingface.renderer.geometry.eyes import eye_texture
@@ -21,24 +21,21 @@ from talkingface.renderer.geometry.fields import (
     shut_lips,
 )
 from talkingface.renderer.geometry.hidden_side import hidden_side
-from talkingface.renderer.geometry.image import FLIP, FRAME, SKIN, carry, cv, raster, triangle_areas
+from talkingface.renderer.geometry.image import FRAME, SKIN, carry, cv, raster, triangle_areas
 from talkingface.renderer.geometry.measure import (
     inside_mouth,
     lash_colour,
     near_background,
     saturation,
-    teeth_edge,
     white_point,
 )
 from talkingface.renderer.geometry.mouth import mouth_paint
-from talkingface.renderer.geometry.portrait import GAZES, PreparedPortrait
-from talkingface.renderer.geometry.pose import expression_offsets, without_blinks
+from talkingface.renderer.geometry.personal_mesh import personal_mesh
+from talkingface.renderer.geometry.portrait import PreparedPortrait
 from talkingface.renderer.geometry.rear_layer import continued, rear_plate, settled_matte
 from talkingface.renderer.geometry.relief import build_relief, edge_seen, side_shares
 from talkingface.renderer.geometry.surface import (
     anatomy,
-    extend,
-    mean_landmarks,
     smooth,
     smoothstep,
 )
@@ -47,7 +44,6 @@ Array = NDArray[np.float32]
 Image = NDArray[np.uint8]
 Indices = NDArray[np.int32]
 
-LOWER_TEETH = 0.01  # face widths from the closed lips' line down to the lower front teeth
 EYE_NAMES = (("Right", "eye_right"), ("Left", "eye_left"))
 
 
@@ -65,30 +61,9 @@ def prepare(frame: Image, landmarks: Array, matte: Array, background: Image) -> 
     matte = settled_matte(frame, matte, background, float(landmarks[152, 1]))
     model, shape = FaceModel.load(), anatomy()
     fitted = fit(landmarks)
-    camera, own = fitted.camera, fitted.coefficients
-    rest = own.copy()
-    rest[GAZES] = 0  # eyeballs are drawn, not turned; lids follow the gaze relatively
-    person = model.vertices(fitted.identity, rest)
-    seen = camera.project(mean_landmarks(person)[None])[0, :, :2]
-    gap = (landmarks[:SKIN_LANDMARKS, :2] - seen) / camera.scale[0] * FLIP
-    flat = np.concatenate([gap, np.zeros((len(gap), 1), np.float32)], 1)
-    offsets = extend((flat @ camera.rotation[0]).astype(np.float32))
-    outside = smooth(outside_person(camera.project((person + offsets)[None])[0], matte, 3), 3)
-    flat = np.concatenate([outside * FLIP / camera.scale[0], np.zeros((len(person), 1))], 1)
-    offsets += (flat @ camera.rotation[0]).astype(np.float32)
-    moved = expression_offsets(without_blinks(rest))
-    upper_teeth = model.part_vertices("teeth_upper")
-    edge = float((person + offsets)[upper_teeth, 1].min())
-    lip = float(mean_landmarks(person + offsets)[13, 1])
-    closed_lip = float(mean_landmarks(person + offsets - moved)[13, 1])
-    offsets[upper_teeth, 1] += teeth_edge(frame, landmarks, camera, lip, closed_lip) - edge
-    base = person + offsets - moved
-    lower_teeth = model.part_vertices("teeth_lower")
-    incisors = lower_teeth[model.mean[lower_teeth, 2] > model.mean[lower_teeth, 2].max() - 0.06]
-    sunk = float(base[incisors, 1].max()) - (closed_lip - LOWER_TEETH)
-    base[lower_teeth, 1] -= sunk
-    offsets[lower_teeth, 1] -= sunk
-    source = camera.project((person + offsets)[None])[0]
+    camera = fitted.camera
+    mesh = personal_mesh(frame, landmarks, matte, fitted)
+    source = camera.project(mesh.photographed[None])[0]
     ids, weights = raster(source, model.triangles, FRAME, FRAME)
     part = np.where(ids >= 0, shape.triangle_part[ids], SKIN)
     # Beside the cheeks the layer ends on the ears, which it never uncovers.
@@ -107,14 +82,14 @@ def prepare(frame: Image, landmarks: Array, matte: Array, background: Image) -> 
         eye_texture(frame, landmarks, 1, float(camera.scale[0])),
     )
     depth = [
-        float((person[model.part_vertices(n)] @ camera.rotation[0].T)[:, 2].max())
+        float((mesh.fitted[model.part_vertices(n)] @ camera.rotation[0].T)[:, 2].max())
         for _, n in EYE_NAMES
     ]
     unseen = hidden_vertices(source)
-    other_side = hidden_side(frame, matte, person + offsets, source, camera, unseen)
+    other_side = hidden_side(frame, matte, mesh.photographed, source, camera, unseen)
     plates = continued(rear), continued(cleared)
     inner_lips = unseen & (shape.lip > 0.25) & (model.part == SKIN)
-    shut = shut_lids(person + offsets)
+    shut = shut_lids(mesh.photographed)
     portrait = PreparedPortrait(
         frame=frame,
         fine=finely(frame),
@@ -124,16 +99,16 @@ def prepare(frame: Image, landmarks: Array, matte: Array, background: Image) -> 
         rear_cleared=plates[1],
         cleared_box=_difference_box(*plates),
         fit=fitted,
-        base=base,
-        photographed=person + offsets,
+        base=mesh.base,
+        photographed=mesh.photographed,
         shut=shut,
-        lips_shut=shut_lips(base),
+        lips_shut=shut_lips(mesh.base),
         source=np.ascontiguousarray(source[:, :2]),
         lip_shift=lip_shift(source, landmarks, camera),
         lid_shift=lid_shift(shut, camera),
         lash=lash_colour(frame, landmarks),
         inward=smooth(outside_person(source, matte, 7), 2),
-        sides=side_shares(person + offsets, camera) * (1 - other_side.hidden)[:, None],
+        sides=side_shares(mesh.photographed, camera) * (1 - other_side.hidden)[:, None],
         other_side=other_side,
         edge_seen=edge_seen(source),
         relief=build_relief(source, camera, matte),

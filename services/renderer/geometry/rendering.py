@@ -31,23 +31,18 @@ from talkingface.renderer.geometry.compositing import (
 )
 from talkingface.renderer.geometry.crops import Crop, crop_controls, crop_matrices
 from talkingface.renderer.geometry.eyes_mouth import place_eye, place_mouth
-from talkingface.renderer.geometry.image import FRAME, cv, ramp
+from talkingface.renderer.geometry.frame_plan import plan_frame
+from talkingface.renderer.geometry.image import FRAME, cv
 from talkingface.renderer.geometry.portrait import PreparedPortrait
 from talkingface.renderer.geometry.pose import (
     gaze_shift,
-    lid_closing,
-    placed,
-    posed_vertices,
     target_pose,
-    torso_map,
 )
-from talkingface.renderer.geometry.relief import look_up, relief_field, skin_places, still_field
-from talkingface.renderer.geometry.surface import anatomy, smoothstep, vertex_normals
+from talkingface.renderer.geometry.relief import still_field
+from talkingface.renderer.geometry.surface import smoothstep
 
 Array = NDArray[np.float32]
 Image = NDArray[np.uint8]
-
-SIDE_TURN = (0.0, 8.0)  # degrees of yaw over which a side begins to count as turned to the viewer
 
 
 @dataclass(frozen=True)
@@ -96,67 +91,50 @@ def render_pose(
     :param pinned: and `traced`, as in `render`.
     """
     borders: Borders = pinned if isinstance(pinned, tuple) else (pinned,) * 4
-    shape = anatomy()
-    start = portrait.fit.camera
-    vertices, opened, lip_change = posed_vertices(portrait, coefficients)
-    normals = vertex_normals(vertices)
-    closing = lid_closing(portrait, coefficients)
-    torso = torso_map(start, camera)
-    points = placed(portrait, vertices, camera, torso)
-    source = portrait.source + lip_change * portrait.lip_shift
-    source += np.tensordot(closing, portrait.lid_shift, 1)
-    travel = float(np.abs(points[:, :2] - portrait.source)[shape.front > 0.5].max())
-    # Only where jaw and cheeks end does it matter what lies behind them.
-    parted = float(np.abs(points[:, :2] - portrait.source)[shape.rim].max())
-    yaw = float(camera.angles[0, 1] - start.angles[0, 1])
-    turned = np.array([ramp(SIDE_TURN, yaw), ramp(SIDE_TURN, -yaw)], np.float32)
-    # A side that the photo hides does not come by stretching, but from its own picture.
-    revealed = float(turned @ portrait.other_side.hidden)
-    turned *= 1 - portrait.other_side.hidden
-    # Hair and neck turn with the head; what the face does is not theirs.
-    still = placed(portrait, portrait.photographed, camera, torso)
-    coarse = relief_field(portrait.relief, start, camera, torso, float(turned[0]), float(turned[1]))
-    # What the photo shows badly takes its colours from where the relief says.
-    share = turned @ portrait.sides
-    told = skin_places(portrait.relief, start, camera, still, portrait.source, share > 0)
-    soft = (1 - shape.hard) * (1 - shape.front)
-    told += soft[:, None] * (look_up(coarse, still) - told)
-    worn_source = source + min(parted / 2.0, 1.0) * portrait.inward
-    worn_source += np.maximum(share, soft)[:, None] * (told - portrait.source)
-    # Above the cheeks the layer has no edge of its own: it ends before it turns away. What the
-    # photo did not show of the jaw's edge is left out, unless it now has colours from elsewhere.
-    cleared = min(parted / 4.0, 1.0)
-    turning = smoothstep(0.05, 0.35, normals @ camera.rotation[0, 2])
-    opacity = shape.front * (shape.hard + (1 - shape.hard) * turning)
-    opacity *= 1 - cleared * (1 - np.maximum(portrait.edge_seen, np.maximum(share, revealed)))
-    hidden = revealed * portrait.other_side.share if revealed > 0 else None
-    if any(borders):
-        coarse = pin_field(coarse, borders)
+    plan = plan_frame(portrait, coefficients, camera)
+    relief = pin_field(plan.relief, borders) if any(borders) else plan.relief
     image, mask, flow, place, solid = compose(
-        portrait, points, worn_source, opacity, coarse, cleared, turned, hidden
+        portrait,
+        plan.points,
+        plan.texture_uv,
+        plan.opacity,
+        relief,
+        plan.cleared,
+        plan.turned,
+        plan.occluded,
     )
     for eye in range(2):
         place_eye(
             portrait,
             image,
             mask,
-            points,
-            source,
+            plan.points,
+            plan.source,
             coefficients,
             camera,
             eye,
-            closing[eye],
+            plan.closing[eye],
             draw_always,
         )
-    place_mouth(portrait, image, mask, points, source, vertices, normals, lip_change, draw_always)
-    if travel < 0.02 and gaze_shift(portrait, coefficients, 0)[1] == 0 and not draw_always:
+    place_mouth(
+        portrait,
+        image,
+        mask,
+        plan.points,
+        plan.source,
+        plan.vertices,
+        plan.normals,
+        plan.lip_change,
+        draw_always,
+    )
+    if plan.travel < 0.02 and gaze_shift(portrait, coefficients, 0)[1] == 0 and not draw_always:
         image = portrait.frame.copy()
-        coarse = still_field()
+        relief = still_field()
         solid = np.zeros_like(solid)
         mask[:] = 0
     if any(borders):
         _pin(image, portrait.frame, borders)
-    controls = crop_controls(coefficients, opened, camera)
+    controls = crop_controls(coefficients, plan.opened, camera)
     crops = [
         Crop(
             matrix,
@@ -164,12 +142,12 @@ def render_pose(
             cv.warpAffine(mask, matrix, (size, size), flags=cv.INTER_AREA),
             control,
         )
-        for (matrix, size), control in zip(crop_matrices(points), controls, strict=True)
+        for (matrix, size), control in zip(crop_matrices(plan.points), controls, strict=True)
     ]
     cut = (crops[0], crops[1], crops[2])
     if not traced:
         return WarpedFrame(image, mask, cut)
-    field = enlarge(coarse)
+    field = enlarge(relief)
     field[place][solid] = flow[solid]
     return WarpedFrame(image, mask, cut, field, _carried(portrait.frame, image, field))
 
