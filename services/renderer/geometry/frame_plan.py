@@ -25,7 +25,7 @@ class FramePlan:
 
     vertices: Array  # (V, 3) in the head, face widths
     normals: Array  # (V, 3)
-    opened: float  # how far the lips are apart, as `crop_controls` takes it
+    opened: float  # the lips' opening, face widths
     lip_change: float  # how far the lips have moved from the photo's
     closing: Array  # (2,) how far each lid has shut beyond the photo's
     points: Array  # (V, 3) pixels and depth in the frame
