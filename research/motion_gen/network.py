@@ -1,4 +1,4 @@
-"""The motion generator: a flow-matching transformer over windows of performance frames.
+"""The motion generator: a flow-matching transformer over windows of canonical motion.
 
 The mouth is modelled about what the voice alone tells of it (`lip_network.py`), the gaze about its
 plan, the head about its last place, so that the transformer has the difference to make: how this

@@ -1,6 +1,6 @@
 """The frame in which the motion generator thinks, and how it becomes a motion frame.
 
-A *performance* frame says what the face does before the viewer's controls move the head:
+A *canonical motion* frame says what the face does before the viewer's controls move the head:
 
 | columns | what | unit |
 |---|---|---|
@@ -69,41 +69,41 @@ EXPRESSION_LIMIT = np.array(
 
 
 def compose(
-    performance: Array,
+    canonical: Array,
     pose_offset: Array,
     head_scale: Array,
     distance: Array,
     mouth_scale: Array,
     expression: Array | None = None,
 ) -> Array:
-    """A performance with the geometric controls applied.
+    """Canonical motion with the geometric controls applied.
 
-    :param performance: (T, CANONICAL_DIM)
+    :param canonical: (T, CANONICAL_DIM)
     :param pose_offset: (T, 3) pitch, yaw, roll in degrees, added to the head
-    :param head_scale: (T,) factor on the performance's own head motion, >= 0
+    :param head_scale: (T,) factor on its head motion, >= 0
     :param distance: (T,) distance ratio, > 0
     :param mouth_scale: (T,) factor on the mouth's articulation, >= 0
     :param expression: (T, FACE_DIM) added to the face beside articulation, >= 0; it takes no
         coefficient beyond `EXPRESSION_LIMIT`
     :return: (T, MOTION_DIM) float32 motion frames
     """
-    face = performance[:, :FACE_DIM].copy()
+    face = canonical[:, :FACE_DIM].copy()
     face[:, ARTICULATION] *= mouth_scale[:, None]
     if expression is not None:
         face = np.maximum(face, np.minimum(face + expression, EXPRESSION_LIMIT))
-    rotation = pose_offset + head_scale[:, None] * performance[:, ROTATION]
-    eye = performance[:, GAZE] - rotation[:, :2]
-    motion = np.zeros((len(performance), MOTION_DIM), np.float32)
+    rotation = pose_offset + head_scale[:, None] * canonical[:, ROTATION]
+    eye = canonical[:, GAZE] - rotation[:, :2]
+    motion = np.zeros((len(canonical), MOTION_DIM), np.float32)
     motion[:, :ARKIT_DIM] = gaze_to_arkit(eye[:, 0], eye[:, 1])
     motion[:, FACE_COLUMNS] = np.clip(face, 0, 1)
     motion[:, PITCH : PITCH + 3] = rotation
-    motion[:, TRANSLATION_X : TRANSLATION_X + 2] = head_scale[:, None] * performance[:, TRANSLATION]
-    motion[:, DISTANCE] = distance * np.exp(head_scale * performance[:, LOG_DISTANCE])
+    motion[:, TRANSLATION_X : TRANSLATION_X + 2] = head_scale[:, None] * canonical[:, TRANSLATION]
+    motion[:, DISTANCE] = distance * np.exp(head_scale * canonical[:, LOG_DISTANCE])
     return motion
 
 
 def from_motion(motion: Array) -> Array:
-    """The performance behind tracked motion: the inverse of `compose` without controls.
+    """The canonical motion behind tracked motion: the inverse of `compose` without controls.
 
     :param motion: (T, MOTION_DIM)
     :return: (T, CANONICAL_DIM) float32

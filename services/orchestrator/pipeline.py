@@ -55,7 +55,7 @@ class SessionPipeline:
         """
         self._session = session
         self._tokens = tokens if session.config.resumable else None
-        self._cuts = CheckpointSet(session.begin, pictures=session.makes_pictures)
+        self._checkpoints = CheckpointSet(session.begin, pictures=session.makes_pictures)
         self._stages = stages
         self._patience = patience
         self._features = self._stream(
@@ -94,8 +94,8 @@ class SessionPipeline:
     async def _keep(
         self, name: str, checkpoint: stage.Checkpoint, contained: list[dict[str, Any]], given: int
     ) -> None:
-        self._cuts.trails[name].keep(checkpoint, contained, given)
-        if name == self._cuts.last:
+        self._checkpoints.histories[name].keep(checkpoint, contained, given)
+        if name == self._checkpoints.last:
             await self._answers.put(self._token())
 
     def _token(self) -> Answer:
@@ -103,7 +103,9 @@ class SessionPipeline:
         assert self._tokens is not None
         session = self._session
         controls = [held["control"] for held in self._motion.held if "control" in held]
-        state = self._cuts.cut(session.frames_given, session.frame_rate, controls)
+        state = self._checkpoints.consistent_snapshot(
+            session.frames_given, session.frame_rate, controls
+        )
         return session.token(state, self._tokens.pack)
 
     async def _tell_recovery(self, name: str, cause: str, seconds: float | None) -> None:

@@ -545,9 +545,9 @@ def test_a_cut_is_consistent() -> None:
     """Whatever the order in which the stages make their checkpoints."""
     rng = np.random.default_rng(0)
     for _ in range(50):
-        cuts = CheckpointSet(SessionState(), pictures=True)
+        checkpoints = CheckpointSet(SessionState(), pictures=True)
         samples = rows = frames = pictures = 0
-        sent: dict[str, list[Any]] = {name: [] for name in cuts.trails}
+        sent: dict[str, list[Any]] = {name: [] for name in checkpoints.histories}
         for number in range(1, 60):
             before, samples = samples, samples + int(rng.integers(0, 3)) * 1280
             sent["audio_features"].append({"audio": bytes(4 * (samples - before))})
@@ -565,10 +565,10 @@ def test_a_cut_is_consistent() -> None:
                 ("renderer", pictures),
             ):
                 if rng.random() < 0.3:
-                    cuts.trails[name].keep(checkpoint(number), sent[name], given)
+                    checkpoints.histories[name].keep(checkpoint(number), sent[name], given)
                     sent[name] = []
                     if name == "renderer":
-                        state = cuts.cut(pictures, 25, [])
+                        state = checkpoints.consistent_snapshot(pictures, 25, [])
                         assert state.frames == pictures
                         assert state.renderer.given <= pictures
                         assert state.motion_gen.given <= state.renderer.taken
@@ -578,8 +578,8 @@ def test_a_cut_is_consistent() -> None:
 
 
 def test_changes_of_controls_are_in_the_checkpoint_or_beside_it() -> None:
-    cuts = CheckpointSet(SessionState(), pictures=False)
-    trail = cuts.trails["motion_gen"]
+    checkpoints = CheckpointSet(SessionState(), pictures=False)
+    history = checkpoints.histories["motion_gen"]
 
     def change(yaw: float) -> ControlUpdate:
         return ControlUpdate(controls=Controls(head_pose=HeadRotation(yaw=yaw)))
@@ -587,11 +587,11 @@ def test_changes_of_controls_are_in_the_checkpoint_or_beside_it() -> None:
     def rows(first: int) -> dict[str, Any]:
         return {"features": AudioFeatures(first_row=first, rows=4)}
 
-    trail.keep(checkpoint(1), [rows(0), {"control": change(1)}, rows(4)], 2)
-    trail.keep(checkpoint(2), [{"control": change(2)}, rows(8)], 6)
-    assert trail.last(given=5).given == 2
-    assert trail.controls_after() == [change(2)]
-    state = cuts.cut(6, 25, [change(3)])
+    history.keep(checkpoint(1), [rows(0), {"control": change(1)}, rows(4)], 2)
+    history.keep(checkpoint(2), [{"control": change(2)}, rows(8)], 6)
+    assert history.last(given=5).given == 2
+    assert history.controls_after() == [change(2)]
+    state = checkpoints.consistent_snapshot(6, 25, [change(3)])
     assert (state.motion_gen.given, state.motion_gen.taken) == (6, 12)
     assert list(state.controls) == [change(3)]
 

@@ -1,8 +1,8 @@
 """Training streams on the training device: recorded, revoiced and rule-made motion.
 
-A stream is `FRAMES` frames of sound and performance. A `Variant` of streams is heard through the
-speech encoder, as recorded or under random conditions (noise, room, muted stretches), and gets a
-behaviour plan and emotions of its own (see `synthesis`). Three kinds of streams:
+A stream is `FRAMES` frames of sound and canonical motion. A `Variant` of streams is heard through
+the speech encoder, as recorded or under random conditions (noise, room, muted stretches), and gets
+a behaviour plan and emotions of its own (see `synthesis`). Three kinds of streams:
 
 - recorded: a man's clips, his voice and his face;
 - revoiced: his face under other voices that say the same (`revoice`);
@@ -379,7 +379,7 @@ class Variant:
     def _perform(
         streams: Streams, calm: Array, plans: Array, rng: np.random.Generator
     ) -> tuple[Array, Array, Array]:
-        """Performance (FRAMES, S, CANONICAL_DIM), plan (.., 3) and emotion (.., 7).
+        """Canonical motion (FRAMES, S, CANONICAL_DIM), plan (.., 3) and emotion (.., 7).
 
         What the planner adds after the network, most of the head's motion and brows, is not in it.
         """

@@ -91,19 +91,21 @@ def items_after(message: Mapping[str, Any], before: int) -> int:
 
 
 class CheckpointSet:
-    """The trails of a session's stages, and the cut through them."""
+    """The checkpoint histories of a session's stages, and consistent sets of checkpoints."""
 
     def __init__(self, begin: resume.SessionState, *, pictures: bool) -> None:
         """
         :param begin: where the session begins; empty: at its beginning.
         """
         names = ("audio_features", "motion_gen", *(("renderer",) if pictures else ()))
-        self.trails = {
+        self.histories = {
             name: CheckpointHistory(CheckpointRecord.of(getattr(begin, name))) for name in names
         }
         self.last = names[-1]
 
-    def cut(self, frames: int, frame_rate: int, sent_controls: list[Any]) -> resume.SessionState:
+    def consistent_snapshot(
+        self, frames: int, frame_rate: int, sent_controls: list[Any]
+    ) -> resume.SessionState:
         """A consistent cut, as far as the stages tell.
 
         :param frames: that have been given to the client; it has them all.
@@ -111,15 +113,15 @@ class CheckpointSet:
         """
         state = resume.SessionState(frames=frames)
         seen = math.inf
-        if "renderer" in self.trails:
-            renderer = self.trails["renderer"].last()
+        if "renderer" in self.histories:
+            renderer = self.histories["renderer"].last()
             state.renderer.CopyFrom(renderer.to_proto())
             seen = renderer.taken
-        motion = self.trails["motion_gen"].last(given=seen)
+        motion = self.histories["motion_gen"].last(given=seen)
         state.motion_gen.CopyFrom(motion.to_proto())
-        state.controls.extend(self.trails["motion_gen"].controls_after())
+        state.controls.extend(self.histories["motion_gen"].controls_after())
         state.controls.extend(sent_controls)
-        heard = self.trails["audio_features"].last(
+        heard = self.histories["audio_features"].last(
             given=motion.taken, taken=frames * SAMPLE_RATE // frame_rate
         )
         state.audio_features.CopyFrom(heard.to_proto())

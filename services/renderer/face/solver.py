@@ -12,6 +12,7 @@ from talkingface.renderer.face.camera import Array
 # Numba hands matrix products and solvers to SciPy, which is no run-time dependency.
 @njit(cache=True)
 def product(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The product of two matrices (3, 3)."""
     out = np.zeros((3, 3))
     for i in range(3):
         for j in range(3):

@@ -480,14 +480,14 @@ def test_expressivity_scales_what_is_expressed_alone() -> None:
 
 def test_expression_is_beside_articulation_and_has_limits() -> None:
     rng = np.random.default_rng(0)
-    performance = rng.uniform(0, 1, (50, CANONICAL_DIM)).astype(np.float32)
+    canonical = rng.uniform(0, 1, (50, CANONICAL_DIM)).astype(np.float32)
     added = rng.uniform(0, 2, (50, FACE_DIM)).astype(np.float32)
     one, pose = np.ones(50, np.float32), np.zeros((50, 3), np.float32)
-    plain = compose(performance, pose, one, one, one)[:, FACE_COLUMNS]
-    more = compose(performance, pose, one, one, one, added)[:, FACE_COLUMNS]
+    plain = compose(canonical, pose, one, one, one)[:, FACE_COLUMNS]
+    more = compose(canonical, pose, one, one, one, added)[:, FACE_COLUMNS]
     assert (more >= plain).all()
     assert (more <= np.maximum(plain, EXPRESSION_LIMIT)).all()
-    silent = compose(performance, pose, one, one, 0 * one, added)[:, FACE_COLUMNS]
+    silent = compose(canonical, pose, one, one, 0 * one, added)[:, FACE_COLUMNS]
     assert (silent[:, ARTICULATION] == np.minimum(added, EXPRESSION_LIMIT)[:, ARTICULATION]).all()
 
 

@@ -171,11 +171,11 @@ def test_bad_rows_leave_the_stream_as_it_was() -> None:
 
 
 def test_eyes_counter_rotate_the_head() -> None:
-    performance = np.zeros((1, CANONICAL_DIM), np.float32)
-    performance[0, GAZE] = (2.0, -6.0)
-    performance[0, ROTATION] = (1.0, 4.0, 0.5)
+    canonical = np.zeros((1, CANONICAL_DIM), np.float32)
+    canonical[0, GAZE] = (2.0, -6.0)
+    canonical[0, ROTATION] = (1.0, 4.0, 0.5)
     one = np.ones(1, np.float32)
-    motion = compose(performance, np.float32([[3.0, 10.0, 0.0]]), 2 * one, one, one)
+    motion = compose(canonical, np.float32([[3.0, 10.0, 0.0]]), 2 * one, one, one)
     pitch, yaw = arkit_to_gaze(motion[:, :52])
     assert pitch + motion[:, PITCH] == pytest.approx(2.0, abs=1e-4)
     assert yaw + motion[:, YAW] == pytest.approx(-6.0, abs=1e-4)
@@ -184,8 +184,8 @@ def test_eyes_counter_rotate_the_head() -> None:
 
 def test_performance_and_motion_are_inverse() -> None:
     rng = np.random.default_rng(0)
-    performance = rng.uniform(0, 1, (5, CANONICAL_DIM)).astype(np.float32)
-    performance[:, LOG_DISTANCE] *= 0.1
+    canonical = rng.uniform(0, 1, (5, CANONICAL_DIM)).astype(np.float32)
+    canonical[:, LOG_DISTANCE] *= 0.1
     one = np.ones(5, np.float32)
-    motion = compose(performance, np.zeros((5, 3), np.float32), one, one, one)
-    assert from_motion(motion) == pytest.approx(performance, abs=1e-5)
+    motion = compose(canonical, np.zeros((5, 3), np.float32), one, one, one)
+    assert from_motion(motion) == pytest.approx(canonical, abs=1e-5)

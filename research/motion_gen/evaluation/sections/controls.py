@@ -1,4 +1,4 @@
-"""Does the performance do what it is told, how fast, and do the lips hold meanwhile?"""
+"""Does the motion do what it is told, how fast, and do the lips hold meanwhile?"""
 
 from __future__ import annotations
 
