@@ -393,6 +393,27 @@ def test_every_package_is_in_the_wheel() -> None:
     assert sorted(listed) == sorted(ours)
 
 
+def test_every_package_of_research_is_in_its_wheel() -> None:
+    project = tomllib.loads((ROOT / "research/pyproject.toml").read_text())
+    folders = {file.parent.relative_to(ROOT / "research") for file in research_modules()}
+    found = {".".join(("talkingface_research", *folder.parts)) for folder in folders}
+    assert sorted(project["tool"]["setuptools"]["packages"]) == sorted(found)
+
+
+def research_modules() -> list[Path]:
+    return [path for path in (ROOT / "research").rglob("*.py") if "build" not in path.parts]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_image_installs_the_extra_of_its_service(name: str) -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    assert re.findall(r"^ARG EXTRA=(.+)$", dockerfile(name), re.M) == [name]
+    # The recipe reads the list as it stands.
+    assert not any(requirement.startswith("talkingface") for requirement in extras[name])
+
+
 def test_build_context_has_what_the_images_copy() -> None:
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     assert lines[1] == "*"
