@@ -11,6 +11,7 @@ import numpy as np
 import soundfile
 
 from talkingface.audio_features.contract import SAMPLE_RATE
+from talkingface.audio_features.training.pack import sound_path
 from talkingface.common.motion import Array
 from talkingface.motion_gen.controls import Controls
 from talkingface.motion_gen.evaluation import filmed, recordings
@@ -104,7 +105,7 @@ class Bench:
         """A stretch of a packed synthetic voice and its exact phones."""
         first, last = int(start * SAMPLE_RATE), int((start + seconds) * SAMPLE_RATE)
         audio, _ = soundfile.read(
-            self.voices / f"{name}.opus", start=first, stop=last, dtype="float32"
+            sound_path(self.voices, name), start=first, stop=last, dtype="float32"
         )
         phones = packed(self.voices / "labels.npz", name)
         return audio, phones.between(start, start + len(audio) / SAMPLE_RATE)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from talkingface.audio_features.contract import SAMPLE_RATE
+from talkingface.audio_features.training.pack import sound_path
 from talkingface.common.motion import MOTION_FPS, Array
 from talkingface.common.report import Bar, Row
 from talkingface.motion_gen.evaluation import features, filmed, ridge
@@ -259,7 +260,7 @@ def _voices(bench: Bench, face: Path) -> list[Row]:
     out = []
     count = 1 if bench.quick else VOICE_PIECES
     for voice in (ENGLISH_VOICE, ITALIAN_VOICE):
-        if not (bench.voices / f"{voice}.opus").exists():
+        if not sound_path(bench.voices, voice).exists():
             print(f"no packed voice {voice}: its closures are left out", file=sys.stderr)
             continue
         pieces = [bench.voice(voice, i * VOICE_SECONDS, VOICE_SECONDS) for i in range(count)]
