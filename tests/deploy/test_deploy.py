@@ -110,6 +110,18 @@ def test_every_manifest_is_valid(overlay: str, version: str) -> None:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_object_lives_in_the_namespace_of_the_mesh(overlay: str) -> None:
+    # Without one, an object lands in the namespace of whoever applies it.
+    (namespace,) = of_kind(overlay, "Namespace")
+    homeless = {
+        f"{manifest['kind']}/{manifest['metadata']['name']}"
+        for manifest in manifests(overlay)
+        if manifest["kind"] != "Namespace" and manifest["metadata"].get("namespace") != namespace
+    }
+    assert not homeless
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
 def test_each_service_has_all_its_objects(overlay: str) -> None:
     for kind in ("Deployment", "Service", "ServiceAccount", "PodDisruptionBudget"):
         assert set(of_kind(overlay, kind)) == set(SERVICES), kind

@@ -14,6 +14,7 @@ from torch import Tensor
 from talkingface.contract.rates import SAMPLE_RATE
 from talkingface_research.audio_features.network import F0_PER_OCTAVE
 from talkingface_research.audio_features.training import articulation
+from talkingface_research.audio_features.training.pack import sound_path
 
 LABEL_RATE = 100
 LABEL_SAMPLES = SAMPLE_RATE // LABEL_RATE
@@ -46,8 +47,7 @@ def read_sound(folder: Path, name: str) -> NDArray[np.int16]:
 
     :raises ValueError: it is at another rate
     """
-    packed = folder / f"{name}.opus"
-    pcm, rate = soundfile.read(packed if packed.exists() else folder / f"{name}.wav", dtype="int16")
+    pcm, rate = soundfile.read(sound_path(folder, name), dtype="int16")
     if rate != SAMPLE_RATE:
         raise ValueError(f"{name} decodes to {rate} Hz")
     return np.asarray(pcm)

@@ -19,6 +19,12 @@ from talkingface_research.audio_features.training.pitch import track
 from talkingface_research.audio_features.training.synthesise import read_wave
 
 
+def sound_path(folder: Path, name: str) -> Path:
+    """Where the sound of a packed stream lies."""
+    packed = folder / f"{name}.opus"
+    return packed if packed.exists() else folder / f"{name}.wav"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--corpus", type=Path, required=True)

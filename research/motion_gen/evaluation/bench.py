@@ -13,6 +13,7 @@ import soundfile
 from talkingface.contract.controls import Controls
 from talkingface.contract.motion import Array
 from talkingface.contract.rates import SAMPLE_RATE
+from talkingface_research.audio_features.training.pack import sound_path
 from talkingface_research.motion_gen.evaluation import filmed, recordings
 from talkingface_research.motion_gen.evaluation.filmed import FILMED_NATURAL, Spoken
 from talkingface_research.motion_gen.evaluation.finished import Studio
@@ -104,7 +105,7 @@ class Bench:
         """A stretch of a packed synthetic voice and its exact phones."""
         first, last = int(start * SAMPLE_RATE), int((start + seconds) * SAMPLE_RATE)
         audio, _ = soundfile.read(
-            self.voices / f"{name}.opus", start=first, stop=last, dtype="float32"
+            sound_path(self.voices, name), start=first, stop=last, dtype="float32"
         )
         phones = packed(self.voices / "labels.npz", name)
         return audio, phones.between(start, start + len(audio) / SAMPLE_RATE)

@@ -1,12 +1,14 @@
 """Tracked clips to training data: motion frames and audio in two small files.
 
-    python -m talkingface_research.motion_gen.training.prepare --tracking DIR --out DIR
+    python -m talkingface_research.motion_gen.training.prepare --tracking DIR --names GRID --out DIR
+        [--speakers FILE]
 
 `DIR` holds what `track` wrote for one speaker. Every `HELD_OUT`-th clip of the sorted folder is
 kept out and written to no file. Writes
 
 - `real.npz`: `coefficients` (N, 52) uint8 in units of 1/255, `pose` (N, 6) float16 (the last
   columns of the motion frame), `lips` (N, 135) float16 displacements of the lips (`lip_shapes`),
+  with `--speakers` half-way to what all speakers' mouths do (`speakers`),
   `clip` (clips,) the clips' names, `frames` (clips,) how many frames each has,
   `opening` (N,) float16 measured inner-lip opening in face widths, `opening_map` (52,) float32
   inner-lip opening in face widths by coefficient;
@@ -33,6 +35,7 @@ from talkingface_research.motion_gen.training.lip_shapes import (
     jacobian,
     measures,
 )
+from talkingface_research.motion_gen.training.speakers import Speakers, towards_everybody
 
 HELD_OUT = 23
 SAMPLES_PER_FRAME = 16000 // MOTION_FPS
@@ -137,6 +140,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tracking", type=Path, required=True)
     parser.add_argument("--names", type=Path, required=True, help="folder whose sorted *.mp4 count")
+    parser.add_argument("--speakers", type=Path, help="mouths of GRID's other speakers: a prior")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -164,15 +168,17 @@ def main() -> None:
     print(
         f"opening of the coefficients against measured: r {np.corrcoef(opens, measured)[0, 1]:.3f}"
     )
-    lips = np.concatenate([displacements(clip) for clip in landmarks])
-    report_fit(lips[::7])
+    moved = dict(zip(names, map(displacements, landmarks), strict=True))
+    report_fit(np.concatenate(list(moved.values()))[::7])
+    if args.speakers:
+        moved = towards_everybody(moved, Speakers(args.speakers, without="s1"), args.names)
     np.savez_compressed(
         args.out / "real.npz",
         coefficients=np.round(joined[:, :ARKIT_DIM] * 255).astype(np.uint8),
         pose=joined[:, PITCH : DISTANCE + 1].astype(np.float16),
         clip=np.array(names),
         frames=np.array([len(clip) for clip in motion]),
-        lips=lips.astype(np.float16),
+        lips=np.concatenate(list(moved.values())).astype(np.float16),
         opening=measured.astype(np.float16),
         opening_map=opening_map(),
     )

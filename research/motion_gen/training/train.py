@@ -94,12 +94,13 @@ LIPS_RATE, LIPS_DECAY = 1e-3, 0.2
 LIPS_BATCH = (384, 128, 256)  # frames of each kind
 LIPS_WEIGHT = (1.0, 0.3, 0.0)  # of each kind in the loss of the lips
 RIDGE = 0.7  # penalty of the ridge a frame; rows have unit variance
-RIDGE_LOUD = 0.5  # of telling what goes with loudness, a frame
+RIDGE_LOUD = 0.15  # of telling what goes with loudness, a frame
 SEAL_STEPS, SEAL_BATCH, SEAL_MISSED = 1200, (256, 128, 768), 1.25
 SLOW_BAND = (0.3, 2.0)  # Hz
-LOUD_STREAMS, LOUD_WEIGHT = 4, 0.35
+LOUD_STREAMS, LOUD_WEIGHT = 4, 0.15
 SPEAKING = 0.5  # presence of a voice from which its lips count
 SIZE = 0.95  # of lively speakers' lips
+TRANSPORTED = 0.3  # share of the optimal transport in the map to their lips
 # Face widths by which lips part more than theirs on average. What a voice tells of an opening is
 # spread evenly where real openings have a long tail: at the same mean lips would be shut too often
 # (34 % of the time in natural speech; real ones 20 %).
@@ -304,14 +305,14 @@ def style(own: Population, wanted: Population) -> tuple[Tensor, Tensor]:
     """The map (K, K) from one population's lips to another's, and the first one's mean.
 
     Transport alone gives the exact mixture, but what it mixes is in part noise; components made
-    larger each by itself keep their timing, but not the mixture. Half of each keeps both.
+    larger each by itself keep their timing, but not the mixture. A little of the first keeps both.
     """
     # What nobody can tell from a voice is not blown up without end.
     least = np.diag((LEAST_TOLD * wanted.deviation) ** 2)
     moved = transport(own.covariance + least, wanted.covariance)
     larger = wanted.deviation / own.deviation
     larger[SURE:] = np.minimum(larger[SURE:], MOST_LARGER)
-    matrix = SIZE * 0.5 * (moved + np.diag(larger))
+    matrix = SIZE * (TRANSPORTED * moved + (1 - TRANSPORTED) * np.diag(larger))
     return torch.from_numpy(matrix.astype(np.float32)), torch.from_numpy(own.mean).float()
 
 

@@ -42,7 +42,7 @@ SMILE, SQUINT, SNEER, DIMPLE, DOUBT, PURSE = range(6)
 KINDS = (
     Kind({"mouthSmile": 1.0, "cheekSquint": 0.8, "eyeSquint": 0.25, "mouthDimple": 0.15,
           "jawOpen": 0.07},
-         (0.31, 0.5), (1.1, 0.5), 0.4, 0.9, 0.05, 0.15, 0.2, 2.0, 1.5),
+         (0.28, 0.5), (1.1, 0.5), 0.4, 0.9, 0.03, 0.08, 0.2, 1.5, 1.5),
     Kind({"eyeSquint": 1.0, "cheekSquint": 0.5},
          (0.25, 0.4), (0.6, 0.5), 0.25, 0.5, 0.10, 0.02, 0.05, 2.0, 0.5),
     Kind({"noseSneer": 1.0, "cheekSquint": 0.8, "eyeSquint": 0.3},

@@ -9,7 +9,13 @@ import pytest
 
 from talkingface.contract.rates import SAMPLE_RATE
 from talkingface.contract.speech_features import ARTICULATION, PHONE_INDEX, PHONES
-from talkingface_research.audio_features.training import articulation, phones, pitch, texts
+from talkingface_research.audio_features.training import (
+    articulation,
+    decoding,
+    phones,
+    pitch,
+    texts,
+)
 
 CLOSURE, TEETH, JAW, OPENING, ROUNDING = range(5)
 
@@ -132,3 +138,17 @@ def test_the_exported_encoder_hears_in_torch_what_it_hears_shipped() -> None:
     shipped = np.concatenate([row.features for row in rows])
     assert np.abs(features.numpy() - shipped).max() < 2e-3
     assert np.abs(speech.numpy() - np.concatenate([row.speech for row in rows])).max() < 2e-2
+
+
+def test_the_likeliest_phones_are_told_where_they_are_sure() -> None:
+    chances = np.full((30, 40), 0.1 / 37, np.float32)
+    chances[:10, 0] = chances[10:20, 5] = 0.9
+    chances[15, 5], chances[15, 6] = 0.1, 0.8  # one row is no phone
+    chances[20:, 7], chances[20:, 8] = 0.3, 0.3
+    phone, end = decoding.likeliest(np.log(chances / chances.sum(1, keepdims=True)))
+    assert phone[:2].tolist() == [0, 5]
+    assert set(phone[2:]) == {phones.UNKNOWN}
+    rows = decoding.row_phones(phone, end, 30)
+    assert rows[9] == 0
+    assert (rows[10:20] == 5).all()
+    assert (rows[20:] == phones.UNKNOWN).all()

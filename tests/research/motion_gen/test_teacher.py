@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from talkingface.contract.motion import ARKIT_INDEX
 from talkingface.contract.rates import MOTION_FPS
 from talkingface.contract.speech_features import PHONE_INDEX
 from talkingface_research.audio_features.training import revoice
-from talkingface_research.motion_gen.training import synthesis, teacher
+from talkingface_research.motion_gen.training import speakers, synthesis, teacher
 
 
 def spell(text: str, each: float = 0.08) -> tuple[np.ndarray, np.ndarray]:
@@ -85,3 +87,24 @@ def test_another_sentence_is_not_revoiced() -> None:
     one = said("b ih n b l uw", [0.1] * 6)
     other = said("s eh t g r iy n w ih dh", [0.1] * 10)
     assert revoice.time_map(one, other) is None
+
+
+def test_the_mean_of_other_speakers_says_what_a_word_looks_like(tmp_path: Path) -> None:
+    # Three speakers open their mouths in the first word and shut them in the second, each in a
+    # size and from a rest of his own; the one whom the prior is for does the opposite.
+    feature, segment, clip = [], [], []
+    for speaker, size in (("s1", -1.0), ("s2", 1.0), ("s3", 3.0), ("s4", 0.5)):
+        for _ in range(3):
+            for word, way in enumerate((1.0, -1.0)):
+                segment.append((len(clip), sum(map(len, feature)), 8, word))
+                curve = way * size * np.hanning(8) + 10 * size
+                feature.append(np.repeat(curve[:, None], speakers.COLUMNS, 1))
+            clip.append(f"training/{speaker}/ab")
+    path = tmp_path / "speakers.npz"
+    np.savez(path, feat=np.concatenate(feature), seg=np.array(segment), clip=np.array(clip))
+    everybody = speakers.Speakers(path, without="s1")
+    mouth = everybody.mouth("ab", np.array([[0.4, 0.8], [0.8, 1.2]]), 40)
+    assert np.isnan(mouth[:8]).all()
+    assert np.isnan(mouth[31:]).all()
+    assert mouth[15, 0] > 1
+    assert mouth[25, 0] < -1

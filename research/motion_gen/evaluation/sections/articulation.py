@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from talkingface.contract.motion import Array
 from talkingface.contract.rates import MOTION_FPS, SAMPLE_RATE
+from talkingface_research.audio_features.training.pack import sound_path
 from talkingface_research.motion_gen.evaluation import features, filmed, ridge
 from talkingface_research.motion_gen.evaluation.bench import ENGLISH_VOICE, ITALIAN_VOICE, Bench
 from talkingface_research.motion_gen.evaluation.closures import reached, share_below
@@ -263,7 +264,7 @@ def _voices(bench: Bench, face: Path) -> list[Row]:
     out = []
     count = 1 if bench.quick else VOICE_PIECES
     for voice in (ENGLISH_VOICE, ITALIAN_VOICE):
-        if not (bench.voices / f"{voice}.opus").exists():
+        if not sound_path(bench.voices, voice).exists():
             print(f"no packed voice {voice}: its closures are left out", file=sys.stderr)
             continue
         pieces = [bench.voice(voice, i * VOICE_SECONDS, VOICE_SECONDS) for i in range(count)]
