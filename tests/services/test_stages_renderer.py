@@ -499,7 +499,7 @@ def test_a_store_keeps_finds_and_evicts(tmp_path: Path) -> None:
 def test_a_packed_portrait_comes_back(portrait_image: bytes) -> None:
     _, arrays = PortraitPreparation().prepare(portrait_image)
     assert all(array.dtype != object for array in arrays.values())
-    portrait = unpack(geometry.Portrait, arrays, PORTRAIT)
+    portrait = unpack(geometry.PreparedPortrait, arrays, PORTRAIT)
     again = pack(portrait, PORTRAIT)
     assert again.keys() == {name for name in arrays if name.startswith(f"{PORTRAIT}.")}
     assert all(np.array_equal(again[name], arrays[name]) for name in again)

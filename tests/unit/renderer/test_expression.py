@@ -28,7 +28,7 @@ def analyser() -> FaceAnalyser:
 
 
 @pytest.fixture(scope="module")
-def portrait(portrait_file: Path, analyser: FaceAnalyser) -> geometry.Portrait:
+def portrait(portrait_file: Path, analyser: FaceAnalyser) -> geometry.PreparedPortrait:
     """A NASA portrait that smiles with its teeth."""
     found = analyser.analyse(portrait_file.read_bytes())
     return geometry.prepare(found.frame, found.landmarks, found.matte, found.background)
@@ -46,7 +46,7 @@ def motion(pitch: float = 0.0, yaw: float = 0.0, **coefficients: float) -> np.nd
 
 
 def marks_of(
-    portrait: geometry.Portrait, analyser: FaceAnalyser, asked: np.ndarray
+    portrait: geometry.PreparedPortrait, analyser: FaceAnalyser, asked: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """A picture and the landmarks (478, 2) found in it."""
     picture = geometry.render(portrait, asked).image
@@ -69,7 +69,7 @@ def around(points: np.ndarray, reach: float) -> np.ndarray:
     return cv2.dilate(mask, np.ones((size, size), np.uint8)) > 0
 
 
-def test_the_portraits_own_expression_gives_the_photo(portrait: geometry.Portrait) -> None:
+def test_the_portraits_own_expression_gives_the_photo(portrait: geometry.PreparedPortrait) -> None:
     assert portrait.fit.coefficients[ARKIT_INDEX["mouthSmileLeft"]] > 0.5
     np.testing.assert_array_equal(
         geometry.render(portrait, portrait.own_motion).image, portrait.frame
@@ -77,7 +77,7 @@ def test_the_portraits_own_expression_gives_the_photo(portrait: geometry.Portrai
 
 
 def test_a_smiling_portrait_comes_to_rest_and_frowns(
-    portrait: geometry.Portrait, analyser: FaceAnalyser
+    portrait: geometry.PreparedPortrait, analyser: FaceAnalyser
 ) -> None:
     smiling = corner_height(marks_of(portrait, analyser, portrait.own_motion)[1])
     rest = corner_height(marks_of(portrait, analyser, motion())[1])
@@ -99,7 +99,7 @@ def test_a_smile_is_counted_whole_only_where_there_is_one() -> None:
         assert abs(found - smile) < 0.2
 
 
-def test_teeth_disappear_when_the_lips_close(portrait: geometry.Portrait) -> None:
+def test_teeth_disappear_when_the_lips_close(portrait: geometry.PreparedPortrait) -> None:
     rest = geometry.render(portrait, motion())
     matrix = cv2.invertAffineTransform(rest.crops[0].matrix)
     middle = matrix[:, :2] @ [63.5, 63.5] + matrix[:, 2]
@@ -122,7 +122,7 @@ def test_teeth_disappear_when_the_lips_close(portrait: geometry.Portrait) -> Non
     ids=["jaw", "funnel", "head lowered", "turned", "smile"],
 )
 def test_nothing_is_drawn_beyond_lips_and_lids(
-    portrait: geometry.Portrait, asked: np.ndarray
+    portrait: geometry.PreparedPortrait, asked: np.ndarray
 ) -> None:
     frame = geometry.render(portrait, asked)
     allowed = np.zeros((512, 512), bool)
@@ -135,7 +135,7 @@ def test_nothing_is_drawn_beyond_lips_and_lids(
     assert not frame.mask[..., 0][~allowed].any()
 
 
-def test_the_nose_hides_the_mouth_of_a_lowered_head(portrait: geometry.Portrait) -> None:
+def test_the_nose_hides_the_mouth_of_a_lowered_head(portrait: geometry.PreparedPortrait) -> None:
     """Nothing as dark as the mouth's inside between nose and upper lip."""
     frame = geometry.render(portrait, motion(pitch=-15))
     back = cv2.invertAffineTransform(frame.crops[0].matrix)
@@ -145,14 +145,16 @@ def test_the_nose_hides_the_mouth_of_a_lowered_head(portrait: geometry.Portrait)
 
 
 @pytest.mark.parametrize("share", [0.25, 0.5, 1.0])
-def test_lids_close_as_far_as_they_are_told(portrait: geometry.Portrait, share: float) -> None:
+def test_lids_close_as_far_as_they_are_told(
+    portrait: geometry.PreparedPortrait, share: float
+) -> None:
     asked = motion(eyeBlink=share)
     coefficients, _ = geometry.target_pose(portrait, asked)
     own = portrait.fit.coefficients[BLINKS]
     np.testing.assert_allclose(coefficients[BLINKS], own + (1 - own) * share, atol=1e-5)
 
 
-def test_shut_lids_cover_eyes_with_skin(portrait: geometry.Portrait) -> None:
+def test_shut_lids_cover_eyes_with_skin(portrait: geometry.PreparedPortrait) -> None:
     shut = geometry.render(portrait, motion(eyeBlink=1)).image
     for eye, ring in enumerate(RINGS):
         points = portrait_marks(portrait)[list(ring)]
@@ -163,7 +165,7 @@ def test_shut_lids_cover_eyes_with_skin(portrait: geometry.Portrait) -> None:
         assert seen.min() > photo.min() + 40, eye  # neither pupil nor lashes
 
 
-def portrait_marks(portrait: geometry.Portrait) -> np.ndarray:
+def portrait_marks(portrait: geometry.PreparedPortrait) -> np.ndarray:
     """Skin landmarks (468, 2) of the photo by the fitted mesh."""
     model = FaceModel.load()
     corners = portrait.source[model.landmark_corners]
@@ -171,7 +173,7 @@ def portrait_marks(portrait: geometry.Portrait) -> np.ndarray:
 
 
 def test_gaze_moves_the_iris_and_leaves_it_whole(
-    portrait: geometry.Portrait, analyser: FaceAnalyser
+    portrait: geometry.PreparedPortrait, analyser: FaceAnalyser
 ) -> None:
     _, rest = marks_of(portrait, analyser, motion(mouthSmile=1))
     for asked, axis, sign in (
@@ -185,7 +187,7 @@ def test_gaze_moves_the_iris_and_leaves_it_whole(
             assert sign * (found[iris] - rest[iris])[axis] > 0.8
 
 
-def test_the_mouth_opens_without_a_jump(portrait: geometry.Portrait) -> None:
+def test_the_mouth_opens_without_a_jump(portrait: geometry.PreparedPortrait) -> None:
     """Small steps change the picture by small steps, from shut lips to an open mouth."""
     frames = [
         geometry.render(portrait, motion(jawOpen=float(v))).image.astype(np.float32)
@@ -196,7 +198,7 @@ def test_the_mouth_opens_without_a_jump(portrait: geometry.Portrait) -> None:
     assert max(steps) < 4 * np.median(steps) + 0.5
 
 
-def test_rendering_eyes_and_mouth_is_deterministic(portrait: geometry.Portrait) -> None:
+def test_rendering_eyes_and_mouth_is_deterministic(portrait: geometry.PreparedPortrait) -> None:
     asked = motion(jawOpen=0.4, eyeBlink=0.4, eyeLookUp=0.3, yaw=8)
     first, second = (geometry.render(portrait, asked) for _ in range(2))
     np.testing.assert_array_equal(first.image, second.image)

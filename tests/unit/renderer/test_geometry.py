@@ -47,7 +47,7 @@ def pixels(shape: np.ndarray, angles: np.ndarray, scale: float = 220.0) -> np.nd
 
 
 @pytest.fixture(scope="module")
-def portrait() -> geometry.Portrait:
+def portrait() -> geometry.PreparedPortrait:
     """A painted mean face: skin, lips, eyes, hair, shoulders on a striped wall."""
     model = FaceModel.load()
     marks = pixels(model.landmark_mean[None], np.zeros((1, 3), np.float32))[0]
@@ -177,12 +177,14 @@ def test_landmarks_that_are_none_are_refused(bad: np.ndarray) -> None:
         track(bad.astype(np.float32))
 
 
-def test_the_portraits_own_motion_gives_the_photo(portrait: geometry.Portrait) -> None:
+def test_the_portraits_own_motion_gives_the_photo(portrait: geometry.PreparedPortrait) -> None:
     frame = geometry.render(portrait, portrait.own_motion)
     np.testing.assert_array_equal(frame.image, portrait.frame)
 
 
-def test_a_tiny_motion_changes_the_picture_only_a_little(portrait: geometry.Portrait) -> None:
+def test_a_tiny_motion_changes_the_picture_only_a_little(
+    portrait: geometry.PreparedPortrait,
+) -> None:
     """No jump between the untouched photo and the first moved frame."""
     small = portrait.own_motion
     small[YAW] += 0.1
@@ -193,7 +195,7 @@ def test_a_tiny_motion_changes_the_picture_only_a_little(portrait: geometry.Port
 
 @pytest.mark.parametrize(("name", "most"), [("jawOpen", 0.12), ("yaw", 3.0)])
 def test_nothing_pops_while_a_motion_sets_in(
-    portrait: geometry.Portrait, name: str, most: float
+    portrait: geometry.PreparedPortrait, name: str, most: float
 ) -> None:
     """Even steps of the motion change the picture by even amounts."""
     asked = (motion(**{name: float(v)}) for v in np.linspace(0, most, 17))
@@ -203,7 +205,7 @@ def test_nothing_pops_while_a_motion_sets_in(
 
 
 def test_what_is_partly_cleared_is_no_longer_shown_as_the_photo(
-    portrait: geometry.Portrait,
+    portrait: geometry.PreparedPortrait,
 ) -> None:
     plate = rear_plate_now(portrait, 0.1, np.zeros(2, np.float32))
     differ = (portrait.rear != portrait.rear_cleared).any(-1)
@@ -211,7 +213,9 @@ def test_what_is_partly_cleared_is_no_longer_shown_as_the_photo(
     np.testing.assert_array_equal(plate[~differ], portrait.rear[~differ])
 
 
-def test_hair_stays_as_photographed_while_only_the_jaw_moves(portrait: geometry.Portrait) -> None:
+def test_hair_stays_as_photographed_while_only_the_jaw_moves(
+    portrait: geometry.PreparedPortrait,
+) -> None:
     asked = portrait.own_motion
     asked[ARKIT_INDEX["jawOpen"]] += 0.3
     image = geometry.render(portrait, asked).image.astype(int)
@@ -231,7 +235,7 @@ def test_a_plate_goes_on_beyond_the_frame() -> None:
     assert not opacity[:, :MARGIN].any()
 
 
-def test_carried_pixels_are_the_photos_along_the_flow(portrait: geometry.Portrait) -> None:
+def test_carried_pixels_are_the_photos_along_the_flow(portrait: geometry.PreparedPortrait) -> None:
     frame = geometry.render(portrait, motion(yaw=12, pitch=5, jawOpen=0.4), traced=True)
     assert frame.flow is not None and frame.carried is not None
     told = cv2.remap(portrait.frame, frame.flow, None, cv2.INTER_LINEAR).astype(int)
@@ -245,7 +249,7 @@ def test_carried_pixels_are_the_photos_along_the_flow(portrait: geometry.Portrai
     np.testing.assert_array_equal(untraced.image, frame.image)
 
 
-def test_an_unmoved_frame_comes_from_where_it_is(portrait: geometry.Portrait) -> None:
+def test_an_unmoved_frame_comes_from_where_it_is(portrait: geometry.PreparedPortrait) -> None:
     frame = geometry.render(portrait, portrait.own_motion, traced=True)
     assert frame.flow is not None and frame.carried is not None
     here = np.stack(np.meshgrid(np.arange(512), np.arange(512)), -1)
@@ -253,7 +257,7 @@ def test_an_unmoved_frame_comes_from_where_it_is(portrait: geometry.Portrait) ->
     assert (frame.carried == 255).all()
 
 
-def test_pinned_borders_are_the_photos(portrait: geometry.Portrait) -> None:
+def test_pinned_borders_are_the_photos(portrait: geometry.PreparedPortrait) -> None:
     asked = motion(yaw=15, roll=12, x=0.1, distance=0.8)
     rims = (np.s_[:, 0], np.s_[0], np.s_[:, -1], np.s_[-1])  # left, top, right, bottom
     free = geometry.render(portrait, asked).image
@@ -268,7 +272,9 @@ def test_pinned_borders_are_the_photos(portrait: geometry.Portrait) -> None:
 
 
 @pytest.mark.parametrize("yaw", [-20.0, 20.0])
-def test_a_turned_head_is_neither_folded_nor_torn(portrait: geometry.Portrait, yaw: float) -> None:
+def test_a_turned_head_is_neither_folded_nor_torn(
+    portrait: geometry.PreparedPortrait, yaw: float
+) -> None:
     frame = geometry.render(portrait, motion(yaw=yaw), traced=True)
     assert frame.flow is not None and frame.carried is not None
     across, down = frame.flow[:-1, 1:] - frame.flow[:-1, :-1], np.diff(frame.flow, axis=0)[:, :-1]
@@ -301,7 +307,7 @@ def test_the_hidden_side_of_a_turned_portrait_is_made_from_the_other() -> None:
     ).mean() < 0.2  # no wall in it but eyes, lips
 
 
-def test_rendering_is_deterministic(portrait: geometry.Portrait) -> None:
+def test_rendering_is_deterministic(portrait: geometry.PreparedPortrait) -> None:
     asked = motion(jawOpen=0.4, yaw=8, eyeBlinkLeft=0.5)
     first, second = geometry.render(portrait, asked), geometry.render(portrait, asked)
     np.testing.assert_array_equal(first.image, second.image)
@@ -309,7 +315,7 @@ def test_rendering_is_deterministic(portrait: geometry.Portrait) -> None:
         np.testing.assert_array_equal(a.rgb, b.rgb)
 
 
-def test_the_jaw_opens_the_mouth_and_nothing_else(portrait: geometry.Portrait) -> None:
+def test_the_jaw_opens_the_mouth_and_nothing_else(portrait: geometry.PreparedPortrait) -> None:
     rest = geometry.render(portrait, motion())
     opened = geometry.render(portrait, motion(jawOpen=0.5))
     assert (opened.mask[..., 0] > 128).sum() > 300 > (rest.mask[..., 0] > 128).sum()
@@ -319,7 +325,7 @@ def test_the_jaw_opens_the_mouth_and_nothing_else(portrait: geometry.Portrait) -
     assert ys.min() > marks[5, 1]  # below the bridge of the nose
 
 
-def test_shut_lids_hide_the_whites(portrait: geometry.Portrait) -> None:
+def test_shut_lids_hide_the_whites(portrait: geometry.PreparedPortrait) -> None:
     def white(image: np.ndarray) -> int:
         marks = pixels(FaceModel.load().landmark_mean[None], np.zeros((1, 3), np.float32))[0]
         ring = marks[list(RINGS[0])]
@@ -331,7 +337,7 @@ def test_shut_lids_hide_the_whites(portrait: geometry.Portrait) -> None:
     assert rest > 60 and shut < 0.05 * rest
 
 
-def test_gaze_moves_the_iris_the_right_way(portrait: geometry.Portrait) -> None:
+def test_gaze_moves_the_iris_the_right_way(portrait: geometry.PreparedPortrait) -> None:
     def iris(image: np.ndarray) -> float:
         marks = pixels(FaceModel.load().landmark_mean[None], np.zeros((1, 3), np.float32))[0]
         ring = marks[list(RINGS[1])]
@@ -349,7 +355,7 @@ def test_gaze_moves_the_iris_the_right_way(portrait: geometry.Portrait) -> None:
     [({"yaw": 10.0}, 0, 1), ({"pitch": 10.0}, 1, -1), ({"x": 0.1}, 0, 1)],
 )
 def test_the_face_moves_the_way_it_is_told(
-    portrait: geometry.Portrait, asked: dict[str, float], axis: int, sign: int
+    portrait: geometry.PreparedPortrait, asked: dict[str, float], axis: int, sign: int
 ) -> None:
     def lips(image: np.ndarray) -> np.ndarray:
         red = (image[..., 0].astype(int) - image[..., 1] > 80) & (image[..., 0] > 140)
@@ -360,12 +366,12 @@ def test_the_face_moves_the_way_it_is_told(
     assert sign * (moved - rest)[axis] > 5
 
 
-def test_the_wall_stands_still(portrait: geometry.Portrait) -> None:
+def test_the_wall_stands_still(portrait: geometry.PreparedPortrait) -> None:
     image = geometry.render(portrait, motion(yaw=15, roll=8, x=0.05)).image
     assert not changed(image, portrait.frame)[:, :60].any()
 
 
-def test_crops_look_at_mouth_and_eyes(portrait: geometry.Portrait) -> None:
+def test_crops_look_at_mouth_and_eyes(portrait: geometry.PreparedPortrait) -> None:
     frame = geometry.render(portrait, motion(jawOpen=0.4, roll=10))
     assert [c.rgb.shape[0] for c in frame.crops] == [128, 64, 64]
     mouth, left, right = frame.crops
@@ -374,7 +380,7 @@ def test_crops_look_at_mouth_and_eyes(portrait: geometry.Portrait) -> None:
     assert all(np.isfinite(c.control).all() and c.control.shape == (6,) for c in frame.crops)
 
 
-def test_paste_adds_only_inside_its_crop(portrait: geometry.Portrait) -> None:
+def test_paste_adds_only_inside_its_crop(portrait: geometry.PreparedPortrait) -> None:
     frame = geometry.render(portrait, motion(jawOpen=0.4))
     image = frame.image.copy()
     crop = frame.crops[0]
@@ -391,7 +397,7 @@ def test_paste_adds_only_inside_its_crop(portrait: geometry.Portrait) -> None:
     np.testing.assert_array_equal(image[:150], frame.image[:150])
 
 
-def test_bad_input_is_refused(portrait: geometry.Portrait) -> None:
+def test_bad_input_is_refused(portrait: geometry.PreparedPortrait) -> None:
     with pytest.raises(ValueError, match="motion"):
         geometry.render(portrait, np.zeros(57, np.float32))
     with pytest.raises(ValueError, match="motion"):
