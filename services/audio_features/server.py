@@ -73,7 +73,7 @@ class AudioFeaturesStage(Stage, audio_features_pb2_grpc.AudioFeaturesServiceServ
     service = "talkingface.v1.AudioFeaturesService"
     repository = Path(__file__).parent / "model_repository"
     models = (MODEL_NAME,)
-    weights = MODEL_NAME
+    parts = ("audio_features",)
     look_ahead_ms = round(LOOK_AHEAD_SECONDS * 1000)
 
     def add_to(self, server: grpc.aio.Server) -> None:

@@ -139,7 +139,7 @@ class MotionGenStage(Stage, motion_gen_pb2_grpc.MotionGenServiceServicer):
     service = "talkingface.v1.MotionGenService"
     repository = Path(__file__).parent / "model_repository"
     models = (MODEL_NAME,)
-    weights = MODEL_NAME
+    parts = ("motion_gen",)
     # The first frame of a window waits for the window's last rows.
     look_ahead_ms = round(1000 / MOTION_FPS * (HOP + EXTRA_ROWS / ROWS_PER_FRAME))
 

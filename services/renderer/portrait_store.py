@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from talkingface.contract.errors import ServiceError
+from talkingface.contract.identity import digest
 from talkingface.contract.portrait import HANDLE
 from talkingface.v1.renderer_pb2 import Portrait
 
@@ -33,17 +34,24 @@ PORTRAIT, PHOTO = "portrait", "photo"
 _MESSAGE = "message"
 
 
-def _fingerprint() -> str:
-    """Of the code that prepares: what another release has stored is not used."""
-    digest = hashlib.sha256()
-    root = Path(__file__).parent
-    for folder in (root, *(root / name for name in ("analysis", "face", "geometry", "worker"))):
-        for path in sorted(folder.glob("*.py")):
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
+# What decides how a portrait is prepared and stored; `fetch_assets` names the networks by digest.
+# The service and the models in its Triton, which run in containers of their own, must agree: so no
+# versions of libraries, which only one of them has.
+PREPARED_BY = (
+    "contract/motion.py",
+    "contract/picture.py",
+    "contract/portrait.py",
+    "renderer/analysis",
+    "renderer/assets/face_model.npz",
+    "renderer/face",
+    "renderer/fetch_assets.py",
+    "renderer/geometry",
+    "renderer/portrait_store.py",
+    "renderer/worker/portrait_preparation.py",
+)
 
-
-RELEASE = _fingerprint()
+# Of what prepares: what another build has stored is not used.
+BUILD = digest(PREPARED_BY)
 
 
 def pack(value: Any, name: str = "") -> Arrays:
@@ -102,7 +110,7 @@ class PreparedPortraitStore:
         """
         if not HANDLE.fullmatch(handle):
             raise _not_found(handle)
-        return self._folder / f"{handle.removeprefix('sha256:')}.{RELEASE}.npz"
+        return self._folder / f"{handle.removeprefix('sha256:')}.{BUILD}.npz"
 
     def has(self, handle: str) -> bool:
         """True when the portrait is here; it then counts as just used."""

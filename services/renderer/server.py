@@ -105,7 +105,7 @@ class RendererStage(Stage, renderer_pb2_grpc.RendererServiceServicer):
     service = "talkingface.v1.RendererService"
     repository = Path(__file__).parent / "model_repository"
     models = (MODEL_NAME, "inpainter", PREPARATION)
-    weights = "inpainter"
+    parts = ("renderer",)
     look_ahead_ms = 0
     config: RendererConfig
 

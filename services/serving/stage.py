@@ -12,7 +12,6 @@ does not take its results stops the model and, in the end, its own sending.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import re
 import time
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 
 import talkingface
 from talkingface.contract.errors import ServiceError, invalid_field
+from talkingface.contract.identity import digest
 from talkingface.serving.calibration import HEADROOM, Rehearsal, realtime_streams
 from talkingface.serving.checkpoint import MAX_BYTES, mismatch
 from talkingface.serving.config import StageConfig
@@ -78,6 +78,11 @@ class StageHandler(Protocol):
         """Free what the stream holds; called once, however it ends."""
 
 
+# What every stage's results depend on, and the libraries whose versions do.
+SHARED = ("contract", "v1", "serving/checkpoint.py", "serving/triton/backends")
+LIBRARIES = ("numpy", "onnxruntime", "numba", "opencv-python-headless", "ai-edge-litert", "av")
+
+
 class Stage:
     """A stage: models in a Triton of its own, and the service in front of it."""
 
@@ -89,8 +94,8 @@ class Stage:
     """Triton's model repository."""
     models: ClassVar[tuple[str, ...]]
     """The models that must be ready; the first is the one that `StageInfo.model` names."""
-    weights: ClassVar[str]
-    """Folder in the repository whose model.onnx identifies the model."""
+    parts: ClassVar[tuple[str, ...]]
+    """What decides the results beside the contract: see `contract.identity.digest`."""
     look_ahead_ms: ClassVar[int]
 
     def __init__(self, config: StageConfig) -> None:
@@ -129,9 +134,8 @@ class Stage:
 
     async def start(self) -> None:
         """Connect to Triton, or start it, and warm its models up."""
-        weights = self.repository / self.weights / "1" / "model.onnx"
-        digest = await asyncio.to_thread(lambda: hashlib.sha256(weights.read_bytes()).hexdigest())
-        self._model_id = f"{self.models[0]}@{digest[:12]}"
+        build = await asyncio.to_thread(digest, (*SHARED, *self.parts), LIBRARIES, processor=True)
+        self._model_id = f"{self.models[0]}@{build}"
         shared_memory.sweep()
         timeout = self.config.triton_start_timeout
         url = self.config.triton_url

@@ -15,8 +15,8 @@ import time
 
 from google.protobuf.message import DecodeError
 
-import talkingface
 from talkingface.contract.errors import ServiceError, invalid_field
+from talkingface.contract.identity import digest
 from talkingface.serving.checkpoint import mismatch
 from talkingface.v1 import resume_pb2 as resume
 
@@ -24,6 +24,8 @@ MAX_TOKEN_BYTES = 1 << 20
 # What a client may have been sent after its last token.
 MAX_FRAMES_AFTER = 60 * 60
 MAX_PLACE = 1 << 40  # messages or bytes of an utterance
+# What a token means: the sessions, and how their stages' streams are cut.
+BUILD = digest(("contract", "v1", "orchestrator"), ("av", "numpy", "soxr"))
 _SIGNATURE = hashlib.sha256().digest_size
 
 
@@ -40,7 +42,7 @@ class Tokens:
 
     def pack(self, state: resume.SessionState) -> bytes:
         """A token."""
-        state.version = talkingface.__version__
+        state.version = BUILD
         state.issued.FromNanoseconds(time.time_ns())
         content = state.SerializeToString()
         return self._sign(content) + content
@@ -57,8 +59,8 @@ class Tokens:
             state = resume.SessionState.FromString(content)
         except DecodeError:
             raise invalid_field("config.resume.token", "is not a token of this version") from None
-        if state.version != talkingface.__version__:
-            raise mismatch(f"made by version {state.version}")
+        if state.version != BUILD:
+            raise mismatch(f"made by {state.version}, this is {BUILD}")
         age = time.time() - state.issued.ToNanoseconds() / 1e9
         if age > self._seconds:
             raise ServiceError(

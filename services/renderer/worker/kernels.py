@@ -1,4 +1,4 @@
-"""Numba's kernels, compiled once a release: `python3 -m talkingface.renderer.worker.kernels`."""
+"""Numba's kernels, compiled once a build: `python3 -m talkingface.renderer.worker.kernels`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import os
 import subprocess
 from pathlib import Path
 
-import numba
-
-from talkingface.renderer.portrait_store import RELEASE
+from talkingface.contract.identity import digest
 
 
 def compile_kernels() -> None:
@@ -18,7 +16,8 @@ def compile_kernels() -> None:
     The compiler takes more than 100 MB and keeps them: it works in a process of its own.
     """
     folder = Path(os.environ.get("NUMBA_CACHE_DIR") or Path(__file__).parent / "__pycache__")
-    done = folder / f"kernels.{RELEASE}.{numba.__version__}"
+    build = digest(("contract", "renderer"), ("numba", "numpy"), processor=True)
+    done = folder / f"kernels.{build}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "kernels.lock").open("w") as lock:
