@@ -26,7 +26,8 @@ demo: $(RUNTIME) $(ASSETS) $(PORTRAIT)  ## animate a portrait with the demo spee
 	$(BIN)/talkingface animate $(PORTRAIT) demo/speech.flac --seed 7 --log out/demo.log -o out/demo.mp4
 
 test: $(DEV) $(ASSETS) $(PORTRAIT)  ## the whole suite, with the real mesh
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest tests/unit tests/deploy -n auto
+	$(BIN)/python -m pytest tests/services tests/mesh tests/faults tests/research
 
 test-unit: $(DEV) $(ASSETS) $(PORTRAIT)  ## the tests without processes, in parallel
 	$(BIN)/python -m pytest tests/unit -n auto
