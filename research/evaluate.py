@@ -155,7 +155,7 @@ def _extra() -> Iterator[None]:
         if error.name is None or error.name.split(".")[0] not in NEEDED:
             raise
         raise MeshError(
-            f"{error.name} is not installed: pip install 'talkingface[research]'"
+            f"{error.name} is not installed: pip install '.[research]' ./research"
         ) from None
 
 

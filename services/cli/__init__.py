@@ -69,13 +69,13 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     installed = entry_points(group="talkingface.commands").names
     if argv and argv[0] in _RESEARCH and argv[0] not in installed:
-        return _not_installed(argv[0], "research")
+        return _not_installed(argv[0], "'.[research]' ./research")
     try:
         options = parser().parse_args(argv)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("talkingface"):
             raise
-        return _not_installed(error.name, "mesh")  # this is a client alone
+        return _not_installed(error.name, "'.[mesh]'")  # this is a client alone
 
     from talkingface import client
     from talkingface.cli.mesh import MeshError
@@ -100,7 +100,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _not_installed(what: str, extra: str) -> int:
-    return _fail(UNAVAILABLE, f"{what} is not installed: pip install 'talkingface[{extra}]'")
+    return _fail(UNAVAILABLE, f"{what} is not installed: pip install {extra}")
 
 
 def _fail(code: int, error: object) -> int:

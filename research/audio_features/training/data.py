@@ -42,12 +42,13 @@ class Labels:
     lips: Tensor  # (B, T, LIPS) standard deviations, NaN = not filmed
 
 
-def read_sound(folder: Path, name: str) -> NDArray[np.int16]:
+def read_sound(folder: Path, name: str, samples: int = -1) -> NDArray[np.int16]:
     """The sound of a packed stream at 16 kHz.
 
+    :param samples: at most so many; all where negative
     :raises ValueError: it is at another rate
     """
-    pcm, rate = soundfile.read(sound_path(folder, name), dtype="int16")
+    pcm, rate = soundfile.read(sound_path(folder, name), samples, dtype="int16")
     if rate != SAMPLE_RATE:
         raise ValueError(f"{name} decodes to {rate} Hz")
     return np.asarray(pcm)

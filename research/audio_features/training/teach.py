@@ -36,6 +36,7 @@ from talkingface_research.audio_features.training.decoding import likeliest, row
 from talkingface_research.audio_features.training.phones import UNKNOWN
 from talkingface_research.audio_features.training.revoice import read_spoken, revoice, time_map
 from talkingface_research.audio_features.training.synthesise import read_wave
+from talkingface_research.motion_gen.training.lip_shapes import principal
 
 Floats = NDArray[np.float32]
 
@@ -169,12 +170,7 @@ def filmed_lips(motion: Path) -> dict[str, Floats]:
     """The filmed clips' lips in standard deviations of their first components."""
     with np.load(motion / "real.npz") as stored:
         lips, clip, frames = stored["lips"].astype(np.float64), stored["clip"], stored["frames"]
-    # Depth is the tracker's guess and counts little.
-    weighted = lips.reshape(len(lips), -1, 3) * [1.0, 1.0, 0.25]
-    flat = weighted.reshape(len(lips), -1)
-    flat = flat - flat.mean(0)
-    _, _, axes = np.linalg.svd(flat[:: max(1, len(flat) // 20_000)], full_matrices=False)
-    told = flat @ axes[:LIPS].T
+    told = (lips - lips.mean(0)) @ principal(lips, LIPS).T
     told = (told / told.std(0)).astype(np.float32)
     parts = np.split(told, np.cumsum(frames)[:-1])
     return {str(name): part for name, part in zip(clip, parts, strict=True)}

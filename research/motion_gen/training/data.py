@@ -45,7 +45,7 @@ from talkingface.motion_gen.windows import (
 )
 from talkingface_research.audio_features.network import SpeechEncoder
 from talkingface_research.audio_features.training.augment import Augmenter
-from talkingface_research.audio_features.training.pack import sound_path
+from talkingface_research.audio_features.training.data import read_sound
 from talkingface_research.audio_features.training.revoice import (
     Spoken,
     read_spoken,
@@ -213,10 +213,7 @@ def read_taught(folder: Path, without: frozenset[str], minutes: float) -> Clips:
         for name in sorted(names):
             if name.startswith(RECORDED_VOICE):  # his sentences in other voices, too
                 continue
-            samples = int(minutes * 60 * SAMPLE_RATE)
-            audio, rate = soundfile.read(sound_path(folder, name), samples, dtype="int16")
-            if rate != SAMPLE_RATE:
-                raise ValueError(f"{name} decodes to {rate} Hz")
+            audio = read_sound(folder, name, int(minutes * 60 * SAMPLE_RATE))
             phone, end = labels[f"{name}/phone"], labels[f"{name}/end"] / SAMPLE_RATE
             total = len(audio) // SAMPLES_PER_FRAME
             known = int(np.searchsorted(end, total / MOTION_FPS + 1))

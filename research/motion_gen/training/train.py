@@ -45,6 +45,7 @@ from talkingface.motion_gen.session import TEMPERATURE
 from talkingface.motion_gen.windows import GUIDED, HISTORY_ROWS, PAST, ROWS_PER_FRAME, SPAN
 from talkingface.renderer.face.model import FaceModel
 from talkingface_research.audio_features.training.augment import Augmenter
+from talkingface_research.audio_features.training.data import HELD_OUT
 from talkingface_research.audio_features.training.features import load_encoder
 from talkingface_research.motion_gen.evaluation.curves import band_passed
 from talkingface_research.motion_gen.evaluation.mouth import CLOSED_BELOW
@@ -86,7 +87,7 @@ from talkingface_research.motion_gen.training.lip_shapes import (
 
 VALIDATION_EVERY = 15  # of the recorded clips
 # Voices that nothing here is trained on: the ruler's, and those that validation uses.
-NEVER = frozenset({"flite_rms", "italian_lp", "reading_en"})
+NEVER = frozenset(HELD_OUT)
 VALIDATION_VOICES = ("slt_hts", "catalan_ona")
 REVOICED_VOICES = ("espeak", "flite_awb", "flite_kal16", "flite_slt", "ked", "piper_joe")
 

@@ -26,7 +26,7 @@ def test_a_command_of_research_says_what_to_install(
     monkeypatch.setattr(cli, "entry_points", lambda group: EntryPoints(()))
     assert cli.main(arguments) == cli.UNAVAILABLE
     assert capsys.readouterr().err == (
-        f"talkingface: {arguments[0]} is not installed: pip install 'talkingface[research]'\n"
+        f"talkingface: {arguments[0]} is not installed: pip install '.[research]' ./research\n"
     )
 
 
@@ -38,4 +38,4 @@ def test_where_only_the_client_is_the_command_says_what_to_install(
         monkeypatch.delitem(sys.modules, f"talkingface.cli.{name}", raising=False)
         monkeypatch.delattr(cli, name, raising=False)
     assert cli.main(["up"]) == cli.UNAVAILABLE
-    assert "pip install 'talkingface[mesh]'" in capsys.readouterr().err
+    assert "pip install '.[mesh]'" in capsys.readouterr().err
