@@ -30,6 +30,7 @@ from talkingface.contract.speech_features import (
     PHONE_INDEX,
     PHONES,
 )
+from talkingface.motion_gen.windows import HEARD_ROWS, HISTORY_ROWS
 from talkingface_research.audio_features.network import (
     F0_BINS,
     MEL_BANDS,
@@ -60,7 +61,7 @@ CLOSURE_WEIGHT = 2.5
 CONTEXT_ROWS = (-4, -2, 0, 2)
 NASALS = [PHONE_INDEX[p] for p in ("m", "n", "ng")]
 # Rows before and after its own that a frame of lips is told from, as in the motion generator.
-LIP_ROWS = (10, 2)
+LIP_ROWS = (HISTORY_ROWS, HEARD_ROWS - HISTORY_ROWS - 1)
 SONORANTS = [i for i, p in enumerate(PHONES) if p[0] in "aeiou" or p in ("l", "r", "w", "y")]
 
 
@@ -194,16 +195,20 @@ def unfold(trained: SpeechEncoder, model: SpeechEncoder, sound: Tensor) -> None:
     for i in range(len(model.blocks)):
         pairs += [(f"blocks.{i}.dilated", f"blocks.{i}.norm1")]
         pairs += [(f"blocks.{i}.pointwise", f"blocks.{i}.norm2")]
-    for convolution, norm in pairs:
-        found: list[Tensor] = []
-        hook = trained.get_submodule(convolution).register_forward_hook(
-            lambda _module, _inputs, output, found=found: found.append(output)
+    found: dict[str, tuple[Tensor, Tensor]] = {}
+    hooks = [
+        trained.get_submodule(name).register_forward_hook(
+            lambda _module, _inputs, out, name=name: found.update(
+                {name: (out.mean((0, 2)), out.var((0, 2)))}
+            )
         )
-        trained.trunk(sound, trained.initial_state(len(sound)))
-        if not found:  # heads are not part of the trunk
-            trained(sound, trained.initial_state(len(sound)))
+        for name, _ in pairs
+    ]
+    trained(sound, trained.initial_state(len(sound)))
+    for hook in hooks:
         hook.remove()
-        mean, variance = found[0].mean((0, 2)), found[0].var((0, 2))
+    for convolution, norm in pairs:
+        mean, variance = found[convolution]
         bias = weights.pop(f"{convolution}.bias")
         if convolution == "embedding":
             weights[f"{convolution}.bias"] = bias
