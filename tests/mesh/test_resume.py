@@ -154,7 +154,7 @@ def orchestrators(pair: Orchestrators) -> Orchestrators:
 
 
 @dataclass
-class Seen:
+class Transcript:
     """What came of a session."""
 
     motion: list[bytes] = field(default_factory=list)
@@ -185,14 +185,14 @@ def said(voice: np.ndarray, seconds: float, rate: int = RATE) -> bytes:
 async def run(
     target: str,
     audio: Any,
-    *strikes_at: int,
-    strike: Callable[[], Any] = lambda: None,
-    seen: Seen | None = None,
+    *fault_frames: int,
+    inject_fault: Callable[[], Any] = lambda: None,
+    transcript: Transcript | None = None,
     **options: Any,
-) -> Seen:
-    """A session; `strike` is called each time when so many frames have come."""
-    left = list(strikes_at)
-    seen = seen if seen is not None else Seen()
+) -> Transcript:
+    """A session; `inject_fault` is called each time when so many frames have come."""
+    left = list(fault_frames)
+    transcript = transcript if transcript is not None else Transcript()
     options = {
         "portrait": None, "output": OUTPUT_KIND_MOTION, "audio_format": pcm(RATE),
         "resumable": True, "seed": 3, **options,
@@ -202,23 +202,23 @@ async def run(
             match message:
                 case Motion():
                     for frame in message.frames:
-                        assert frame.index == len(seen.motion)
-                        seen.motion.append(frame.SerializeToString(deterministic=True))
+                        assert frame.index == len(transcript.motion)
+                        transcript.motion.append(frame.SerializeToString(deterministic=True))
                 case Media():
                     if message.frame_count:
-                        seen.pictures.append((message.first_frame, message.data))
-                    seen.sound += message.audio
+                        transcript.pictures.append((message.first_frame, message.data))
+                    transcript.sound += message.audio
                 case Event():
-                    seen.events.append(message)
+                    transcript.events.append(message)
                 case Summary():
-                    seen.summary = message
+                    transcript.summary = message
             if isinstance(message, Motion | Media):
-                seen.times.append(time.perf_counter())
-            if left and seen.frames >= left[0]:
+                transcript.times.append(time.perf_counter())
+            if left and transcript.frames >= left[0]:
                 del left[0]
-                await asyncio.to_thread(strike)
-    assert seen.summary is not None
-    return seen
+                await asyncio.to_thread(inject_fault)
+    assert transcript.summary is not None
+    return transcript
 
 
 def paced(sound: bytes, pause: float = 0.02) -> Callable[[], AsyncIterator[Any]]:
@@ -246,7 +246,9 @@ async def test_offline_motion_is_the_same_bit_for_bit(
 
     rng = np.random.default_rng(number)
     moments = sorted(rng.integers(5, 145, 2 - number % 2).tolist())
-    broken = await run(orchestrators.target, audio(), *moments, strike=orchestrators.kill_holder)
+    broken = await run(
+        orchestrators.target, audio(), *moments, inject_fault=orchestrators.kill_holder
+    )
     print(f"\nkilled after {moments} frames: nothing came for {broken.stalls} s")
     assert len(broken.stalls) == len(moments)
     assert broken.motion == whole.motion
@@ -284,7 +286,7 @@ async def test_audio_of_any_kind_goes_on(
     whole = await run(orchestrators.target, audio(), **options)
 
     broken = await run(
-        orchestrators.target, audio(), 70, strike=orchestrators.kill_holder, **options
+        orchestrators.target, audio(), 70, inject_fault=orchestrators.kill_holder, **options
     )
     assert len(broken.stalls) == 1
     assert len(broken.motion) == len(whole.motion) == 25 * seconds
@@ -294,7 +296,7 @@ async def test_audio_of_any_kind_goes_on(
         frames = [[MotionFrame.FromString(f) for f in s.motion] for s in (whole, broken)]
         tracks = [np.array([frame.coefficients for frame in f]) for f in frames]
         assert np.array_equal(tracks[0][:50], tracks[1][:50])
-        np.testing.assert_allclose(*tracks, atol=0.02)
+        np.testing.assert_allclose(tracks[0], tracks[1], atol=0.02)
 
 
 @pytest.mark.parametrize("output", [OUTPUT_KIND_JPEG, OUTPUT_KIND_H264])
@@ -306,7 +308,7 @@ async def test_pictures_go_on(
     whole = await run(orchestrators.target, audio(), **options)
 
     broken = await run(
-        orchestrators.target, audio(), 50, strike=orchestrators.kill_holder, **options
+        orchestrators.target, audio(), 50, inject_fault=orchestrators.kill_holder, **options
     )
     assert len(broken.stalls) == 1
     assert [index for index, _ in broken.pictures] == list(range(90))
@@ -333,12 +335,12 @@ async def test_a_live_session_goes_on(
     number: int,
 ) -> None:
     """What was not heard is heard then; what was told is not told again."""
-    strike_at = int(np.random.default_rng(number).integers(3, 120))
+    fault_frame = int(np.random.default_rng(number).integers(3, 120))
     speech = said(voice[voice != 0], 2.0)
-    seen = Seen()
+    transcript = Transcript()
 
     async def until(seconds: float) -> None:
-        while seen.frames < 25 * seconds:  # noqa: ASYNC110
+        while transcript.frames < 25 * seconds:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
     async def conversation() -> AsyncIterator[Any]:
@@ -358,28 +360,28 @@ async def test_a_live_session_goes_on(
     await run(
         orchestrators.target,
         conversation(),
-        strike_at,
-        strike=orchestrators.kill_holder,
-        seen=seen,
+        fault_frame,
+        inject_fault=orchestrators.kill_holder,
+        transcript=transcript,
         **options,
     )
-    print(f"\nlive, killed after {strike_at} frames: nothing came for {seen.stalls} s")
-    assert len(seen.stalls) == 1
-    told = [event for event in seen.events if event.kind == Event.KIND_UTTERANCE]
+    print(f"\nlive, killed after {fault_frame} frames: nothing came for {transcript.stalls} s")
+    assert len(transcript.stalls) == 1
+    told = [event for event in transcript.events if event.kind == Event.KIND_UTTERANCE]
     assert [event.utterance_id for event in told] == ["first", "second", "third"]
     played = [event.played.ToMicroseconds() / 1e6 for event in told]
     assert played == pytest.approx([0.25, 2.0, 0.5], abs=0.02)
-    assert seen.summary is not None
+    assert transcript.summary is not None
     if output == OUTPUT_KIND_H264:
-        shown = [index for index, _ in seen.pictures]
+        shown = [index for index, _ in transcript.pictures]
         assert shown == sorted(set(shown))
-        sound = np.frombuffer(seen.sound, "<i2")
-        length = seen.summary.audio_duration.ToMicroseconds() / 1e6
+        sound = np.frombuffer(transcript.sound, "<i2")
+        length = transcript.summary.audio_duration.ToMicroseconds() / 1e6
         assert len(sound) == pytest.approx(length * RATE, abs=RATE / 100)
         assert np.count_nonzero(sound) == pytest.approx(2.75 * RATE, abs=0.02 * RATE)
-        assert len(shown) + seen.summary.late_frames == round(length * 25 + 0.49)
+        assert len(shown) + transcript.summary.late_frames == round(length * 25 + 0.49)
     else:
-        yaws = [MotionFrame.FromString(frame).rotation.yaw for frame in seen.motion]
+        yaws = [MotionFrame.FromString(frame).rotation.yaw for frame in transcript.motion]
         assert np.mean(yaws[-25:]) > 10, "the control is in force"
 
 
@@ -391,11 +393,11 @@ async def test_the_same_orchestrator_started_again(
     target = orchestrators.services[0].address
     whole = await run(target, audio())
 
-    def strike() -> None:
+    def inject_fault() -> None:
         orchestrators.kill(0)
         orchestrators.start(0)
 
-    broken = await run(target, audio(), 60, strike=strike)
+    broken = await run(target, audio(), 60, inject_fault=inject_fault)
     print(f"\nstarted again: nothing came for {broken.stalls} s")
     assert len(broken.stalls) == 1
     assert broken.motion == whole.motion
@@ -408,12 +410,12 @@ async def test_a_session_leaves_a_server_that_drains(
     whole = await run(orchestrators.target, audio())
     left = -1
 
-    def strike() -> None:
+    def inject_fault() -> None:
         nonlocal left
         left = orchestrators.holder()
         orchestrators.services[left].process.terminate()
 
-    moved = await run(orchestrators.target, audio(), 30, strike=strike)
+    moved = await run(orchestrators.target, audio(), 30, inject_fault=inject_fault)
     assert [e.kind for e in moved.events].count(Event.KIND_DRAINING) == 1
     assert len(moved.stalls) == 1
     assert moved.motion == whole.motion
@@ -463,7 +465,7 @@ async def test_what_is_told_where_it_cannot_go_on(
             target,
             paced(said(voice, 3.0))(),
             20,
-            strike=lambda: orchestrators.kill(0),
+            inject_fault=lambda: orchestrators.kill(0),
             resumable=False,
         )
     orchestrators.revive()
