@@ -40,7 +40,7 @@ lint: $(DEV)  ## formatting, lint, types, imports, protos
 	$(BIN)/ruff check .
 	mkdir -p build/typecheck && ln -sfn ../../services build/typecheck/talkingface
 	ln -sfn ../../research build/typecheck/talkingface_research
-	MYPYPATH=build/typecheck $(BIN)/mypy -p talkingface -p talkingface_research
+	MYPYPATH=build/typecheck $(BIN)/mypy -p talkingface -p talkingface_research -p tests
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/buf lint protos
 	$(BIN)/buf format --diff --exit-code protos

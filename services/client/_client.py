@@ -111,7 +111,7 @@ class TalkingFace:
         framing: Framing = FRAMING_CROP,
         pacing: Pacing = PACING_OFFLINE,
         resumable: bool = False,
-    ) -> AsyncIterator[Message]:
+    ) -> AsyncGenerator[Message, None]:
         """Animate a portrait; messages come while the audio is still being sent.
 
         :param portrait: an image file, its bytes, or a handle from `upload_portrait`; None only

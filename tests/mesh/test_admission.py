@@ -49,7 +49,7 @@ END = Request(end_of_audio={})
 def config(**fields: Any) -> Request:
     """The first message of a session without pictures."""
     pcm = media.AudioFormat(encoding=media.AUDIO_ENCODING_PCM_S16LE, sample_rate=RATE, channels=1)
-    fields = {"audio": pcm, "output": media.OUTPUT_KIND_MOTION, "seed": 3} | fields
+    fields = {"audio": pcm, "output": media.OUTPUT_KIND_MOTION, "seed": 3, **fields}
     return Request(config=talking_face.AnimateConfig(**fields))
 
 

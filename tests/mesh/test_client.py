@@ -95,7 +95,7 @@ async def test_the_whole_photo_at_another_rate(
     assert list(can.framings) == [FRAMING_CROP, FRAMING_PHOTO]
     assert (can.limits.min_picture_size, can.limits.max_picture_size) == (256, 1024)
     assert all(time == round(first * 1e6 / 30) for first, time in times)
-    with av.open(io.BytesIO(b"".join(pieces))) as file:
+    with av.open(io.BytesIO(b"".join(pieces)), "r") as file:
         video = list(file.decode(video=0))
     assert [round(float(frame.time) * 30, 3) for frame in video] == list(range(16))
     assert (video[0].width, video[0].height) == (512, 400)

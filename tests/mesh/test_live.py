@@ -253,7 +253,9 @@ async def test_a_client_that_reads_slowly_misses_pictures_and_no_sound(
     async with TalkingFace(mesh.address) as face:
         handle = (await face.upload_portrait(portrait_image)).handle
     services = (audio_features_service, motion_gen_service, renderer_service)
-    targets = {f"{name}_target": s.address for name, s in zip(STAGES, services, strict=True)}
+    targets: dict[str, Any] = {
+        f"{name}_target": s.address for name, s in zip(STAGES, services, strict=True)
+    }
     stages = Stages(OrchestratorConfig(**targets))
     await stages.start()
     config = AnimateConfig(audio=pcm(RATE), output=OUTPUT_KIND_H264, size=256, pacing=PACING_LIVE)

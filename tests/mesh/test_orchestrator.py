@@ -108,7 +108,7 @@ async def motion_of(face: TalkingFace, audio: Any, **options: Any) -> np.ndarray
 def file_of(speech: bytes, container: str, codec: str) -> bytes:
     file = io.BytesIO()
     with av.open(file, "w", format=container) as out:
-        stream = out.add_stream(codec, rate=RATE, layout="mono")
+        stream: Any = out.add_stream(codec, rate=RATE, layout="mono")
         stream.format = "s16"
         samples = np.frombuffer(speech, "<i2").reshape(1, -1)
         frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")

@@ -76,7 +76,7 @@ async def test_a_portrait_speaks(face: TalkingFace, image: bytes, speech: bytes)
     assert summary.frames == 21
     pieces = [message for message in messages if isinstance(message, Media)]
     file = io.BytesIO(b"".join(piece.data for piece in pieces))
-    with av.open(file) as container:
+    with av.open(file, "r") as container:
         video = container.streams.video[0]
         assert (video.width, video.height, video.codec_context.name) == (512, 512, "h264")
         pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video)]
@@ -84,9 +84,9 @@ async def test_a_portrait_speaks(face: TalkingFace, image: bytes, speech: bytes)
     original = np.asarray(Image.open(io.BytesIO(image)).convert("RGB"))
     assert np.abs(pictures[0].astype(int).mean() - original.mean()) < 40, "it is a picture"
     file.seek(0)
-    with av.open(file) as container:
-        packets = [p for p in container.demux(container.streams.audio[0]) if p.size]
-        seconds = (packets[-1].pts + packets[-1].duration) * packets[-1].time_base
+    with av.open(file, "r") as container:
+        last: Any = [p for p in container.demux(container.streams.audio[0]) if p.size][-1]
+        seconds = (last.pts + last.duration) * last.time_base
     assert abs(float(seconds) - 0.81) < 0.001
 
 

@@ -7,6 +7,7 @@ import io
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -73,7 +74,7 @@ async def handle(stub: renderer_pb2_grpc.RendererServiceStub, portrait_image: by
     return (await prepare(stub, portrait_image)).handle
 
 
-def config(handle: str, codec: VideoCodec.ValueType = H264, **fields: int) -> RenderRequest:
+def config(handle: str, codec: Any = H264, **fields: Any) -> RenderRequest:
     """First message of a stream."""
     return RenderRequest(
         config=RenderConfig(session_id="test-1", portrait_handle=handle, codec=codec, **fields)
@@ -385,7 +386,7 @@ async def test_bad_render_input_is_refused(
     stub: renderer_pb2_grpc.RendererServiceStub,
     renderer_service: ServiceProcess,
     handle: str,
-    fields: dict[str, int],
+    fields: dict[str, Any],
     motion: np.ndarray | None,
     reason: str,
     path: str,
@@ -481,7 +482,10 @@ def test_video_has_its_frame_rate_and_keyframes(rate: int) -> None:
 def test_a_store_keeps_finds_and_evicts(tmp_path: Path) -> None:
     store = PreparedPortraitStore(tmp_path, max_bytes=2_500_000)
     handles = [handle_of(bytes([i])) for i in range(4)]
-    arrays = {"frame.plane": np.arange(1_000_000, dtype=np.uint8), "other": np.zeros(3)}
+    arrays: dict[str, np.ndarray] = {
+        "frame.plane": np.arange(1_000_000, dtype=np.uint8),
+        "other": np.zeros(3),
+    }
     for age, handle in enumerate(handles):
         store.save(Portrait(handle=handle, width=age), arrays)
         time.sleep(0.02)

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -90,14 +90,14 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def loop_runner() -> AsyncIterator[asyncio.Runner]:
+def loop_runner() -> Iterator[asyncio.Runner]:
     """One event loop for the server that the module's tests share."""
     with asyncio.Runner() as runner:
         yield runner
 
 
 @pytest.fixture(scope="module")
-def triton(repository: Path, loop_runner: asyncio.Runner) -> AsyncIterator[EmbeddedTriton]:
+def triton(repository: Path, loop_runner: asyncio.Runner) -> Iterator[EmbeddedTriton]:
     """A running embedded Triton."""
     server = EmbeddedTriton(repository)
     loop_runner.run(server.start())
