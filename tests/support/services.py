@@ -86,13 +86,6 @@ class ServiceProcess:
             time.sleep(0.05)
         raise StartTimeout(f"not serving after {seconds} s:\n{self.log}")
 
-    async def until_free(self) -> None:
-        """Wait for all slots to be free."""
-        async with asyncio.timeout(30):
-            # Another process: there is no event to wait for.
-            while self.slots_in_use():  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
-
     def stop(self) -> int:
         """End it as a platform does.
 
@@ -112,6 +105,24 @@ class ServiceProcess:
         if not found:
             pytest.fail(f"no {pattern!r} in the log:\n{self.log}")
         return found[-1]
+
+
+async def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Wait for what another process does, of which there is no event."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not in {seconds} s"
+        await asyncio.sleep(0.02)
+
+
+async def until_free(*services: ServiceProcess) -> float:
+    """Wait for all slots of services to be free.
+
+    :return: the seconds that it took.
+    """
+    began = time.perf_counter()
+    await until(lambda: not any(service.slots_in_use() for service in services))
+    return time.perf_counter() - began
 
 
 @dataclass
