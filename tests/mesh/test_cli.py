@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import warnings
 from pathlib import Path
 
 import av
@@ -291,10 +292,12 @@ def test_bench_measures_every_stage(
     tmp_path: Path, portrait_file: Path, short_speech: Path
 ) -> None:
     result = tmp_path / "bench.json"
-    done = run(
-        *("bench", "speed", portrait_file, short_speech, "--repeats", 1, "--sessions", 1),
-        *("--json", result),
-    )
+    arguments = ("bench", "speed", portrait_file, short_speech, "--repeats", 1, "--sessions", 1)
+    done = run(*arguments, "--json", result)
+    # A bench keeps all cores busy, so that on a shared machine a poll of the mesh may time out.
+    if done.returncode == 4:
+        warnings.warn(f"bench is run once more: {done.stderr}", stacklevel=1)
+        done = run(*arguments, "--json", result)
     assert done.returncode == 0, done.stderr
     report = json.loads(result.read_text())
     names = [entry["what"] for entry in report["measurements"]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -89,6 +90,12 @@ def perform(
     planner = BehaviourPlanner(seed)
     plan = [planner.step(two, emotion, **fields) for two in rows.reshape(-1, 2, 4)]
     return {name: np.array([getattr(p, name) for p in plan]) for name in plan[0]._fields}
+
+
+@cache
+def long_plan(seed: int) -> dict[str, np.ndarray]:
+    """The plan of two minutes of speech, which several tests look at."""
+    return perform(speech(120, seed), seed)
 
 
 def band(track: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -288,7 +295,7 @@ def test_eyes_come_back_as_the_utterance_ends() -> None:
 def test_head_moves_with_the_voice(seed: int) -> None:
     rows = speech(120, seed)
     energy = band(np.maximum(rows[:, 1].reshape(-1, 2).mean(axis=1), -60.0), 1, 2)
-    pitch = band(perform(rows, seed)["turn"][:, 0], 1, 2)
+    pitch = band(long_plan(seed)["turn"][:, 0], 1, 2)
 
     def coupling(heard: np.ndarray) -> float:
         return max(np.corrcoef(np.roll(heard, lag), pitch)[0, 1] for lag in range(8))
@@ -411,7 +418,7 @@ def test_no_action_opens_the_lips(shape: dict[str, float]) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_mouth_lives_beside_speech(seed: int) -> None:
-    face = perform(speech(120, seed), seed)["expression"]
+    face = long_plan(seed)["expression"]
     shapes = FaceModel.load().landmark_expressions[FACE_COLUMNS]
     lip_line = (shapes[:, 13, 1] + shapes[:, 14, 1]) / 2
     corners = (shapes[:, 61, 1] + shapes[:, 291, 1]) / 2 - lip_line
@@ -452,7 +459,7 @@ def test_who_is_cut_off_shuts_his_mouth() -> None:
 def test_speech_keeps_its_closures(seed: int) -> None:
     rows = speech(120, seed)
     heard = rows[:, 0].reshape(-1, 2).mean(axis=1) > 0.5
-    gap = opening(perform(rows, seed)["expression"])
+    gap = opening(long_plan(seed)["expression"])
     since = np.array([heard[max(i - 2, 0) : i + 1].all() for i in range(len(heard))])
     assert gap[since].max() < 0.004, "80 ms after the voice is back"
     onset = np.flatnonzero(heard[1:] & ~heard[:-1]) + 1
