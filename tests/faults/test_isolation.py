@@ -45,7 +45,7 @@ from tests.support.meshes import FPS, Mesh, Transcript, longest_gap, run_session
 from tests.support.report import record
 
 SLOTS = 8
-GOOD = (0, 1)  # sessions that go on beside bad ones
+GOOD = (0, 1)  # sessions that run beside misbehaving clients
 SECONDS = 1.2
 SIZE = 256
 IDLE_SECONDS = 4.0  # for which a client may read nothing
@@ -100,9 +100,9 @@ async def sessions(mesh: Mesh, portrait_image: bytes, voice: np.ndarray) -> list
     sessions = []
     for number in range(SLOTS):
         light = np.roll([1.0, 0.92, 0.84], number // 2) * (1 - number / 50)
-        picture = Image.fromarray((photo * light).astype(np.uint8))
+        lit = Image.fromarray((photo * light).astype(np.uint8))
         file = io.BytesIO()
-        (ImageOps.mirror(picture) if number % 2 else picture).save(file, "PNG")
+        (ImageOps.mirror(lit) if number % 2 else lit).save(file, "PNG")
         async with TalkingFace(mesh.target) as face:
             portrait = await face.upload_portrait(file.getvalue())
         times = np.arange(0, len(voice), 0.8 + 0.1 * number)

@@ -93,7 +93,7 @@ async def offline_motion(
     voice: np.ndarray,
     inject_fault: Callable[[Transcript], None] = lambda transcript: None,
 ) -> Transcript:
-    """An offline session without pictures at twice the pace of speech, with a fault after 1.5 s."""
+    """An offline session without frames at twice the pace of speech, with a fault after 1.5 s."""
     return await run_session(
         mesh.target,
         paced(pcm16(voice, SECONDS), CHUNK_SECONDS / 2),

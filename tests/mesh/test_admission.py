@@ -90,7 +90,7 @@ class Session:
         return answer
 
     async def send(self, *requests: Request) -> None:
-        """Send; where the call has ended the reader is told."""
+        """Send; where the call has ended, `read` reports it."""
         try:
             for request in requests:
                 await self.call.write(request)
@@ -213,7 +213,7 @@ async def test_overload_is_refused_and_disturbs_nobody(
         assert alone.frames == 50
         live = Session(stub)
         await live.open(config(pacing=talking_face.PACING_LIVE))
-        living = asyncio.create_task(live.rest())
+        live_rest = asyncio.create_task(live.rest())
         sessions = [Session(stub)]
         await sessions[0].open()
         await sessions[0].send(Request(audio=speech[:half]))
@@ -255,7 +255,7 @@ async def test_overload_is_refused_and_disturbs_nobody(
                 *(session.rest(Request(audio=speech[half:]), END) for session in sessions)
             )
             await live.send(END)
-            await living
+            await live_rest
     assert set(hashes) == {reference}
     assert {error.reason for error in refusals} == {"NO_CAPACITY"}
     assert all(error.retry_delay is not None for error in refusals)
@@ -330,7 +330,7 @@ async def test_uploads_have_slots_of_their_own(start: Start, speech: bytes) -> N
     async with stub_of(orchestrator) as stub:
         uploads = [stub.UploadPortrait() for _ in range(2)]
         for upload in uploads:
-            await upload.write(talking_face.UploadPortraitRequest(data=b"half a picture"))
+            await upload.write(talking_face.UploadPortraitRequest(data=b"half a portrait"))
         await asyncio.sleep(0.2)
         third = stub.UploadPortrait()
         with pytest.raises(grpc.aio.AioRpcError) as refused:
@@ -557,7 +557,7 @@ async def test_the_end_of_a_drain_is_reported(start: Start, speech: bytes) -> No
     async with stub_of(orchestrator) as stub:
         session, upload = Session(stub), stub.UploadPortrait()
         await session.open()
-        await upload.write(talking_face.UploadPortraitRequest(data=b"half a picture"))
+        await upload.write(talking_face.UploadPortraitRequest(data=b"half a portrait"))
         await session.send(Request(audio=speech[:32000]))
         await asyncio.sleep(0.2)
         orchestrator.process.send_signal(signal.SIGTERM)

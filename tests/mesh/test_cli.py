@@ -177,7 +177,7 @@ def test_a_bad_control_exits_with_3(
 
 def test_bad_files_exit_with_3(mesh: ServiceProcess, tmp_path: Path, portrait_file: Path) -> None:
     text = tmp_path / "text"
-    text.write_text("neither picture nor sound " * 9)
+    text.write_text("neither image nor audio " * 9)
     options = ("-o", tmp_path / "out.mp4", "--server", mesh.address)
     done = run("animate", text, SPEECH, *options)
     assert done.returncode == 3

@@ -97,8 +97,8 @@ async def test_single_frames(
     assert [chunk.presentation_time.ToMilliseconds() for chunk in chunks[:3]] == [0, 40, 80]
     assert b"".join(chunk.audio for chunk in chunks) == pytest.approx(speech)
     for chunk in chunks:
-        picture = Image.open(io.BytesIO(chunk.data))
-        assert (picture.format, picture.size) == (form, (512, 512))
+        frame = Image.open(io.BytesIO(chunk.data))
+        assert (frame.format, frame.size) == (form, (512, 512))
         assert chunk.keyframe
 
 
@@ -143,7 +143,7 @@ async def test_a_renderer_that_lost_a_portrait_gets_it_again(
     assert prepared(renderer_service)
 
 
-def picture(form: str = "PNG", size: tuple[int, int] = (256, 256), value: int = 128) -> bytes:
+def grey_image(form: str = "PNG", size: tuple[int, int] = (256, 256), value: int = 128) -> bytes:
     file = io.BytesIO()
     Image.new("RGB", size, (value, value, value)).save(file, form)
     return file.getvalue()
@@ -165,9 +165,9 @@ def portraits(image: bytes, turned_face: bytes) -> dict[str, tuple[bytes, str]]:
     """Portraits that cannot be animated, and why."""
     original = Image.open(io.BytesIO(image)).convert("RGB")
 
-    def encoded(picture: Image.Image, form: str = "PNG") -> bytes:
+    def encoded(image: Image.Image, form: str = "PNG") -> bytes:
         file = io.BytesIO()
-        picture.save(file, form)
+        image.save(file, form)
         return file.getvalue()
 
     two = Image.new("RGB", (1024, 512))
@@ -177,11 +177,11 @@ def portraits(image: bytes, turned_face: bytes) -> dict[str, tuple[bytes, str]]:
     tiny.paste(original.resize((340, 340)), (400, 400))
     return {
         "empty": (b"", "IMAGE_BROKEN"),
-        "text": (b"this is no picture at all", "IMAGE_BROKEN"),
+        "text": (b"this is not an image", "IMAGE_BROKEN"),
         "GIF": (encoded(original, "GIF"), "IMAGE_FORMAT"),
         "cut off": (image[: len(image) // 2], "IMAGE_BROKEN"),
         "bomb": (bomb(), "IMAGE_TOO_LARGE"),
-        "nobody": (picture(), "NO_FACE"),
+        "no face": (grey_image(), "NO_FACE"),
         "two faces": (encoded(two), "SEVERAL_FACES"),
         "a tiny face": (encoded(tiny), "FACE_TOO_SMALL"),
         "turned away": (turned_face, "FACE_TURNED"),
@@ -192,7 +192,7 @@ def portraits(image: bytes, turned_face: bytes) -> dict[str, tuple[bytes, str]]:
 @pytest.mark.parametrize(
     "what",
     [
-        *("empty", "text", "GIF", "cut off", "bomb", "nobody"),
+        *("empty", "text", "GIF", "cut off", "bomb", "no face"),
         *("two faces", "a tiny face", "turned away", "too dark"),
     ],
 )
@@ -213,7 +213,7 @@ async def test_after_bad_portraits_good_ones_are_served(
     face: TalkingFace, image: bytes, speech: bytes
 ) -> None:
     with pytest.raises(TalkingFaceError):
-        await face.upload_portrait(picture())
+        await face.upload_portrait(grey_image())
     assert len(await media_of(face, image, speech, output=OUTPUT_KIND_H264)) == 21
 
 

@@ -159,15 +159,16 @@ class Transcript:
     """What a client has received in a session."""
 
     motion: list[bytes] = field(default_factory=list)
-    pictures: list[tuple[int, bytes]] = field(default_factory=list)
-    sound: bytes = b""
+    video: list[tuple[int, bytes]] = field(default_factory=list)
+    """Indices and data of the frames."""
+    audio: bytes = b""
     events: list[Event] = field(default_factory=list)
     summary: Summary | None = None
     times: list[float] = field(default_factory=list)
 
     @property
     def frames(self) -> int:
-        return len(self.motion) + len(self.pictures)
+        return len(self.motion) + len(self.video)
 
     @property
     def stalls(self) -> list[float]:
@@ -202,8 +203,8 @@ async def run(
                         transcript.motion.append(frame.SerializeToString(deterministic=True))
                 case Media():
                     if message.frame_count:
-                        transcript.pictures.append((message.first_frame, message.data))
-                    transcript.sound += message.audio
+                        transcript.video.append((message.first_frame, message.data))
+                    transcript.audio += message.audio
                 case Event():
                     transcript.events.append(message)
                 case Summary():
@@ -263,19 +264,19 @@ async def test_audio_of_any_kind_goes_on(
 ) -> None:
     """Bit for bit at 16 kHz and in files (0); else but for the rounding of the resampler."""
     seconds = 4.0
-    sound = pcm16(voice, seconds, rate or 24_000)
+    data = pcm16(voice, seconds, rate or 24_000)
     if not rate:
         path = tmp_path / "voice.wav"
         with wave.open(str(path), "wb") as file:
             file.setnchannels(1)
             file.setsampwidth(2)
             file.setframerate(24_000)
-            file.writeframes(sound)
-        sound = path.read_bytes()
+            file.writeframes(data)
+        data = path.read_bytes()
 
     async def audio() -> AsyncIterator[bytes]:
-        for first in range(0, len(sound), 4001):
-            yield sound[first : first + 4001]
+        for first in range(0, len(data), 4001):
+            yield data[first : first + 4001]
             await asyncio.sleep(0.03)
 
     options: dict[str, Any] = {"audio_format": pcm(rate) if rate else None}
@@ -296,7 +297,7 @@ async def test_audio_of_any_kind_goes_on(
 
 
 @pytest.mark.parametrize("output", [OUTPUT_KIND_JPEG, OUTPUT_KIND_H264])
-async def test_pictures_go_on(
+async def test_frames_go_on(
     orchestrators: Orchestrators, portrait_image: bytes, voice: np.ndarray, output: Any
 ) -> None:
     audio = paced(pcm16(voice, 3.0))
@@ -307,15 +308,15 @@ async def test_pictures_go_on(
         orchestrators.target, audio(), 50, inject_fault=orchestrators.kill_holder, **options
     )
     assert len(broken.stalls) == 1
-    assert [index for index, _ in broken.pictures] == list(range(90))
-    assert broken.sound == whole.sound
+    assert [index for index, _ in broken.video] == list(range(90))
+    assert broken.audio == whole.audio
     if output == OUTPUT_KIND_JPEG:
-        assert broken.pictures == whole.pictures
-    else:  # it begins again with an IDR picture
+        assert broken.video == whole.video
+    else:  # it begins again with an IDR frame
         decoder = av.CodecContext.create("h264", "r")
         shown = [
             frame
-            for data in [*(data for _, data in broken.pictures), None]
+            for data in [*(data for _, data in broken.video), None]
             for frame in decoder.decode(None if data is None else av.Packet(data))
         ]
         assert len(shown) == 90
@@ -369,12 +370,12 @@ async def test_a_live_session_goes_on(
     assert played == pytest.approx([0.25, 2.0, 0.5], abs=0.02)
     assert transcript.summary is not None
     if output == OUTPUT_KIND_H264:
-        shown = [index for index, _ in transcript.pictures]
+        shown = [index for index, _ in transcript.video]
         assert shown == sorted(set(shown))
-        sound = np.frombuffer(transcript.sound, "<i2")
+        samples = np.frombuffer(transcript.audio, "<i2")
         length = transcript.summary.audio_duration.ToMicroseconds() / 1e6
-        assert len(sound) == pytest.approx(length * RATE, abs=RATE / 100)
-        assert np.count_nonzero(sound) == pytest.approx(2.75 * RATE, abs=0.02 * RATE)
+        assert len(samples) == pytest.approx(length * RATE, abs=RATE / 100)
+        assert np.count_nonzero(samples) == pytest.approx(2.75 * RATE, abs=0.02 * RATE)
         assert len(shown) + transcript.summary.late_frames == round(length * 25 + 0.49)
     else:
         yaws = [MotionFrame.FromString(frame).rotation.yaw for frame in transcript.motion]
@@ -508,8 +509,7 @@ async def test_what_is_no_token_is_refused(
 async def a_token(orchestrators: Orchestrators, voice: np.ndarray) -> ResumeToken:
     """The last token of a session of 3 s."""
     config = AnimateConfig(audio=pcm(RATE), output=OUTPUT_KIND_MOTION, resumable=True)
-    sound = pcm16(voice, 3.0)
-    requests = [AnimateRequest(config=config), AnimateRequest(audio=sound)]
+    requests = [AnimateRequest(config=config), AnimateRequest(audio=pcm16(voice, 3.0))]
     async with grpc.aio.insecure_channel(orchestrators.services[0].address) as channel:
         client = StreamClient(TalkingFaceServiceStub(channel).Animate)
         answers = await client.exchange([*requests, AnimateRequest(end_of_audio={})])

@@ -34,7 +34,7 @@ async def address() -> AsyncIterator[str]:
 
 
 @pytest.mark.parametrize("unread", range(MESSAGES + 1))
-async def test_the_status_is_told_whatever_is_unread(address: str, unread: int) -> None:
+async def test_the_status_arrives_whatever_is_unread(address: str, unread: int) -> None:
     async with grpc.aio.insecure_channel(address) as channel, asyncio.timeout(20):
         for _ in range(20):  # gRPC overwrites the status in some of them
             call: Any = channel.stream_stream(METHOD)()
@@ -47,5 +47,5 @@ async def test_the_status_is_told_whatever_is_unread(address: str, unread: int) 
             with pytest.raises(grpc.aio.AioRpcError) as raised:
                 while True:
                     await call.read()
-            told = await status.error(raised.value)
-            assert (told.reason, told.message) == ("NO_FACE", "nobody is there")
+            received = await status.error(raised.value)
+            assert (received.reason, received.message) == ("NO_FACE", "nobody is there")

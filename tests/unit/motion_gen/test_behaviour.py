@@ -1,4 +1,4 @@
-"""The plan of eyes, face and head: its statistics, its tie to the voice, its determinism."""
+"""The plan of eyes, face and head: its statistics, its relation to the voice, its determinism."""
 
 from __future__ import annotations
 
@@ -68,13 +68,13 @@ def speech(seconds: float, seed: int = 0) -> np.ndarray:
 
 
 def faded(rows: np.ndarray) -> np.ndarray:
-    """Rows of silence whose first ones a room still fills."""
+    """Rows of silence into which the speech before them fades."""
     rows[:6, 1] = np.linspace(-36, -66, 6)[: len(rows)]
     return rows
 
 
 def cut_off(rows: np.ndarray, at: float) -> np.ndarray:
-    """The rows with silence from `at` seconds on, as an interruption makes it."""
+    """The rows with silence from `at` seconds on, as after an interruption."""
     kept = 2 * int(25 * at)
     return np.concatenate([rows[:kept], silence((len(rows) - kept) / 50)])
 
@@ -135,7 +135,7 @@ def test_a_rising_end_is_a_question(rise: float, asks: bool) -> None:
     assert voices[-1].spoken == pytest.approx(2.0)
 
 
-def test_arousal_is_louder_and_higher_than_of_late() -> None:
+def test_arousal_is_louder_and_higher_than_before() -> None:
     rows = np.tile(VOICED, (600, 1))
     rows[400:, 1:3] += (8.0, 0.2)
     tracker = VoiceTracker()
@@ -160,7 +160,7 @@ def test_an_action_has_onset_apex_and_offset() -> None:
     assert np.abs(np.diff(height, 2)).max() < 0.06, "no jump in speed"
 
 
-def test_an_action_cut_short_lets_go_in_time() -> None:
+def test_an_action_cut_short_ends_in_time() -> None:
     actions = Actions(1)
     actions.begin(0, 1.0, onset=0.2, apex=5.0, offset=1.0)
     for _ in range(20):
@@ -169,7 +169,7 @@ def test_an_action_cut_short_lets_go_in_time() -> None:
     assert [actions.step()[0] for _ in range(2)][-1] < 0.12
 
 
-def test_loudness_is_judged_by_the_speaker_himself() -> None:
+def test_loudness_is_relative_to_the_speaker() -> None:
     def accents(gain: float) -> int:
         rows = speech(40)
         rows[:, 1] += gain
@@ -218,7 +218,7 @@ def test_blink_rate_is_obeyed(rate: float) -> None:
     assert len(starts(blinks(10, 2, rate))) / 10 == pytest.approx(rate, rel=0.2, abs=0.1)
 
 
-def test_blinks_seek_the_pauses() -> None:
+def test_blinks_prefer_pauses() -> None:
     planner = BlinkPlanner(5)
     at_pause: list[bool] = []
     elsewhere: list[bool] = []
@@ -297,8 +297,8 @@ def test_head_moves_with_the_voice(seed: int) -> None:
     energy = band(np.maximum(rows[:, 1].reshape(-1, 2).mean(axis=1), -60.0), 1, 2)
     pitch = band(long_plan(seed)["turn"][:, 0], 1, 2)
 
-    def coupling(heard: np.ndarray) -> float:
-        return max(np.corrcoef(np.roll(heard, lag), pitch)[0, 1] for lag in range(8))
+    def coupling(track: np.ndarray) -> float:
+        return max(np.corrcoef(np.roll(track, lag), pitch)[0, 1] for lag in range(8))
 
     rng = np.random.default_rng(seed)
     chance = [coupling(np.roll(energy, rng.integers(150, len(energy) - 150))) for _ in range(30)]
@@ -417,7 +417,7 @@ def test_no_action_opens_the_lips(shape: dict[str, float]) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_the_mouth_lives_beside_speech(seed: int) -> None:
+def test_the_mouth_moves_beside_speech(seed: int) -> None:
     face = long_plan(seed)["expression"]
     shapes = FaceModel.load().landmark_expressions[FACE_COLUMNS]
     lip_line = (shapes[:, 13, 1] + shapes[:, 14, 1]) / 2
@@ -430,39 +430,39 @@ def test_the_mouth_lives_beside_speech(seed: int) -> None:
     assert np.median(smile) < 0.15, "a smile is an event"
 
 
-def test_seeds_have_manners() -> None:
+def test_seeds_differ_in_their_habits() -> None:
     smiles, brows = [], []
     for seed in range(8):
         face = perform(speech(60, 1), seed)["expression"]
         smiles.append(face[:, FACE_INDEX["mouthSmileLeft"]].mean())
         brows.append(face[:, FACE_INDEX["browInnerUp"]].mean())
     assert max(smiles) > 2 * min(smiles)
-    assert abs(np.corrcoef(smiles, brows)[0, 1]) < 0.9, "one smiles more, another lifts the brows"
+    assert abs(np.corrcoef(smiles, brows)[0, 1]) < 0.9, "one smiles more, another raises the brows"
 
 
-def test_who_is_cut_off_shuts_his_mouth() -> None:
-    """And who ends by himself breathes: in the same pause, with most seeds."""
+def test_an_interrupted_speaker_shuts_the_mouth() -> None:
+    """A speaker who ends an utterance breathes: in the same pause, with most seeds."""
     rows = speech(8, 3)
-    heard = rows[:, 0] > 0.5
-    ends = np.flatnonzero(heard[:-1] & ~heard[1:]) / 50
-    by_himself, cut = [], []
+    spoken = rows[:, 0] > 0.5
+    ends = np.flatnonzero(spoken[:-1] & ~spoken[1:]) / 50
+    ended, cut = [], []
     for seed in range(12):
         gap = opening(perform(rows[: 2 * int(25 * (ends[0] + 0.4))], seed)["expression"])
-        by_himself.append(gap[-5:].max() > 0.01)
+        ended.append(gap[-5:].max() > 0.01)
         gap = opening(perform(cut_off(rows, ends[0] - 0.4), seed)["expression"])
         cut.append(gap[int(25 * (ends[0] - 0.3)) :].max() > 0.01)
-    assert np.mean(by_himself) > 0.5
+    assert np.mean(ended) > 0.5
     assert not any(cut)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_speech_keeps_its_closures(seed: int) -> None:
     rows = speech(120, seed)
-    heard = rows[:, 0].reshape(-1, 2).mean(axis=1) > 0.5
+    spoken = rows[:, 0].reshape(-1, 2).mean(axis=1) > 0.5
     gap = opening(long_plan(seed)["expression"])
-    since = np.array([heard[max(i - 2, 0) : i + 1].all() for i in range(len(heard))])
-    assert gap[since].max() < 0.004, "80 ms after the voice is back"
-    onset = np.flatnonzero(heard[1:] & ~heard[:-1]) + 1
+    since = np.array([spoken[max(i - 2, 0) : i + 1].all() for i in range(len(spoken))])
+    assert gap[since].max() < 0.004, "80 ms after speech resumes"
+    onset = np.flatnonzero(spoken[1:] & ~spoken[:-1]) + 1
     assert gap[onset - 1].max() > 3 * gap[onset + 1].max()
 
 
@@ -477,7 +477,7 @@ def test_pauses_part_the_lips_and_silence_shuts_them(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_idle_lips_stay_shut_but_live(seed: int) -> None:
+def test_idle_lips_stay_shut_but_move(seed: int) -> None:
     face = perform(silence(60), seed)["expression"]
     assert opening(face).max() < PARTED
     press = face[:, FACE_INDEX["mouthRollLower"]]
@@ -535,7 +535,7 @@ def test_emotions_leave_the_lips_closed(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EMOTIONS[1:])
-def test_an_emotion_lives_but_keeps_its_kind(name: str) -> None:
+def test_an_emotion_varies_but_stays_recognisable(name: str) -> None:
     planner = EmotionPlanner(0)
     shown, faces = [], []
     for _ in range(1000):
@@ -621,7 +621,7 @@ def test_gaze_control_holds_and_the_blink_rate_leaves_the_gaze() -> None:
 
 
 def motion(seed: int, seconds: float = 10, voice: int = 0, **fields: Any) -> np.ndarray:
-    """Motion frames of a generator that adds nothing of its own."""
+    """Motion of a generator whose own output is zero."""
     session = MotionSession(seed, Controls(**fields))
     rows = speech(seconds, voice)
     session.push(np.zeros((len(rows), FEATURE_DIM), np.float32), rows)

@@ -130,21 +130,21 @@ def test_controls_act_at_their_frame() -> None:
     assert ratio[35:] == pytest.approx(1.5, rel=0.02)
 
 
-def test_expressivity_changes_nothing_that_the_generator_makes() -> None:
+def test_expressivity_does_not_change_the_generators_input() -> None:
     features, speech = rows(60)
-    told, shown = [], []
+    requests, motion = [], []
     for expressivity in (0.0, 1.0, 2.0):
         session = MotionSession(seed=1, controls=Controls(expressivity=expressivity))
         session.push(features, speech)
         asked = []
         while (request := session.next_request()) is not None:
             asked.append(request)
-            shown.append(session.accept(infer(request)))
-        told.append(asked)
-    for requests in zip(*told, strict=True):
-        for name, value in requests[0].items():
-            assert all((value == other[name]).all() for other in requests[1:]), name
-    still, _, lively = np.split(np.concatenate(shown), 3)
+            motion.append(session.accept(infer(request)))
+        requests.append(asked)
+    for first, *others in zip(*requests, strict=True):
+        for name, value in first.items():
+            assert all((value == other[name]).all() for other in others), name
+    still, _, lively = np.split(np.concatenate(motion), 3)
     assert (still != lively).any()
 
 
