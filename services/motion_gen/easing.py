@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from talkingface.contract.arrays import Float32Array, Float64Array
 from talkingface.contract.controls import EMOTIONS, Controls
@@ -63,14 +64,13 @@ class ControlEasing:
 
     @staticmethod
     def _target(controls: Controls) -> Float64Array:
-        return np.concatenate(
-            [
-                [math.log(controls.head_distance)],
-                controls.pose_offset,
-                [controls.head_motion_scale, controls.mouth_scale, controls.expressivity],
-                controls.emotion_vector(),
-            ]
-        ).astype(np.float64)
+        parts: list[ArrayLike] = [
+            [math.log(controls.head_distance)],
+            controls.pose_offset,
+            [controls.head_motion_scale, controls.mouth_scale, controls.expressivity],
+            controls.emotion_vector(),
+        ]
+        return np.concatenate(parts).astype(np.float64)
 
     def step(self, controls: Sequence[Controls]) -> EasedControls:
         """Advance by one frame for each entry.

@@ -19,7 +19,7 @@ WINDOW = PAST + HOP  # frames
 # latency, because the encoder's chunks deliver that row anyway; the history is about a syllable.
 EXTRA_ROWS = 1
 HISTORY_ROWS = 10
-CONTEXT_ROWS = HISTORY_ROWS + ROWS_PER_FRAME + EXTRA_ROWS
+RECEPTIVE_ROWS = HISTORY_ROWS + ROWS_PER_FRAME + EXTRA_ROWS
 WINDOW_ROWS = HISTORY_ROWS + ROWS_PER_FRAME * WINDOW + EXTRA_ROWS
 
 BEHAVIOUR_DIM = 3  # planned lid closure, gaze pitch, gaze yaw

@@ -20,6 +20,9 @@ class Actions(Serializable):
     pulls it to its size until its apex is over, then back to zero.
     """
 
+    position: Float64Array  # (count,)
+    velocity: Float64Array  # (count,) per second
+
     def __init__(self, count: int) -> None:
         self.size, self.hold_left, self.position, self.velocity = np.zeros((4, count))
         self.onset, self.offset = np.ones((2, count))  # seconds

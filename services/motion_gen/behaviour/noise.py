@@ -21,6 +21,9 @@ class SmoothNoise(Serializable):
     the resulting third-order system.
     """
 
+    position: Float64Array  # (n,)
+    velocity: Float64Array  # (n,) per second
+
     def __init__(self, rng: np.random.Generator, hz: Float64Array) -> None:
         """
         :param rng: random generator, possibly shared with others
