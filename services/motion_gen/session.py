@@ -15,13 +15,12 @@ and their noise comes from a counter-based generator keyed by seed and window.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from talkingface.contract.arrays import Float32Array
-from talkingface.contract.controls import SEED_LIMIT, Controls
+from talkingface.contract.controls import SEED_LIMIT, Controls, ControlTrack
 from talkingface.contract.rates import MOTION_FPS
 from talkingface.contract.speech_features import FEATURE_DIM, SPEECH_DIM
 from talkingface.motion_gen.behaviour import BehaviourPlanner
@@ -64,17 +63,21 @@ LEAD_ROWS = HISTORY_ROWS + ROWS_PER_FRAME * PAST  # rows of a window before its 
 class MotionSession:
     """The state of one stream, about 37 kB. Not thread-safe."""
 
-    def __init__(self, seed: int = 0, controls: Controls | None = None) -> None:
+    def __init__(
+        self, seed: int = 0, controls: Controls | None = None, start_frame: int = 0
+    ) -> None:
         """
         :param seed: 0 .. 2**63 - 1; another seed gives another motion for the same speech
-        :param controls: controls from frame 0 on; None = all defaults
+        :param controls: controls from the first frame on; None = all defaults
+        :param start_frame: index of the first frame; its rows are the first to be pushed
         :raises ValueError: seed out of range
         """
         if not 0 <= seed < SEED_LIMIT:
             raise ValueError(f"seed {seed} is outside 0..2**63 - 1")
         self._seed = seed
-        self._schedule: list[tuple[int, Controls]] = [(0, controls or Controls())]
-        self._easing = ControlEasing(self._schedule[0][1])
+        self._start_frame = start_frame
+        self._controls = ControlTrack(controls or Controls())
+        self._easing = ControlEasing(self._controls.at(start_frame))
         self._planner = BehaviourPlanner(seed)
         self._window = 0
         self._rows = 0
@@ -87,14 +90,26 @@ class MotionSession:
         self._emotion = np.zeros((PAST, EMOTION_DIM), np.float32)
         self._neck = np.zeros(CANONICAL_DIM - HEAD.start)  # shown head pose, and its velocity
         self._neck_velocity = np.zeros_like(self._neck)
-        self._waiting = False
+        self._pending = False
         self._ended = False
 
     @property
+    def rows(self) -> int:
+        """Index of the row to be pushed next."""
+        return ROWS_PER_FRAME * self._start_frame + self._rows
+
+    @property
     def frames(self) -> int:
-        """Number of frames returned so far."""
+        """Index of the frame to be returned next."""
         generated = HOP * self._window
-        return min(generated, self._total_frames) if self._ended else generated
+        if self._ended:
+            generated = min(generated, self._total_frames)
+        return self._start_frame + generated
+
+    @property
+    def _next_requested(self) -> int:
+        """Index of the first frame that has not been requested yet."""
+        return self._start_frame + HOP * (self._window + self._pending)
 
     @property
     def _total_frames(self) -> int:
@@ -129,17 +144,18 @@ class MotionSession:
         """
         self._ended = True
 
-    def set_controls(self, controls: Controls, effective_frame: int = 0) -> int:
-        """Put `controls` in force from a frame on; later updates for later frames stay.
+    def set_controls(self, effective_frame: int = 0, **changes: Any) -> int:
+        """Change controls from a frame on; changes of later frames stay.
 
-        :return: the frame at which they act: `effective_frame`, or the next frame not yet
-            requested if that is already past
+        :param effective_frame: index of the first frame with the changes
+        :param changes: values of fields of `Controls`
+        :return: the frame at which they take effect: `effective_frame`, or the next frame not yet
+            requested if that is later
+        :raises ControlError: a value out of range
         """
-        begun = HOP * (self._window + self._waiting)
-        frame = max(effective_frame, begun)
-        self._schedule = [entry for entry in self._schedule if entry[0] != frame]
-        self._schedule.append((frame, controls))
-        self._schedule.sort(key=lambda entry: entry[0])
+        Controls(**changes)
+        frame = max(effective_frame, self._next_requested)
+        self._controls.update(frame, changes)
         return frame
 
     @property
@@ -147,7 +163,7 @@ class MotionSession:
         """Whether `next_request` has a request without more rows or an output coming first."""
         rows = self._rows - HOP_ROWS * self._window
         enough = rows >= HOP_ROWS + EXTRA_ROWS or (self._ended and rows > 0)
-        return enough and not self._waiting
+        return enough and not self._pending
 
     def next_request(self) -> dict[str, Float32Array] | None:
         """Return the model's inputs for the next window, without batch dimension.
@@ -161,7 +177,7 @@ class MotionSession:
         if missing:
             features = np.concatenate([features, np.repeat(features[-1:], missing, axis=0)])
             speech = np.concatenate([speech, np.repeat(speech[-1:], missing, axis=0)])
-        controls = [self._controls_at(HOP * self._window + i) for i in range(HOP)]
+        controls = [self._controls.at(self._next_requested + i) for i in range(HOP)]
         self._eased = self._easing.step(controls)
         new_rows = speech[LEAD_ROWS : LEAD_ROWS + HOP_ROWS].reshape(HOP, ROWS_PER_FRAME, SPEECH_DIM)
         self._plan = [
@@ -174,7 +190,7 @@ class MotionSession:
         emotion = np.array([plan.emotion for plan in self._plan])
         self._behaviour = np.concatenate([self._behaviour, eyes])
         self._emotion = np.concatenate([self._emotion, emotion])
-        self._waiting = True
+        self._pending = True
         return {
             "features": features,
             "speech": speech,
@@ -196,7 +212,7 @@ class MotionSession:
         :raises RuntimeError: no request is pending
         :raises ValueError: outputs of another shape, or not finite
         """
-        if not self._waiting:
+        if not self._pending:
             raise RuntimeError("accept without a request")
         generated = np.asarray(outputs["frames"], np.float32)
         if generated.shape != (HOP, CANONICAL_DIM) or not np.isfinite(generated).all():
@@ -228,7 +244,7 @@ class MotionSession:
         self._emotion = self._emotion[HOP:]
         self._features = self._features[HOP_ROWS:]
         self._speech = self._speech[HOP_ROWS:]
-        self._waiting = False
+        self._pending = False
         return motion[: self.frames - before]
 
     def snapshot(self) -> bytes:
@@ -236,18 +252,16 @@ class MotionSession:
 
         :raises RuntimeError: a request is pending
         """
-        if self._waiting:
-            raise RuntimeError("snapshot while a request is waiting")
+        if self._pending:
+            raise RuntimeError("snapshot while a request is pending")
         values = {
             "seed": self._seed,
+            "start_frame": self._start_frame,
             "window": self._window,
             "rows": self._rows,
             "ended": self._ended,
             "planner": self._planner.state(),
-            "schedule": [
-                (frame, {**asdict(controls), "emotion": dict(controls.emotion)})
-                for frame, controls in self._schedule
-            ],
+            "controls": self._controls.state(),
         }
         arrays = {name: getattr(self, f"_{name}") for name in _SNAPSHOT_ARRAYS}
         easing = {"easing_value": self._easing.value, "easing_velocity": self._easing.velocity}
@@ -261,14 +275,12 @@ class MotionSession:
         """
         values, arrays = checkpoint.unpack(data)
         try:
-            session = cls(seed=values["seed"])
+            session = cls(values["seed"], start_frame=int(values["start_frame"]))
             session._window = int(values["window"])
             session._rows = int(values["rows"])
             session._ended = bool(values["ended"])
             session._planner.load_state(values["planner"])
-            session._schedule = [
-                (int(frame), Controls(**_tuples(fields))) for frame, fields in values["schedule"]
-            ]
+            session._controls.load_state(values["controls"])
             easing = session._easing
             easing.value = checkpoint.like(arrays["easing_value"], easing.value)
             easing.velocity = checkpoint.like(arrays["easing_velocity"], easing.velocity)
@@ -279,14 +291,10 @@ class MotionSession:
             raise checkpoint.mismatch(repr(error)) from None
         return session
 
-    def _controls_at(self, frame: int) -> Controls:
-        while len(self._schedule) > 1 and self._schedule[1][0] <= frame:
-            del self._schedule[0]
-        return self._schedule[0][1]
-
     def _noise(self) -> Float32Array:
         # The window is the counter's second word, which puts windows 2**64 draws apart.
-        stream = np.random.Philox(key=[self._seed, 0], counter=[0, self._window, 0, 0])
+        key, counter = [self._seed, self._start_frame], [0, self._window, 0, 0]
+        stream = np.random.Philox(key=key, counter=counter)
         noise = np.random.Generator(stream).standard_normal((SPAN, CANONICAL_DIM), dtype=np.float32)
         return noise * TEMPERATURE
 
@@ -295,10 +303,3 @@ _SNAPSHOT_ARRAYS = (
     "features", "speech", "past", "past_valid", "behaviour", "emotion", "neck",
     "neck_velocity",
 )  # fmt: skip
-
-
-def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
-    """Convert lists back to tuples, which JSON does not have."""
-    return {
-        name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
-    }
