@@ -14,7 +14,7 @@ from talkingface.audio_features.session import AudioFeaturesSession
 from talkingface.contract.messages import check_start_frame, features_message, float_rows
 from talkingface.contract.rates import MOTION_FPS, ROW_RATE
 from talkingface.contract.speech_features import (
-    BLOCK_ROWS,
+    CHUNK_ROWS,
     LOOK_AHEAD_SECONDS,
     MODEL_NAME,
     ROW_SAMPLES,
@@ -32,7 +32,7 @@ class ExtractStream:
 
     model = MODEL_NAME
     in_flight = 1
-    per_second = round(ROW_RATE / BLOCK_ROWS)
+    per_second = round(ROW_RATE / CHUNK_ROWS)
 
     def __init__(self, stage: AudioFeaturesStage, config: audio_features_pb2.ExtractConfig) -> None:
         check_start_frame(config.start_frame)
@@ -68,7 +68,7 @@ class ExtractStream:
 
 
 class AudioFeaturesStage(Stage, audio_features_pb2_grpc.AudioFeaturesServiceServicer):
-    """Sound in, features out."""
+    """The service of the speech encoder: audio in, speech features out."""
 
     name = "audio_features"
     service = "talkingface.v1.AudioFeaturesService"
@@ -81,7 +81,7 @@ class AudioFeaturesStage(Stage, audio_features_pb2_grpc.AudioFeaturesServiceServ
         audio_features_pb2_grpc.add_AudioFeaturesServiceServicer_to_server(self, server)
 
     def rehearse(self) -> Rehearsal:
-        """See `Stage`: silence."""
+        """See `Stage`; the audio is silence."""
         second = audio_features_pb2.ExtractRequest(audio=bytes(4 * ROW_SAMPLES * ROW_RATE))
         return ExtractStream(self, audio_features_pb2.ExtractConfig()), itertools.repeat(second)
 

@@ -216,7 +216,9 @@ class MotionSession:
             raise RuntimeError("accept without a request")
         generated = np.asarray(outputs["frames"], np.float32)
         if generated.shape != (HOP, CANONICAL_DIM) or not np.isfinite(generated).all():
-            raise ValueError(f"the motion generator returned shape {generated.shape} or NaN")
+            raise ValueError(
+                f"the motion generator returned {generated.shape} or values that are not finite"
+            )
         generated = generated.copy()
         generated[:, HEAD] -= self._past[-1, HEAD] * _HEAD_DECAY
         eased = self._eased
