@@ -197,7 +197,7 @@ class EmbeddedTriton:
         return "\n".join(list(self._lines)[-lines:])
 
     def _failure(self) -> TritonError:
-        """Return the error of a Triton that has ended: its lines of severity E, or the last ones."""
+        """Return the error of a Triton that has ended: its lines of severity E, or the last."""
         errors = [
             line
             for line in self._lines
