@@ -42,7 +42,7 @@ def add_parser(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         "animate",
         help="animate a portrait with a voice",
         description="Animate PORTRAIT (JPEG, PNG or WebP) with the speech in AUDIO (WAV, MP3, FLAC "
-        "or Ogg) and write an MP4. Without --server, a mesh is started on this machine for the call.",
+        "or Ogg) and write an MP4. Without --server, a mesh is started on this machine.",
     )
     parser.add_argument("portrait", type=Path, metavar="PORTRAIT")
     parser.add_argument("audio", type=Path, metavar="AUDIO")
