@@ -10,8 +10,8 @@ one task while another one writes; messages that are still unread at an error ar
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, Protocol, TypeVar
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 import grpc
 
@@ -27,16 +27,6 @@ _POLL_SECONDS = 0.005
 T = TypeVar("T")
 
 
-class StreamCall(Protocol):
-    """The part of a streaming call of grpc.aio that is used here."""
-
-    def add_done_callback(self, callback: Callable[[grpc.aio.Call], None]) -> None: ...
-    def code(self) -> Coroutine[Any, Any, grpc.StatusCode]: ...
-    def details(self) -> Coroutine[Any, Any, str]: ...
-    def trailing_metadata(self) -> Coroutine[Any, Any, grpc.aio.Metadata]: ...
-    async def _read(self) -> object: ...
-
-
 class CallStatus:
     """Keeps the first status of one call; create it together with the call.
 
@@ -47,7 +37,7 @@ class CallStatus:
         raise await status.error(error) from error
     """
 
-    def __init__(self, call: StreamCall) -> None:
+    def __init__(self, call: grpc.aio.StreamStreamCall[Any, Any]) -> None:
         self._call = call
         self._first: grpc.aio.AioRpcError | None = None
         call.add_done_callback(self._note)
@@ -64,7 +54,8 @@ class CallStatus:
         try:
             async with asyncio.timeout(_STATUS_SECONDS):
                 # The public `read` returns at once when the call is done, messages or not.
-                while await self._call._read() is not grpc.aio.EOF:
+                read = self._call._read  # type: ignore[attr-defined]
+                while await read() is not grpc.aio.EOF:
                     pass
                 while _is_overwritten(late := self._status()):  # noqa: ASYNC110
                     await asyncio.sleep(_POLL_SECONDS)
