@@ -32,12 +32,13 @@ from talkingface.orchestrator.media.decoding import MAX_SECONDS, MIN_SECONDS
 from talkingface.orchestrator.pipeline import Read, SessionPipeline, Write
 from talkingface.orchestrator.session.config import CODECS, default_controls
 from talkingface.orchestrator.session.live_session import LiveSession, open_session
-from talkingface.orchestrator.session.resume_token import Tokens, without_checkpoints
+from talkingface.orchestrator.session.resume_token import BUILD, Tokens, without_checkpoints
 from talkingface.orchestrator.session.session import Answer, Session
 from talkingface.orchestrator.stages.pool import Stages
 from talkingface.orchestrator.stages.portraits import Portraits, UploadStore
 from talkingface.serving import stream_io
 from talkingface.serving.admission import Slots, check_caller
+from talkingface.serving.checkpoint import mismatch
 from talkingface.serving.config import load_or_exit
 from talkingface.serving.server import Call, Context, ServiceHost, set_up_logging
 from talkingface.v1 import media_pb2 as media
@@ -103,23 +104,29 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
             )
             if first is None or first.WhichOneof("payload") != "config":
                 raise ServiceError("MESSAGE_ORDER", "the first message must be `config`")
-            state = None
-            if first.config.HasField("resume"):
-                state = self._tokens.unpack(first.config.resume.token)
-            try:
-                await self._animate(context, call, first.config, state)
-            except ServiceError as error:
-                if error.reason != "CHECKPOINT_MISMATCH" or state is None:
-                    raise
-                # No stage of the build that the token knows is left.
-                await self._animate(context, call, first.config, without_checkpoints(state))
+            await self._animate_or_resume(context, call, first.config)
+
+    async def _animate_or_resume(
+        self, context: Context, call: Call, config: talking_face.AnimateConfig
+    ) -> None:
+        if not config.HasField("resume"):
+            return await self._animate(context, call, config)
+        state = self._tokens.unpack(config.resume.token)
+        try:
+            if state.version != BUILD:
+                raise mismatch(f"made by {state.version}, this is {BUILD}")
+            return await self._animate(context, call, config, state)
+        except ServiceError as error:  # of this build, or of the stages of another one
+            if error.reason != "CHECKPOINT_MISMATCH" or config.resume.same_build:
+                raise
+        return await self._animate(context, call, config, without_checkpoints(state))
 
     async def _animate(
         self,
         context: Context,
         call: Call,
         config: talking_face.AnimateConfig,
-        state: resume.SessionState | None,
+        state: resume.SessionState | None = None,
     ) -> None:
         # A live session is bounded by the clock, not by its audio.
         session = open_session(config, max_live=math.inf, state=state)

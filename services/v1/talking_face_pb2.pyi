@@ -110,18 +110,20 @@ class ResumeToken(_message.Message):
     def __init__(self, token: _Optional[bytes] = ..., position: _Optional[_Union[StreamPosition, _Mapping]] = ..., messages: _Optional[int] = ...) -> None: ...
 
 class Resume(_message.Message):
-    __slots__ = ("token", "next_frame", "position", "controls", "frames")
+    __slots__ = ("token", "next_frame", "position", "controls", "frames", "same_build")
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     NEXT_FRAME_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     CONTROLS_FIELD_NUMBER: _ClassVar[int]
     FRAMES_FIELD_NUMBER: _ClassVar[int]
+    SAME_BUILD_FIELD_NUMBER: _ClassVar[int]
     token: bytes
     next_frame: int
     position: StreamPosition
     controls: _containers.RepeatedCompositeFieldContainer[_controls_pb2.ControlUpdate]
     frames: int
-    def __init__(self, token: _Optional[bytes] = ..., next_frame: _Optional[int] = ..., position: _Optional[_Union[StreamPosition, _Mapping]] = ..., controls: _Optional[_Iterable[_Union[_controls_pb2.ControlUpdate, _Mapping]]] = ..., frames: _Optional[int] = ...) -> None: ...
+    same_build: bool
+    def __init__(self, token: _Optional[bytes] = ..., next_frame: _Optional[int] = ..., position: _Optional[_Union[StreamPosition, _Mapping]] = ..., controls: _Optional[_Iterable[_Union[_controls_pb2.ControlUpdate, _Mapping]]] = ..., frames: _Optional[int] = ..., same_build: _Optional[bool] = ...) -> None: ...
 
 class AnimateResponse(_message.Message):
     __slots__ = ("started", "media", "motion", "event", "summary", "resume_token")
