@@ -11,8 +11,8 @@ from pathlib import Path
 import grpc
 
 from talkingface.audio_features.session import AudioFeaturesSession
-from talkingface.contract.messages import features_message, float_rows
-from talkingface.contract.rates import ROW_RATE
+from talkingface.contract.messages import check_start_frame, features_message, float_rows
+from talkingface.contract.rates import MOTION_FPS, ROW_RATE
 from talkingface.contract.speech_features import (
     BLOCK_ROWS,
     LOOK_AHEAD_SECONDS,
@@ -34,9 +34,10 @@ class ExtractStream:
     in_flight = 1
     per_second = round(ROW_RATE / BLOCK_ROWS)
 
-    def __init__(self, stage: AudioFeaturesStage) -> None:
+    def __init__(self, stage: AudioFeaturesStage, config: audio_features_pb2.ExtractConfig) -> None:
+        check_start_frame(config.start_frame)
         self._metrics = stage.host.metrics
-        self._session = AudioFeaturesSession()
+        self._session = AudioFeaturesSession(config.start_frame * ROW_RATE // MOTION_FPS)
 
     def take(self, payload: str, message: audio_features_pb2.ExtractRequest) -> None:
         self._session.push(float_rows(message.audio, 1, payload)[:, 0])
@@ -82,7 +83,7 @@ class AudioFeaturesStage(Stage, audio_features_pb2_grpc.AudioFeaturesServiceServ
     def rehearse(self) -> Rehearsal:
         """See `Stage`: silence."""
         second = audio_features_pb2.ExtractRequest(audio=bytes(4 * ROW_SAMPLES * ROW_RATE))
-        return ExtractStream(self), itertools.repeat(second)
+        return ExtractStream(self, audio_features_pb2.ExtractConfig()), itertools.repeat(second)
 
     async def Extract(
         self, requests: AsyncIterator[audio_features_pb2.ExtractRequest], context: Context
@@ -91,7 +92,7 @@ class AudioFeaturesStage(Stage, audio_features_pb2_grpc.AudioFeaturesServiceServ
         await self.serve(
             context,
             "Extract",
-            lambda config: ExtractStream(self),
+            lambda config: ExtractStream(self, config),
             audio_features_pb2.ExtractResponse,
         )
 

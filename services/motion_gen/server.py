@@ -7,16 +7,14 @@ import itertools
 import sys
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
-from typing import Any
 
 import grpc
 import numpy as np
 
 from talkingface.contract.controls import (
-    EMOTIONS,
     SEED_LIMIT,
     Controls,
-    ControlTrack,
+    changes_of,
     check_controls,
     frame_of,
 )
@@ -24,6 +22,7 @@ from talkingface.contract.errors import invalid_field
 from talkingface.contract.messages import (
     MOTION_HIGH,
     MOTION_LOW,
+    check_start_frame,
     features_arrays,
     features_message,
     motion_message,
@@ -32,40 +31,12 @@ from talkingface.contract.rates import MOTION_FPS
 from talkingface.contract.speech_features import FEATURE_DIM, SPEECH_DIM
 from talkingface.motion_gen.session import MotionSession
 from talkingface.motion_gen.windows import EXTRA_ROWS, HOP, MODEL_NAME, ROWS_PER_FRAME
-from talkingface.serving import checkpoint
 from talkingface.serving.calibration import Rehearsal
 from talkingface.serving.config import MotionGenConfig, load_or_exit
 from talkingface.serving.server import Context, set_up_logging
 from talkingface.serving.stage import Stage
 from talkingface.serving.triton.client import Arrays
 from talkingface.v1 import controls_pb2, motion_gen_pb2, motion_gen_pb2_grpc
-
-
-def session_controls(message: controls_pb2.Controls) -> Controls:
-    """The session's controls for a complete and checked message."""
-    given: dict[str, Any] = {}
-    if message.HasField("gaze_direction"):
-        given["gaze"] = (message.gaze_direction.pitch, message.gaze_direction.yaw)
-    if message.HasField("head_pose"):
-        pose = message.head_pose
-        given["pose_offset"] = (pose.pitch, pose.yaw, pose.roll)
-    if message.HasField("emotion"):
-        emotion = message.emotion
-        given["emotion"] = {name: getattr(emotion, name) for name in EMOTIONS if name != "neutral"}
-        given["emotion_strength"] = emotion.strength if emotion.HasField("strength") else 1.0
-    if message.HasField("distance_ratio"):
-        given["head_distance"] = message.distance_ratio
-    if message.HasField("head_motion_scale"):
-        given["head_motion_scale"] = message.head_motion_scale
-    if message.HasField("blink_rate"):
-        given["blink_rate"] = message.blink_rate
-    if message.HasField("mouth_scale"):
-        given["mouth_scale"] = message.mouth_scale
-    if message.HasField("audio_guidance"):
-        given["audio_guidance"] = message.audio_guidance
-    if message.HasField("expressivity"):
-        given["expressivity"] = message.expressivity
-    return Controls(**given)
 
 
 class GenerateStream:
@@ -80,32 +51,25 @@ class GenerateStream:
         if config.seed >= SEED_LIMIT:
             raise invalid_field("config.seed", f"{config.seed} is not below 2**63")
         self._metrics = stage.host.metrics
-        self._track = ControlTrack(config.controls)
-        self._session = MotionSession(config.seed, session_controls(config.controls))
-        self._rows = 0
+        check_start_frame(config.start_frame)
+        controls = Controls(**changes_of(config.controls))
+        self._session = MotionSession(config.seed, controls, config.start_frame)
 
     def take(self, payload: str, message: motion_gen_pb2.GenerateRequest) -> None:
         if payload == "features":
-            features, prosody = features_arrays(message.features, self._rows)
-            self._session.push(features, prosody)
-            self._rows += len(features)
+            self._session.push(*features_arrays(message.features, self._session.rows))
         else:
             self._control(message.control)
 
     def _control(self, control: controls_pb2.ControlUpdate) -> None:
         check_controls(control.controls, "control.controls")
-        frame = self._session.frames
-        if control.HasField("time"):
-            frame = max(frame, frame_of(control.time, "control.time"))
-        self._track.update(frame, control.controls)
+        frame = frame_of(control.time, "control.time") if control.HasField("time") else 0
+        self._session.set_controls(frame, **changes_of(control.controls))
 
     def end(self) -> None:
         self._session.end()
 
     def next_request(self) -> Arrays | None:
-        if self._session.ready:
-            for begin, controls in self._track.until(self._session.frames + HOP):
-                self._session.set_controls(session_controls(controls), begin)
         return self._session.next_request()
 
     async def accept(self, outputs: Arrays) -> Iterable[motion_gen_pb2.GenerateResponse]:
@@ -115,18 +79,10 @@ class GenerateStream:
         return (motion_gen_pb2.GenerateResponse(motion=motion_message(first, motion)),)
 
     def snapshot(self) -> bytes:
-        session = self._session.snapshot()
-        values = {"track": self._track.state(), "rows": self._rows}
-        return checkpoint.pack(values, {"session": np.frombuffer(session, np.uint8)})
+        return self._session.snapshot()
 
     def restore(self, state: bytes) -> None:
-        values, arrays = checkpoint.unpack(state)
-        try:
-            self._rows = int(values["rows"])
-            self._track.load_state(values["track"])
-            self._session = MotionSession.restore(arrays["session"].tobytes())
-        except (KeyError, TypeError, ValueError) as error:
-            raise checkpoint.mismatch(repr(error)) from None
+        self._session = MotionSession.restore(state)
 
     def close(self) -> None:
         pass

@@ -161,7 +161,7 @@ class SessionPipeline:
     async def _open(self, portrait: renderer.Portrait | None) -> list[stage.StageInfo]:
         """Take a slot in every stage, at once."""
         session, begin = self._session, self._session.begin
-        samples, rows = begin.audio_features.taken, begin.motion_gen.taken
+        samples, rows = begin.audio_features.consumed, begin.motion_gen.consumed
         motion = session.first_motion
         async with asyncio.TaskGroup() as group:
             group.create_task(self._features.open(session.extract_config(), rows, samples))
@@ -169,7 +169,7 @@ class SessionPipeline:
             if portrait is not None:
                 config = session.render_config(portrait.handle)
                 first = session.first_frame
-                group.create_task(self._renderer.open(config, first, begin.renderer.taken))
+                group.create_task(self._renderer.open(config, first, begin.renderer.consumed))
         return [stream.info for stream in self.streams]
 
     async def _answer(self, answers: list[Answer]) -> None:
@@ -267,7 +267,7 @@ class SessionPipeline:
             answers = self._session.motion(chunk)
             if chunk.frames and self._session.makes_pictures:
                 if self._session.leave_out((chunk.frames[-1].index + 1) / MOTION_FPS):
-                    await self._renderer.send(unseen=chunk)
+                    await self._renderer.send(dropped_motion=chunk)
                 else:
                     await self._renderer.send(motion=chunk)
             self._progress.set()

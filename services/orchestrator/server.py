@@ -26,7 +26,7 @@ from talkingface.contract.picture import (
     MIN_SIZE,
 )
 from talkingface.contract.portrait import MAX_BYTES, MAX_PIXELS, MIN_FACE
-from talkingface.orchestrator import dry_run
+from talkingface.orchestrator import self_test
 from talkingface.orchestrator.config import OrchestratorConfig
 from talkingface.orchestrator.media.decoding import MAX_SECONDS, MIN_SECONDS
 from talkingface.orchestrator.pipeline import Read, SessionPipeline, Write
@@ -148,7 +148,7 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
         return talking_face.GetCapabilitiesResponse(
             version=talkingface.__version__,
             stages=self._stages.infos(),
-            picture_size=DEFAULT_SIZE,
+            frame_size=DEFAULT_SIZE,
             frame_rate=MIN_FRAME_RATE,
             outputs=[*CODECS, media.OUTPUT_KIND_MOTION],
             audio_encodings=[
@@ -165,8 +165,8 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
                 max_audio=duration(MAX_SECONDS),
                 max_sessions=self._host.slots.total,
                 idle_timeout=duration(self._config.idle_timeout),
-                min_picture_size=MIN_SIZE,
-                max_picture_size=MAX_SIZE,
+                min_frame_size=MIN_SIZE,
+                max_frame_size=MAX_SIZE,
                 min_frame_rate=MIN_FRAME_RATE,
                 max_frame_rate=MAX_FRAME_RATE,
                 max_photo_side=MAX_PHOTO_SIDE,
@@ -179,13 +179,13 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
             framings=FRAMINGS,
         )
 
-    async def DryRun(
-        self, request: talking_face.DryRunRequest, context: Context
-    ) -> talking_face.DryRunResponse:
+    async def SelfTest(
+        self, request: talking_face.SelfTestRequest, context: Context
+    ) -> talking_face.SelfTestResponse:
         """Send a short clip through every stage."""
-        async with self._host.call(context, "DryRun") as call:
+        async with self._host.call(context, "SelfTest") as call:
             call.reserve(caller=self._caller(context))
-            session, read = dry_run.prepare(request)
+            session, read = self_test.prepare(request)
             call.session_id = session.session_id
             portrait = await self._portrait_of(session)
 
@@ -193,7 +193,7 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
                 pass
 
             pipeline = await self._run_pipeline(session, portrait, read, write)
-            return dry_run.report(pipeline.streams, time.perf_counter() - call.started)
+            return self_test.report(pipeline.streams, time.perf_counter() - call.started)
         raise AssertionError("unreachable: a call that fails is aborted")
 
     def _caller(self, context: Context) -> str:

@@ -19,7 +19,7 @@ import numpy as np
 from talkingface.contract.errors import ServiceError, invalid_field
 from talkingface.contract.messages import check_size, motion_array, motion_message
 from talkingface.contract.motion import ARKIT_INDEX, YAW, neutral
-from talkingface.contract.picture import View, fill_in, picture_format
+from talkingface.contract.picture import View, fill_in, video_format
 from talkingface.contract.portrait import MAX_BYTES, handle_of
 from talkingface.contract.rates import MOTION_FPS
 from talkingface.renderer.portrait_store import GREY_FACE, PreparedPortraitStore
@@ -52,7 +52,7 @@ class RenderStream:
         self._stage = stage
         self._handle = config.portrait_handle
         stage.store.has(self._handle)  # marks it as used
-        picture = picture_format(config, stage.store.portrait(self._handle))
+        picture = video_format(config, stage.store.portrait(self._handle))
         self._encoder = make_encoder(config, picture)
         self.view = View(config.framing, picture.width, picture.height, self._encoder.planar)
         self.look_ahead_ms = 0 if config.frame_rate == MOTION_FPS else 1000 // MOTION_FPS

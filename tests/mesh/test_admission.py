@@ -424,7 +424,7 @@ async def test_every_kind_of_end_gives_the_share_back(
             error = await ended(Session(stub, bad))
             assert list(error.field_violations) == [f"metadata.{CALLER}"]
             with pytest.raises(grpc.aio.AioRpcError) as refused:
-                await stub.DryRun(talking_face.DryRunRequest(), metadata=((CALLER, bad),))
+                await stub.SelfTest(talking_face.SelfTestRequest(), metadata=((CALLER, bad),))
             assert ServiceError.from_rpc(refused.value).reason == "FIELD_INVALID"
     assert not shared_out.slots_in_use()
 
@@ -572,7 +572,7 @@ async def test_the_end_of_a_drain_is_told(start: Start, speech: bytes) -> None:
         assert health(orchestrator.address) == "NOT_SERVING"
         assert await liveness(orchestrator) == "SERVING"
         assert (await ended(Session(stub))).reason == "DRAINING"
-        for refused in (stub.UploadPortrait(), stub.DryRun(talking_face.DryRunRequest())):
+        for refused in (stub.UploadPortrait(), stub.SelfTest(talking_face.SelfTestRequest())):
             with pytest.raises(grpc.aio.AioRpcError) as told:
                 await refused
             assert ServiceError.from_rpc(told.value).reason == "DRAINING"

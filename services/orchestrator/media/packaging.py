@@ -121,7 +121,7 @@ class Mp4Packager:
     """Fragmented MP4. The first fragment holds one frame so that playing can begin at once."""
 
     def __init__(
-        self, picture: media.PictureFormat, pacing: talking_face.Pacing, comment: str = COMMENT
+        self, picture: media.VideoFormat, pacing: talking_face.Pacing, comment: str = COMMENT
     ) -> None:
         self._picture = picture
         self._fragment_frames = picture.frame_rate // _FRAGMENTS_A_SECOND[pacing]
@@ -239,7 +239,7 @@ class Mp4Packager:
 
 def packager(
     output: int,
-    picture: media.PictureFormat,
+    picture: media.VideoFormat,
     pacing: talking_face.Pacing,
     first_frame: int = 0,
     first_sample: int = 0,

@@ -23,7 +23,7 @@ from talkingface.v1 import resume_pb2 as resume
 MAX_TOKEN_BYTES = 1 << 20
 # What a client may have been sent after its last token.
 MAX_FRAMES_AFTER = 60 * 60
-MAX_PLACE = 1 << 40  # messages or bytes of an utterance
+MAX_POSITION = 1 << 40  # messages or bytes of an utterance
 # What a token means: the sessions, and how their stages' streams are cut.
 BUILD = digest(("contract", "v1", "orchestrator"), ("av", "numpy", "soxr"))
 _SIGNATURE = hashlib.sha256().digest_size

@@ -23,7 +23,7 @@ from talkingface.contract.controls import frame_of
 from talkingface.contract.durations import duration
 from talkingface.contract.errors import ServiceError, invalid_field
 from talkingface.contract.messages import check_size
-from talkingface.contract.picture import frame_count, picture_format
+from talkingface.contract.picture import frame_count, video_format
 from talkingface.contract.rates import MOTION_FPS
 from talkingface.contract.speech_features import SPEECH_DIM, VOICE_ACTIVITY
 from talkingface.orchestrator.media.decoding import (
@@ -82,22 +82,22 @@ class Session:
         self.session_id = self.begin.session_id or secrets.token_hex(8)
         self.config = effective_config(asked if state is None else state.config)
         self._clock = clock
-        place, audio = asked.resume.place, self.config.audio
+        position, audio = asked.resume.position, self.config.audio
         self.first_frame = asked.resume.next_frame
         first_sample, self._first_voice = 0, 0
         if audio.sample_rate:  # a file is decoded from its beginning
             first_sample, self._first_voice = preroll(
-                self.begin.audio_features.taken, audio.sample_rate
+                self.begin.audio_features.consumed, audio.sample_rate
             )
         self._intake = AudioIntake(audio, max_seconds, first_sample)
-        self._unheard = self.begin.audio_features.taken - self._first_voice
+        self._unheard = self.begin.audio_features.consumed - self._first_voice
         self._sent: SentAudioIndex | None = None
-        self._begin(place, first_sample)
-        self.messages = place.messages
-        self._rows = FeatureMuter(self.begin.motion_gen.taken)
+        self._begin(position, first_sample)
+        self.messages = position.messages
+        self._rows = FeatureMuter(self.begin.motion_gen.consumed)
         self._planned: set[int] = set()  # frames of changes of controls, those to come and others
         self._voice_activity = VoiceActivity(
-            self.begin.motion_gen.taken, self.begin.speaking, self.begin.run
+            self.begin.motion_gen.consumed, self.begin.speaking, self.begin.vad_run_rows
         )
         self._voice_states: deque[tuple[int, tuple[bool, int]]] = deque()  # after so many rows
         self._packager: Packager | None = None
@@ -106,7 +106,7 @@ class Session:
         self.changes = [*self.begin.controls, *asked.resume.controls]
         pictures = self.makes_pictures
         self._motion_frames = self.first_motion = (
-            self.begin.renderer.taken if pictures else self.begin.motion_gen.given
+            self.begin.renderer.consumed if pictures else self.begin.motion_gen.produced
         )
         self._frames = asked.resume.frames
         self._next_frame = self.first_frame
@@ -117,15 +117,15 @@ class Session:
         self._first_frame: float | None = None
         self._last_frame = 0.0
 
-    def _begin(self, place: talking_face.Place, first_sample: int) -> None:
+    def _begin(self, position: talking_face.StreamPosition, first_sample: int) -> None:
         """Get ready for the audio.
 
-        :param place: from where the client sends.
+        :param position: from where the client sends.
         :param first_sample: number of the sample, at the client's rate, that lies there.
         """
         audio = self.config.audio
         if self.config.resumable and audio.sample_rate:
-            self._sent = SentAudioIndex(place, first_sample * sample_bytes(audio))
+            self._sent = SentAudioIndex(position, first_sample * sample_bytes(audio))
 
     @property
     def makes_pictures(self) -> bool:
@@ -167,10 +167,10 @@ class Session:
             portrait=portrait,
         )
         if portrait is not None:
-            message.picture.CopyFrom(picture_format(self.config, portrait))
+            message.video.CopyFrom(video_format(self.config, portrait))
             self._packager = packager(
                 self.config.output,
-                message.picture,
+                message.video,
                 self.config.pacing,
                 self.first_frame,
                 self._first_voice,
@@ -226,26 +226,26 @@ class Session:
         state.session_id = self.session_id
         state.config.CopyFrom(self.config)
         state.messages = self.messages
-        rows = state.motion_gen.taken
+        rows = state.motion_gen.consumed
         while self._voice_states and self._voice_states[0][0] < rows:
             self._voice_states.popleft()
         if self._voice_states and self._voice_states[0][0] == rows:
-            state.speaking, state.run = self._voice_states[0][1]
+            state.speaking, state.vad_run_rows = self._voice_states[0][1]
         else:  # nothing was heard since the session began, or went on
-            state.speaking, state.run = self.begin.speaking, self.begin.run
+            state.speaking, state.vad_run_rows = self.begin.speaking, self.begin.vad_run_rows
         token = talking_face.ResumeToken(messages=state.messages)
-        self._tell_place(state, token)
+        self._write_position(state, token)
         token.token = pack(state)
         return Answer(resume_token=token)
 
-    def _tell_place(self, state: resume.SessionState, token: talking_face.ResumeToken) -> None:
+    def _write_position(self, state: resume.SessionState, token: talking_face.ResumeToken) -> None:
         """Say in a token from where the client must send again."""
         if self._sent is not None:
             audio = self.config.audio
-            first, _ = preroll(state.audio_features.taken, audio.sample_rate)
-            state.place.CopyFrom(self._sent.place(first * sample_bytes(audio)))
-        state.place.SetInParent()
-        token.place.CopyFrom(state.place)
+            first, _ = preroll(state.audio_features.consumed, audio.sample_rate)
+            state.position.CopyFrom(self._sent.locate(first * sample_bytes(audio)))
+        state.position.SetInParent()
+        token.position.CopyFrom(state.position)
 
     @property
     def frames_given(self) -> int:
@@ -352,7 +352,7 @@ class Session:
             return []
         self._frames_sent(len(new))
         until = self._motion_frames / MOTION_FPS
-        motion = talking_face.Motion(frames=new, place=self._played(until))
+        motion = talking_face.Motion(frames=new, position=self._played(until))
         return [Answer(motion=motion), *self._see(until, 0)]
 
     def leave_out(self, until: float) -> bool:
@@ -371,8 +371,8 @@ class Session:
         pieces = self._packager.push_frame(frame)
         self._frames_sent(1)
         until = self._next_frame / self.frame_rate
-        if pieces and (place := self._played(until)) is not None:
-            pieces[-1].place.CopyFrom(place)
+        if pieces and (position := self._played(until)) is not None:
+            pieces[-1].position.CopyFrom(position)
         events = self._see(until, left_out)
         return [*(Answer(media=piece) for piece in pieces), *events]
 
@@ -391,7 +391,7 @@ class Session:
             audio_duration=duration(self.seconds),
             first_frame_delay=duration(first - begin),
             elapsed=duration(self._last_frame - begin),
-            late_frames=missing,
+            dropped_frames=missing,
         )
         return [*(Answer(media=piece) for piece in pieces), *events, Answer(summary=summary)]
 
@@ -414,7 +414,7 @@ class Session:
         if self._first_frame is None:
             self._first_frame = self._last_frame
 
-    def _played(self, until: float) -> talking_face.Place | None:
+    def _played(self, until: float) -> talking_face.StreamPosition | None:
         """What of a live session's audio has been played `until` seconds of the session."""
         return None
 

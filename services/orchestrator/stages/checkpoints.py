@@ -18,19 +18,21 @@ class CheckpointRecord:
     """A stage's checkpoint, with its place among all that the stage takes and gives."""
 
     checkpoint: stage.Checkpoint | None = None
-    taken: int = 0  # items: samples, rows or motion frames
-    given: int = 0  # items: rows, motion frames or pictures
+    consumed: int = 0  # items: samples, rows or motion frames
+    produced: int = 0  # items: rows, motion frames or pictures
     messages: int = 0
 
     @classmethod
     def of(cls, state: resume.StageState) -> CheckpointRecord:
         """What a token tells."""
         checkpoint = state.checkpoint if state.HasField("checkpoint") else None
-        return cls(checkpoint, state.taken, state.given)
+        return cls(checkpoint, state.consumed, state.produced)
 
     def to_proto(self) -> resume.StageState:
         """As it stands in a token."""
-        return resume.StageState(checkpoint=self.checkpoint, taken=self.taken, given=self.given)
+        return resume.StageState(
+            checkpoint=self.checkpoint, consumed=self.consumed, produced=self.produced
+        )
 
 
 class CheckpointHistory:
@@ -42,29 +44,31 @@ class CheckpointHistory:
         """
         self._kept = deque([begin])
         self._messages = 0
-        self._taken = begin.taken
+        self._consumed = begin.consumed
         self._controls: deque[tuple[int, Any]] = deque()  # and the messages before each
 
     def keep(
-        self, checkpoint: stage.Checkpoint, contained: list[dict[str, Any]], given: int
+        self, checkpoint: stage.Checkpoint, contained: list[dict[str, Any]], produced: int
     ) -> None:
         """Take note of a checkpoint.
 
         :param contained: the messages that it contains and the one before did not.
-        :param given: items of the results before it.
+        :param produced: items of the results before it.
         """
         for message in contained:
             if "control" in message:
                 self._controls.append((self._messages, message["control"]))
-            self._taken = items_after(message, self._taken)
+            self._consumed = items_after(message, self._consumed)
             self._messages += 1
         copy = stage.Checkpoint()
         copy.CopyFrom(checkpoint)
-        self._kept.append(CheckpointRecord(copy, self._taken, given, self._messages))
+        self._kept.append(CheckpointRecord(copy, self._consumed, produced, self._messages))
 
-    def last(self, given: float = math.inf, taken: float = math.inf) -> CheckpointRecord:
+    def last(self, produced: float = math.inf, consumed: float = math.inf) -> CheckpointRecord:
         """The last checkpoint that gave and took no more; those before it are forgotten."""
-        fitting = [i for i, k in enumerate(self._kept) if k.given <= given and k.taken <= taken]
+        fitting = [
+            i for i, k in enumerate(self._kept) if k.produced <= produced and k.consumed <= consumed
+        ]
         for _ in range(fitting[-1] if fitting else 0):
             self._kept.popleft()
         found = self._kept[0]
@@ -85,7 +89,7 @@ def items_after(message: Mapping[str, Any], before: int) -> int:
                 return before + len(content) // 4
             case "features":
                 return int(content.first_row + content.rows)
-            case "motion" | "unseen" if content.frames:
+            case "motion" | "dropped_motion" if content.frames:
                 return int(content.frames[-1].index + 1)
     return before
 
@@ -116,13 +120,13 @@ class CheckpointSet:
         if "renderer" in self.histories:
             renderer = self.histories["renderer"].last()
             state.renderer.CopyFrom(renderer.to_proto())
-            seen = renderer.taken
-        motion = self.histories["motion_gen"].last(given=seen)
+            seen = renderer.consumed
+        motion = self.histories["motion_gen"].last(produced=seen)
         state.motion_gen.CopyFrom(motion.to_proto())
         state.controls.extend(self.histories["motion_gen"].controls_after())
         state.controls.extend(sent_controls)
         heard = self.histories["audio_features"].last(
-            given=motion.taken, taken=frames * SAMPLE_RATE // frame_rate
+            produced=motion.consumed, consumed=frames * SAMPLE_RATE // frame_rate
         )
         state.audio_features.CopyFrom(heard.to_proto())
         return state

@@ -148,7 +148,9 @@ class ResilientStream:
             self._held.append(payload)
             before, self._taken = self._taken, items_after(payload, self._taken)
             await self._try(self.call.send(**payload))
-            if self._taken > before and "unseen" not in payload:  # for which nothing is given
+            if (
+                self._taken > before and "dropped_motion" not in payload
+            ):  # for which nothing is given
                 self.call.sent_until = self._taken / self._input_rate
 
     async def end(self) -> None:

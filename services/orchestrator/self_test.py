@@ -25,7 +25,7 @@ def clip() -> bytes:
     return (4000 * buzz * swell).astype("<i2").tobytes()
 
 
-def prepare(request: talking_face.DryRunRequest) -> tuple[Session, Read]:
+def prepare(request: talking_face.SelfTestRequest) -> tuple[Session, Read]:
     """A session of the clip, and the client that sends it.
 
     :raises ServiceError: FIELD_INVALID for a handle that is none, or pictures that cannot be made.
@@ -55,7 +55,7 @@ def prepare(request: talking_face.DryRunRequest) -> tuple[Session, Read]:
     return Session(config), read
 
 
-def report(streams: Iterable[ResilientStream], total: float) -> talking_face.DryRunResponse:
+def report(streams: Iterable[ResilientStream], total: float) -> talking_face.SelfTestResponse:
     """What the stages took; `total` is in seconds."""
     timings = [
         talking_face.StageTiming(
@@ -66,4 +66,4 @@ def report(streams: Iterable[ResilientStream], total: float) -> talking_face.Dry
         )
         for stream in streams
     ]
-    return talking_face.DryRunResponse(timings=timings, total=duration(total))
+    return talking_face.SelfTestResponse(timings=timings, total=duration(total))
