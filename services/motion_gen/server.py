@@ -31,22 +31,24 @@ from talkingface.contract.rates import MOTION_FPS
 from talkingface.contract.speech_features import FEATURE_DIM, SPEECH_DIM
 from talkingface.motion_gen.session import MotionSession
 from talkingface.motion_gen.windows import EXTRA_ROWS, HOP, MODEL_NAME, ROWS_PER_FRAME
-from talkingface.serving.calibration import Rehearsal
+from talkingface.serving.calibration import Probe
 from talkingface.serving.config import MotionGenConfig, load_or_exit
+from talkingface.serving.inference_loop import StageHandler
 from talkingface.serving.server import Context, set_up_logging
 from talkingface.serving.stage import Stage
 from talkingface.serving.triton.client import Arrays
-from talkingface.v1 import controls_pb2, motion_gen_pb2, motion_gen_pb2_grpc
+from talkingface.v1 import controls_pb2, motion_gen_pb2_grpc
+from talkingface.v1.motion_gen_pb2 import GenerateConfig, GenerateRequest, GenerateResponse
 
 
-class GenerateStream:
+class GenerateStream(StageHandler[GenerateRequest, GenerateResponse]):
     """One call of `Generate`."""
 
     model = MODEL_NAME
     in_flight = 1
     per_second = round(MOTION_FPS / HOP)
 
-    def __init__(self, stage: MotionGenStage, config: motion_gen_pb2.GenerateConfig) -> None:
+    def __init__(self, stage: MotionGenStage, config: GenerateConfig) -> None:
         check_controls(config.controls, "config.controls")
         if config.seed >= SEED_LIMIT:
             raise invalid_field("config.seed", f"{config.seed} is not below 2**63")
@@ -55,8 +57,8 @@ class GenerateStream:
         controls = Controls(**changes_of(config.controls))
         self._session = MotionSession(config.seed, controls, config.start_frame)
 
-    def take(self, payload: str, message: motion_gen_pb2.GenerateRequest) -> None:
-        if payload == "features":
+    def take(self, message: GenerateRequest) -> None:
+        if message.HasField("features"):
             self._session.push(*features_arrays(message.features, self._session.rows))
         else:
             self._control(message.control)
@@ -72,11 +74,11 @@ class GenerateStream:
     def next_request(self) -> Arrays | None:
         return self._session.next_request()
 
-    async def accept(self, outputs: Arrays) -> Iterable[motion_gen_pb2.GenerateResponse]:
+    async def accept(self, outputs: Arrays) -> Iterable[GenerateResponse]:
         first = self._session.frames
         motion = np.clip(self._session.accept(outputs), MOTION_LOW, MOTION_HIGH)
         self._metrics.count("frames", len(motion))
-        return (motion_gen_pb2.GenerateResponse(motion=motion_message(first, motion)),)
+        return (GenerateResponse(motion=motion_message(first, motion)),)
 
     def snapshot(self) -> bytes:
         return self._session.snapshot()
@@ -84,12 +86,12 @@ class GenerateStream:
     def restore(self, state: bytes) -> None:
         self._session = MotionSession.restore(state)
 
-    def close(self) -> None:
-        pass
 
-
-class MotionGenStage(Stage, motion_gen_pb2_grpc.MotionGenServiceServicer):
-    """Features in, motion out."""
+class MotionGenStage(
+    Stage[GenerateConfig, GenerateRequest, GenerateResponse],
+    motion_gen_pb2_grpc.MotionGenServiceServicer,
+):
+    """The service of the motion generator: speech features and controls in, motion out."""
 
     name = "motion_gen"
     service = "talkingface.v1.MotionGenService"
@@ -102,30 +104,28 @@ class MotionGenStage(Stage, motion_gen_pb2_grpc.MotionGenServiceServicer):
     def add_to(self, server: grpc.aio.Server) -> None:
         motion_gen_pb2_grpc.add_MotionGenServiceServicer_to_server(self, server)
 
-    def rehearse(self) -> Rehearsal:
-        """See `Stage`: silence."""
+    def probe(self) -> Probe[GenerateRequest, GenerateResponse]:
+        """See `Stage`; the features are those of silence."""
         rows = ROWS_PER_FRAME * MOTION_FPS  # a second
         features, prosody = (np.zeros((rows, n), np.float32) for n in (FEATURE_DIM, SPEECH_DIM))
         seconds = (
-            motion_gen_pb2.GenerateRequest(features=features_message(first, features, prosody))
+            GenerateRequest(features=features_message(first, features, prosody))
             for first in itertools.count(0, rows)
         )
-        return GenerateStream(self, motion_gen_pb2.GenerateConfig()), seconds
+        return Probe(GenerateStream(self, GenerateConfig()), seconds)
 
-    async def Generate(
-        self, requests: AsyncIterator[motion_gen_pb2.GenerateRequest], context: Context
-    ) -> None:
+    async def Generate(self, requests: AsyncIterator[GenerateRequest], context: Context) -> None:
         """See motion_gen.proto."""
         await self.serve(
             context,
             "Generate",
             lambda config: GenerateStream(self, config),
-            motion_gen_pb2.GenerateResponse,
+            GenerateResponse,
         )
 
 
 async def main() -> int:
-    """Serve until a signal; the result is the exit code."""
+    """Serve until a signal and return the exit code."""
     config = load_or_exit(MotionGenConfig)
     set_up_logging(MotionGenStage.name, config.log_level)
     return await MotionGenStage(config).run()

@@ -8,9 +8,8 @@ import numpy as np
 
 from talkingface.contract.durations import duration
 from talkingface.contract.rates import SAMPLE_RATE
-from talkingface.orchestrator.pipeline import Read
+from talkingface.orchestrator.pipeline import AnyStream, Read
 from talkingface.orchestrator.session.session import Session
-from talkingface.orchestrator.stages.stream import ResilientStream
 from talkingface.v1 import media_pb2 as media
 from talkingface.v1 import talking_face_pb2 as talking_face
 
@@ -55,7 +54,7 @@ def prepare(request: talking_face.SelfTestRequest) -> tuple[Session, Read]:
     return Session(config), read
 
 
-def report(streams: Iterable[ResilientStream], total: float) -> talking_face.SelfTestResponse:
+def report(streams: Iterable[AnyStream], total: float) -> talking_face.SelfTestResponse:
     """What the stages took; `total` is in seconds."""
     timings = [
         talking_face.StageTiming(

@@ -110,18 +110,20 @@ class ResumeToken(_message.Message):
     def __init__(self, token: _Optional[bytes] = ..., position: _Optional[_Union[StreamPosition, _Mapping]] = ..., messages: _Optional[int] = ...) -> None: ...
 
 class Resume(_message.Message):
-    __slots__ = ("token", "next_frame", "position", "controls", "frames")
+    __slots__ = ("token", "next_frame", "position", "controls", "frames", "same_build")
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     NEXT_FRAME_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     CONTROLS_FIELD_NUMBER: _ClassVar[int]
     FRAMES_FIELD_NUMBER: _ClassVar[int]
+    SAME_BUILD_FIELD_NUMBER: _ClassVar[int]
     token: bytes
     next_frame: int
     position: StreamPosition
     controls: _containers.RepeatedCompositeFieldContainer[_controls_pb2.ControlUpdate]
     frames: int
-    def __init__(self, token: _Optional[bytes] = ..., next_frame: _Optional[int] = ..., position: _Optional[_Union[StreamPosition, _Mapping]] = ..., controls: _Optional[_Iterable[_Union[_controls_pb2.ControlUpdate, _Mapping]]] = ..., frames: _Optional[int] = ...) -> None: ...
+    same_build: bool
+    def __init__(self, token: _Optional[bytes] = ..., next_frame: _Optional[int] = ..., position: _Optional[_Union[StreamPosition, _Mapping]] = ..., controls: _Optional[_Iterable[_Union[_controls_pb2.ControlUpdate, _Mapping]]] = ..., frames: _Optional[int] = ..., same_build: _Optional[bool] = ...) -> None: ...
 
 class AnimateResponse(_message.Message):
     __slots__ = ("started", "media", "motion", "event", "summary", "resume_token")
@@ -182,7 +184,7 @@ class Motion(_message.Message):
     def __init__(self, frames: _Optional[_Iterable[_Union[_motion_pb2.MotionFrame, _Mapping]]] = ..., position: _Optional[_Union[StreamPosition, _Mapping]] = ...) -> None: ...
 
 class Event(_message.Message):
-    __slots__ = ("kind", "time", "deadline", "stage", "stall", "utterance_id", "played", "interrupted", "frames")
+    __slots__ = ("kind", "time", "deadline", "stage", "stall", "utterance_id", "played", "interrupted", "frames", "restarted")
     class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         KIND_UNSPECIFIED: _ClassVar[Event.Kind]
@@ -208,6 +210,7 @@ class Event(_message.Message):
     PLAYED_FIELD_NUMBER: _ClassVar[int]
     INTERRUPTED_FIELD_NUMBER: _ClassVar[int]
     FRAMES_FIELD_NUMBER: _ClassVar[int]
+    RESTARTED_FIELD_NUMBER: _ClassVar[int]
     kind: Event.Kind
     time: _duration_pb2.Duration
     deadline: _duration_pb2.Duration
@@ -217,7 +220,8 @@ class Event(_message.Message):
     played: _duration_pb2.Duration
     interrupted: bool
     frames: int
-    def __init__(self, kind: _Optional[_Union[Event.Kind, str]] = ..., time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., deadline: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., stage: _Optional[str] = ..., stall: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., utterance_id: _Optional[str] = ..., played: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., interrupted: _Optional[bool] = ..., frames: _Optional[int] = ...) -> None: ...
+    restarted: bool
+    def __init__(self, kind: _Optional[_Union[Event.Kind, str]] = ..., time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., deadline: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., stage: _Optional[str] = ..., stall: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., utterance_id: _Optional[str] = ..., played: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., interrupted: _Optional[bool] = ..., frames: _Optional[int] = ..., restarted: _Optional[bool] = ...) -> None: ...
 
 class Summary(_message.Message):
     __slots__ = ("frames", "audio_duration", "first_frame_delay", "elapsed", "dropped_frames")

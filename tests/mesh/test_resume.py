@@ -584,11 +584,8 @@ def test_changes_of_controls_are_in_the_checkpoint_or_beside_it() -> None:
     def change(yaw: float) -> ControlUpdate:
         return ControlUpdate(controls=Controls(head_pose=HeadRotation(yaw=yaw)))
 
-    def rows(first: int) -> dict[str, Any]:
-        return {"features": AudioFeatures(first_row=first, rows=4)}
-
-    history.keep(checkpoint(1), [rows(0), {"control": change(1)}, rows(4)], 2)
-    history.keep(checkpoint(2), [{"control": change(2)}, rows(8)], 6)
+    history.keep(checkpoint(1), 8, 2, [change(1)])
+    history.keep(checkpoint(2), 12, 6, [change(2)])
     assert history.last(produced=5).produced == 2
     assert history.controls_after() == [change(2)]
     state = checkpoints.consistent_snapshot(6, 25, [change(3)])

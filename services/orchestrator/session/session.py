@@ -19,12 +19,12 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 
 import talkingface
-from talkingface.contract.controls import frame_of
+from talkingface.contract.controls import frame_of, overlay
 from talkingface.contract.durations import duration
 from talkingface.contract.errors import ServiceError, invalid_field
 from talkingface.contract.messages import check_size
 from talkingface.contract.picture import frame_count, video_format
-from talkingface.contract.rates import MOTION_FPS
+from talkingface.contract.rates import MOTION_FPS, SAMPLE_RATE
 from talkingface.contract.speech_features import SPEECH_DIM, VOICE_ACTIVITY
 from talkingface.orchestrator.media.decoding import (
     MAX_SECONDS,
@@ -42,11 +42,14 @@ from talkingface.orchestrator.session.config import (
 )
 from talkingface.orchestrator.session.muting import FeatureMuter
 from talkingface.orchestrator.session.playback_position import SentAudioIndex, preroll
+from talkingface.orchestrator.session.resume_token import start_frame
+from talkingface.orchestrator.session.seam import Seam
 from talkingface.orchestrator.session.voice_activity import VoiceActivity
 from talkingface.v1 import audio_features_pb2 as audio_features
 from talkingface.v1 import controls_pb2 as controls
 from talkingface.v1 import media_pb2 as media
 from talkingface.v1 import motion_gen_pb2 as motion_gen
+from talkingface.v1 import motion_pb2
 from talkingface.v1 import renderer_pb2 as renderer
 from talkingface.v1 import resume_pb2 as resume
 from talkingface.v1 import stage_pb2 as stage
@@ -90,7 +93,11 @@ class Session:
                 self.begin.audio_features.consumed, audio.sample_rate
             )
         self._intake = AudioIntake(audio, max_seconds, first_sample)
-        self._unheard = self.begin.audio_features.consumed - self._first_voice
+        # 16 kHz sample at which the encoder continues: without its state, at a motion frame.
+        self.first_sample = self.begin.audio_features.consumed
+        if not self.begin.audio_features.HasField("checkpoint"):
+            self.first_sample = start_frame(self.first_sample) * SAMPLE_RATE // MOTION_FPS
+        self._unheard = self.first_sample - self._first_voice
         self._sent: SentAudioIndex | None = None
         self._begin(position, first_sample)
         self.messages = position.messages
@@ -108,6 +115,22 @@ class Session:
         self._motion_frames = self.first_motion = (
             self.begin.renderer.consumed if pictures else self.begin.motion_gen.produced
         )
+        self._seam: Seam | None = None
+        self._last_motion: motion_pb2.MotionFrame | None = None
+        if self.begin.HasField("last_motion"):
+            self._last_motion = self.begin.last_motion
+            if not self.begin.motion_gen.HasField("checkpoint"):
+                self._seam = Seam(
+                    self._last_motion, self.first_frame * MOTION_FPS // self.frame_rate
+                )
+        # Controls at the last frame sent, and the updates after it by their frame.
+        self._controls = controls.Controls()
+        self._controls.CopyFrom(
+            self.begin.controls_in_effect if state is not None else self.config.controls
+        )
+        self._later: list[tuple[int, controls.ControlUpdate]] = []
+        for update in (*self.begin.later_controls, *asked.resume.controls):
+            self._schedule(update)
         self._frames = asked.resume.frames
         self._next_frame = self.first_frame
         for update in asked.resume.controls:
@@ -180,7 +203,9 @@ class Session:
     def extract_config(self) -> audio_features.ExtractConfig:
         """What the speech encoder is told."""
         return audio_features.ExtractConfig(
-            session_id=self.session_id, resume=_checkpoint(self.begin.audio_features)
+            session_id=self.session_id,
+            resume=_checkpoint(self.begin.audio_features),
+            start_frame=start_frame(self.first_sample),
         )
 
     def generate_config(self) -> motion_gen.GenerateConfig:
@@ -190,6 +215,7 @@ class Session:
             seed=self.config.seed,
             controls=self.config.controls,
             resume=_checkpoint(self.begin.motion_gen),
+            start_frame=self.begin.motion_gen.produced,
         )
 
     def render_config(self, handle: str) -> renderer.RenderConfig:
@@ -205,6 +231,7 @@ class Session:
             framing=config.framing,
             resume=_checkpoint(self.begin.renderer),
             first_frame=self.first_frame,
+            start_frame=self.begin.renderer.consumed,
         )
 
     @property
@@ -233,10 +260,29 @@ class Session:
             state.speaking, state.vad_run_rows = self._voice_states[0][1]
         else:  # nothing was heard since the session began, or went on
             state.speaking, state.vad_run_rows = self.begin.speaking, self.begin.vad_run_rows
+        self._write_controls(state)
+        if self._last_motion is not None:
+            state.last_motion.CopyFrom(self._last_motion)
         token = talking_face.ResumeToken(messages=state.messages)
         self._write_position(state, token)
         token.token = pack(state)
         return Answer(resume_token=token)
+
+    def _write_controls(self, state: resume.SessionState) -> None:
+        """Write the controls at the last frame sent into a token, and the updates after it."""
+        now = self.frames_given * MOTION_FPS // self.frame_rate
+        self._later.sort(key=lambda entry: entry[0])  # a stable sort: of equals the newer one wins
+        while self._later and self._later[0][0] <= now:
+            _, update = self._later.pop(0)
+            self._controls = overlay(self._controls, update.controls)
+        state.controls_in_effect.CopyFrom(self._controls)
+        state.later_controls.extend(update for _, update in self._later)
+
+    def _schedule(self, update: controls.ControlUpdate) -> None:
+        frame = self._motion_frames
+        if update.HasField("time"):
+            frame = max(frame, frame_of(update.time, "control.time"))
+        self._later.append((frame, update))
 
     def _write_position(self, state: resume.SessionState, token: talking_face.ResumeToken) -> None:
         """Say in a token from where the client must send again."""
@@ -305,6 +351,8 @@ class Session:
         check_update(told, "control")
         if told.HasField("time"):
             self._plan(frame_of(told.time, "control.time"))
+        if self.config.resumable:
+            self._schedule(told)
         return told
 
     def _set_time(self, update: controls.ControlUpdate) -> None:
@@ -337,6 +385,21 @@ class Session:
     def features_ended(self) -> list[Answer]:
         """The events that the end of the features makes."""
         return self._events(self._voice_activity.end())
+
+    def motion_restarted(self) -> None:
+        """Ease into the motion that follows: it comes from another build."""
+        if self._last_motion is not None:
+            self._seam = Seam(self._last_motion, self._motion_frames)
+
+    def eased(self, chunk: motion_gen.MotionChunk) -> motion_gen.MotionChunk:
+        """Return the next frames of motion as they are to be shown."""
+        if self._seam is not None:
+            chunk = self._seam.apply(chunk)
+            if chunk.frames and self._seam.ended(chunk.frames[-1].index):
+                self._seam = None
+        if chunk.frames:
+            self._last_motion = chunk.frames[-1]
+        return chunk
 
     def motion(self, chunk: motion_gen.MotionChunk) -> list[Answer]:
         """Take the next frames of motion: they are the answer where no pictures are made."""
