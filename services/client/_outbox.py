@@ -5,10 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
+from typing import Protocol
 
-from talkingface.client._call import CALL_ENDED, AnimateCall
+from talkingface.client._call import CALL_ENDED
 from talkingface.v1.controls_pb2 import ControlUpdate
 from talkingface.v1.talking_face_pb2 import AnimateRequest
+
+
+class RequestWriter(Protocol):
+    """The part of an `AnimateCall` that sends."""
+
+    async def write(self, request: AnimateRequest) -> None: ...
+    async def done_writing(self) -> None: ...
+    def cancel(self) -> None: ...
 
 
 class Outbox:
@@ -48,9 +57,10 @@ class Outbox:
         requests = (self._kept[i - self._first] for i in range(max(first, self._first), end))
         return [request.control for request in requests if request.HasField("control")]
 
-    async def send(self, call: AnimateCall, number: int, offset: int) -> None:
+    async def send(self, call: RequestWriter, number: int, offset: int) -> None:
         """Send the requests from a number on, until the last or until the call ends.
 
+        :param call: the open call
         :param number: number of the first request
         :param offset: bytes of its audio to leave out
         """

@@ -30,26 +30,26 @@ class _Reason:
     retry_delay: float | None = None  # mean seconds; None: do not retry unchanged
 
 
-_BAD = _Reason(grpc.StatusCode.INVALID_ARGUMENT)
+_INVALID = _Reason(grpc.StatusCode.INVALID_ARGUMENT)
 
 # Reason (a name of `ErrorReason` without prefix) -> status code, and when to retry the same call.
 TABLE: Mapping[str, _Reason] = {
     "UNSPECIFIED": _Reason(grpc.StatusCode.UNKNOWN),
-    "MESSAGE_ORDER": _BAD,
-    "FIELD_INVALID": _BAD,
-    "IMAGE_BROKEN": _BAD,
-    "IMAGE_FORMAT": _BAD,
-    "IMAGE_TOO_LARGE": _BAD,
-    "NO_FACE": _BAD,
-    "SEVERAL_FACES": _BAD,
-    "FACE_TOO_SMALL": _BAD,
-    "FACE_TURNED": _BAD,
-    "TOO_DARK": _BAD,
+    "MESSAGE_ORDER": _INVALID,
+    "FIELD_INVALID": _INVALID,
+    "IMAGE_BROKEN": _INVALID,
+    "IMAGE_FORMAT": _INVALID,
+    "IMAGE_TOO_LARGE": _INVALID,
+    "NO_FACE": _INVALID,
+    "SEVERAL_FACES": _INVALID,
+    "FACE_TOO_SMALL": _INVALID,
+    "FACE_TURNED": _INVALID,
+    "TOO_DARK": _INVALID,
     "PORTRAIT_NOT_FOUND": _Reason(grpc.StatusCode.NOT_FOUND),
-    "AUDIO_BROKEN": _BAD,
-    "AUDIO_NOT_FINITE": _BAD,
-    "AUDIO_TOO_SHORT": _BAD,
-    "AUDIO_TOO_LONG": _BAD,
+    "AUDIO_BROKEN": _INVALID,
+    "AUDIO_NOT_FINITE": _INVALID,
+    "AUDIO_TOO_SHORT": _INVALID,
+    "AUDIO_TOO_LONG": _INVALID,
     "NO_CAPACITY": _Reason(grpc.StatusCode.RESOURCE_EXHAUSTED, retry_delay=1.0),
     "IDLE_TIMEOUT": _Reason(grpc.StatusCode.DEADLINE_EXCEEDED),
     "STAGE_UNAVAILABLE": _Reason(grpc.StatusCode.UNAVAILABLE, retry_delay=0.5),
