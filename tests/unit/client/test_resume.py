@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import TypeVar
 
 import pytest
 
-from talkingface.client import Controls, ControlUpdate, Event, Media, Motion, MotionFrame
+from talkingface.client import (
+    Controls,
+    ControlUpdate,
+    Event,
+    Media,
+    Message,
+    Motion,
+    MotionFrame,
+)
 from talkingface.client._inbox import Inbox
 from talkingface.client._outbox import Outbox
 from talkingface.v1.talking_face_pb2 import (
@@ -15,6 +24,8 @@ from talkingface.v1.talking_face_pb2 import (
     ResumeToken,
     StreamPosition,
 )
+
+T = TypeVar("T")
 
 
 class Call:
@@ -45,6 +56,12 @@ def media(first_frame: int, frames: int, audio: bytes = b"", messages: int = 0) 
         first_frame=first_frame, frame_count=frames, data=b"x", audio=audio, position=position
     )
     return AnimateResponse(media=content)
+
+
+def only(kind: type[T], messages: list[Message]) -> T:
+    (message,) = messages
+    assert isinstance(message, kind)
+    return message
 
 
 async def test_another_server_gets_the_rest_and_the_end() -> None:
@@ -105,9 +122,9 @@ async def test_a_failing_source_ends_the_call_and_is_raised() -> None:
 
 def test_frames_and_audio_are_delivered_once() -> None:
     inbox = Inbox()
-    (message,) = inbox.receive(media(0, 2, bytes(range(8))), next_sample=0)
+    message = only(Media, inbox.receive(media(0, 2, bytes(range(8))), next_sample=0))
     assert message.audio == bytes(range(8))
-    (message,) = inbox.receive(media(1, 1, bytes(range(4, 12))), next_sample=2)
+    message = only(Media, inbox.receive(media(1, 1, bytes(range(4, 12))), next_sample=2))
     assert (message.frame_count, message.data) == (0, b"")
     assert message.audio == bytes(range(8, 12)), "the new samples alone"
     assert inbox.receive(media(1, 1, bytes(4)), next_sample=4) == []
@@ -122,7 +139,7 @@ def test_motion_is_delivered_once() -> None:
     inbox = Inbox()
     inbox.receive(motion(0, 1, 2), 0)
     assert inbox.receive(motion(1, 2), 0) == []
-    (message,) = inbox.receive(motion(2, 3, 4), 0)
+    message = only(Motion, inbox.receive(motion(2, 3, 4), 0))
     assert [frame.index for frame in message.frames] == [3, 4]
     assert inbox.frames == 5
 
@@ -132,7 +149,8 @@ def test_an_interruption_is_announced_before_the_next_frame() -> None:
     inbox.receive(media(0, 5), 0)
     inbox.interrupt()
     assert inbox.receive(media(3, 2), 0) == []
-    recovered, message = inbox.receive(media(5, 1), 0)
+    *first, second = inbox.receive(media(5, 1), 0)
+    recovered, message = only(Event, first), only(Media, [second])
     assert (recovered.kind, recovered.stage) == (Event.KIND_RECOVERED, "orchestrator")
     assert recovered.time.ToMicroseconds() == 6 * 40_000
     assert message.first_frame == 5
