@@ -1,4 +1,4 @@
-"""The images, compose.yaml and k8s/ fit together, fit the services' settings, and are valid."""
+"""Images, compose.yaml, k8s/ and CI fit together, fit the services' settings, and are valid."""
 
 from __future__ import annotations
 
@@ -526,3 +526,27 @@ def test_compose_prometheus_asks_every_metrics_port() -> None:
     assert targets == {f"{name}:{METRICS_PORT}" for name in SERVICES} | {
         f"{name}-triton:8002" for name in STAGES
     }
+
+
+# --- CI
+
+
+@cache
+def jobs() -> Manifest:
+    return yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]
+
+
+def test_ci_builds_the_image_of_each_service() -> None:
+    matrix = jobs()["image"]["strategy"]["matrix"]["include"]
+    assert {each["service"]: each["port"] for each in matrix} == {
+        package(name): cls().port for name, cls in SERVICES.items()
+    }
+
+
+def test_ci_runs_the_client_under_every_python_that_it_supports() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    named = [re.fullmatch(r".* :: (3\.\d+)", each) for each in project["classifiers"]]
+    supported = [match[1] for match in named if match]
+    assert jobs()["client"]["strategy"]["matrix"]["python"] == supported
+    after_the_last = f"3.{int(supported[-1].removeprefix('3.')) + 1}"
+    assert project["requires-python"] == f">={supported[0]},<{after_the_last}"
