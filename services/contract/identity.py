@@ -70,7 +70,7 @@ def file_digests(parts: Iterable[str] = (".",), root: Path = ROOT) -> dict[str, 
     :param root: folder of the package's source tree
     :raises FileNotFoundError: a part that does not exist
     """
-    digests = {}
+    digests: dict[str, str] = {}
     for path in {path for part in parts for path in _files(root, part)}:
         content = path.read_bytes()
         if path.suffix == ".py":
@@ -94,7 +94,7 @@ def _files(root: Path, part: str) -> Iterator[Path]:
 
 def _select(files: Mapping[str, str], parts: Iterable[str]) -> dict[str, str]:
     """Return those of the files that are one of the parts or lie in one."""
-    selected = {}
+    selected: dict[str, str] = {}
     for part in parts:
         matching = {
             name: value
