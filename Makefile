@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 
 # All packages are pinned in constraints.txt: a change of these files installs anew.
 PINS := pyproject.toml setup.py research/pyproject.toml constraints.txt
-# `RESEARCH='research[training]'` installs torch as well, which a few tests need.
-RESEARCH ?= research
+# `EXTRAS=dev,research` installs torch as well, which a few tests need.
+EXTRAS ?= dev
 INSTALL := -m pip install --disable-pip-version-check --no-compile --constraint constraints.txt
 PACKAGES := $(VENV)/lib/python3*/site-packages
 # Tests of other packages, which nobody runs here: the environment stays below 900 MiB without them.
@@ -66,7 +66,7 @@ $(RUNTIME): $(PINS) | $(BIN)/python
 	touch $@
 
 $(DEV): $(PINS) | $(BIN)/python
-	$(BIN)/python $(INSTALL) --editable '.[dev]' --editable '$(RESEARCH)'
+	$(BIN)/python $(INSTALL) --editable '.[$(EXTRAS)]' --editable research
 	rm -rf $(UNUSED_DEV)
 	touch $(RUNTIME) $@
 
