@@ -102,7 +102,9 @@ class Recording:
     @property
     def told_late(self) -> int:
         """Pictures left out that the server has told of in events."""
-        return sum(event.frames for _, event in self.events if event.kind == Event.KIND_LATE)
+        return sum(
+            event.frames for _, event in self.events if event.kind == Event.KIND_FRAMES_DROPPED
+        )
 
 
 async def record(
