@@ -132,7 +132,7 @@ def _pictures(outcome: Outcome) -> list[Row]:
     none = None if outcome.loads else _NONE
     late = sum(measures.missing(r.indices, rate, _FIRST_SECOND) for r in recordings)
     told_at_once = sum(r.told_late for r in recordings)
-    told = sum(r.summary.late_frames for r in recordings if r.summary is not None)
+    told = sum(r.summary.dropped_frames for r in recordings if r.summary is not None)
     errors = Counter(r.error.reason for r in outcome.recordings if r.error is not None)
     ended = ", ".join(f"{n} x {reason}" for reason, n in errors.items())
     broken = sum(one.broken for one in outcome.findings)

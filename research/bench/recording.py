@@ -26,7 +26,7 @@ from talkingface.client import (
     TalkingFaceError,
     pcm,
 )
-from talkingface.client import Piece as Sent
+from talkingface.client import SessionInput as Sent
 from talkingface.contract.rates import SAMPLE_RATE
 from talkingface_research.bench.conversation import Conversation, Diary
 
@@ -102,7 +102,9 @@ class Recording:
     @property
     def told_late(self) -> int:
         """Pictures left out that the server has told of in events."""
-        return sum(event.frames for _, event in self.events if event.kind == Event.KIND_LATE)
+        return sum(
+            event.frames for _, event in self.events if event.kind == Event.KIND_FRAMES_DROPPED
+        )
 
 
 async def record(

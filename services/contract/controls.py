@@ -1,26 +1,25 @@
-"""The controls of a session: their ranges, their defaults, and how they change in its course."""
+"""The controls of a session: ranges, defaults, and changes over time."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import DecodeError
 
+from talkingface.contract.arrays import Float32Array
 from talkingface.contract.errors import ServiceError, invalid_field
-from talkingface.contract.motion import Array
 from talkingface.contract.rates import MOTION_FPS
 from talkingface.v1 import controls_pb2
 
-SEED_LIMIT = 2**63  # seeds lie below it
+SEED_LIMIT = 2**63  # seeds are below it
 
 EMOTIONS = ("neutral", "happiness", "sadness", "anger", "fear", "disgust", "surprise")
 
-# Ranges of the controls, both ends included, as protos/talkingface/v1/controls.proto states
-# them.
+# Ranges of the controls, both ends included, as in protos/talkingface/v1/controls.proto, which
+# states the units.
 CONTROL_RANGES: Mapping[str, tuple[float, float]] = {
     "gaze_direction.pitch": (-20, 20),
     "gaze_direction.yaw": (-25, 25),
@@ -44,15 +43,14 @@ CONTROL_RANGES: Mapping[str, tuple[float, float]] = {
 
 
 def _within(value: float, low: float, high: float) -> bool:
-    """Whether a value, which comes as a 32-bit float, lies between bounds that are read as such;
-    NaN does not."""
+    """Return whether a 32-bit float lies between bounds rounded to 32 bits; False for NaN."""
     return bool(np.float32(low) <= value <= np.float32(high))
 
 
 def check_controls(controls: controls_pb2.Controls, path: str) -> None:
     """Check every control that is present against its range.
 
-    :param path: of `controls` within its message, such as "config.controls".
+    :param path: path of `controls` within its message, such as "config.controls".
     :raises ServiceError: FIELD_INVALID naming every control that is out of range.
     """
     violations = {}
@@ -76,14 +74,14 @@ def check_controls(controls: controls_pb2.Controls, path: str) -> None:
 
 
 class ControlError(ValueError):
-    """A control out of its range. `field` names it."""
+    """A control is out of its range; `field` is its name."""
 
     def __init__(self, field_name: str, message: str) -> None:
         super().__init__(f"{field_name}: {message}")
         self.field = field_name
 
 
-# Ranges of the fields of `Controls` that have another name, or none, in the proto.
+# Names in the proto of fields of `Controls` that differ, or whose range a field shares.
 _RANGE_OF = {
     "gaze_pitch": "gaze_direction.pitch",
     "gaze_yaw": "gaze_direction.yaw",
@@ -91,7 +89,7 @@ _RANGE_OF = {
     "pose_pitch": "head_pose.pitch",
     "pose_yaw": "head_pose.yaw",
     "pose_roll": "head_pose.roll",
-    "emotion.neutral": "emotion.happiness",  # all emotions weigh alike
+    "emotion.neutral": "emotion.happiness",  # all emotions have the same range
     "emotion_strength": "emotion.strength",
     "behaviour_guidance": "audio_guidance",
     "emotion_guidance": "audio_guidance",
@@ -106,7 +104,7 @@ def _check(field_name: str, value: float) -> None:
 
 @dataclass(frozen=True)
 class Controls:
-    """What the motion generator is asked for. Raises `ControlError` when out of range.
+    """The controls of one motion frame. Raises `ControlError` for a value out of range.
 
     | field | meaning | default |
     |---|---|---|
@@ -118,10 +116,10 @@ class Controls:
     | emotion_strength | 0..1, factor on all weights | 1 |
     | blink_rate | blinks a minute; None = natural, 0 = none | None |
     | mouth_scale | factor on the mouth's articulation | 1 |
-    | expressivity | factor on what face and head express beside speech, 0 = nothing | 1 |
-    | audio_guidance | classifier-free guidance: extra weight of the voice | 0 |
-    | behaviour_guidance | of blink and gaze targets | 0 |
-    | emotion_guidance | of the emotion | 0.5 |
+    | expressivity | factor on the expression of face and head beside speech, 0 = none | 1 |
+    | audio_guidance | classifier-free guidance: extra weight of the audio | 0 |
+    | behaviour_guidance | likewise of planned blinks and gaze | 0 |
+    | emotion_guidance | likewise of the emotion | 0.5 |
     """
 
     gaze: tuple[float, float] | None = None
@@ -157,18 +155,19 @@ class Controls:
         for name in ("audio_guidance", "behaviour_guidance", "emotion_guidance"):
             _check(name, getattr(self, name))
 
-    def emotion_vector(self) -> Array:
-        """(7,) weights in the order of `EMOTIONS`, times strength; their sum is at most 1."""
+    def emotion_vector(self) -> Float32Array:
+        """Return the weights times strength, (7,), in the order of `EMOTIONS`; the sum is <= 1."""
         weights = np.array([self.emotion.get(name, 0.0) for name in EMOTIONS], np.float32)
         return weights * np.float32(self.emotion_strength / max(1.0, float(weights.sum())))
 
 
-_MAX_SECONDS = 24 * 3600
+_MAX_SECONDS = 24 * 3600  # no session is longer
 
 
 def frame_of(time: Duration, path: str) -> int:
-    """The first frame that is shown at `time` or later.
+    """Return the index of the first motion frame that is shown at `time` or later.
 
+    :param path: path of `time` within its message
     :raises ServiceError: FIELD_INVALID for a time before the session or beyond a day.
     """
     nanoseconds = time.seconds * 10**9 + time.nanos
@@ -180,7 +179,7 @@ def frame_of(time: Duration, path: str) -> int:
 def overlay(
     controls: controls_pb2.Controls, update: controls_pb2.Controls
 ) -> controls_pb2.Controls:
-    """`controls` with every field that `update` holds put in its place, as a whole."""
+    """Return `controls` with the fields of `update`; messages are replaced as a whole."""
     result = controls_pb2.Controls()
     result.CopyFrom(controls)
     for changed, _ in update.ListFields():
@@ -189,48 +188,77 @@ def overlay(
     return result
 
 
+def changes_of(message: controls_pb2.Controls) -> dict[str, Any]:
+    """Return the fields of `Controls` that a checked message sets.
+
+    The fields that the message leaves absent are missing; an emotion is replaced as a whole.
+    """
+    changes: dict[str, Any] = {}
+    match message.WhichOneof("gaze"):
+        case "gaze_direction":
+            changes["gaze"] = (message.gaze_direction.pitch, message.gaze_direction.yaw)
+        case "natural_gaze":
+            changes["gaze"] = None
+    if message.HasField("head_pose"):
+        pose = message.head_pose
+        changes["pose_offset"] = (pose.pitch, pose.yaw, pose.roll)
+    if message.HasField("emotion"):
+        emotion = message.emotion
+        names = (name for name in EMOTIONS if name != "neutral")
+        changes["emotion"] = {name: getattr(emotion, name) for name in names}
+        changes["emotion_strength"] = emotion.strength if emotion.HasField("strength") else 1.0
+    if message.HasField("distance_ratio"):
+        changes["head_distance"] = message.distance_ratio
+    if message.HasField("head_motion_scale"):
+        changes["head_motion_scale"] = message.head_motion_scale
+    if message.HasField("blink_rate"):
+        changes["blink_rate"] = message.blink_rate
+    if message.HasField("mouth_scale"):
+        changes["mouth_scale"] = message.mouth_scale
+    if message.HasField("audio_guidance"):
+        changes["audio_guidance"] = message.audio_guidance
+    if message.HasField("expressivity"):
+        changes["expressivity"] = message.expressivity
+    return changes
+
+
 class ControlTrack:
-    """The controls in force at each frame, as updates come in, in any order of their frames."""
+    """The controls of every frame of a stream, from updates that arrive in any order."""
 
-    def __init__(self, initial: controls_pb2.Controls) -> None:
-        self._state = initial
-        self._later: dict[int, controls_pb2.Controls] = {}
+    def __init__(self, initial: Controls) -> None:
+        self._current = initial
+        self._later: dict[int, dict[str, Any]] = {}
 
-    def update(self, frame: int, update: controls_pb2.Controls) -> None:
-        """Take an update.
+    def update(self, frame: int, changes: Mapping[str, Any]) -> None:
+        """Add changes that take effect at a frame; of two at the same frame the newer one wins.
 
-        :param frame: where it begins; of two at one frame the later arrival wins. Where `until` has
-            passed it, it begins with what is asked for next.
+        :param frame: index of the first frame with the changes; `at` must not have been called for
+            a later frame.
+        :param changes: values of fields of `Controls`.
         """
-        self._later[frame] = overlay(self._later.get(frame, controls_pb2.Controls()), update)
+        self._later[frame] = {**self._later.get(frame, {}), **changes}
 
-    def until(self, frame: int) -> list[tuple[int, controls_pb2.Controls]]:
-        """Complete controls for each frame before `frame` at which they change, in order, that has
-        not been told yet."""
-        changes = []
-        for begin in sorted(begin for begin in self._later if begin < frame):
-            self._state = overlay(self._state, self._later.pop(begin))
-            changes.append((begin, self._state))
-        return changes
+    def at(self, frame: int) -> Controls:
+        """Return the controls of a frame; successive calls must not go back."""
+        for begin in sorted(begin for begin in self._later if begin <= frame):
+            self._current = replace(self._current, **self._later.pop(begin))
+        return self._current
 
-    def state(self) -> list[tuple[int, str]]:
-        """All of the state, as JSON can carry it."""
-        entries = [(0, self._state), *self._later.items()]
-        return [(frame, part.SerializeToString().hex()) for frame, part in entries]
+    def state(self) -> dict[str, Any]:
+        """Return the whole state in types that JSON can represent."""
+        return {"current": vars(self._current), "later": list(self._later.items())}
 
-    def load_state(self, state: list[tuple[int, str]]) -> None:
-        """Go on where `state` was taken.
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state` returned.
 
-        :raises ValueError: it is broken
+        :raises KeyError, TypeError or ValueError: the state is damaged.
         """
-        try:
-            entries = [
-                (int(frame), controls_pb2.Controls.FromString(bytes.fromhex(part)))
-                for frame, part in state
-            ]
-        except DecodeError as error:
-            raise ValueError(str(error)) from None
-        if not entries:
-            raise ValueError("no controls")
-        self._state = entries[0][1]
-        self._later = dict(entries[1:])
+        self._current = Controls(**_with_tuples(state["current"]))
+        self._later = {int(frame): _with_tuples(changes) for frame, changes in state["later"]}
+
+
+def _with_tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert lists back to tuples, which JSON does not have."""
+    return {
+        name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
+    }

@@ -367,7 +367,7 @@ async def pause_reading(
         async for message in answers:
             if isinstance(message, Summary):
                 length = message.audio_duration.ToMicroseconds() / 1e6
-                transcript.late_frames = message.late_frames
+                transcript.dropped_frames = message.dropped_frames
                 transcript.expected_frames = int(np.ceil(round(length * FPS, 3)))
             if not isinstance(message, Media):
                 continue
@@ -394,10 +394,10 @@ async def pause_reading(
 async def test_a_live_client_that_pauses_and_resumes(mesh: Mesh, sessions: list[Session]) -> None:
     transcript, grown = await pause_reading(mesh, sessions[0].portrait, PAUSE_SECONDS, resume=True)
     record(
-        f"paused for {longest_gap(transcript.frame_times):.1f} s: {transcript.late_frames} of "
+        f"paused for {longest_gap(transcript.frame_times):.1f} s: {transcript.dropped_frames} of "
         f"{transcript.expected_frames} frames left out, orchestrator {grown:.1f} MiB larger"
     )
-    assert len(transcript.indices) + transcript.late_frames == transcript.expected_frames
+    assert len(transcript.indices) + transcript.dropped_frames == transcript.expected_frames
     assert transcript.indices == sorted(set(transcript.indices))
     assert grown < 40
     await mesh.until_idle()

@@ -421,7 +421,7 @@ async def test_every_kind_of_end_releases_the_share(
             error = await ended(Session(stub, bad))
             assert list(error.field_violations) == [f"metadata.{CALLER}"]
             with pytest.raises(grpc.aio.AioRpcError) as refused:
-                await stub.DryRun(talking_face.DryRunRequest(), metadata=((CALLER, bad),))
+                await stub.SelfTest(talking_face.SelfTestRequest(), metadata=((CALLER, bad),))
             assert ServiceError.from_rpc(refused.value).reason == "FIELD_INVALID"
     assert not shared_out.slots_in_use()
 
@@ -567,7 +567,7 @@ async def test_the_end_of_a_drain_is_reported(start: Start, speech: bytes) -> No
         assert health(orchestrator.address) == "NOT_SERVING"
         assert await liveness(orchestrator) == "SERVING"
         assert (await ended(Session(stub))).reason == "DRAINING"
-        for refused in (stub.UploadPortrait(), stub.DryRun(talking_face.DryRunRequest())):
+        for refused in (stub.UploadPortrait(), stub.SelfTest(talking_face.SelfTestRequest())):
             with pytest.raises(grpc.aio.AioRpcError) as raised:
                 await refused
             assert ServiceError.from_rpc(raised.value).reason == "DRAINING"

@@ -93,7 +93,7 @@ class Stream:
             Piece(float(at), int(number), b"", sound[first:last].tobytes())
             for at, number, first, last in zip(arrivals, numbers, begins, ends, strict=True)
         ]
-        recording.summary = Summary(frames=len(numbers), late_frames=len(self.left_out))
+        recording.summary = Summary(frames=len(numbers), dropped_frames=len(self.left_out))
         return recording, Curves(opening, gaze, yaw)
 
 
@@ -311,7 +311,9 @@ def test_a_ramp_counts_what_is_left_out_overdue_or_owed() -> None:
 
 def test_late_events_are_summed() -> None:
     recording, _ = Stream().make()
-    recording.events = [(START + t, Event(kind=Event.KIND_LATE, frames=2)) for t in (1.0, 5.0, 9.0)]
+    recording.events = [
+        (START + t, Event(kind=Event.KIND_FRAMES_DROPPED, frames=2)) for t in (1.0, 5.0, 9.0)
+    ]
     assert recording.told_late == 6
 
 

@@ -220,7 +220,7 @@ class Transcript:
     """Stage -> name of the replica that held the session at first."""
     recovered: list[tuple[str, float]] = field(default_factory=list)
     """Stages that were recovered, and the stall in seconds that the session reported for each."""
-    late_frames: int = 0
+    dropped_frames: int = 0
     """Frames that were left out, by the summary."""
     expected_frames: int = 0
     """Frames of all the audio, by the summary."""
@@ -245,8 +245,8 @@ class Transcript:
         """How a live session went, in words."""
         return (
             f"no frame for {longest_gap(self.frame_times):.2f} s, no audio for "
-            f"{longest_gap(self.audio_times):.2f} s, {self.late_frames} of {self.expected_frames} "
-            f"frames left out, recovered {self.recovered}"
+            f"{longest_gap(self.audio_times):.2f} s, {self.dropped_frames} of "
+            f"{self.expected_frames} frames dropped, recovered {self.recovered}"
         )
 
 
@@ -313,14 +313,14 @@ async def run_session(
                 case Summary():
                     seconds = message.audio_duration.ToMicroseconds() / 1e6
                     transcript.expected_frames = int(np.ceil(round(seconds * FPS, 3)))
-                    transcript.late_frames = message.late_frames
+                    transcript.dropped_frames = message.dropped_frames
                     assert message.frames == transcript.frames
     transcript.digest = digest.hexdigest()
     # Every frame is accounted for, none came twice, none out of order.
     assert transcript.expected_frames > 0, "the session ended without a summary"
     assert transcript.indices == sorted(set(transcript.indices))
-    assert transcript.frames + transcript.late_frames == transcript.expected_frames
-    assert live or transcript.late_frames == 0
+    assert transcript.frames + transcript.dropped_frames == transcript.expected_frames
+    assert live or transcript.dropped_frames == 0
     return transcript
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from talkingface.serving import calibration
+from talkingface.serving.inference_loop import StageHandler
 
 
 class _Selector(selectors.SelectSelector):
@@ -33,23 +34,29 @@ class _VirtualTimeLoop(asyncio.SelectorEventLoop):
         return self._clock.now
 
 
-class _Stream:
+class _Stream(StageHandler[Any, Any]):
     """A stream that needs ten inferences for a second of a session."""
 
     in_flight = 2
     per_second = 10
 
-    def take(self, payload: str, message: Any) -> None:
+    def take(self, message: Any) -> None:
         raise AssertionError("it lacks no input")
 
-    def next_request(self) -> int:
-        return 0
+    def next_request(self) -> dict[str, Any]:
+        return {}
 
     async def accept(self, outputs: Any) -> tuple[()]:
         return ()
 
-    def close(self) -> None:
-        pass
+    def end(self) -> None:
+        raise AssertionError("it does not end")
+
+    def snapshot(self) -> bytes:
+        raise AssertionError("it is not moved")
+
+    def restore(self, state: bytes) -> None:
+        raise AssertionError("there is no state")
 
 
 @pytest.mark.parametrize(
@@ -65,11 +72,14 @@ def test_calibration_finds_what_is_carried(
         monkeypatch.setattr(calibration, "time", SimpleNamespace(perf_counter=loop.time))
         free = asyncio.Semaphore(instances)
 
-        async def infer(stream: Any, request: Any) -> None:
+        async def infer(stream: Any, request: Any) -> dict[str, Any]:
             async with free:
                 await asyncio.sleep(seconds)
+            return {}
 
-        return await calibration.realtime_streams(lambda: (_Stream(), iter(())), infer)
+        return await calibration.realtime_streams(
+            lambda: calibration.Probe(_Stream(), iter(())), infer
+        )
 
     with asyncio.Runner(loop_factory=_VirtualTimeLoop) as runner:
         assert runner.run(calibrate()) == pytest.approx(streams, rel=0.1)
