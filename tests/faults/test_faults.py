@@ -45,7 +45,7 @@ STALL = float(os.environ.get("FAULT_STALL", "10"))
 SECONDS = 5.0
 LIVE_SECONDS = 6.0
 FAULT_FRAME = 45
-DEADLINE = 100.0  # seconds
+DEADLINE = 200.0  # seconds
 SIZE = 256  # of frames, pixels
 
 

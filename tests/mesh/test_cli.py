@@ -74,7 +74,7 @@ def test_help_and_version() -> None:
     done = run("--help")
     assert done.returncode == 0
     assert all(word in done.stdout for word in ("animate", "up", "bench", "Exit codes"))
-    assert re.fullmatch(r"talkingface \d+\.\d+\.\d+\n", run("--version").stdout)
+    assert re.fullmatch(r"talkingface \d+\.\d+\S*\n", run("--version").stdout)
 
 
 def test_a_missing_file_exits_with_3(tmp_path: Path, portrait_file: Path) -> None:

@@ -264,7 +264,7 @@ async def run_session(
     live: bool = False,
     seed: int = 5,
     size: int | None = None,
-    deadline: float = 100.0,
+    deadline: float = 200.0,
     on_frame: Callable[[Transcript], None] = lambda transcript: None,
 ) -> Transcript:
     """Run a session to its end.
