@@ -35,7 +35,7 @@ test: $(DEV) $(ASSETS) $(PORTRAIT)  ## the whole suite, with the real mesh
 	$(PYTEST) tests/unit tests/deploy tests/research -n auto
 	$(PYTEST) tests/faults tests/mesh tests/services -n 2 --no-loadscope-reorder
 
-test-long: $(DEV) $(ASSETS) $(PORTRAIT)  ## faults, restarts and hostile calls for about an hour
+test-long: $(DEV) $(ASSETS) $(PORTRAIT)  ## the tests of faults, many times over
 	FUZZ_CASES=20000 FAULT_RUNS=24 ROLLING_ROUNDS=5 ISOLATION_SECONDS=300 RESUME_RUNS=20 \
 		$(BIN)/python -m pytest tests/faults tests/mesh/test_resume.py
 
