@@ -439,7 +439,7 @@ def test_the_mouth_moves_beside_speech(seed: int) -> None:
 def test_seeds_differ_in_their_habits() -> None:
     smiles, brows = [], []
     for seed in range(8):
-        face = perform(speech(60, 1), seed)["expression"]
+        face = perform(speech(40, 1), seed)["expression"]
         smiles.append(face[:, FACE_INDEX["mouthSmileLeft"]].mean())
         brows.append(face[:, FACE_INDEX["browInnerUp"]].mean())
     assert max(smiles) > 2 * min(smiles)
