@@ -452,7 +452,7 @@ async def test_another_renderer_stands_by(
 ) -> None:
     before = asyncio.all_tasks()
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(portraits_module, "_STAND_BY_SECONDS", POLL)
+    monkeypatch.setattr(portraits_module, "_STANDBY_SECONDS", POLL)
     stages.has["a"].add(CONFIG.portrait_handle)
     call = await portraits.open_renderer(RENDER, CONFIG, live=True)
     assert call.replica.address == "a"
@@ -475,7 +475,7 @@ async def test_another_renderer_stands_by(
     await asyncio.sleep(20 * POLL)
     assert 2 < len(stages.prepared) < 8, "tried more and more seldom"
     assert set(stages.prepared[1:]) == {"c"}
-    assert "portrait_does_not_stand_by" in caplog.text
+    assert "standby_failed" in caplog.text
     call.cancel()
     await asyncio.sleep(POLL)
     told = len(stages.prepared)
@@ -522,7 +522,7 @@ class Silence:
 
     async def until_given_up(self) -> float:
         began = time.perf_counter()
-        with pytest.raises(StageSilentError, match="gave no result"):
+        with pytest.raises(StageSilentError, match="returned no result"):
             await self.call.receive()
         return time.perf_counter() - began
 
@@ -611,6 +611,6 @@ async def test_time_in_which_this_process_stood_still_is_not_held_against_a_stag
 async def test_a_stage_that_does_not_take_the_stream_is_told_from_one_that_is_gone() -> None:
     silence = Silence(OrchestratorConfig())
     silence.rpc.cancel = lambda: None
-    with pytest.raises(StageSilentError, match="did not take the stream in time"):
+    with pytest.raises(StageSilentError, match="did not accept the stream in time"):
         await silence.call.open(audio_features.ExtractConfig(), 0.05)
     assert silence.replica.free == 0

@@ -29,13 +29,13 @@ from talkingface.v1.media_pb2 import FRAMING_CROP
 DEADLINE = 10.0
 FOREVER = 10_000
 GONE = ServiceError("STAGE_UNAVAILABLE", "gone")
-SILENT = StageSilentError("STAGE_UNAVAILABLE", "gave no result")
+SILENT = StageSilentError("STAGE_UNAVAILABLE", "returned no result")
 SILENCE = 0.25
 
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "_PAUSE_SECONDS", 0.005)
+    monkeypatch.setattr(streams, "_RETRY_SECONDS", 0.005)
 
 
 def chunk(value: int) -> audio_features.ExtractRequest:
