@@ -45,4 +45,4 @@ def decode(audio: bytes) -> NDArray[np.float32]:
     """The samples of an audio file as the stages hear them, mono at 16 kHz."""
     intake = AudioIntake(media.AudioFormat(encoding=media.AUDIO_ENCODING_FILE))
     sounds = [*intake.push(audio), *intake.end()]
-    return np.concatenate([sound.voice for sound in sounds])
+    return np.concatenate([sound.mono_16k for sound in sounds])

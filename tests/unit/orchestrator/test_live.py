@@ -33,7 +33,7 @@ class Clock:
         return self.now
 
 
-def feed_with_clock() -> tuple[PlayoutBuffer, Clock]:
+def playout_with_clock() -> tuple[PlayoutBuffer, Clock]:
     clock = Clock()
     return PlayoutBuffer(S16, clock), clock
 
@@ -43,47 +43,47 @@ def sound(samples: int) -> bytes:
 
 
 def test_silence_comes_by_the_clock_from_the_beginning() -> None:
-    feed, clock = feed_with_clock()
-    data, _ = feed.due()
+    playout, clock = playout_with_clock()
+    data, _ = playout.pop_due()
     assert data == bytes(2 * AHEAD)
-    assert feed.due() == (b"", [])
+    assert playout.pop_due() == (b"", [])
     clock.now += 0.04
-    assert len(feed.due()[0]) == 2 * 320
+    assert len(playout.pop_due()[0]) == 2 * 320
     clock.now += 100
-    assert len(feed.due()[0]) == 2 * RATE  # not more than a second at a time
-    assert len(feed.due()[0]) == 2 * RATE
+    assert len(playout.pop_due()[0]) == 2 * RATE  # not more than a second at a time
+    assert len(playout.pop_due()[0]) == 2 * RATE
 
 
 def test_ticks_keep_to_the_clock_of_the_session() -> None:
     """Each brings what is due then, a millisecond late at most; a late one is not made up for."""
-    feed, clock = feed_with_clock()
+    playout, clock = playout_with_clock()
     rng = np.random.default_rng(0)
-    fed = len(feed.due()[0]) // 2
+    fed = len(playout.pop_due()[0]) // 2
     for tick in range(200):
-        clock.now += feed.pause
-        fed += len(feed.due()[0]) // 2
+        clock.now += playout.seconds_to_tick()
+        fed += len(playout.pop_due()[0]) // 2
         assert fed == pytest.approx(AHEAD + 0.02 * tick * RATE + 0.001 * RATE, abs=1)
         clock.now += float(rng.uniform(0, 0.015))  # what is done with it
     clock.now += 0.1
-    feed.due()
-    assert 0 < feed.pause <= 0.02 + 1e-6
+    playout.pop_due()
+    assert 0 < playout.seconds_to_tick() <= 0.02 + 1e-6
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_sound_comes_whole_however_it_is_cut(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    feed, clock = feed_with_clock()
+    playout, clock = playout_with_clock()
     whole = sound(4000)
     cuts = np.sort(rng.integers(0, len(whole), 30)).tolist()
     fed = b""
     for first, last in zip([0, *cuts], [*cuts, len(whole)], strict=True):
-        feed.push(whole[first:last])
+        playout.push(whole[first:last])
         clock.now += float(rng.uniform(0, 0.03))
-        fed += feed.due()[0]
-    feed.end()
-    while not feed.finished:
+        fed += playout.pop_due()[0]
+    playout.end()
+    while not playout.finished:
         clock.now += 0.02
-        fed += feed.due()[0]
+        fed += playout.pop_due()[0]
     samples = np.frombuffer(fed, "<i2")
     assert samples[samples != 0].tobytes() == whole
     assert len(samples) / RATE <= clock.now - 100 + AHEAD_SECONDS
@@ -92,22 +92,22 @@ def test_the_sound_comes_whole_however_it_is_cut(seed: int) -> None:
 def holes(jitter: float, seed: int, utterances: int = 20) -> list[int]:
     """Silent samples within each of some utterances that a client sends at the pace of speech, in
     pieces of 20 ms that come late by up to `jitter` seconds."""
-    feed, clock = feed_with_clock()
+    playout, clock = playout_with_clock()
     rng = np.random.default_rng(seed)
     piece = round(0.02 * RATE)
     found = []
-    feed.due()
+    playout.pop_due()
     for _ in range(utterances):
         begin = clock.now + float(rng.uniform(0.5, 1))
         late = rng.uniform(0, jitter, 50) if jitter else np.zeros(50)
         comes = list(np.maximum.accumulate(begin + 0.02 * np.arange(50) + late))
         spoken = b""
         while clock.now < begin + 2:
-            clock.now += feed.pause
+            clock.now += playout.seconds_to_tick()
             while comes and comes[0] <= clock.now:
-                feed.push(np.ones(piece, "<i2").tobytes())
+                playout.push(np.ones(piece, "<i2").tobytes())
                 comes.pop(0)
-            spoken += feed.due()[0]
+            spoken += playout.pop_due()[0]
         samples = np.flatnonzero(np.frombuffer(spoken, "<i2"))
         assert len(samples) == 50 * piece
         found.append(int(np.ptp(samples)) + 1 - 50 * piece)
@@ -123,44 +123,44 @@ def test_an_uneven_way_makes_few_holes(seed: int) -> None:
 
 
 def test_sound_sent_ahead_waits_for_nothing() -> None:
-    feed, clock = feed_with_clock()
-    feed.due()
-    feed.push(sound(160))
+    playout, clock = playout_with_clock()
+    playout.pop_due()
+    playout.push(sound(160))
     for _ in range(2):  # it runs dry, and what comes is late
         clock.now += 0.04
-        feed.due()
-    feed.push(sound(8000))
+        playout.pop_due()
+    playout.push(sound(8000))
     clock.now += 0.02
-    assert feed.due()[0] == sound(160)
+    assert playout.pop_due()[0] == sound(160)
 
 
 def test_what_follows_an_end_is_not_late() -> None:
-    feed, clock = feed_with_clock()
-    feed.due()
-    for end in (lambda: feed.end_of_utterance("a"), feed.interrupt):
-        feed.push(sound(160))
+    playout, clock = playout_with_clock()
+    playout.pop_due()
+    for end in (lambda: playout.end_of_utterance("a"), playout.interrupt):
+        playout.push(sound(160))
         clock.now += 0.05
-        feed.due()
+        playout.pop_due()
         end()
         clock.now += 0.02
-        feed.due()
-        feed.push(sound(40))
+        playout.pop_due()
+        playout.push(sound(40))
         clock.now += 0.02
-        assert feed.due()[0][:80] == sound(40)
-        feed.interrupt()
+        assert playout.pop_due()[0][:80] == sound(40)
+        playout.interrupt()
 
 
 def test_utterances_are_told_when_their_last_sample_is_fed() -> None:
-    feed, clock = feed_with_clock()
-    feed.due()
-    feed.push(sound(800))
-    feed.end_of_utterance("a")
-    feed.push(sound(400))
-    feed.end_of_utterance("b")
+    playout, clock = playout_with_clock()
+    playout.pop_due()
+    playout.push(sound(800))
+    playout.end_of_utterance("a")
+    playout.push(sound(400))
+    playout.end_of_utterance("b")
     told = []
     for _ in range(10):
         clock.now += 0.03
-        told += feed.due()[1]
+        told += playout.pop_due()[1]
     begin = AHEAD_SECONDS
     assert told == [
         PlaybackFinished("a", pytest.approx(begin + 0.1), pytest.approx(0.1), False),
@@ -169,98 +169,102 @@ def test_utterances_are_told_when_their_last_sample_is_fed() -> None:
 
 
 def test_an_interrupt_drops_what_is_not_fed() -> None:
-    feed, clock = feed_with_clock()
-    feed.due()
-    feed.push(sound(8000) + b"\x01")
-    feed.end_of_utterance("a")
-    feed.push(sound(400))
+    playout, clock = playout_with_clock()
+    playout.pop_due()
+    playout.push(sound(8000) + b"\x01")
+    playout.end_of_utterance("a")
+    playout.push(sound(400))
     clock.now += 0.25
-    data, told = feed.due()
+    data, told = playout.pop_due()
     assert len(data) == 4000 and not told
     end = pytest.approx(AHEAD_SECONDS + 0.25)
-    assert feed.interrupt() == [
+    assert playout.interrupt() == [
         PlaybackFinished("a", end, 0.25, True),
         PlaybackFinished("", end, 0.0, True),
     ]
-    assert feed.interrupt() == []
+    assert playout.interrupt() == []
     clock.now += 0.1
-    assert feed.due() == (bytes(1600), [])
-    feed.push(sound(80))
-    feed.end_of_utterance("c")
+    assert playout.pop_due() == (bytes(1600), [])
+    playout.push(sound(80))
+    playout.end_of_utterance("c")
     clock.now += 0.1
-    data, told = feed.due()
+    data, told = playout.pop_due()
     assert data[:160] == sound(80)
     assert [(t.utterance_id, t.seconds, t.interrupted) for t in told] == [("c", 0.01, False)]
 
 
 def test_the_end_comes_with_the_last_word() -> None:
-    feed, clock = feed_with_clock()
-    feed.due()
-    feed.push(sound(100))
-    feed.end()
-    assert not feed.finished
+    playout, clock = playout_with_clock()
+    playout.pop_due()
+    playout.push(sound(100))
+    playout.end()
+    assert not playout.finished
     clock.now += 1
-    data, told = feed.due()
-    assert len(data) == 200 and feed.finished
+    data, told = playout.pop_due()
+    assert len(data) == 200 and playout.finished
     assert [t.utterance_id for t in told] == [""]
 
 
 def test_too_much_ahead_is_refused() -> None:
-    feed, _ = feed_with_clock()
-    feed.push(bytes(int(2 * RATE * MAX_QUEUED_SECONDS)))
+    playout, _ = playout_with_clock()
+    playout.push(bytes(int(2 * RATE * MAX_QUEUED_SECONDS)))
     with pytest.raises(ServiceError, match="AUDIO_TOO_LONG"):
-        feed.push(b"12")
+        playout.push(b"12")
 
 
 def test_a_file_has_no_pace() -> None:
     with pytest.raises(ServiceError, match="FIELD_INVALID"):
         PlayoutBuffer(media.AudioFormat(encoding=media.AUDIO_ENCODING_FILE))
     with pytest.raises(ServiceError, match="FIELD_INVALID"):
-        feed_with_clock()[0].end_of_utterance("x" * 65)
+        playout_with_clock()[0].end_of_utterance("x" * 65)
 
 
 @pytest.mark.parametrize("hop", [0.04, 0.08])
 def test_so_much_motion_may_be_under_way_in_pieces_of_any_length(hop: float) -> None:
-    pacer = FrameDropper(Clock(), 10.0)
+    dropper = FrameDropper(Clock(), 10.0)
     pieces = round(0.32 / hop)
-    left_out = [pacer.leave_out(10 + hop * i) for i in range(1, pieces + 3)]
+    left_out = [dropper.should_drop(10 + hop * i) for i in range(1, pieces + 3)]
     assert left_out == [False] * pieces + [True] * 2
-    pacer.see(10 + hop, 0)
-    assert not pacer.leave_out(10 + hop * (pieces + 3))
-    assert pacer.leave_out(10 + hop * (pieces + 4))
+    dropper.on_frame(10 + hop, 0)
+    assert not dropper.should_drop(10 + hop * (pieces + 3))
+    assert dropper.should_drop(10 + hop * (pieces + 4))
 
 
 def test_a_renderer_that_is_behind_is_sent_no_more_to_show() -> None:
     clock = Clock()
-    pacer = FrameDropper(clock)
-    assert [pacer.leave_out(0.08 * i) for i in range(1, 7)] == [False] * 4 + [True] * 2
-    assert pacer.see(0.04, 0) == []
-    assert pacer.leave_out(0.56), "the first piece is not whole yet"
-    assert pacer.see(0.08, 0) == []
-    assert not pacer.leave_out(0.64)
-    (late,) = pacer.see(0.60, 6)
+    dropper = FrameDropper(clock)
+    assert [dropper.should_drop(0.08 * i) for i in range(1, 7)] == [False] * 4 + [True] * 2
+    assert dropper.on_frame(0.04, 0) == []
+    assert dropper.should_drop(0.56), "the first piece is not whole yet"
+    assert dropper.on_frame(0.08, 0) == []
+    assert not dropper.should_drop(0.64)
+    (late,) = dropper.on_frame(0.60, 6)
     assert (late.kind, late.frames) == (Event.KIND_FRAMES_DROPPED, 6)
-    assert pacer.see(0.64, 1) == [], "not twice a second"
+    assert dropper.on_frame(0.64, 1) == [], "not twice a second"
     clock.now += 1.1
-    (late,) = pacer.see(0.72, 1)
+    (late,) = dropper.on_frame(0.72, 1)
     assert late.frames == 2
 
 
 def test_an_utterance_is_told_when_its_last_picture_has_come() -> None:
-    pacer = FrameDropper(Clock())
-    pacer.play([PlaybackFinished("a", 1.0, 0.5, False), PlaybackFinished("b", 1.02, 0.02, False)])
-    assert pacer.see(0.96, 0) == []
-    (event,) = pacer.see(1.0, 0)
+    dropper = FrameDropper(Clock())
+    dropper.on_playback(
+        [PlaybackFinished("a", 1.0, 0.5, False), PlaybackFinished("b", 1.02, 0.02, False)]
+    )
+    assert dropper.on_frame(0.96, 0) == []
+    (event,) = dropper.on_frame(1.0, 0)
     assert (event.utterance_id, event.played.ToMilliseconds(), event.interrupted) == ("a", 500, 0)
-    events = pacer.interrupt([PlaybackFinished("c", 1.2, 0.1, True)], 1.3)
+    events = dropper.interrupt([PlaybackFinished("c", 1.2, 0.1, True)], 1.3)
     assert [(e.utterance_id, e.interrupted) for e in events] == [("b", False), ("c", True)]
-    assert pacer.see(2.0, 0) == []
+    assert dropper.on_frame(2.0, 0) == []
 
 
 def test_an_utterance_is_told_as_far_as_it_was_heard() -> None:
-    pacer = FrameDropper(Clock())
-    pacer.play([PlaybackFinished("a", 1.0, 0.5, False), PlaybackFinished("b", 1.1, 0.1, False)])
-    a, b, c = pacer.interrupt([PlaybackFinished("c", 1.2, 0.1, True)], 0.9)
+    dropper = FrameDropper(Clock())
+    dropper.on_playback(
+        [PlaybackFinished("a", 1.0, 0.5, False), PlaybackFinished("b", 1.1, 0.1, False)]
+    )
+    a, b, c = dropper.interrupt([PlaybackFinished("c", 1.2, 0.1, True)], 0.9)
     assert [a.played.ToMilliseconds(), b.played.ToMilliseconds(), c.played.ToMilliseconds()] == [
         400, 0, 0,
     ]  # fmt: skip

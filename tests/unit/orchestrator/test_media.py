@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from talkingface.contract.errors import ServiceError
 from talkingface.contract.rates import SAMPLE_RATE
-from talkingface.orchestrator.media.decoding import AudioIntake, Resampler, Sound
+from talkingface.orchestrator.media.decoding import AudioChunk, AudioIntake, Resampler
 from talkingface.orchestrator.media.file_decoder import file_format
 from talkingface.orchestrator.media.packaging import FramePackager, Mp4Packager
 from talkingface.v1 import media_pb2 as media
@@ -66,7 +66,9 @@ def cut(data: bytes, size: int) -> list[bytes]:
     return [data[i : i + size] for i in range(0, len(data), size)]
 
 
-def intake(data: bytes, chunk: int = 1 << 20, **audio_format: int) -> tuple[AudioIntake, Sound]:
+def intake(
+    data: bytes, chunk: int = 1 << 20, **audio_format: int
+) -> tuple[AudioIntake, AudioChunk]:
     """Everything that `data` decodes to."""
     taker = AudioIntake(media.AudioFormat(**audio_format))
     try:
@@ -74,8 +76,8 @@ def intake(data: bytes, chunk: int = 1 << 20, **audio_format: int) -> tuple[Audi
         sounds += list(taker.end())
     finally:
         taker.close()
-    return taker, Sound(
-        np.concatenate([s.original for s in sounds]), np.concatenate([s.voice for s in sounds])
+    return taker, AudioChunk(
+        np.concatenate([s.source for s in sounds]), np.concatenate([s.mono_16k for s in sounds])
     )
 
 
@@ -92,11 +94,11 @@ def test_pcm_of_any_rate_becomes_mono_16_khz(rate: int, channels: int) -> None:
     sound = tone(1.7301, rate, channels)
     taker, got = intake(sound.tobytes(), **pcm(rate, channels))
     assert (taker.rate, taker.channels) == (rate, channels)
-    assert len(got.voice) == math.ceil(len(sound) / rate * SAMPLE_RATE)
-    np.testing.assert_array_equal(got.original, sound)
+    assert len(got.mono_16k) == math.ceil(len(sound) / rate * SAMPLE_RATE)
+    np.testing.assert_array_equal(got.source, sound)
     expected = tone(1.7301, SAMPLE_RATE)[:, 0]
     inner = slice(2000, -2000)
-    assert np.corrcoef(got.voice[: len(expected)][inner], expected[inner])[0, 1] > 0.99
+    assert np.corrcoef(got.mono_16k[: len(expected)][inner], expected[inner])[0, 1] > 0.99
 
 
 @pytest.mark.parametrize("kind", FILES)
@@ -105,8 +107,8 @@ def test_the_result_does_not_depend_on_the_cut(kind: str, chunk: int) -> None:
     data = encode(tone(0.6, 48000), 48000, kind)
     _, whole = intake(data, **FILE)
     _, pieces = intake(data, chunk, **FILE)
-    np.testing.assert_array_equal(pieces.voice, whole.voice)
-    np.testing.assert_array_equal(pieces.original, whole.original)
+    np.testing.assert_array_equal(pieces.mono_16k, whole.mono_16k)
+    np.testing.assert_array_equal(pieces.source, whole.source)
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 641, 1 << 20])
@@ -115,7 +117,7 @@ def test_pcm_does_not_depend_on_the_cut(chunk: int) -> None:
     audio_format = pcm(44100, 2, kind=media.AUDIO_ENCODING_PCM_S16LE)
     _, whole = intake(data, **audio_format)
     _, pieces = intake(data, chunk, **audio_format)
-    np.testing.assert_array_equal(pieces.voice, whole.voice)
+    np.testing.assert_array_equal(pieces.mono_16k, whole.mono_16k)
 
 
 @pytest.mark.parametrize("kind", FILES)
@@ -127,10 +129,10 @@ def test_files_decode_to_their_length_and_sound(kind: str, rate: int) -> None:
     # Vorbis and MP3 encoders of FFmpeg add up to two blocks of silence at the end.
     slack = {"mp3": 0.06, "vorbis": 0.15, "opus": 0.03}.get(kind, 0.0)
     assert 2.0 <= taker.seconds <= 2.0 + slack
-    assert len(got.voice) == math.ceil(taker.seconds * SAMPLE_RATE)
+    assert len(got.mono_16k) == math.ceil(taker.seconds * SAMPLE_RATE)
     expected = tone(2.0, SAMPLE_RATE)[:, 0]
     lags = [
-        np.corrcoef(got.voice[4000 + d : 28000 + d], expected[4000:28000])[0, 1]
+        np.corrcoef(got.mono_16k[4000 + d : 28000 + d], expected[4000:28000])[0, 1]
         for d in range(-800, 801)
     ]
     best = int(np.argmax(lags)) - 800
@@ -142,8 +144,8 @@ def test_stereo_keeps_both_channels_and_mixes_the_voice() -> None:
     sound = tone(0.5, 16000, 2)
     sound[:, 1] *= -1
     _, got = intake(sound.tobytes(), **pcm(16000, 2))
-    np.testing.assert_array_equal(got.original, sound)
-    assert np.abs(got.voice).max() < 1e-6
+    np.testing.assert_array_equal(got.source, sound)
+    assert np.abs(got.mono_16k).max() < 1e-6
 
 
 def reason_of(data: bytes, chunk: int = 1 << 20, **audio_format: int) -> str:
@@ -238,7 +240,7 @@ def test_sound_comes_out_while_the_file_still_arrives(kind: str) -> None:
 def test_a_plain_wav_is_heard_from_its_first_bytes(kind: str) -> None:
     data = encode(tone(1, 16000), 16000, kind)
     taker = AudioIntake(media.AudioFormat(**FILE))
-    heard = [len(s.original) for piece in cut(data[:5000], 100) for s in taker.push(piece)]
+    heard = [len(s.source) for piece in cut(data[:5000], 100) for s in taker.push(piece)]
     taker.close()
     assert sum(heard) > 1000
 
@@ -251,7 +253,7 @@ def test_wav_files_that_end_anyhow() -> None:
         taker, _ = intake(data[:at] + size.to_bytes(4, "little") + data[at + 4 :], **FILE)
         assert taker.seconds == 1
     _, got = intake(data + b"LIST\4\0\0\0abcd", **FILE)  # what follows the samples is no sound
-    np.testing.assert_array_equal(got.voice, whole.voice)
+    np.testing.assert_array_equal(got.mono_16k, whole.mono_16k)
     taker, _ = intake(data[:-1001], **FILE)
     assert taker.seconds == pytest.approx(1 - 501 / 16000)
 
@@ -266,7 +268,7 @@ def test_other_wav_files(codec: str) -> None:
         del FILES["other"]
     taker, got = intake(data, 333, **FILE)
     assert taker.seconds == 1
-    assert np.corrcoef(got.voice, tone(1, 16000)[:, 0])[0, 1] > 0.99
+    assert np.corrcoef(got.mono_16k, tone(1, 16000)[:, 0])[0, 1] > 0.99
 
 
 def test_formats_are_told_by_their_first_bytes() -> None:
@@ -316,14 +318,14 @@ def mp4_of(sound: Array, rate: int, fps: int = 25) -> tuple[bytes, list]:
     step = rate // 25
     for first in range(0, len(sound), step):
         for part in taker.push(sound[first : first + step].tobytes()):
-            packager.push_sound(part, rate)
+            packager.push_audio(part, rate)
         ready = first / rate - 0.24  # what the models look ahead
         for _ in range(math.floor(ready * fps) - math.floor((ready - 0.04) * fps)):
             if ready > 0.04:
                 pieces += packager.push_frame(next(frames))
     for part in taker.end():
-        packager.push_sound(part, rate)
-    packager.end_sound()
+        packager.push_audio(part, rate)
+    packager.end_audio()
     for frame in frames:
         pieces += packager.push_frame(frame)
     pieces += packager.end()
@@ -395,8 +397,8 @@ def test_mp4_plays_from_every_prefix_of_pieces() -> None:
 def test_frames_carry_their_own_sound() -> None:
     sound = tone(1.01, 16000)
     packager = FramePackager(25)
-    packager.push_sound(Sound(sound, sound[:, 0]), 16000)
-    packager.end_sound()
+    packager.push_audio(AudioChunk(sound, sound[:, 0]), 16000)
+    packager.end_audio()
     pieces = [p for frame in pictures(26) for p in packager.push_frame(frame)] + packager.end()
     assert [piece.first_frame for piece in pieces] == list(range(26))
     assert [len(piece.audio) for piece in pieces] == [1280] * 25 + [320]
@@ -408,8 +410,8 @@ def test_frames_carry_their_own_sound() -> None:
 def test_frames_of_any_rate_have_their_time_and_all_the_sound() -> None:
     sound = tone(1.0, 16000)
     packager = FramePackager(30)
-    packager.push_sound(Sound(sound, sound[:, 0]), 16000)
-    packager.end_sound()
+    packager.push_audio(AudioChunk(sound, sound[:, 0]), 16000)
+    packager.end_audio()
     pieces = [piece for frame in pictures(30, 30) for piece in packager.push_frame(frame)]
     assert {len(piece.audio) // 2 for piece in pieces} == {533, 534}
     assert sum(len(piece.audio) for piece in pieces) == 32000
@@ -423,16 +425,16 @@ def test_sound_goes_on_without_pictures_and_both_stay_in_step() -> None:
     packager = Mp4Packager(
         media.VideoFormat(width=WIDTH, height=HEIGHT, frame_rate=25), talking_face.PACING_LIVE
     )
-    packager.push_sound(Sound(sound, sound[:, 0]), rate)
-    packager.end_sound()
-    assert packager.catch_up(1.0) == [], "nothing can be played before the header"
+    packager.push_audio(AudioChunk(sound, sound[:, 0]), rate)
+    packager.end_audio()
+    assert packager.flush_audio(1.0) == [], "nothing can be played before the header"
     shown = [0, 1, 2, 3, 30, 31, 40, 49]
     frames = pictures(50, 25)
     pieces = []
     for index in shown:
         if index == 30:
-            (late,) = packager.catch_up(1.0)
-            assert (late.frame_count, packager.catch_up(1.0)) == (0, [])
+            (late,) = packager.flush_audio(1.0)
+            assert (late.frame_count, packager.flush_audio(1.0)) == (0, [])
             pieces.append(late)
         frame = frames[index]
         frame.keyframe = True
@@ -452,11 +454,11 @@ def test_sound_goes_on_without_pictures_and_both_stay_in_step() -> None:
 def test_single_pictures_bring_the_sound_of_those_left_out() -> None:
     sound = tone(1.0, 16000, 1)
     packager = FramePackager(25)
-    packager.push_sound(Sound(sound, sound[:, 0]), 16000)
+    packager.push_audio(AudioChunk(sound, sound[:, 0]), 16000)
     pieces = packager.push_frame(media.EncodedFrame(index=0, data=b"x"))
     pieces += packager.push_frame(media.EncodedFrame(index=4, data=b"x"))
-    pieces += packager.catch_up(0.5)
-    assert packager.catch_up(0.4) == []
+    pieces += packager.flush_audio(0.5)
+    assert packager.flush_audio(0.4) == []
     pieces += packager.push_frame(media.EncodedFrame(index=6, data=b"x"))
     pieces += packager.push_frame(media.EncodedFrame(index=24, data=b"x"))
     assert [len(piece.audio) // 2 for piece in pieces] == [640, 2560, 4800, 0, 8000]

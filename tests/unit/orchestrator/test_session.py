@@ -12,12 +12,18 @@ from google.protobuf.duration_pb2 import Duration
 
 from talkingface.contract.errors import ServiceError
 from talkingface.contract.portrait import handle_of
-from talkingface.orchestrator.media.decoding import Sound
+from talkingface.orchestrator.media.decoding import AudioChunk
 from talkingface.orchestrator.session.config import default_controls, effective_config
 from talkingface.orchestrator.session.live_playout import MAX_WAIT_SECONDS
-from talkingface.orchestrator.session.live_session import open_session
+from talkingface.orchestrator.session.live_session import LiveSession
+from talkingface.orchestrator.session.open_session import open_session
 from talkingface.orchestrator.session.session import Session
-from talkingface.orchestrator.session.voice_activity import IDLE, SPEAKING, VoiceActivity
+from talkingface.orchestrator.session.stage_configs import render_config
+from talkingface.orchestrator.session.voice_activity import (
+    SPEECH_ENDED,
+    SPEECH_STARTED,
+    VoiceActivity,
+)
 from talkingface.orchestrator.stages.portraits import UploadStore
 from talkingface.v1 import audio_features_pb2 as audio_features
 from talkingface.v1 import controls_pb2 as controls
@@ -36,12 +42,12 @@ def config(**fields: Any) -> talking_face.AnimateConfig:
     return talking_face.AnimateConfig(**{k: v for k, v in fields.items() if v is not None})
 
 
-def take(sounds: Iterable[Sound], session: Session) -> int:
-    """Give all sound to the session; the number of samples."""
+def add(chunks: Iterable[AudioChunk], session: Session) -> int:
+    """Add all chunks to the session, and return the number of samples."""
     count = 0
-    for sound in sounds:
-        session.sound(sound)
-        count += len(sound.voice)
+    for chunk in chunks:
+        session.add_chunk(chunk)
+        count += len(chunk.mono_16k)
     return count
 
 
@@ -128,7 +134,7 @@ def test_started_tells_the_picture(
     portrait = renderer.Portrait(handle=HANDLE, width=photo[0], height=photo[1])
     picture = session.started([], portrait).started.video
     assert (picture.width, picture.height, picture.frame_rate) == (*size, 40)
-    asked = session.render_config(HANDLE)
+    asked = render_config(session, HANDLE)
     assert asked.frame_rate == 40
     assert asked.HasField("size") == (session.config.framing == media.FRAMING_CROP)
 
@@ -136,13 +142,13 @@ def test_started_tells_the_picture(
 def test_more_frames_a_second_are_expected() -> None:
     session = open_session(config(output=media.OUTPUT_KIND_JPEG, frame_rate=30))
     session.started([], renderer.Portrait(handle=HANDLE, width=512, height=512))
-    take(session.audio(bytes(2 * 16000)), session)
-    take(session.end_of_audio(), session)
-    session.sound_ended()
+    add(session.audio(bytes(2 * 16000)), session)
+    add(session.end_of_audio(), session)
+    session.end_chunks()
     session.motion(chunk(0, 25))
     for i in range(15):
         session.frame(media.EncodedFrame(index=i))
-    assert session.lead == pytest.approx(0.5)
+    assert session.lead_seconds == pytest.approx(0.5)
     with pytest.raises(ServiceError, match="15 frames were made, not 30"):
         session.finish()
     for i in range(15, 30):
@@ -187,13 +193,13 @@ def test_a_session_from_first_audio_to_summary() -> None:
     session = open_session(
         config(output=media.OUTPUT_KIND_MOTION, portrait_handle=None), clock=lambda: now[0]
     )
-    samples = take(session.audio(bytes(2 * 16000)), session)
+    samples = add(session.audio(bytes(2 * 16000)), session)
     now[0] = 10.3
     (answer,) = session.motion(chunk(0, 20))
     assert [frame.index for frame in answer.motion.frames] == list(range(20))
-    assert session.lead == pytest.approx(0.2)
-    samples += take(session.end_of_audio(), session)
-    session.sound_ended()
+    assert session.lead_seconds == pytest.approx(0.2)
+    samples += add(session.end_of_audio(), session)
+    session.end_chunks()
     assert samples == 16000
     now[0] = 11.0
     session.motion(chunk(20, 5))
@@ -207,13 +213,13 @@ def test_a_session_from_first_audio_to_summary() -> None:
 
 def test_a_missing_frame_is_a_defect() -> None:
     session = motion_session()
-    take(session.audio(bytes(2 * 16000)), session)
+    add(session.audio(bytes(2 * 16000)), session)
     session.motion(chunk(0, 20))
     with pytest.raises(ServiceError, match="came instead of 20"):
         session.motion(chunk(21, 1))
     session = motion_session()
-    take(session.audio(bytes(2 * 16000)), session)
-    take(session.end_of_audio(), session)
+    add(session.audio(bytes(2 * 16000)), session)
+    add(session.end_of_audio(), session)
     session.motion(chunk(0, 24))
     with pytest.raises(ServiceError, match="24 frames were made, not 25"):
         session.finish()
@@ -222,16 +228,16 @@ def test_a_missing_frame_is_a_defect() -> None:
 @pytest.mark.parametrize("samples", [3200, 15999, 16000, 16001, 16640])
 def test_the_frames_expected_are_those_of_the_audio(samples: int) -> None:
     session = motion_session()
-    take(session.audio(bytes(2 * samples)), session)
-    take(session.end_of_audio(), session)
+    add(session.audio(bytes(2 * samples)), session)
+    add(session.end_of_audio(), session)
     session.motion(chunk(0, -(-samples // 640)))
     assert session.finish()[-1].summary.frames == math.ceil(samples / 640)
 
 
 def test_nothing_may_follow_the_end_of_audio() -> None:
     session = motion_session()
-    take(session.audio(bytes(32000)), session)
-    take(session.end_of_audio(), session)
+    add(session.audio(bytes(32000)), session)
+    add(session.end_of_audio(), session)
     for late in (
         lambda: session.audio(b"\0\0"),
         session.end_of_audio,
@@ -250,7 +256,7 @@ def test_an_oversized_chunk_is_refused() -> None:
 
 def test_a_control_without_time_belongs_to_the_audio_that_follows() -> None:
     session = motion_session()
-    take(session.audio(bytes(2 * 20000)), session)
+    add(session.audio(bytes(2 * 20000)), session)
     told = session.control(controls.ControlUpdate(controls={"mouth_scale": 0.5}))
     assert told.time.ToMilliseconds() == 1250
     assert told.controls.mouth_scale == 0.5
@@ -284,8 +290,8 @@ def test_events_follow_the_voice() -> None:
         )
     answers += session.features_ended()
     assert [(a.event.kind, a.event.time.ToMilliseconds()) for a in answers] == [
-        (SPEAKING, 400),
-        (IDLE, 1200),
+        (SPEECH_STARTED, 400),
+        (SPEECH_ENDED, 1200),
     ]
 
 
@@ -296,8 +302,8 @@ def test_short_noises_and_pauses_make_no_events() -> None:
     assert listener.push(rows[:50]) == []
     rows[50:150] = 1
     rows[100:115] = 0  # a pause within speech
-    assert listener.push(rows[50:150]) == [(SPEAKING, 1.0)]
-    assert listener.end() == [(IDLE, 3.0)]
+    assert listener.push(rows[50:150]) == [(SPEECH_STARTED, 1.0)]
+    assert listener.end() == [(SPEECH_ENDED, 3.0)]
     assert listener.end() == []
 
 
@@ -327,8 +333,16 @@ def test_the_store_survives_a_restart_and_knows_no_strangers(tmp_path: Any) -> N
     assert again.find(handle_of(b"other")) is None
 
 
-def test_pictures_whose_sound_has_gone_out_without_them_are_left_out() -> None:
-    session = open_session(config(pacing=talking_face.PACING_LIVE, output=media.OUTPUT_KIND_H264))
-    take(session.audio(bytes(2 * 16000 * 2)), session)
-    assert session.leave_out(2 - MAX_WAIT_SECONDS)
-    assert not session.leave_out(2 - MAX_WAIT_SECONDS + 0.04)
+def test_frames_whose_audio_was_sent_without_them_are_dropped() -> None:
+    now = [0.0]
+    session = open_session(
+        config(pacing=talking_face.PACING_LIVE, output=media.OUTPUT_KIND_H264), lambda: now[0]
+    )
+    assert isinstance(session, LiveSession)
+    while session.audio_seconds < 2:
+        chunks, _ = session.pop_due()
+        add(chunks, session)
+        now[0] += 0.02
+    until = session.audio_seconds - MAX_WAIT_SECONDS
+    assert session.should_drop(until)
+    assert not session.should_drop(until + 0.04)
