@@ -25,7 +25,7 @@ from talkingface.v1 import stage_pb2 as stage
 log = logging.getLogger(__name__)
 
 # Multiples of its timeout that a live session waits for a result if the only other replica was
-# silent itself lately, or would have to prepare the portrait first, which takes over a second.
+# silent itself recently, or would have to prepare the portrait first, which takes over a second.
 _SILENT_FACTOR = 2.0
 _UNPREPARED_FACTOR = 4.0
 # Seconds within which a stage must accept a stream that another replica could accept.
@@ -198,7 +198,7 @@ class Stages:
         return portrait
 
 
-# Of several refusals the first of these is raised: it says what could be done about it.
+# Of several refusals, one with the first of these reasons is raised: it says what can be done.
 _PRECEDENCE = ("CHECKPOINT_MISMATCH", "NO_CAPACITY")
 
 
