@@ -25,8 +25,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from talkingface.contract.rates import SAMPLE_RATE
 from talkingface.contract.speech_features import (
     ARTICULATION,
-    BLOCK_ROWS,
-    BLOCK_SAMPLES,
+    CHUNK_ROWS,
+    CHUNK_SAMPLES,
     DELAY_ROWS,
     EMBEDDING_DIM,
     PHONES,
@@ -120,7 +120,7 @@ class FrontEnd(nn.Module):
         self.register_buffer("averaging", averaging, False)
         t = torch.arange(WINDOW_SAMPLES, dtype=torch.float64) + 0.5
         hann = torch.sin(math.pi * t / WINDOW_SAMPLES) ** 2
-        hann = (hann / hann.sum()).float().expand(BLOCK_ROWS, 1, -1)
+        hann = (hann / hann.sum()).float().expand(CHUNK_ROWS, 1, -1)
         self.register_buffer("energy_window", hann.clone(), False)
 
     def forward(
@@ -287,11 +287,11 @@ class SpeechEncoder(nn.Module):
         :return: features (B, ceil(N / 320), 128), speech (B, ceil(N / 320), 4)
         """
         rows = -(-pcm.shape[1] // ROW_SAMPLES)
-        blocks = -(-(rows + DELAY_ROWS) // BLOCK_ROWS)
-        pcm = F.pad(pcm, (0, blocks * BLOCK_SAMPLES - pcm.shape[1]))
+        blocks = -(-(rows + DELAY_ROWS) // CHUNK_ROWS)
+        pcm = F.pad(pcm, (0, blocks * CHUNK_SAMPLES - pcm.shape[1]))
         state = self.initial_state(len(pcm))
         parts = []
-        for piece in pcm.split(PIECE_BLOCKS * BLOCK_SAMPLES, 1):
+        for piece in pcm.split(PIECE_BLOCKS * CHUNK_SAMPLES, 1):
             features, speech, state = self(piece, state)
             parts.append(torch.cat([features, speech], 2))
         joined = torch.cat(parts, 1)[:, DELAY_ROWS : DELAY_ROWS + rows]

@@ -26,7 +26,7 @@ from talkingface.client import (
     TalkingFaceError,
     pcm,
 )
-from talkingface.client import Piece as Sent
+from talkingface.client import SessionInput as Sent
 from talkingface.contract.rates import SAMPLE_RATE
 from talkingface_research.bench.conversation import Conversation, Diary
 

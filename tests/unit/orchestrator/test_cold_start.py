@@ -8,12 +8,14 @@ import pytest
 from talkingface.contract.messages import features_message, motion_array, motion_message
 from talkingface.contract.motion import ARKIT_INDEX, YAW, neutral
 from talkingface.contract.speech_features import FEATURE_DIM, SPEECH_DIM
+from talkingface.orchestrator.session.live_session import open_session
 from talkingface.orchestrator.session.resume_token import without_checkpoints
 from talkingface.orchestrator.session.seam import EASE_SECONDS, Seam
 from talkingface.orchestrator.stages.history import InputHistory
 from talkingface.orchestrator.stages.methods import ExtractMethod, GenerateMethod, RenderMethod
 from talkingface.v1.audio_features_pb2 import ExtractConfig, ExtractRequest, ExtractResponse
 from talkingface.v1.controls_pb2 import Controls, ControlUpdate
+from talkingface.v1.media_pb2 import AUDIO_ENCODING_PCM_S16LE, OUTPUT_KIND_MOTION, AudioFormat
 from talkingface.v1.motion_gen_pb2 import (
     GenerateConfig,
     GenerateRequest,
@@ -23,6 +25,13 @@ from talkingface.v1.motion_gen_pb2 import (
 from talkingface.v1.renderer_pb2 import RenderConfig, RenderRequest
 from talkingface.v1.resume_pb2 import SessionState
 from talkingface.v1.stage_pb2 import Checkpoint
+from talkingface.v1.talking_face_pb2 import (
+    PACING_LIVE,
+    PACING_OFFLINE,
+    AnimateConfig,
+    Resume,
+    StreamPosition,
+)
 
 
 def audio(samples: np.ndarray) -> ExtractRequest:
@@ -178,3 +187,40 @@ def test_a_token_of_another_build_keeps_what_everybody_understands() -> None:
     assert [update.controls.blink_rate for update in cold.controls] == [2.0]
     assert (cold.session_id, cold.frames, cold.messages) == ("s", 120, 9)
     assert not cold.speaking
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_a_session_resumes_cold_at_a_motion_frame(live: bool) -> None:
+    """All stages start at one frame, and motion is eased from the last one."""
+    config = AnimateConfig(
+        audio=AudioFormat(encoding=AUDIO_ENCODING_PCM_S16LE, sample_rate=24_000, channels=1),
+        output=OUTPUT_KIND_MOTION,
+        pacing=PACING_LIVE if live else PACING_OFFLINE,
+        resumable=True,
+        seed=3,
+    )
+    state = SessionState(session_id="s", config=config, frames=110)
+    state.audio_features.consumed, state.motion_gen.produced = 64_100, 108
+    state.audio_features.checkpoint.state = b"secret"
+    state.position.bytes = 100
+    last = neutral(1)
+    last[0, YAW] = 8.0
+    state.last_motion.CopyFrom(motion_message(112, last).frames[0])
+    state.controls_in_effect.CopyFrom(Controls(blink_rate=0.0))
+    asked = AnimateConfig(
+        resume=Resume(next_frame=112, frames=112, position=StreamPosition(bytes=100))
+    )
+    session = open_session(asked, state=without_checkpoints(state))
+    frame = 101  # the first after 64,100 samples
+    assert session.extract_config().start_frame == frame
+    assert not session.extract_config().HasField("resume")
+    assert session.generate_config().start_frame == frame
+    assert session.generate_config().controls.blink_rate == 0.0
+    assert session.first_sample == frame * 640
+    chunk = session.eased(motion_message(frame, neutral(12)))
+    motion = motion_array(chunk, frame)
+    assert motion[:11, YAW] == pytest.approx(8.0), "what the client has already"
+    assert 7.0 < motion[11, YAW] < 8.0
+    rest = motion_array(session.eased(motion_message(frame + 12, neutral(20))), frame + 12)
+    assert rest[-1, YAW] == 0.0
+    session.close()
