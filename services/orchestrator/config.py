@@ -13,7 +13,7 @@ from talkingface.serving.config import ConfigError, ServiceConfig, cache_folder,
 class OrchestratorConfig(ServiceConfig):
     """The orchestrator's settings, from environment variables named as in `serving.config`."""
 
-    port: int = setting(50050, "Port of the gRPC service; 0 for a free one.", low=0, high=65535)
+    port: int = setting(50050, "Port of the gRPC service; 0 takes a free one.", low=0, high=65535)
     audio_features_target: str = setting("127.0.0.1:50051", "gRPC target of the speech encoder.")
     motion_gen_target: str = setting("127.0.0.1:50052", "gRPC target of the motion generator.")
     renderer_target: str = setting("127.0.0.1:50053", "gRPC target of the renderer.")

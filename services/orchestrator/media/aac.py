@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, TypeAlias
+from typing import Any
 
 import av
 import numpy as np
 from av.audio.codeccontext import AudioCodecContext
-from numpy.typing import NDArray
 
+from talkingface.contract.arrays import Float32Array
 from talkingface.orchestrator.media.decoding import Resampler
 from talkingface.orchestrator.media.mp4 import AudioTrack, Sample
-
-Float32Array: TypeAlias = NDArray[np.float32]
 
 _FRAME_SAMPLES = 1024  # of an AAC frame
 _BITS_PER_CHANNEL = 96_000  # per second

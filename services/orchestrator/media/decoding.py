@@ -10,19 +10,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 import numpy as np
 import soxr
-from numpy.typing import NDArray
 
+from talkingface.contract.arrays import Float32Array
 from talkingface.contract.errors import ServiceError, invalid_field
 from talkingface.contract.rates import SAMPLE_RATE
 from talkingface.orchestrator.media.file_decoder import FileDecoder
 from talkingface.orchestrator.media.wav import MAX_HEADER, wav_layout
 from talkingface.v1 import media_pb2 as media
-
-Float32Array: TypeAlias = NDArray[np.float32]
 
 MIN_RATE, MAX_RATE = 8_000, 48_000  # Hz
 MIN_SECONDS, MAX_SECONDS = 0.2, 600.0

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
 import numpy as np
-from numpy.typing import NDArray
 
-Float32Array: TypeAlias = NDArray[np.float32]
+from talkingface.contract.arrays import Float32Array
 
 FADE_SECONDS = 0.04  # by ear
 

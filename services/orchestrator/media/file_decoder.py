@@ -16,11 +16,9 @@ from typing import TypeAlias
 import av
 import numpy as np
 from av.audio.resampler import AudioResampler
-from numpy.typing import NDArray
 
+from talkingface.contract.arrays import Float32Array
 from talkingface.contract.errors import ServiceError
-
-Float32Array: TypeAlias = NDArray[np.float32]
 
 _HEAD_BYTES = 12  # that identify the format
 # Bytes passed to FFmpeg at a time: a few kilobytes of a malicious file can decode to minutes.

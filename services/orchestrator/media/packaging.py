@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from talkingface.contract.arrays import Float32Array
 from talkingface.contract.durations import duration
 from talkingface.contract.rates import SAMPLE_RATE
 from talkingface.orchestrator.media import mp4
@@ -17,8 +17,6 @@ from talkingface.orchestrator.media.decoding import AudioChunk
 from talkingface.orchestrator.media.fading import AudioFader
 from talkingface.v1 import media_pb2 as media
 from talkingface.v1 import talking_face_pb2 as talking_face
-
-Float32Array: TypeAlias = NDArray[np.float32]
 
 COMMENT = "This video is AI-generated: talkingface animated a still portrait to a voice."
 

@@ -22,9 +22,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import ClassVar, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 import talkingface
+from talkingface.contract.arrays import Float32Array
 from talkingface.contract.controls import frame_of
 from talkingface.contract.durations import duration
 from talkingface.contract.errors import ServiceError
@@ -54,7 +54,6 @@ from talkingface.v1 import resume_pb2 as resume
 from talkingface.v1 import stage_pb2 as stage
 from talkingface.v1 import talking_face_pb2 as talking_face
 
-Float32Array: TypeAlias = NDArray[np.float32]
 Answer: TypeAlias = talking_face.AnimateResponse
 
 

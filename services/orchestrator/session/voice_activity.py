@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
+from talkingface.contract.arrays import Float32Array
 from talkingface.contract.rates import ROW_RATE
 from talkingface.v1 import talking_face_pb2 as talking_face
-
-Float32Array: TypeAlias = NDArray[np.float32]
 
 SPEECH_STARTED = talking_face.Event.KIND_SPEECH_STARTED
 SPEECH_ENDED = talking_face.Event.KIND_SPEECH_ENDED
