@@ -1,4 +1,4 @@
-"""Streams and sessions that continue at another build, which does not read their state."""
+"""Streams and sessions that continue at another build, which cannot restore their state."""
 
 from __future__ import annotations
 
@@ -44,22 +44,22 @@ def samples_of(requests: list[ExtractRequest]) -> np.ndarray:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_audio_starts_at_a_motion_frame(seed: int) -> None:
-    """Whatever its chunks: what is sent again is the end of the audio, from that frame on."""
+    """However it is split, the audio is sent again from that frame on."""
     rng = np.random.default_rng(seed)
-    sound = np.arange(40_000, dtype=np.float32)
+    samples = np.arange(40_000, dtype=np.float32)
     cuts = np.unique(rng.integers(0, 40_000, 60)).tolist()
     history = InputHistory(ExtractMethod(), ExtractConfig(session_id="s"), 0, warm_up=0.5)
     for begin, end in zip([0, *cuts], [*cuts, 40_000], strict=True):
-        history.add(audio(sound[begin:end]))
+        history.add(audio(samples[begin:end]))
         if rng.integers(4) == 0:
             contained = int(rng.integers(0, len(history.pending) + 1))
             _, consumed = history.checkpoint(contained)
             assert consumed == history.consumed - len(
-                samples_of([audio(sound[:0]), *history.pending])
+                samples_of([audio(samples[:0]), *history.pending])
             )
     config, cold = history.cold_start()
     begin = config.start_frame * 640
-    assert (samples_of(cold.pending) == sound[begin:]).all()
+    assert (samples_of(cold.pending) == samples[begin:]).all()
     assert cold.consumed == 40_000
     kept = 40_000 - begin
     assert kept >= 8000 - 640 or begin == 0
@@ -89,7 +89,7 @@ def change(seconds: float | None = None, **fields: float) -> GenerateRequest:
 
 
 def test_controls_outlive_the_history() -> None:
-    """Those in effect become the configuration's, those to come are sent again."""
+    """Those in effect become part of the configuration; later ones are sent again."""
     config = GenerateConfig(seed=5, controls=Controls(mouth_scale=1.0, blink_rate=3.0))
     history = InputHistory(GenerateMethod(), config, 0, warm_up=0.2)
     history.add(change(distance_ratio=1.25))
@@ -108,7 +108,7 @@ def test_controls_outlive_the_history() -> None:
     assert features[0].features.first_row == 2 * cold_config.start_frame
     assert 188 <= features[0].features.first_row <= 192
     assert cold.consumed == 200
-    assert config.controls.blink_rate == 3.0, "the stream's own configuration stays"
+    assert config.controls.blink_rate == 3.0, "the stream's own configuration is unchanged"
 
 
 def test_rows_may_start_between_two_frames() -> None:
@@ -121,7 +121,7 @@ def test_rows_may_start_between_two_frames() -> None:
     assert len(request.features.embedding) == 3 * FEATURE_DIM * 4
 
 
-def test_results_are_cut_where_they_are_wanted() -> None:
+def test_the_first_items_of_a_result_are_dropped() -> None:
     method = GenerateMethod()
     response = GenerateResponse(motion=motion_message(10, neutral(5)))
     assert method.output_range(response) == (10, 5)
@@ -144,7 +144,7 @@ def test_dropped_motion_counts_as_input() -> None:
     assert [request.WhichOneof("payload") for request in cold.pending] == ["dropped_motion"]
 
 
-def test_a_face_eases_from_one_build_to_the_next() -> None:
+def test_motion_eases_from_one_build_to_the_next() -> None:
     last, new = neutral(1), neutral(40)
     last[0, YAW], last[0, ARKIT_INDEX["jawOpen"]] = 10.0, 0.5
     new[:, YAW] = -4.0
@@ -166,7 +166,7 @@ def test_a_face_eases_from_one_build_to_the_next() -> None:
     assert seam.ended(100 + frames)
 
 
-def test_a_token_of_another_build_keeps_what_everybody_understands() -> None:
+def test_a_token_of_another_build_keeps_what_any_build_understands() -> None:
     state = SessionState(session_id="s", frames=120, messages=9, speaking=True, vad_run_rows=4)
     for name, consumed, produced in (
         ("audio_features", 64_100, 190), ("motion_gen", 190, 90), ("renderer", 88, 115)
@@ -180,7 +180,7 @@ def test_a_token_of_another_build_keeps_what_everybody_understands() -> None:
     state.later_controls.add(controls=Controls(blink_rate=2.0))
     cold = without_checkpoints(state)
     assert b"secret" not in cold.SerializeToString()
-    assert cold.audio_features.consumed == 64_100, "from where the client sends again"
+    assert cold.audio_features.consumed == 64_100, "the position from which the client sends again"
     assert (cold.motion_gen.consumed, cold.motion_gen.produced) == (202, 101)
     assert cold.renderer.consumed == 101
     assert cold.config.controls == Controls(mouth_scale=0.5)

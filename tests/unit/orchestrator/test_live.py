@@ -1,4 +1,4 @@
-"""A live session's sound on the clock, without network."""
+"""Playout, frame dropping and muting of live sessions, without a network."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def playout_with_clock() -> tuple[PlayoutBuffer, Clock]:
     return PlayoutBuffer(S16, clock), clock
 
 
-def sound(samples: int) -> bytes:
+def speech(samples: int) -> bytes:
     return np.arange(1, samples + 1, dtype="<i2").tobytes()
 
 
-def test_silence_comes_by_the_clock_from_the_beginning() -> None:
+def test_silence_is_played_in_real_time_from_the_beginning() -> None:
     playout, clock = playout_with_clock()
     data, _ = playout.pop_due()
     assert data == bytes(2 * AHEAD)
@@ -50,133 +50,135 @@ def test_silence_comes_by_the_clock_from_the_beginning() -> None:
     clock.now += 0.04
     assert len(playout.pop_due()[0]) == 2 * 320
     clock.now += 100
-    assert len(playout.pop_due()[0]) == 2 * RATE  # not more than a second at a time
+    assert len(playout.pop_due()[0]) == 2 * RATE  # at most a second at a time
     assert len(playout.pop_due()[0]) == 2 * RATE
 
 
-def test_ticks_keep_to_the_clock_of_the_session() -> None:
-    """Each brings what is due then, a millisecond late at most; a late one is not made up for."""
+def test_ticks_follow_the_clock_of_the_session() -> None:
+    """Each returns what is due, at most a millisecond late; late ones do not add up."""
     playout, clock = playout_with_clock()
     rng = np.random.default_rng(0)
-    fed = len(playout.pop_due()[0]) // 2
+    played = len(playout.pop_due()[0]) // 2
     for tick in range(200):
         clock.now += playout.seconds_to_tick()
-        fed += len(playout.pop_due()[0]) // 2
-        assert fed == pytest.approx(AHEAD + 0.02 * tick * RATE + 0.001 * RATE, abs=1)
-        clock.now += float(rng.uniform(0, 0.015))  # what is done with it
+        played += len(playout.pop_due()[0]) // 2
+        assert played == pytest.approx(AHEAD + 0.02 * tick * RATE + 0.001 * RATE, abs=1)
+        clock.now += float(rng.uniform(0, 0.015))  # its processing
     clock.now += 0.1
     playout.pop_due()
     assert 0 < playout.seconds_to_tick() <= 0.02 + 1e-6
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_the_sound_comes_whole_however_it_is_cut(seed: int) -> None:
+def test_all_audio_is_played_however_it_is_split(seed: int) -> None:
     rng = np.random.default_rng(seed)
     playout, clock = playout_with_clock()
-    whole = sound(4000)
+    whole = speech(4000)
     cuts = np.sort(rng.integers(0, len(whole), 30)).tolist()
-    fed = b""
+    played = b""
     for first, last in zip([0, *cuts], [*cuts, len(whole)], strict=True):
         playout.push(whole[first:last])
         clock.now += float(rng.uniform(0, 0.03))
-        fed += playout.pop_due()[0]
+        played += playout.pop_due()[0]
     playout.end()
     while not playout.finished:
         clock.now += 0.02
-        fed += playout.pop_due()[0]
-    samples = np.frombuffer(fed, "<i2")
+        played += playout.pop_due()[0]
+    samples = np.frombuffer(played, "<i2")
     assert samples[samples != 0].tobytes() == whole
     assert len(samples) / RATE <= clock.now - 100 + AHEAD_SECONDS
 
 
-def holes(jitter: float, seed: int, utterances: int = 20) -> list[int]:
-    """Silent samples within each of some utterances that a client sends at the pace of speech, in
-    pieces of 20 ms that come late by up to `jitter` seconds."""
+def gaps(jitter: float, seed: int, utterances: int = 20) -> list[int]:
+    """Return the silent samples within each of some utterances sent in real time.
+
+    :param jitter: seconds by which a packet of 20 ms may be late.
+    """
     playout, clock = playout_with_clock()
     rng = np.random.default_rng(seed)
-    piece = round(0.02 * RATE)
+    packet = round(0.02 * RATE)
     found = []
     playout.pop_due()
     for _ in range(utterances):
         begin = clock.now + float(rng.uniform(0.5, 1))
         late = rng.uniform(0, jitter, 50) if jitter else np.zeros(50)
-        comes = list(np.maximum.accumulate(begin + 0.02 * np.arange(50) + late))
+        arrivals = list(np.maximum.accumulate(begin + 0.02 * np.arange(50) + late))
         spoken = b""
         while clock.now < begin + 2:
             clock.now += playout.seconds_to_tick()
-            while comes and comes[0] <= clock.now:
-                playout.push(np.ones(piece, "<i2").tobytes())
-                comes.pop(0)
+            while arrivals and arrivals[0] <= clock.now:
+                playout.push(np.ones(packet, "<i2").tobytes())
+                arrivals.pop(0)
             spoken += playout.pop_due()[0]
         samples = np.flatnonzero(np.frombuffer(spoken, "<i2"))
-        assert len(samples) == 50 * piece
-        found.append(int(np.ptp(samples)) + 1 - 50 * piece)
+        assert len(samples) == 50 * packet
+        found.append(int(np.ptp(samples)) + 1 - 50 * packet)
     return found
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_an_uneven_way_makes_few_holes(seed: int) -> None:
-    """Fed as it comes, such sound has holes in 0.5 and 0.8 of the utterances."""
-    assert sum(holes(0.0, seed)) == 0
-    assert sum(holes(0.02, seed)[5:]) == 0
-    assert sum(hole > 0 for hole in holes(0.06, seed)[5:]) <= 5
+def test_network_jitter_causes_few_gaps(seed: int) -> None:
+    """Without the jitter buffer, there are gaps in 0.5 and 0.8 of the utterances."""
+    assert sum(gaps(0.0, seed)) == 0
+    assert sum(gaps(0.02, seed)[5:]) == 0
+    assert sum(gap > 0 for gap in gaps(0.06, seed)[5:]) <= 5
 
 
-def test_sound_sent_ahead_waits_for_nothing() -> None:
+def test_audio_sent_ahead_is_not_delayed() -> None:
     playout, clock = playout_with_clock()
     playout.pop_due()
-    playout.push(sound(160))
-    for _ in range(2):  # it runs dry, and what comes is late
+    playout.push(speech(160))
+    for _ in range(2):  # an underrun, and the next packet is late
         clock.now += 0.04
         playout.pop_due()
-    playout.push(sound(8000))
+    playout.push(speech(8000))
     clock.now += 0.02
-    assert playout.pop_due()[0] == sound(160)
+    assert playout.pop_due()[0] == speech(160)
 
 
-def test_what_follows_an_end_is_not_late() -> None:
+def test_audio_after_the_end_of_an_utterance_is_not_late() -> None:
     playout, clock = playout_with_clock()
     playout.pop_due()
     for end in (lambda: playout.end_of_utterance("a"), playout.interrupt):
-        playout.push(sound(160))
+        playout.push(speech(160))
         clock.now += 0.05
         playout.pop_due()
         end()
         clock.now += 0.02
         playout.pop_due()
-        playout.push(sound(40))
+        playout.push(speech(40))
         clock.now += 0.02
-        assert playout.pop_due()[0][:80] == sound(40)
+        assert playout.pop_due()[0][:80] == speech(40)
         playout.interrupt()
 
 
-def test_utterances_are_told_when_their_last_sample_is_fed() -> None:
+def test_an_utterance_finishes_with_its_last_sample() -> None:
     playout, clock = playout_with_clock()
     playout.pop_due()
-    playout.push(sound(800))
+    playout.push(speech(800))
     playout.end_of_utterance("a")
-    playout.push(sound(400))
+    playout.push(speech(400))
     playout.end_of_utterance("b")
-    told = []
+    finished = []
     for _ in range(10):
         clock.now += 0.03
-        told += playout.pop_due()[1]
+        finished += playout.pop_due()[1]
     begin = AHEAD_SECONDS
-    assert told == [
+    assert finished == [
         PlaybackFinished("a", pytest.approx(begin + 0.1), pytest.approx(0.1), False),
         PlaybackFinished("b", pytest.approx(begin + 0.15), pytest.approx(0.05), False),
     ]
 
 
-def test_an_interrupt_drops_what_is_not_fed() -> None:
+def test_an_interrupt_drops_what_is_not_played() -> None:
     playout, clock = playout_with_clock()
     playout.pop_due()
-    playout.push(sound(8000) + b"\x01")
+    playout.push(speech(8000) + b"\x01")
     playout.end_of_utterance("a")
-    playout.push(sound(400))
+    playout.push(speech(400))
     clock.now += 0.25
-    data, told = playout.pop_due()
-    assert len(data) == 4000 and not told
+    data, finished = playout.pop_due()
+    assert len(data) == 4000 and not finished
     end = pytest.approx(AHEAD_SECONDS + 0.25)
     assert playout.interrupt() == [
         PlaybackFinished("a", end, 0.25, True),
@@ -185,24 +187,24 @@ def test_an_interrupt_drops_what_is_not_fed() -> None:
     assert playout.interrupt() == []
     clock.now += 0.1
     assert playout.pop_due() == (bytes(1600), [])
-    playout.push(sound(80))
+    playout.push(speech(80))
     playout.end_of_utterance("c")
     clock.now += 0.1
-    data, told = playout.pop_due()
-    assert data[:160] == sound(80)
-    assert [(t.utterance_id, t.seconds, t.interrupted) for t in told] == [("c", 0.01, False)]
+    data, finished = playout.pop_due()
+    assert data[:160] == speech(80)
+    assert [(t.utterance_id, t.seconds, t.interrupted) for t in finished] == [("c", 0.01, False)]
 
 
-def test_the_end_comes_with_the_last_word() -> None:
+def test_playout_finishes_with_the_last_audio() -> None:
     playout, clock = playout_with_clock()
     playout.pop_due()
-    playout.push(sound(100))
+    playout.push(speech(100))
     playout.end()
     assert not playout.finished
     clock.now += 1
-    data, told = playout.pop_due()
+    data, finished = playout.pop_due()
     assert len(data) == 200 and playout.finished
-    assert [t.utterance_id for t in told] == [""]
+    assert [t.utterance_id for t in finished] == [""]
 
 
 def test_too_much_ahead_is_refused() -> None:
@@ -212,7 +214,7 @@ def test_too_much_ahead_is_refused() -> None:
         playout.push(b"12")
 
 
-def test_a_file_has_no_pace() -> None:
+def test_files_are_refused() -> None:
     with pytest.raises(ServiceError, match="FIELD_INVALID"):
         PlayoutBuffer(media.AudioFormat(encoding=media.AUDIO_ENCODING_FILE))
     with pytest.raises(ServiceError, match="FIELD_INVALID"):
@@ -220,33 +222,33 @@ def test_a_file_has_no_pace() -> None:
 
 
 @pytest.mark.parametrize("hop", [0.04, 0.08])
-def test_so_much_motion_may_be_under_way_in_pieces_of_any_length(hop: float) -> None:
+def test_the_limit_of_pending_motion_does_not_depend_on_its_chunks(hop: float) -> None:
     dropper = FrameDropper(Clock(), 10.0)
-    pieces = round(0.32 / hop)
-    left_out = [dropper.should_drop(10 + hop * i) for i in range(1, pieces + 3)]
-    assert left_out == [False] * pieces + [True] * 2
+    chunks = round(0.32 / hop)
+    dropped = [dropper.should_drop(10 + hop * i) for i in range(1, chunks + 3)]
+    assert dropped == [False] * chunks + [True] * 2
     dropper.on_frame(10 + hop, 0)
-    assert not dropper.should_drop(10 + hop * (pieces + 3))
-    assert dropper.should_drop(10 + hop * (pieces + 4))
+    assert not dropper.should_drop(10 + hop * (chunks + 3))
+    assert dropper.should_drop(10 + hop * (chunks + 4))
 
 
-def test_a_renderer_that_is_behind_is_sent_no_more_to_show() -> None:
+def test_no_more_frames_are_rendered_while_the_renderer_is_late() -> None:
     clock = Clock()
     dropper = FrameDropper(clock)
     assert [dropper.should_drop(0.08 * i) for i in range(1, 7)] == [False] * 4 + [True] * 2
     assert dropper.on_frame(0.04, 0) == []
-    assert dropper.should_drop(0.56), "the first piece is not whole yet"
+    assert dropper.should_drop(0.56), "the first chunk is not complete yet"
     assert dropper.on_frame(0.08, 0) == []
     assert not dropper.should_drop(0.64)
-    (late,) = dropper.on_frame(0.60, 6)
-    assert (late.kind, late.frames) == (Event.KIND_FRAMES_DROPPED, 6)
+    (event,) = dropper.on_frame(0.60, 6)
+    assert (event.kind, event.frames) == (Event.KIND_FRAMES_DROPPED, 6)
     assert dropper.on_frame(0.64, 1) == [], "not twice a second"
     clock.now += 1.1
-    (late,) = dropper.on_frame(0.72, 1)
-    assert late.frames == 2
+    (event,) = dropper.on_frame(0.72, 1)
+    assert event.frames == 2
 
 
-def test_an_utterance_is_told_when_its_last_picture_has_come() -> None:
+def test_an_utterance_is_reported_with_its_last_frame() -> None:
     dropper = FrameDropper(Clock())
     dropper.on_playback(
         [PlaybackFinished("a", 1.0, 0.5, False), PlaybackFinished("b", 1.02, 0.02, False)]
@@ -259,7 +261,7 @@ def test_an_utterance_is_told_when_its_last_picture_has_come() -> None:
     assert dropper.on_frame(2.0, 0) == []
 
 
-def test_an_utterance_is_told_as_far_as_it_was_heard() -> None:
+def test_an_interrupted_utterance_is_reported_up_to_the_silence() -> None:
     dropper = FrameDropper(Clock())
     dropper.on_playback(
         [PlaybackFinished("a", 1.0, 0.5, False), PlaybackFinished("b", 1.1, 0.1, False)]
@@ -271,7 +273,7 @@ def test_an_utterance_is_told_as_far_as_it_was_heard() -> None:
     assert all(event.interrupted and event.time.ToMilliseconds() == 900 for event in (a, b, c))
 
 
-def test_sound_is_hushed_from_one_place_to_another() -> None:
+def test_audio_fades_out_and_stays_silent() -> None:
     fader = AudioFader(RATE)
     ones = np.ones(RATE, np.float32)
     assert fader.apply(0, ones) is ones
@@ -285,7 +287,7 @@ def test_sound_is_hushed_from_one_place_to_another() -> None:
     assert np.abs(np.diff(whole[:3000])).max() < 0.01, "it fades"
 
 
-def test_rows_are_hushed_until_the_voice_has_passed() -> None:
+def test_rows_before_the_end_of_the_interruption_are_silent() -> None:
     def rows(first: int, count: int, value: float, voice: float) -> AudioFeatures:
         prosody = np.tile(np.array([voice, -20 if voice else -90, 0, 0], "<f4"), (count, 1))
         return features_message(first, np.full((count, 128), value, np.float32), prosody)
@@ -305,7 +307,7 @@ def test_rows_are_hushed_until_the_voice_has_passed() -> None:
     assert muter.apply(after) is after
 
 
-def test_before_any_silence_was_heard_rows_are_hushed_to_none() -> None:
+def test_muted_rows_are_zero_before_the_first_silence() -> None:
     muter = FeatureMuter()
     muter.mute(4)
     loud = features_message(0, np.ones((4, 128), np.float32), np.ones((4, 4), np.float32))

@@ -1,4 +1,4 @@
-"""A session of the orchestrator without a network: configuration, order, events, answers."""
+"""A session without a network: configuration, order of messages, events, answers."""
 
 from __future__ import annotations
 
@@ -66,12 +66,12 @@ def test_defaults_are_filled_in() -> None:
     assert got.controls.distance_ratio == 1
     assert got.controls.expressivity == 1
     assert got.controls.WhichOneof("gaze") == "natural_gaze"
-    assert not asked.controls.HasField("distance_ratio"), "the client's message stays as it was"
+    assert not asked.controls.HasField("distance_ratio"), "the client's message is unchanged"
     assert effective_config(config(output=media.OUTPUT_KIND_JPEG)).quality == 92
     assert not effective_config(config(output=media.OUTPUT_KIND_PNG)).HasField("quality")
 
 
-def test_a_drawn_seed_differs_from_session_to_session() -> None:
+def test_random_seeds_differ_between_sessions() -> None:
     assert len({effective_config(config(seed=None)).seed for _ in range(5)}) > 1
 
 
@@ -127,19 +127,19 @@ def test_a_bad_configuration_names_its_field(fields: dict[str, Any], path: str) 
         ({"framing": media.FRAMING_PHOTO}, (3000, 4000), (1440, 1920)),
     ],
 )
-def test_started_tells_the_picture(
+def test_started_reports_the_video_format(
     fields: dict[str, Any], photo: tuple[int, int], size: tuple[int, int]
 ) -> None:
     session = open_session(config(**fields, frame_rate=40))
     portrait = renderer.Portrait(handle=HANDLE, width=photo[0], height=photo[1])
-    picture = session.started([], portrait).started.video
-    assert (picture.width, picture.height, picture.frame_rate) == (*size, 40)
+    video = session.started([], portrait).started.video
+    assert (video.width, video.height, video.frame_rate) == (*size, 40)
     asked = render_config(session, HANDLE)
     assert asked.frame_rate == 40
     assert asked.HasField("size") == (session.config.framing == media.FRAMING_CROP)
 
 
-def test_more_frames_a_second_are_expected() -> None:
+def test_a_higher_frame_rate_requires_more_frames() -> None:
     session = open_session(config(output=media.OUTPUT_KIND_JPEG, frame_rate=30))
     session.started([], renderer.Portrait(handle=HANDLE, width=512, height=512))
     add(session.audio(bytes(2 * 16000)), session)
@@ -157,7 +157,7 @@ def test_more_frames_a_second_are_expected() -> None:
     assert session.finish()[-1].summary.frames == 30
 
 
-def test_motion_takes_no_part_in_pictures() -> None:
+def test_motion_output_ignores_the_video_format() -> None:
     session = motion_session(frame_rate=99, size=7, framing=9)
     assert session.frame_rate == 25
     assert not session.started([], None).started.HasField("video")
@@ -169,7 +169,7 @@ def test_a_large_portrait_must_be_uploaded() -> None:
     assert caught.value.reason == "IMAGE_TOO_LARGE"
 
 
-def test_started_tells_the_configuration_without_the_portrait() -> None:
+def test_started_reports_the_configuration_without_the_portrait() -> None:
     session = open_session(config(portrait_handle=None, portrait_image=b"JPEG"))
     started = session.started([], renderer.Portrait(handle=HANDLE)).started
     assert started.config.WhichOneof("portrait") == "portrait_handle"
@@ -211,7 +211,7 @@ def test_a_session_from_first_audio_to_summary() -> None:
     assert summary.elapsed.ToMilliseconds() == 1000
 
 
-def test_a_missing_frame_is_a_defect() -> None:
+def test_a_missing_frame_is_an_error() -> None:
     session = motion_session()
     add(session.audio(bytes(2 * 16000)), session)
     session.motion(chunk(0, 20))
@@ -226,7 +226,7 @@ def test_a_missing_frame_is_a_defect() -> None:
 
 
 @pytest.mark.parametrize("samples", [3200, 15999, 16000, 16001, 16640])
-def test_the_frames_expected_are_those_of_the_audio(samples: int) -> None:
+def test_the_audio_determines_the_number_of_frames(samples: int) -> None:
     session = motion_session()
     add(session.audio(bytes(2 * samples)), session)
     add(session.end_of_audio(), session)
@@ -257,11 +257,11 @@ def test_an_oversized_chunk_is_refused() -> None:
 def test_a_control_without_time_belongs_to_the_audio_that_follows() -> None:
     session = motion_session()
     add(session.audio(bytes(2 * 20000)), session)
-    told = session.control(controls.ControlUpdate(controls={"mouth_scale": 0.5}))
-    assert told.time.ToMilliseconds() == 1250
-    assert told.controls.mouth_scale == 0.5
-    timed = controls.ControlUpdate(time=Duration(seconds=7), controls={"mouth_scale": 0.5})
-    assert session.control(timed) == timed
+    timed = session.control(controls.ControlUpdate(controls={"mouth_scale": 0.5}))
+    assert timed.time.ToMilliseconds() == 1250
+    assert timed.controls.mouth_scale == 0.5
+    update = controls.ControlUpdate(time=Duration(seconds=7), controls={"mouth_scale": 0.5})
+    assert session.control(update) == update
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ def test_a_bad_control_names_its_field(update: dict[str, Any], path: str) -> Non
     assert violations(caught) == {path}
 
 
-def test_events_follow_the_voice() -> None:
+def test_speech_causes_events() -> None:
     session = motion_session()
     prosody = np.zeros((100, 4), "<f4")
     prosody[20:60, 0] = 0.9
@@ -296,22 +296,22 @@ def test_events_follow_the_voice() -> None:
 
 
 def test_short_noises_and_pauses_make_no_events() -> None:
-    listener = VoiceActivity()
+    activity = VoiceActivity()
     rows = np.zeros(200, np.float32)
     rows[10:12] = 1  # a click
-    assert listener.push(rows[:50]) == []
+    assert activity.push(rows[:50]) == []
     rows[50:150] = 1
     rows[100:115] = 0  # a pause within speech
-    assert listener.push(rows[50:150]) == [(SPEECH_STARTED, 1.0)]
-    assert listener.end() == [(SPEECH_ENDED, 3.0)]
-    assert listener.end() == []
+    assert activity.push(rows[50:150]) == [(SPEECH_STARTED, 1.0)]
+    assert activity.end() == [(SPEECH_ENDED, 3.0)]
+    assert activity.end() == []
 
 
 def portrait_of(image: bytes) -> renderer.Portrait:
     return renderer.Portrait(handle=handle_of(image), width=3)
 
 
-def test_the_store_keeps_what_is_used(tmp_path: Any) -> None:
+def test_the_store_deletes_the_least_recently_used(tmp_path: Any) -> None:
     store = UploadStore(tmp_path / "store", max_bytes=2500)
     images = [bytes([i]) * 1000 for i in range(3)]
     for image in images[:2]:
@@ -326,7 +326,7 @@ def test_the_store_keeps_what_is_used(tmp_path: Any) -> None:
     assert len(list((tmp_path / "store").iterdir())) == 4
 
 
-def test_the_store_survives_a_restart_and_knows_no_strangers(tmp_path: Any) -> None:
+def test_the_store_survives_a_restart(tmp_path: Any) -> None:
     UploadStore(tmp_path, 2**20).put(b"image", portrait_of(b"image"))
     again = UploadStore(tmp_path, 2**20)
     assert again.find(handle_of(b"image")) == portrait_of(b"image")
