@@ -211,7 +211,7 @@ class ResumableSession:
         pause, last = _MIN_PAUSE, error
         while True:
             try:
-                return await self._resume()
+                return await self._resume(same_build=error is None)
             except ServiceError as refusal:
                 if refusal.reason == "PORTRAIT_NOT_FOUND" and self._upload is not None:
                     upload, self._upload = self._upload, None
@@ -233,8 +233,11 @@ class ResumableSession:
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, _MAX_PAUSE)
 
-    async def _resume(self) -> AnimateCall:
+    async def _resume(self, *, same_build: bool) -> AnimateCall:
         """Make one attempt to continue the session at a server.
+
+        :param same_build: whether a server of another build, which cannot read the session's state,
+            must refuse
 
         :raises ServiceError: the server refuses
         :raises TimeoutError: it did not respond in time
@@ -248,6 +251,7 @@ class ResumableSession:
             next_frame=inbox.next_frame,
             position=position,
             frames=inbox.frames,
+            same_build=same_build,
         )
         resume.controls.extend(
             self._outbox.control_updates(inbox.token.messages, position.messages)
