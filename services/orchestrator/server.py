@@ -7,7 +7,6 @@ import math
 import sys
 import time
 from collections.abc import AsyncIterator
-from typing import Any
 
 import grpc
 
@@ -94,7 +93,9 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
 
     # The methods of the service; see talking_face.proto.
 
-    async def Animate(self, requests: AsyncIterator[Any], context: Context) -> None:
+    async def Animate(
+        self, requests: AsyncIterator[talking_face.AnimateRequest], context: Context
+    ) -> None:
         """Animate a portrait."""
         async with self._host.call(context, "Animate") as call:
             seconds = self._config.session_seconds
@@ -109,6 +110,7 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
     async def _animate_or_resume(
         self, context: Context, call: Call, config: talking_face.AnimateConfig
     ) -> None:
+        """Run the session; a resumed one starts cold if another build made its checkpoints."""
         if not config.HasField("resume"):
             return await self._animate(context, call, config)
         state = self._tokens.unpack(config.resume.token)
@@ -116,7 +118,7 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
             if state.version != BUILD:
                 raise mismatch(f"made by {state.version}, this is {BUILD}")
             return await self._animate(context, call, config, state)
-        except ServiceError as error:  # of this build, or of the stages of another one
+        except ServiceError as error:  # from here, or from a stage
             if error.reason != "CHECKPOINT_MISMATCH" or config.resume.same_build:
                 raise
         return await self._animate(context, call, config, without_checkpoints(state))
@@ -231,6 +233,10 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
         return check_caller(names, key)
 
     async def _portrait_of(self, session: Session) -> renderer.Portrait | None:
+        """Return the session's portrait, stored if it is new; None if it needs none.
+
+        :raises ServiceError: PORTRAIT_NOT_FOUND, or the renderer's refusal.
+        """
         config = session.config
         match config.WhichOneof("portrait"):
             case "portrait_image":
