@@ -8,9 +8,10 @@ import pytest
 from talkingface.contract.messages import features_message, motion_array, motion_message
 from talkingface.contract.motion import ARKIT_INDEX, YAW, neutral
 from talkingface.contract.speech_features import FEATURE_DIM, SPEECH_DIM
-from talkingface.orchestrator.session.live_session import open_session
+from talkingface.orchestrator.session.open_session import open_session
 from talkingface.orchestrator.session.resume_token import without_checkpoints
 from talkingface.orchestrator.session.seam import EASE_SECONDS, Seam
+from talkingface.orchestrator.session.stage_configs import extract_config, generate_config
 from talkingface.orchestrator.stages.history import InputHistory
 from talkingface.orchestrator.stages.methods import ExtractMethod, GenerateMethod, RenderMethod
 from talkingface.v1.audio_features_pb2 import ExtractConfig, ExtractRequest, ExtractResponse
@@ -212,11 +213,11 @@ def test_a_session_resumes_cold_at_a_motion_frame(live: bool) -> None:
     )
     session = open_session(asked, state=without_checkpoints(state))
     frame = 101  # the first after 64,100 samples
-    assert session.extract_config().start_frame == frame
-    assert not session.extract_config().HasField("resume")
-    assert session.generate_config().start_frame == frame
-    assert session.generate_config().controls.blink_rate == 0.0
-    assert session.first_sample == frame * 640
+    assert extract_config(session).start_frame == frame
+    assert not extract_config(session).HasField("resume")
+    assert generate_config(session).start_frame == frame
+    assert generate_config(session).controls.blink_rate == 0.0
+    assert session.start.encoder_sample == frame * 640
     chunk = session.eased(motion_message(frame, neutral(12)))
     motion = motion_array(chunk, frame)
     assert motion[:11, YAW] == pytest.approx(8.0), "what the client has already"

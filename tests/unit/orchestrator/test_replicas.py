@@ -7,6 +7,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,13 @@ def deadline() -> Iterator[None]:
     began = time.monotonic()
     yield
     assert time.monotonic() - began < DEADLINE
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until a condition is true."""
+    async with asyncio.timeout(DEADLINE):
+        while not condition():  # noqa: ASYNC110 - conditions on several objects
+            await asyncio.sleep(POLL / 4)
 
 
 async def names(replicas: Replicas) -> list[str]:
@@ -295,6 +303,7 @@ class FakeStages(Stages):
         self.refusals: dict[str, ServiceError] = {}
         self.has: dict[str, set[str]] = {name: set() for name in "abc"}
         self.prepared: list[str] = []
+        self.prepared_at: list[float] = []
 
     def _call(self, method: Any, replica: Replica, portrait: str = "") -> Any:
         def answer(configuration: Any) -> ServiceError | None:
@@ -309,6 +318,7 @@ class FakeStages(Stages):
     async def prepare_portrait_at(self, replica: Replica, image: bytes) -> renderer.Portrait:
         await asyncio.sleep(0)
         self.prepared.append(replica.address)
+        self.prepared_at.append(time.monotonic())
         if replica.address in self.refusals:
             raise self.refusals[replica.address]
         self.has[replica.address].add(handle_of(image))
@@ -458,12 +468,13 @@ async def test_a_standby_renderer_prepares_the_portrait(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    before = asyncio.all_tasks()
+    tasks = asyncio.all_tasks()
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(portraits_module, "_STANDBY_SECONDS", POLL)
     stages.has["a"].add(CONFIG.portrait_handle)
     call = await portraits.open_renderer(RENDER, CONFIG, live=True)
     assert call.replica.address == "a"
+    await until(lambda: bool(stages.prepared))
     await asyncio.sleep(5 * POLL)
     assert stages.prepared == ["b"], "once, at the other one with the most free slots"
     b = stages.other_than("renderer", call.replica)
@@ -472,16 +483,17 @@ async def test_a_standby_renderer_prepares_the_portrait(
     await asyncio.sleep(5 * POLL)
     assert stages.prepared in (["b"], ["b", "c"]), "it was unhealthy for a moment"
     del world.answers["b"], world.answers["c"]
-    await asyncio.sleep(5 * POLL)
+    await until(lambda: stages.other_than("renderer", call.replica) is None and not b.portraits)
     stages.prepared.clear()
     world.answers["b"] = status()
-    await asyncio.sleep(5 * POLL)
+    await until(lambda: bool(stages.prepared))
     assert stages.prepared == ["b"], "it may have restarted, without the portrait"
     del world.answers["b"]
     world.answers["c"] = status()
     stages.refusals["c"] = refusal("NO_CAPACITY")
-    await asyncio.sleep(20 * POLL)
-    assert 2 < len(stages.prepared) < 8, "with increasing pauses"
+    await until(lambda: stages.prepared.count("c") >= 4)
+    pauses = [after - before for before, after in pairwise(stages.prepared_at[-4:])]
+    assert all(pause > factor * POLL for pause, factor in zip(pauses, (1.9, 3.9, 7.9), strict=True))
     assert set(stages.prepared[1:]) == {"c"}
     assert "standby_failed" in caplog.text
     call.cancel()
@@ -490,7 +502,7 @@ async def test_a_standby_renderer_prepares_the_portrait(
     await asyncio.sleep(10 * POLL)
     assert len(stages.prepared) == prepared, "it ends with the session"
     await stages.close()
-    assert asyncio.all_tasks() <= before
+    assert asyncio.all_tasks() <= tasks
 
 
 # --- a call whose results are overdue
