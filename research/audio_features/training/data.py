@@ -14,6 +14,7 @@ from torch import Tensor
 from talkingface.contract.rates import SAMPLE_RATE
 from talkingface_research.audio_features.network import F0_PER_OCTAVE
 from talkingface_research.audio_features.training import articulation
+from talkingface_research.audio_features.training.decoding import phones_at
 from talkingface_research.audio_features.training.pack import sound_path
 
 LABEL_RATE = 100
@@ -42,7 +43,7 @@ class Labels:
     lips: Tensor  # (B, T, LIPS) standard deviations, NaN = not filmed
 
 
-def read_sound(folder: Path, name: str, samples: int = -1) -> NDArray[np.int16]:
+def read_audio(folder: Path, name: str, samples: int = -1) -> NDArray[np.int16]:
     """The sound of a packed stream at 16 kHz.
 
     :param samples: at most so many; all where negative
@@ -65,15 +66,13 @@ class Streams:
         self.frames: list[int] = []
         position = 0
         for name in names:
-            pcm = read_sound(folder, name)
+            pcm = read_audio(folder, name)
             track = stored[f"{name}/pitch"]
             # Whole rows, of two label frames each.
             frames = min(len(track), len(pcm) // LABEL_SAMPLES) // 2 * 2
             end = stored[f"{name}/end"]
-            centres = np.arange(frames) * LABEL_SAMPLES
-            index = np.minimum(np.searchsorted(end, centres, side="right"), len(end) - 1)
             audio.append(pcm[: frames * LABEL_SAMPLES])
-            phone.append(stored[f"{name}/phone"][index])
+            phone.append(phones_at(stored[f"{name}/phone"], end, frames, LABEL_SAMPLES))
             pitch.append(track[:frames])
             moves.append(articulation.tracks(stored[f"{name}/phone"], end)[:frames])
             heard = np.full((frames // 2, CONTEXT), UNASKED, np.int8)

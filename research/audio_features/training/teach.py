@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from talkingface.contract.rates import SAMPLE_RATE
 from talkingface.contract.speech_features import PHONES, ROW_SAMPLES
 from talkingface_research.audio_features.training.data import CONTEXT, CONTEXT_STEP, HELD_OUT, LIPS
-from talkingface_research.audio_features.training.decoding import likeliest, row_phones
+from talkingface_research.audio_features.training.decoding import likeliest, phones_at
 from talkingface_research.audio_features.training.phones import UNKNOWN
 from talkingface_research.audio_features.training.revoice import read_spoken, revoice, time_map
 from talkingface_research.audio_features.training.synthesise import read_wave
@@ -222,7 +222,7 @@ def add_labels(arguments: argparse.Namespace) -> None:
         labels[f"{name}/context"] = told.round().clamp(-127, 127).to(torch.int8).numpy()
 
     phones = {
-        name: row_phones(labels[f"{name}/phone"], labels[f"{name}/end"], len(part))
+        name: phones_at(labels[f"{name}/phone"], labels[f"{name}/end"], len(part), ROW_SAMPLES)
         for name, part in rows.items()
     }
     reader = teach_reader(rows, phones)

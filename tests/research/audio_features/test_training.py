@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from talkingface.contract.rates import SAMPLE_RATE
-from talkingface.contract.speech_features import ARTICULATION, PHONE_INDEX, PHONES
+from talkingface.contract.speech_features import ARTICULATION, PHONE_INDEX, PHONES, ROW_SAMPLES
 from talkingface_research.audio_features.training import (
     articulation,
     decoding,
@@ -148,7 +148,7 @@ def test_the_likeliest_phones_are_told_where_they_are_sure() -> None:
     phone, end = decoding.likeliest(np.log(chances / chances.sum(1, keepdims=True)))
     assert phone[:2].tolist() == [0, 5]
     assert set(phone[2:]) == {phones.UNKNOWN}
-    rows = decoding.row_phones(phone, end, 30)
+    rows = decoding.phones_at(phone, end, 30, ROW_SAMPLES)
     assert rows[9] == 0
     assert (rows[10:20] == 5).all()
     assert (rows[20:] == phones.UNKNOWN).all()
