@@ -1,4 +1,8 @@
-"""`talkingface evaluate`: rulers for what the models make."""
+"""`talkingface evaluate`: benchmarks of generated motion and of rendered frames.
+
+Every call of `talkingface` imports this module, therefore the benchmarks themselves are imported
+where they run.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from talkingface.cli.mesh import MeshError
 from talkingface_research.motion_gen.evaluation import SECTIONS
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
-# Of the extra: what may be missing.
+# Packages of the extra, which may be missing.
 NEEDED = (
     "scipy", "matplotlib", "soundfile", "onnx", "pocketsphinx", "mediapipe", "dlib",
     "face_recognition_models",
@@ -148,7 +151,9 @@ def _picture(options: argparse.Namespace) -> int:
 
 @contextmanager
 def _extra() -> Iterator[None]:
-    """Name the extra where a package of it is missing."""
+    """Report which extra to install where one of its packages is missing."""
+    from talkingface.cli.mesh import MeshError
+
     try:
         yield
     except ModuleNotFoundError as error:
