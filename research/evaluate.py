@@ -136,7 +136,7 @@ def _picture(options: argparse.Namespace) -> int:
         from talkingface_research.renderer.evaluation import run
 
         report = run.run(
-            run.Order(
+            run.EvalConfig(
                 portraits=options.portraits,
                 videos=options.videos,
                 report=options.report,
@@ -172,10 +172,10 @@ def _motion(options: argparse.Namespace) -> int:
     if options.landmarker is None and (options.portrait or options.portraits):
         print_error("--portrait and --portraits need --landmarker")
     with _extra():
-        from talkingface_research.motion_gen.evaluation import bench, run
+        from talkingface_research.motion_gen.evaluation import context, run
 
         report = run.run(
-            bench.Bench(
+            context.EvalContext(
                 tracking=options.tracking,
                 names=options.names,
                 voices=options.voices,

@@ -358,4 +358,5 @@ def load(path: str) -> MotionGenerator:
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     generator = MotionGenerator(**checkpoint["size"])
     generator.load_state_dict(checkpoint["weights"])
-    return generator.eval()
+    result: MotionGenerator = generator.eval()
+    return result

@@ -33,7 +33,7 @@ RESIDUAL_CHANNELS = 4  # RGB in [-1, 1] of full scale, alpha in [0, 1]
 CONTROL_DIM = 6
 # Share of an answer that is applied; see the model card.
 MOUTH_STRENGTH, EYE_STRENGTH = 0.5, 0.7
-# Order of the crops wherever they come together; "left" is the subject's.
+# EvalConfig of the crops wherever they come together; "left" is the subject's.
 CROPS = ("mouth", "left_eye", "right_eye")
 MOUTH_CONTROL = (
     "opening over width",

@@ -27,11 +27,13 @@ def load_encoder(checkpoint: Path, device: torch.device | str) -> SpeechEncoder:
             for weight in onnx.load(str(checkpoint)).graph.initializer
         }
         encoder.load_state_dict(weights)
-        return encoder.to(device)
-    stored = torch.load(checkpoint, map_location=device, weights_only=True)
-    encoder = SpeechEncoder(**stored["arguments"]).to(device)
-    encoder.load_state_dict(stored["model"])
-    return encoder.eval()
+    else:
+        stored = torch.load(checkpoint, map_location=device, weights_only=True)
+        encoder = SpeechEncoder(**stored["arguments"])
+        encoder.load_state_dict(stored["model"])
+        encoder.eval()
+    on_device: SpeechEncoder = encoder.to(device)
+    return on_device
 
 
 @torch.no_grad()

@@ -12,8 +12,10 @@ from __future__ import annotations
 import argparse
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from talkingface_research.audio_features.training.pitch import track
 from talkingface_research.audio_features.training.synthesise import read_wave
@@ -32,7 +34,7 @@ def main() -> None:
     parser.add_argument("--kbps", type=float, help="compress by Opus; waves by default")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    labels: dict[str, np.ndarray] = {}
+    labels: dict[str, NDArray[Any]] = {}
     for path in sorted(arguments.corpus.glob("*.wav")):
         if arguments.kbps:
             opus = arguments.out / f"{path.stem}.opus"

@@ -28,7 +28,7 @@ MIN_SLOPE, MAX_SLOPE = 0.3, 3.0  # of recorded time over new time, else the clip
 
 
 @dataclass(frozen=True)
-class Spoken:
+class Sentence:
     """One sentence: its clip's name, sound (n,) int16, phones (k,) and their ends in seconds."""
 
     clip: str
@@ -44,7 +44,7 @@ class Spoken:
         return self.phone[said], np.stack([start, self.end], 1)[said]
 
 
-def read_spoken(folder: Path, voice: str) -> list[Spoken]:
+def read_spoken(folder: Path, voice: str) -> list[Sentence]:
     """Sentences of one voice as the speech encoder's corpus holds them (NAME.wav, NAME.npz)."""
     audio, rate = soundfile.read(folder / f"{voice}.wav", dtype="int16")
     if rate != SAMPLE_RATE:
@@ -57,7 +57,7 @@ def read_spoken(folder: Path, voice: str) -> list[Spoken]:
     for name, first, last in zip(clip, bounds, bounds[1:], strict=False):
         own = (end > first) & (end <= last)
         out.append(
-            Spoken(str(name), audio[first:last], phone[own], (end[own] - first) / SAMPLE_RATE)
+            Sentence(str(name), audio[first:last], phone[own], (end[own] - first) / SAMPLE_RATE)
         )
     return out
 
@@ -93,7 +93,7 @@ def matched(first: NDArray[np.int8], second: NDArray[np.int8]) -> list[tuple[int
     return pairs[::-1]
 
 
-def time_map(new: Spoken, recorded: Spoken) -> tuple[Array, Array] | None:
+def time_map(new: Sentence, recorded: Sentence) -> tuple[Array, Array] | None:
     """Knots (times of the new voice, times of the recording); None when the two hardly match."""
     (phone, span), (own_phone, own_span) = new.spans, recorded.spans
     pairs = matched(phone, own_phone)

@@ -28,6 +28,7 @@ import wave
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -62,7 +63,8 @@ def read_wave(path: Path) -> Audio:
     """A 16-bit mono wave file at 16 kHz."""
     with wave.open(str(path)) as file:
         audio = np.frombuffer(file.readframes(file.getnframes()), np.int16) / np.float32(32768)
-        return soxr.resample(audio, file.getframerate(), SAMPLE_RATE).astype(np.float32)
+        result: Audio = soxr.resample(audio, file.getframerate(), SAMPLE_RATE).astype(np.float32)
+        return result
 
 
 def flite(voice: str) -> Synthesiser:
@@ -329,7 +331,7 @@ def write_stream(
         file.setsampwidth(2)
         file.setframerate(SAMPLE_RATE)
         file.writeframes(pcm.tobytes())
-    labels: dict[str, np.ndarray] = {
+    labels: dict[str, NDArray[Any]] = {
         "phone": np.array(phone, np.int8),
         "end": np.array(end, np.int64),
     }

@@ -310,7 +310,8 @@ def check(
         say(line)
     if figures.score < best:
         torch.save({"arguments": shape, "model": model.state_dict()}, out / "encoder.pt")
-    return min(best, figures.score)
+    result: float = min(best, figures.score)
+    return result
 
 
 def main() -> None:

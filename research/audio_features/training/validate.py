@@ -119,7 +119,8 @@ def _row(
     guess = features[:, :, ARTICULATION_COLUMNS][:, :, 0]
 
     def share(mask: Tensor, of: Tensor) -> float:
-        return 100.0 * (mask & of).sum().item() / max(1, of.sum().item())
+        result: float = 100.0 * (mask & of).sum().item() / max(1, of.sum().item())
+        return result
 
     everything = torch.ones_like(active)
     return Row(

@@ -47,7 +47,7 @@ from talkingface_research.audio_features.network import SpeechEncoder
 from talkingface_research.audio_features.training.augment import Augmenter
 from talkingface_research.audio_features.training.data import read_audio
 from talkingface_research.audio_features.training.revoice import (
-    Spoken,
+    Sentence,
     read_spoken,
     revoice,
     time_map,
@@ -139,7 +139,7 @@ class RecordedSpeaker:
 
     clips: Clips
     opening: Array  # (FACE_DIM,) opening of the inner lips by face column
-    spoken: dict[str, Spoken]  # phone times by clip
+    spoken: dict[str, Sentence]  # phone times by clip
     basis: Floats  # (COMPONENTS, 135) principal displacements of the lips
 
 

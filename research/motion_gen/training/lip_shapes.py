@@ -61,7 +61,8 @@ def displacements(landmarks: Array) -> Array:
     points = head_frame(landmarks)
     opening = np.linalg.norm(points[:, UPPER_LIP] - points[:, LOWER_LIP], axis=1)
     rest = points[opening <= np.percentile(opening, REST_SHARE)].mean(0)
-    return ((points - rest).reshape(len(points), -1) * WEIGHT).astype(np.float32)
+    result: Array = ((points - rest).reshape(len(points), -1) * WEIGHT).astype(np.float32)
+    return result
 
 
 def jacobian() -> Floats:
@@ -72,11 +73,13 @@ def jacobian() -> Floats:
     def lips(coefficients: Array) -> Floats:
         points = model.landmarks(nobody, coefficients).astype(float)
         # Image axes, as a tracked face has them.
-        return head_frame((points * [1.0, -1.0, -1.0])[None])[0].reshape(-1)
+        result: Floats = head_frame((points * [1.0, -1.0, -1.0])[None])[0].reshape(-1)
+        return result
 
     neutral = lips(np.zeros(ARKIT_DIM, np.float32))
     columns = [(lips(np.float32(STEP) * shape) - neutral) / STEP for shape in LIP_SHAPES]
-    return np.stack(columns, 1) * WEIGHT[:, None]
+    result: Floats = np.stack(columns, 1) * WEIGHT[:, None]
+    return result
 
 
 def fit_weight() -> Floats:

@@ -62,7 +62,8 @@ def opening_map() -> Array:
 
 def lost_frames(landmarks: Array) -> NDArray[np.bool_]:
     """(T,) where no face was found."""
-    return ~np.isfinite(landmarks).all(axis=(1, 2))
+    result: NDArray[np.bool_] = ~np.isfinite(landmarks).all(axis=(1, 2))
+    return result
 
 
 def bridge(landmarks: Array) -> Array:
@@ -85,14 +86,16 @@ def to_fps(frames: Array, fps: float) -> Array:
     low = at.astype(int)
     high = np.minimum(low + 1, len(frames) - 1)
     share = (at - low).astype(np.float32).reshape(-1, *[1] * (frames.ndim - 1))
-    return frames[low] * (1 - share) + frames[high] * share
+    result: Array = frames[low] * (1 - share) + frames[high] * share
+    return result
 
 
 def measured_opening(landmarks: Array) -> Array:
     """Inner-lip opening over face height, (T,)."""
     gap = np.linalg.norm(landmarks[:, UPPER_LIP, :2] - landmarks[:, LOWER_LIP, :2], axis=1)
     height = np.linalg.norm(landmarks[:, 10, :2] - landmarks[:, 152, :2], axis=1)
-    return gap / height
+    result: Array = gap / height
+    return result
 
 
 def speaker_motion(tracks: list[Array]) -> list[Array]:

@@ -35,7 +35,8 @@ def band_noise(rng: Generator, shape: tuple[int, ...], low: float, high: float) 
     spectrum = np.fft.rfft(white, axis=0) * gain.reshape(-1, *[1] * (len(shape) - 1))
     noise = np.fft.irfft(spectrum, length, axis=0)
     scale = np.sqrt(length * (gain**2).sum() * 2) / length
-    return (noise[256 : 256 + frames] / scale).astype(np.float32)
+    result: Array = (noise[256 : 256 + frames] / scale).astype(np.float32)
+    return result
 
 
 def smooth(track: Array, seconds: float) -> Array:

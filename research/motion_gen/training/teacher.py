@@ -78,7 +78,7 @@ BILABIAL = np.array([PHONE_INDEX[name] for name in ("b", "p", "m")])
 LABIODENTAL = np.array([PHONE_INDEX[name] for name in ("f", "v")])
 
 
-def _pulse(times: Array, start: Array, end: NDArray[np.floating]) -> Array:
+def _pulse(times: Array, start: Array, end: NDArray[np.float64]) -> Array:
     """The highest of raised-cosine pulses that are 1 from start to end: (T,)."""
     out = np.zeros(len(times), np.float32)
     for begin, finish in zip(start, end, strict=True):
@@ -89,7 +89,7 @@ def _pulse(times: Array, start: Array, end: NDArray[np.floating]) -> Array:
     return out
 
 
-def gestures(phone: NDArray[np.int8], end: NDArray[np.floating], frames: int) -> dict[str, Array]:
+def gestures(phone: NDArray[np.int8], end: NDArray[np.float64], frames: int) -> dict[str, Array]:
     """Gesture tracks in [0, 1] by name (`GESTURES`, "closure", "labiodental"), each (frames,).
 
     :param phone: (n,) indices into `PHONES`; -1 = unknown, which has no say
@@ -136,7 +136,7 @@ def gestures(phone: NDArray[np.int8], end: NDArray[np.floating], frames: int) ->
 
 def animate(
     phone: NDArray[np.int8],
-    end: NDArray[np.floating],
+    end: NDArray[np.float64],
     frames: int,
     amplitude: float = 1.0,
     vigour: float = 1.0,

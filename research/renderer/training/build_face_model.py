@@ -340,7 +340,8 @@ def measure_landmarks(painter: Painter, task: Path) -> Array:
         if not coefficients:
             found[lids] = np.nanmean([found[lids]], 0)
         samples.append(found)
-    return np.nanmedian(samples, 0)
+    result: Array = np.nanmedian(samples, 0)
+    return result
 
 
 def closest_on_mesh(

@@ -68,7 +68,8 @@ def opening(landmarks: Array) -> Array:
     """Height over width of the inner lips, (..., 478, 2+) -> (...)."""
 
     def distance(a: int, b: int) -> Array:
-        return np.linalg.norm(landmarks[..., a, :2] - landmarks[..., b, :2], axis=-1)
+        result: Array = np.linalg.norm(landmarks[..., a, :2] - landmarks[..., b, :2], axis=-1)
+        return result
 
     return distance(13, 14) / distance(78, 308)
 
@@ -77,7 +78,8 @@ def lids(landmarks: Array) -> Array:
     """Height over width of the eyes, (..., 478, 2+) -> (..., 2): right, left."""
 
     def distance(a: list[int], b: list[int]) -> Array:
-        return np.linalg.norm(landmarks[..., a, :2] - landmarks[..., b, :2], axis=-1)
+        result: Array = np.linalg.norm(landmarks[..., a, :2] - landmarks[..., b, :2], axis=-1)
+        return result
 
     return distance([159, 386], [145, 374]) / distance([33, 362], [133, 263])
 
@@ -103,7 +105,8 @@ def aligned(
     full[:2, :2] += linear
     full[:2, 2] = shift - linear @ middle
     cut = np.concatenate([matrix, [[0, 0, 1]]]) @ np.linalg.inv(full)
-    return cv.warpAffine(target, cut[:2], (size, size), flags=cv.INTER_AREA)
+    result: Array | None = cv.warpAffine(target, cut[:2], (size, size), flags=cv.INTER_AREA)
+    return result
 
 
 def pairs_of(

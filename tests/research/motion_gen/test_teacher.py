@@ -56,9 +56,9 @@ def test_realised_gaze_reaches_its_plan() -> None:
     assert np.linalg.norm(gaze[20, 0] - plan[20, 0]) > 2.0, "a large saccade takes its time"
 
 
-def said(text: str, each: list[float]) -> revoice.Spoken:
+def said(text: str, each: list[float]) -> revoice.Sentence:
     phone = np.array([PHONE_INDEX[name] for name in text.split()], np.int8)
-    return revoice.Spoken("x", np.zeros(0, np.int16), phone, np.cumsum(each))
+    return revoice.Sentence("x", np.zeros(0, np.int16), phone, np.cumsum(each))
 
 
 def test_a_revoiced_face_moves_when_the_new_voice_says_so() -> None:
@@ -95,9 +95,9 @@ def test_the_mean_of_other_speakers_says_what_a_word_looks_like(tmp_path: Path) 
     feature, segment, clip = [], [], []
     for speaker, size in (("s1", -1.0), ("s2", 1.0), ("s3", 3.0), ("s4", 0.5)):
         for _ in range(3):
-            for word, way in enumerate((1.0, -1.0)):
+            for word, sign in enumerate((1.0, -1.0)):
                 segment.append((len(clip), sum(map(len, feature)), 8, word))
-                curve = way * size * np.hanning(8) + 10 * size
+                curve = sign * size * np.hanning(8) + 10 * size
                 feature.append(np.repeat(curve[:, None], speakers.COLUMNS, 1))
             clip.append(f"training/{speaker}/ab")
     path = tmp_path / "speakers.npz"
