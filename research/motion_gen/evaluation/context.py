@@ -13,7 +13,7 @@ import soundfile
 from talkingface.contract.controls import Controls
 from talkingface.contract.motion import Array
 from talkingface.contract.rates import SAMPLE_RATE
-from talkingface_research.audio_features.training.pack import sound_path
+from talkingface_research.audio_features.training.pack import audio_path
 from talkingface_research.motion_gen.evaluation import recordings, speech_clips
 from talkingface_research.motion_gen.evaluation.phones import Phones, packed, recognised
 from talkingface_research.motion_gen.evaluation.pipeline import Pipeline, Rows
@@ -105,7 +105,7 @@ class EvalContext:
         """A part of a packed synthetic voice and its exact phones."""
         first, last = int(start * SAMPLE_RATE), int((start + seconds) * SAMPLE_RATE)
         audio, _ = soundfile.read(
-            sound_path(self.voices, name), start=first, stop=last, dtype="float32"
+            audio_path(self.voices, name), start=first, stop=last, dtype="float32"
         )
         phones = packed(self.voices / "labels.npz", name)
         return audio, phones.between(start, start + len(audio) / SAMPLE_RATE)

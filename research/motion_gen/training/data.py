@@ -48,7 +48,7 @@ from talkingface_research.audio_features.training.augment import Augmenter
 from talkingface_research.audio_features.training.data import read_audio
 from talkingface_research.audio_features.training.revoice import (
     Sentence,
-    read_spoken,
+    read_sentences,
     revoice,
     time_map,
 )
@@ -162,7 +162,7 @@ def read_recorded(folder: Path, sentences: Path) -> RecordedSpeaker:
     audio, rate = soundfile.read(folder / "real.ogg", dtype="int16")
     if rate != SAMPLE_RATE:
         raise ValueError(f"real.ogg decodes to {rate} Hz")
-    spoken = {sentence.clip: sentence for sentence in read_spoken(sentences, RECORDED_VOICE)}
+    spoken = {sentence.clip: sentence for sentence in read_sentences(sentences, RECORDED_VOICE)}
     clips = no_clips()
     for name, first, last in zip(names, [0, *ends[:-1]], ends, strict=True):
         face = coefficients[first:last]
@@ -184,7 +184,7 @@ def read_revoiced(
     position = {name: i for i, name in enumerate(recorded.name)}
     clips = no_clips()
     for voice in voices:
-        for sentence in read_spoken(sentences, voice):
+        for sentence in read_sentences(sentences, voice):
             if sentence.clip not in position or sentence.clip not in spoken:
                 continue
             knots = time_map(sentence, spoken[sentence.clip])

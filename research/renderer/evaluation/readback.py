@@ -1,8 +1,9 @@
 """Movements of a face, measured from landmarks of finished frames.
 
-The landmarks are the project's own (`analysis`): a network that sees pixels alone. Its bias still enters: it expects ordinary faces, so it understates extremes, and a closed
-eye keeps a little height. The person's head is known from the photo; a frame gives the
-camera (`fit.track`), by which landmarks are turned to the front before lengths are measured.
+The landmarks are the project's own (`analysis`): a network that sees pixels alone. Its bias still
+enters: it expects ordinary faces, so it understates extremes, and a closed eye keeps a little
+height. The person's head is known from the photo; a frame gives the camera (`fit.track`), by which
+landmarks are turned to the front before lengths are measured.
 """
 
 from __future__ import annotations

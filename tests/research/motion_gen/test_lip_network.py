@@ -1,4 +1,4 @@
-"""Lips that the voice alone tells: sealed means shut, whatever else the face does."""
+"""Lips predicted from speech: seals close them, whatever else the face does."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def mouths() -> torch.Tensor:
     return torch.rand(200, MOUTH_DIM, generator=torch.Generator().manual_seed(0))
 
 
-def test_a_full_closure_shuts_any_mouth(mouths: torch.Tensor) -> None:
+def test_a_full_seal_closes_any_mouth(mouths: torch.Tensor) -> None:
     assert mouth.opening(arkit(mouths)).max() > 0.1
     shut = sealed(mouths, torch.tensor([[1.0, 0.0]]).expand(200, 2))
     assert mouth.opening(arkit(shut)).max() < mouth.CLOSED_BELOW
@@ -53,14 +53,14 @@ def test_without_seals_nothing_changes(mouths: torch.Tensor) -> None:
     assert (sealed(mouths, torch.zeros(200, 2)) == mouths).all()
 
 
-def test_a_frame_hears_its_rows_and_no_more() -> None:
+def test_a_frame_has_its_rows_and_no_others() -> None:
     rows = torch.arange(HISTORY_ROWS + ROWS_PER_FRAME * 5 + EXTRA_ROWS).float()
-    heard = frame_rows(rows[None, :, None], 5)[0]
-    assert heard[0].tolist() == list(range(HISTORY_ROWS + ROWS_PER_FRAME + EXTRA_ROWS))
-    assert (heard[3] - heard[0] == 3 * ROWS_PER_FRAME).all()
+    inputs = frame_rows(rows[None, :, None], 5)[0]
+    assert inputs[0].tolist() == list(range(HISTORY_ROWS + ROWS_PER_FRAME + EXTRA_ROWS))
+    assert (inputs[3] - inputs[0] == 3 * ROWS_PER_FRAME).all()
 
 
-def test_frames_are_told_one_by_one() -> None:
+def test_frames_are_predicted_independently() -> None:
     torch.manual_seed(0)
     lips = LipRegressor().eval()
     count = HISTORY_ROWS + ROWS_PER_FRAME * 6 + EXTRA_ROWS
@@ -73,23 +73,23 @@ def test_frames_are_told_one_by_one() -> None:
     assert torch.allclose(seals[:, 1:], last_seals, atol=1e-5)
 
 
-def test_lips_rest_where_no_voice_is() -> None:
+def test_lips_rest_without_speech() -> None:
     torch.manual_seed(0)
     lips = LipRegressor().eval()
     lips.lively_mean.fill_(0.05)
-    told = torch.randn(1, 6, COMPONENTS)
+    predicted = torch.randn(1, 6, COMPONENTS)
     rows = HISTORY_ROWS + ROWS_PER_FRAME * 6 + EXTRA_ROWS
     speech = torch.zeros(1, rows, 4)
     speech[:, -2:, 0] = 1.0
     with torch.inference_mode():
         presence = lips.presence(speech)
-        mouth_ = lips.mouth(lips.lively(told, presence))
+        mouth_ = lips.mouth(lips.lively(predicted, presence))
     assert (presence[0, 0] == 0).all() and (presence[0, -1] == 1).all()
     assert (mouth_[0, 0] == 0).all()
     assert mouth_[0, -1].abs().max() > 0
 
 
-def test_no_shape_goes_beyond_its_limit() -> None:
+def test_no_shape_exceeds_its_limit() -> None:
     torch.manual_seed(0)
     lips = LipRegressor().eval()
     with torch.inference_mode():

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from talkingface.contract.motion import Array
 from talkingface.contract.rates import MOTION_FPS, SAMPLE_RATE
-from talkingface_research.audio_features.training.pack import sound_path
+from talkingface_research.audio_features.training.pack import audio_path
 from talkingface_research.motion_gen.evaluation import features, ridge, speech_clips
 from talkingface_research.motion_gen.evaluation.closures import reached, share_below
 from talkingface_research.motion_gen.evaluation.context import (
@@ -278,7 +278,7 @@ def _voices(context: EvalContext, face: Path) -> list[Row]:
     out = []
     count = 1 if context.quick else VOICE_PARTS
     for voice in (ENGLISH_VOICE, ITALIAN_VOICE):
-        if not sound_path(context.voices, voice).exists():
+        if not audio_path(context.voices, voice).exists():
             print(f"no packed voice {voice}: its closures are left out", file=sys.stderr)
             continue
         parts = [context.voice(voice, i * VOICE_SECONDS, VOICE_SECONDS) for i in range(count)]
