@@ -46,7 +46,7 @@ _QUIET, _LOUD = 0.15, 0.3  # share of the 95th percentile of the level
 _OPEN = 0.3  # share of the power at the onset in the band of an open vowel's first formant
 _SHORTEST, _LONGEST = 0.9, 1.5  # seconds of an utterance
 _INTERRUPTED_SECONDS = 4.0
-_LATENCY_SECONDS = 0.25  # from sending to hearing, about
+_LATENCY_SECONDS = 0.25  # from sending to audible, about
 GAZE_DEGREES, HEAD_DEGREES = 18.0, 14.0
 
 

@@ -37,9 +37,9 @@ from talkingface.motion_gen.windows import EXTRA_ROWS, HEARD_ROWS, HISTORY_ROWS,
 MOUTH_NAMES = FACE_NAMES[MOUTH]
 MOUTH_DIM = len(MOUTH_NAMES)
 SEALS = ("closure", "labiodental")
-# Voice activity, energy and voicing; pitch depends more on who speaks than on what is said.
+# Voice activity, energy and voicing; pitch depends more on the speaker than on the phones.
 VOICE_DIM = FEATURE_DIM + 3
-# Phone posteriors add nothing to the articulation, but fit one speaker's lips to his voice.
+# Phone posteriors add nothing to the articulation, but tie one speaker's lips to one voice.
 MOUTH_COLUMNS = slice(ARTICULATION_COLUMNS.start, VOICE_DIM)
 ENSEMBLE_SIZE = 2  # networks of the seals; their logits are averaged
 COMPONENTS = 8  # of the lips' displacement
@@ -50,7 +50,7 @@ _JAW, _CLOSE, _ROLL, _UPPER_LEFT, _UPPER_RIGHT = (
     FACE_INDEX[name] - MOUTH.start
     for name in ("jawOpen", "mouthClose", "mouthRollLower", "mouthUpperUpLeft", "mouthUpperUpRight")
 )
-# What parts the lips beside the jaw.
+# Shapes that part the lips, apart from the jaw.
 _OPENERS = torch.tensor(
     [
         name.startswith(("mouthFunnel", "mouthShrugUpper", "mouthUpperUp", "mouthLowerDown"))
@@ -83,7 +83,7 @@ def normalised_speech(speech: Tensor) -> Tensor:
 
 
 def sealed(mouth: Tensor, seal: Tensor) -> Tensor:
-    """A mouth drawn towards closed lips, or the lower lip at the upper teeth.
+    """A mouth moved towards closed lips, or the lower lip at the upper teeth.
 
     :param mouth: (.., MOUTH_DIM) coefficients
     :param seal: (.., 2) share of the way, 0..1, by `SEALS`

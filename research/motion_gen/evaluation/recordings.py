@@ -77,8 +77,8 @@ def decibels(energy: Curve) -> Curve:
 def load(name: str, tracking: Path, names: Path, cache: Path, quick: bool) -> list[Recording]:
     """The recordings of a set, each with its offset and, where they are known, its phones.
 
-    :param names: folder of grid_s1's videos and word times; their order tells what is held out.
-        The natural recordings' phone labels lie in a folder beside it named as their set
+    :param names: folder of grid_s1's videos and word times; their order decides what is held out.
+        Phone labels of the natural recordings are in a folder next to it, named as their set
     :param cache: folder for fits and alignments
     """
     paths = sorted((tracking / name).glob("*.npz"))

@@ -72,7 +72,7 @@ class Corpus:
         )
         without = EVALUATION_VOICES | set(VALIDATION_VOICES)
         self.audio_only = read_audio_only(sources.speech, without, sources.audio_only_minutes)
-        # Validation: recorded clips that are held out, and all that unknown voices say.
+        # Validation: recorded clips that are held out, and all clips of unknown voices.
         known = {clip.split("/")[0] for clip in self.audio_only.name} | EVALUATION_VOICES
         self._validation = {
             RECORDED: recorded.pick(list(held_out)),

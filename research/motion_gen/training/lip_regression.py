@@ -78,8 +78,8 @@ def train_lips(
 def solve_ridge(lips: LipRegressor, variants: list[Variant]) -> None:
     """Solve the ridge regression in closed form, on all frames of faces.
 
-    Beside their size, weights cost how far the prediction follows the loudness of audio-only
-    streams within `losses.SLOW_BAND` (`losses.slow_correlation`).
+    In addition to their size, weights cost how far the prediction follows the loudness of
+    audio-only streams within `losses.SLOW_BAND` (`losses.slow_correlation`).
     """
     size = lips.ridge.in_features + 1
     gram, right, loud_penalty = (torch.zeros(size, n) for n in (size, COMPONENTS, size))

@@ -19,8 +19,8 @@ SPEAKING = 0.5  # presence of speech from which its lips count
 SIZE = 0.95  # of lively speakers' lips
 TRANSPORTED = 0.3  # share of the optimal transport in the map to their lips
 # Face widths by which lips part more than theirs on average. Predicted openings are spread evenly
-# where real ones have a long tail: at the same mean, lips would be shut too often (34 % of the time
-# in natural speech; real ones 20 %).
+# where real ones have a long tail: at the same mean, lips would be closed too often (34 % of the
+# time in natural speech; real ones 20 %).
 PARTED = 0.03
 # Standard deviation of the prediction, in units of the wanted one, from which a component gets all
 # of its size.

@@ -376,7 +376,7 @@ def main() -> None:
     )
     parser.add_argument("--wheel", type=Path, required=True)
     parser.add_argument("--landmarker", type=Path, required=True)
-    parser.add_argument("--pictures", type=Path, help="folder for images to check the landmarks")
+    parser.add_argument("--check", type=Path, help="folder for images to check the landmarks")
     default_out = Path(renderer.__file__).parent / "assets" / "face_model.npz"
     parser.add_argument("--out", type=Path, default=default_out)
     args = parser.parse_args()
@@ -445,10 +445,10 @@ def main() -> None:
     vertices, share = close_lips(vertices, expressions / unit, positions)
     print(f"neutral lips closed by mouthClose {share:.3f}")
     scale_blinks(expressions, positions, corners, weights, unit)
-    if args.pictures:
+    if args.check:
         mesh_renderer.vertices = vertices
         positions = (weights[..., None] * vertices[corners]).sum(1)
-        draw_check(mesh_renderer, positions, args.pictures)
+        draw_check(mesh_renderer, positions, args.check)
 
     radius = float(np.ptp(mean[part == PARTS.index("eye_left")], axis=0).max() / 2 / unit)
     args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -93,8 +93,8 @@ class PatchDiscriminator(nn.Module):
     """Discriminates photographs from the network's crops, patch by patch (Isola et al. 2017,
     arXiv 1611.07004), with spectral normalisation (Miyato et al. 2018, arXiv 1802.05957).
 
-    Sees the crop and the drawn mask, (B, 4, H, W) -> (B, 1, H / 4, W / 4), and the features on
-    the way there.
+    Sees the crop and the drawn mask, (B, 4, H, W) -> (B, 1, H / 4, W / 4), and the features
+    of its layers.
     """
 
     def __init__(self, width: int = 48) -> None:

@@ -145,7 +145,7 @@ def test_eyes_that_are_not_visible_do_not_count(portraits: list[PortraitMeasurem
     rows = expression.measure(portraits)
     lids = row_of(rows, "lids, requested")
     assert lids.verdict == "PASS"
-    assert "with 3 behind dark glasses or shut" in lids.note
+    assert "with 3 behind dark glasses or closed" in lids.note
 
 
 def test_folds_are_judged_in_turned_heads(portraits: list[PortraitMeasurements]) -> None:

@@ -44,7 +44,7 @@ TRAINING_SECONDS, TRAINING_SEEDS = 20.0, (101, 102)
 HALF_SECONDS = 30.0  # of speech at half strength
 GROUPS, FRAMES = 8, 4  # groups of a class, frames of a group that are classified together
 OPEN_EYES = 0.4  # lid closure below which a frame is used
-STRIP = (60, 135, 260)  # frames of the first clip that are drawn for inspection
+STRIP = (60, 135, 260)  # frames of the first clip that are rendered for inspection
 SETTLE = 1  # windows at the beginning that are skipped
 
 

@@ -39,7 +39,7 @@ def measure(portraits: Sequence[PortraitMeasurements]) -> list[Row]:
         note = f"{row.note}; {_levels(responses)}; farthest from the median {_farthest(responses)}"
         if axis in EYES and len(visible) < len(portraits):
             whole = _row(axis, _responses(portraits, on_axis(axis), axis), unit).values["generated"]
-            hidden = f"{len(portraits) - len(visible)} behind dark glasses or shut in the photo"
+            hidden = f"{len(portraits) - len(visible)} behind dark glasses or closed in the photo"
             note += f"; with {hidden} {whole:.2f}"
         if axis == "lids":
             shares = [Response(one.level, one.measured / one.scale, one.where) for one in responses]
