@@ -59,7 +59,7 @@ class SessionAnalysis:
     lips: list[float] = field(default_factory=list)
     not_at_rest: int = 0  # utterances left out because the lips moved before them
     unanswered: int = 0
-    # Whether an onset was detected, at moments when nothing was utterance.
+    # Whether an onset was detected, at moments when nothing was said.
     false_onsets: list[bool] = field(default_factory=list)
     lips_after_interrupt: list[float] = field(default_factory=list)
     lags: list[float] = field(default_factory=list)  # of each utterance by correlation

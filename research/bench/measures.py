@@ -24,7 +24,7 @@ NOISES = 5.0
 ONSET_SHARE = 0.15
 MOVED_SHARE = 0.1
 STEADY = 2  # frames in a row that must agree
-REACH_SECONDS = 0.6  # largest lag, either change
+REACH_SECONDS = 0.6  # largest lag, either way
 GRID = 0.01  # seconds
 
 

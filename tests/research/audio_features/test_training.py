@@ -152,3 +152,13 @@ def test_likely_phones_are_found_and_unlikely_ones_are_unknown() -> None:
     assert rows[9] == 0
     assert (rows[10:20] == 5).all()
     assert (rows[20:] == phones.UNKNOWN).all()
+
+
+@pytest.mark.parametrize(
+    ("hop", "expected"),
+    [(160, [3, 3, 3, 5, 5, 5, 5, 5]), (ROW_SAMPLES, [3, 3, 5, 5])],
+)
+def test_phones_are_found_at_any_rate(hop: int, expected: list[int]) -> None:
+    """A phone begins with the sample at which the one before ends; the last one goes on."""
+    phone, end = np.array([3, 5], np.int8), np.array([480, 960], np.int64)
+    assert decoding.phones_at(phone, end, len(expected), hop).tolist() == expected

@@ -72,10 +72,8 @@ SHAPES_OF_REAL = 0.9  # share of the accuracy on real lips
 # Clips of GRID's s1: held out; of the training data, for the ridge and the shape classifier.
 CLIPS, QUICK_CLIPS = 20, 6
 RIDGE_CLIPS, SHAPE_CLIPS = 160, 80
-NATURAL_SECONDS, QUICK_SECONDS = (
-    20.0,
-    8.0,
-)  # of each natural recording; with --quick of every second
+# Of each natural recording; with --quick of every second one.
+NATURAL_SECONDS, QUICK_SECONDS = 20.0, 8.0
 VOICE_SECONDS, VOICE_PARTS = 15.0, 2
 TURNS = 4  # shifts of clips against each other for the column "shuffled"
 MS_PER_FRAME = 1000 // MOTION_FPS

@@ -101,8 +101,8 @@ def _set(context: EvalContext, name: str) -> list[Row]:
         ),
         Row(f"{title}: width", wide | {"shuffled": _mean(np.array(other_widths))}, "r"),
     ]
-    columns_ = [np.asarray(one.features[:, LIP_OPENING], float) for one in rows]
-    encoded = [np.pad(c, (0, len(c) % 2), "edge").reshape(-1, 2).mean(axis=1) for c in columns_]
+    opened = [np.asarray(one.features[:, LIP_OPENING], float) for one in rows]
+    encoded = [np.pad(c, (0, len(c) % 2), "edge").reshape(-1, 2).mean(axis=1) for c in opened]
     r = score(clips, encoded, lambda c: c.opening)[0]
     note = "one column of the features, by rule from the recognised phones; no face"
     out.append(Row(f"{title}: the encoder's own lip opening", {"rules": r}, "r", note=note))

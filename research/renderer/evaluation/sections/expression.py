@@ -63,7 +63,7 @@ def measure(portraits: Sequence[PortraitMeasurements]) -> list[Row]:
     lost = sum(len(s.lost) for s in portraits)
     rows.append(
         Row(
-            "frames in which no face is measured",
+            "frames in which no face is found",
             {"generated": 100 * lost / (len(portraits) * len(poses()))},
             "%",
             digits=2,
@@ -147,7 +147,7 @@ def _by_level(responses: Sequence[Response]) -> dict[float, list[Response]]:
 
 
 def _levels(responses: Sequence[Response]) -> str:
-    """Median measured for each strength that was requested for."""
+    """Median measurement for each requested strength."""
     return ", ".join(
         f"{level:.3g}: {np.median([one.measured / one.scale for one in group]):.3g}"
         for level, group in _by_level(responses).items()
