@@ -4,13 +4,16 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 # All packages are pinned in constraints.txt: a change of these files installs anew.
-PINS := pyproject.toml research/pyproject.toml constraints.txt
+PINS := pyproject.toml setup.py research/pyproject.toml constraints.txt
+# `EXTRAS=dev,research` installs torch as well, which a few tests need.
+EXTRAS ?= dev
 INSTALL := -m pip install --disable-pip-version-check --no-compile --constraint constraints.txt
-# Tests of other packages, which nobody runs here: without them the environment stays under 900 MiB.
-UNUSED = $(VENV)/lib/python3*/site-packages/numba/tests $(VENV)/lib/python3*/site-packages/gevent/tests
-# Networks of dlib that the ruler does not use; one of them must not serve commercial ends.
-UNUSED_DEV = $(VENV)/lib/python3*/site-packages/face_recognition_models/models/shape_predictor_*.dat \
-	$(VENV)/lib/python3*/site-packages/face_recognition_models/models/mmod_*.dat
+PACKAGES := $(VENV)/lib/python3*/site-packages
+# Tests of other packages, which nobody runs here: the environment stays below 900 MiB without them.
+UNUSED = $(PACKAGES)/numba/tests $(PACKAGES)/gevent/tests
+# Networks of dlib that the evaluation does not use. The licence of one forbids commercial use.
+UNUSED_DEV = $(PACKAGES)/face_recognition_models/models/shape_predictor_*.dat \
+	$(PACKAGES)/face_recognition_models/models/mmod_*.dat
 RUNTIME := $(VENV)/.runtime-installed
 DEV := $(VENV)/.dev-installed
 ASSETS := services/renderer/assets/mediapipe/face_landmark_with_attention.tflite
@@ -52,7 +55,7 @@ protos: $(DEV)  ## regenerate services/v1 from protos/
 	rm -f services/v1/*_pb2*.py*
 	cp build/protos/talkingface/v1/* services/v1/
 
-# Python 3.11 puts setuptools into every environment; nothing here needs it at run time.
+# Python 3.11 puts an old setuptools into every environment; nothing here needs it at run time.
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 	$@ -m pip uninstall --quiet --yes setuptools
@@ -63,7 +66,7 @@ $(RUNTIME): $(PINS) | $(BIN)/python
 	touch $@
 
 $(DEV): $(PINS) | $(BIN)/python
-	$(BIN)/python $(INSTALL) --editable '.[dev]' --editable research
+	$(BIN)/python $(INSTALL) --editable '.[$(EXTRAS)]' --editable research
 	rm -rf $(UNUSED_DEV)
 	touch $(RUNTIME) $@
 

@@ -3,4 +3,6 @@
 The folder `services/` is installed as the package `talkingface` (see `pyproject.toml`).
 """
 
-__version__ = "0.1.0"
+from importlib import metadata
+
+__version__ = metadata.version("talkingface")

@@ -132,8 +132,8 @@ def _frames(outcome: Outcome) -> list[Row]:
     # A ramp goes on until frames are late.
     none = None if outcome.loads else _NONE
     late = sum(measures.missing(r.indices, rate, _FIRST_SECOND) for r in recordings)
-    in_events = sum(r.reported_late for r in recordings)
-    reported = sum(r.summary.late_frames for r in recordings if r.summary is not None)
+    in_events = sum(r.reported_drops for r in recordings)
+    reported = sum(r.summary.dropped_frames for r in recordings if r.summary is not None)
     errors = Counter(r.error.reason for r in outcome.recordings if r.error is not None)
     ended = ", ".join(f"{n} x {reason}" for reason, n in errors.items())
     broken = sum(one.broken for one in outcome.analyses)

@@ -100,9 +100,11 @@ class Recording:
         return self.indices / self.frame_rate
 
     @property
-    def reported_late(self) -> int:
+    def reported_drops(self) -> int:
         """Dropped frames that the server has reported in events."""
-        return sum(event.frames for _, event in self.events if event.kind == Event.KIND_LATE)
+        return sum(
+            event.frames for _, event in self.events if event.kind == Event.KIND_FRAMES_DROPPED
+        )
 
 
 async def record(

@@ -25,8 +25,10 @@ import talkingface
 from talkingface.cli.mesh import STAGES, LocalMesh, log_to
 from talkingface.client import OUTPUT_KIND_H264, Media, Summary, TalkingFace, pcm
 from talkingface.contract.rates import MOTION_FPS, SAMPLE_RATE
+from talkingface.contract.stage_streams import StreamConfig, StreamRequest, StreamResponse
 from talkingface.orchestrator.config import OrchestratorConfig
 from talkingface.orchestrator.stages.call import StageCall
+from talkingface.orchestrator.stages.methods import ExtractMethod, GenerateMethod, RenderMethod
 from talkingface.orchestrator.stages.pool import Stages
 from talkingface.v1 import audio_features_pb2 as audio_features
 from talkingface.v1 import media_pb2 as media
@@ -193,43 +195,47 @@ class _StageBench:
     def __init__(self, stages: Stages, samples: Samples) -> None:
         self._stages = stages
         self._samples = samples
-        self._features: list[Any] = []
-        self._motion: list[Any] = []
+        self._features: list[motion_gen.GenerateRequest] = []
+        self._motion: list[renderer.RenderRequest] = []
 
     async def audio_features(self) -> Run:
         chunks = np.array_split(self._samples, math.ceil(len(self._samples) / 4000))
-        messages = [{"audio": chunk.astype("<f4").tobytes()} for chunk in chunks]
+        messages = [
+            audio_features.ExtractRequest(audio=chunk.astype("<f4").tobytes()) for chunk in chunks
+        ]
         config = audio_features.ExtractConfig(session_id="bench")
-        call = await self._stages.open("audio_features", config)
+        call = await self._stages.open(ExtractMethod(), config)
         results, run = await _drive(call, messages, lambda r: r.features.rows / 2)
-        self._features = [{"features": result.features} for result in results]
+        self._features = [
+            motion_gen.GenerateRequest(features=result.features) for result in results
+        ]
         return run
 
     async def motion_gen(self) -> Run:
         config = motion_gen.GenerateConfig(session_id="bench", seed=1)
-        call = await self._stages.open("motion_gen", config)
+        call = await self._stages.open(GenerateMethod(), config)
         results, run = await _drive(call, self._features, lambda r: len(r.motion.frames))
-        self._motion = [{"motion": result.motion} for result in results]
+        self._motion = [renderer.RenderRequest(motion=result.motion) for result in results]
         return run
 
     async def renderer(self, handle: str, fields: dict[str, Any]) -> Run:
         config = renderer.RenderConfig(
             session_id="bench", portrait_handle=handle, codec=media.VIDEO_CODEC_H264, **fields
         )
-        call = await self._stages.open("renderer", config)
+        call = await self._stages.open(RenderMethod(config.frame_rate or MOTION_FPS), config)
         return (await _drive(call, self._motion, lambda r: 1))[1]
 
 
 async def _drive(
-    call: StageCall,
-    messages: list[dict[str, Any]],
+    call: StageCall[StreamConfig, StreamRequest, StreamResponse],
+    messages: list[StreamRequest],
     frames_of: Callable[[Any], float],
 ) -> tuple[list[Any], Run]:
     """Send all messages as fast as the stage accepts them; return its results and their times."""
 
     async def send() -> None:
         for message in messages:
-            await call.send(**message)
+            await call.send(message)
         await call.end()
 
     begin = time.perf_counter()

@@ -11,35 +11,38 @@ from pathlib import Path
 import grpc
 
 from talkingface.audio_features.session import AudioFeaturesSession
-from talkingface.contract.messages import features_message, float_rows
-from talkingface.contract.rates import ROW_RATE
+from talkingface.contract.messages import check_start_frame, features_message, float_rows
+from talkingface.contract.rates import MOTION_FPS, ROW_RATE
 from talkingface.contract.speech_features import (
     BLOCK_ROWS,
     LOOK_AHEAD_SECONDS,
     MODEL_NAME,
     ROW_SAMPLES,
 )
-from talkingface.serving.calibration import Rehearsal
+from talkingface.serving.calibration import Probe
 from talkingface.serving.config import AudioFeaturesConfig, load_or_exit
+from talkingface.serving.inference_loop import StageHandler
 from talkingface.serving.server import Context, set_up_logging
 from talkingface.serving.stage import Stage
 from talkingface.serving.triton.client import Arrays
-from talkingface.v1 import audio_features_pb2, audio_features_pb2_grpc
+from talkingface.v1 import audio_features_pb2_grpc
+from talkingface.v1.audio_features_pb2 import ExtractConfig, ExtractRequest, ExtractResponse
 
 
-class ExtractStream:
+class ExtractStream(StageHandler[ExtractRequest, ExtractResponse]):
     """One call of `Extract`."""
 
     model = MODEL_NAME
     in_flight = 1
     per_second = round(ROW_RATE / BLOCK_ROWS)
 
-    def __init__(self, stage: AudioFeaturesStage) -> None:
+    def __init__(self, stage: AudioFeaturesStage, config: ExtractConfig) -> None:
+        check_start_frame(config.start_frame)
         self._metrics = stage.host.metrics
-        self._session = AudioFeaturesSession()
+        self._session = AudioFeaturesSession(config.start_frame * ROW_RATE // MOTION_FPS)
 
-    def take(self, payload: str, message: audio_features_pb2.ExtractRequest) -> None:
-        self._session.push(float_rows(message.audio, 1, payload)[:, 0])
+    def take(self, message: ExtractRequest) -> None:
+        self._session.push(float_rows(message.audio, 1, "audio")[:, 0])
 
     def end(self) -> None:
         self._session.end()
@@ -47,14 +50,14 @@ class ExtractStream:
     def next_request(self) -> Arrays | None:
         return self._session.next_request()
 
-    async def accept(self, outputs: Arrays) -> Iterable[audio_features_pb2.ExtractResponse]:
+    async def accept(self, outputs: Arrays) -> Iterable[ExtractResponse]:
         first_row = self._session.rows
         rows = self._session.accept(outputs)
         self._metrics.count("rows", len(rows.features))
         if not len(rows.features):
             return ()
         features = features_message(first_row, rows.features, rows.speech)
-        return (audio_features_pb2.ExtractResponse(features=features),)
+        return (ExtractResponse(features=features),)
 
     def snapshot(self) -> bytes:
         return self._session.snapshot()
@@ -62,11 +65,11 @@ class ExtractStream:
     def restore(self, state: bytes) -> None:
         self._session = AudioFeaturesSession.restore(state)
 
-    def close(self) -> None:
-        pass
 
-
-class AudioFeaturesStage(Stage, audio_features_pb2_grpc.AudioFeaturesServiceServicer):
+class AudioFeaturesStage(
+    Stage[ExtractConfig, ExtractRequest, ExtractResponse],
+    audio_features_pb2_grpc.AudioFeaturesServiceServicer,
+):
     """Sound in, features out."""
 
     name = "audio_features"
@@ -79,20 +82,19 @@ class AudioFeaturesStage(Stage, audio_features_pb2_grpc.AudioFeaturesServiceServ
     def add_to(self, server: grpc.aio.Server) -> None:
         audio_features_pb2_grpc.add_AudioFeaturesServiceServicer_to_server(self, server)
 
-    def rehearse(self) -> Rehearsal:
+    def probe(self) -> Probe[ExtractRequest, ExtractResponse]:
         """See `Stage`: silence."""
-        second = audio_features_pb2.ExtractRequest(audio=bytes(4 * ROW_SAMPLES * ROW_RATE))
-        return ExtractStream(self), itertools.repeat(second)
+        second = ExtractRequest(audio=bytes(4 * ROW_SAMPLES * ROW_RATE))
+        stream = ExtractStream(self, ExtractConfig())
+        return Probe(stream, itertools.repeat(second))
 
-    async def Extract(
-        self, requests: AsyncIterator[audio_features_pb2.ExtractRequest], context: Context
-    ) -> None:
+    async def Extract(self, requests: AsyncIterator[ExtractRequest], context: Context) -> None:
         """See audio_features.proto."""
         await self.serve(
             context,
             "Extract",
-            lambda config: ExtractStream(self),
-            audio_features_pb2.ExtractResponse,
+            lambda config: ExtractStream(self, config),
+            ExtractResponse,
         )
 
 

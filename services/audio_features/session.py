@@ -42,7 +42,11 @@ class SpeechRows(NamedTuple):
 class AudioFeaturesSession:
     """The state of one stream. Not for use by several threads at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, start_row: int = 0) -> None:
+        """
+        :param start_row: index of the first row, at which the audio starts.
+        """
+        self._start_row = start_row
         self._chunks: list[Array] = []
         self._buffered = 0
         self._samples = 0
@@ -58,7 +62,11 @@ class AudioFeaturesSession:
 
     @property
     def rows(self) -> int:
-        """Rows handed out so far."""
+        """Index of the row to be returned next."""
+        return self._start_row + self._returned
+
+    @property
+    def _returned(self) -> int:
         done = max(0, BLOCK_ROWS * self._block - DELAY_ROWS)
         return min(done, self._total_rows) if self._ended else done
 
@@ -94,7 +102,9 @@ class AudioFeaturesSession:
         samples, or the answer to the last request, must come first."""
         if self._waiting:
             return None
-        if self._buffered < BLOCK_SAMPLES and not (self._ended and self.rows < self._total_rows):
+        if self._buffered < BLOCK_SAMPLES and not (
+            self._ended and self._returned < self._total_rows
+        ):
             return None
         joined = np.concatenate([*self._chunks, np.zeros(0, np.float32)])
         block = joined[:BLOCK_SAMPLES]
@@ -138,7 +148,12 @@ class AudioFeaturesSession:
         """
         if self._waiting:
             raise RuntimeError("snapshot while a request is waiting")
-        values = {"samples": self._samples, "block": self._block, "ended": self._ended}
+        values = {
+            "start_row": self._start_row,
+            "samples": self._samples,
+            "block": self._block,
+            "ended": self._ended,
+        }
         pcm = np.concatenate([*self._chunks, np.zeros(0, np.float32)])
         return checkpoint.pack(values, {"pcm": pcm, "state": self._state})
 
@@ -151,6 +166,7 @@ class AudioFeaturesSession:
         session = cls()
         values, arrays = checkpoint.unpack(data)
         try:
+            session._start_row = int(values["start_row"])
             session._samples, session._block = int(values["samples"]), int(values["block"])
             session._ended = bool(values["ended"])
             pcm = checkpoint.like(arrays["pcm"], np.zeros(0, np.float32))

@@ -165,7 +165,7 @@ def run(options: argparse.Namespace) -> int:
                     if isinstance(message, Started):
                         begin = time.perf_counter()
                         started = message
-                        expected = _expected_frames(options.audio, started.picture.frame_rate)
+                        expected = _expected_frames(options.audio, started.video.frame_rate)
                         progress.update(task, description="animating", total=expected, completed=0)
                     elif isinstance(message, Media):
                         file.write(message.data)
@@ -181,8 +181,8 @@ def run(options: argparse.Namespace) -> int:
             seconds = summary.elapsed.ToTimedelta().total_seconds()
             console.print(
                 f"{options.output}: {summary.frames} frames of "
-                f"{started.picture.width}x{started.picture.height} at "
-                f"{started.picture.frame_rate} a second, "
+                f"{started.video.width}x{started.video.height} at "
+                f"{started.video.frame_rate} a second, "
                 f"{summary.audio_duration.ToTimedelta().total_seconds():.2f} s of sound, "
                 f"made at {summary.frames / seconds:.1f} FPS, first frame after "
                 f"{summary.first_frame_delay.ToMilliseconds()} ms, seed {started.config.seed}",

@@ -31,7 +31,7 @@ from talkingface.v1.media_pb2 import (
     AudioFormat,
     Framing,
     OutputKind,
-    PictureFormat,
+    VideoFormat,
 )
 from talkingface.v1.motion_pb2 import HeadRotation, MotionFrame
 from talkingface.v1.renderer_pb2 import Portrait
@@ -79,7 +79,6 @@ __all__ = [
     "NotFound",
     "OutputKind",
     "Pacing",
-    "PictureFormat",
     "Piece",
     "Portrait",
     "Started",
@@ -87,5 +86,6 @@ __all__ = [
     "TalkingFace",
     "TalkingFaceError",
     "Unavailable",
+    "VideoFormat",
     "pcm",
 ]

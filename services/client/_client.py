@@ -38,8 +38,6 @@ from talkingface.v1.talking_face_pb2 import PACING_OFFLINE as PACING_OFFLINE
 from talkingface.v1.talking_face_pb2 import (
     AnimateConfig,
     AnimateRequest,
-    DryRunRequest,
-    DryRunResponse,
     EndOfUtterance,
     Event,
     GetCapabilitiesRequest,
@@ -47,6 +45,8 @@ from talkingface.v1.talking_face_pb2 import (
     Media,
     Motion,
     Pacing,
+    SelfTestRequest,
+    SelfTestResponse,
     Started,
     Summary,
     UploadPortraitRequest,
@@ -228,11 +228,11 @@ class TalkingFace:
             raise client_error(ServiceError.from_rpc(error)) from None
         return response
 
-    async def dry_run(self, portrait_handle: str | None = None) -> DryRunResponse:
+    async def self_test(self, portrait_handle: str | None = None) -> SelfTestResponse:
         """Send a short clip through every stage."""
         try:
-            response: DryRunResponse = await self._stub.DryRun(
-                DryRunRequest(portrait_handle=portrait_handle)
+            response: SelfTestResponse = await self._stub.SelfTest(
+                SelfTestRequest(portrait_handle=portrait_handle)
             )
         except grpc.aio.AioRpcError as error:
             raise client_error(ServiceError.from_rpc(error)) from None

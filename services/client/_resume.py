@@ -27,9 +27,9 @@ from talkingface.v1.talking_face_pb2 import (
     AnimateRequest,
     AnimateResponse,
     Event,
-    Place,
     Resume,
     ResumeToken,
+    StreamPosition,
 )
 from talkingface.v1.talking_face_pb2_grpc import TalkingFaceServiceStub
 
@@ -122,7 +122,7 @@ class ResumableSession:
         self._pulling: asyncio.Future[AnimateRequest | None] | None = None
         self._failure: BaseException | None = None  # of the source
         self._token: ResumeToken | None = None
-        self._place = Place()
+        self._position = StreamPosition()
         self._floor: int | None = None  # first message that a call being opened may be sent
         self._frame_rate = MOTION_FPS
         self._next_frame = self._frames = 0
@@ -200,8 +200,8 @@ class ResumableSession:
         name = answer.WhichOneof("payload")
         if name == "resume_token":
             self._token = answer.resume_token
-            if self._token.HasField("place"):
-                self._place = self._token.place
+            if self._token.HasField("position"):
+                self._position = self._token.position
             self._forget()
             return []
         message = getattr(answer, name)
@@ -240,12 +240,12 @@ class ResumableSession:
 
     def _see(self, message: Any) -> None:
         """Frames have come: what was played until their end need not be sent again."""
-        if message.HasField("place"):
-            self._place = message.place
+        if message.HasField("position"):
+            self._position = message.position
             self._forget()
 
     def _is_new(self, event: Event) -> bool:
-        if event.kind not in (Event.KIND_SPEAKING, Event.KIND_IDLE):
+        if event.kind not in (Event.KIND_SPEECH_STARTED, Event.KIND_SPEECH_ENDED):
             return True
         time_us = event.time.ToMicroseconds()
         is_new, self._told = time_us > self._told, max(time_us, self._told)
@@ -260,10 +260,10 @@ class ResumableSession:
     # --- what is sent
 
     def _forget(self) -> None:
-        """Let go of what lies before the place and in the token."""
+        """Let go of what lies before the position and in the token."""
         if self._token is None:
             return
-        first = min(self._place.messages, self._token.messages)
+        first = min(self._position.messages, self._token.messages)
         if self._floor is not None:
             first = min(first, self._floor)
         while self._first < first and self._held:
@@ -341,18 +341,18 @@ class ResumableSession:
 
     async def _resume(self) -> _Call:
         assert self._token is not None
-        token, place = self._token, Place()
-        place.CopyFrom(self._place)
+        token, position = self._token, StreamPosition()
+        position.CopyFrom(self._position)
         between = (
             self._held[number - self._first].control
-            for number in range(max(token.messages, self._first), place.messages)
+            for number in range(max(token.messages, self._first), position.messages)
             if self._held[number - self._first].HasField("control")
         )
         resume = Resume(
-            token=token.token, next_frame=self._next_frame, place=place, frames=self._frames
+            token=token.token, next_frame=self._next_frame, position=position, frames=self._frames
         )
         resume.controls.extend(between)
-        self._floor = place.messages
+        self._floor = position.messages
         call = _Call(self._target)
         call.sample = self._next_frame * SAMPLE_RATE // self._frame_rate
         try:
@@ -361,7 +361,7 @@ class ResumableSession:
         except BaseException:
             await call.close()
             raise
-        self._start_sending(call, place.messages, place.bytes)
+        self._start_sending(call, position.messages, position.bytes)
         return call
 
 

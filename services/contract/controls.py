@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import DecodeError
 
 from talkingface.contract.errors import ServiceError, invalid_field
 from talkingface.contract.motion import Array
@@ -189,48 +188,77 @@ def overlay(
     return result
 
 
+def changes_of(message: controls_pb2.Controls) -> dict[str, Any]:
+    """Return the fields of `Controls` that a checked message sets.
+
+    The fields that the message leaves absent are missing; an emotion is replaced as a whole.
+    """
+    changes: dict[str, Any] = {}
+    match message.WhichOneof("gaze"):
+        case "gaze_direction":
+            changes["gaze"] = (message.gaze_direction.pitch, message.gaze_direction.yaw)
+        case "natural_gaze":
+            changes["gaze"] = None
+    if message.HasField("head_pose"):
+        pose = message.head_pose
+        changes["pose_offset"] = (pose.pitch, pose.yaw, pose.roll)
+    if message.HasField("emotion"):
+        emotion = message.emotion
+        names = (name for name in EMOTIONS if name != "neutral")
+        changes["emotion"] = {name: getattr(emotion, name) for name in names}
+        changes["emotion_strength"] = emotion.strength if emotion.HasField("strength") else 1.0
+    if message.HasField("distance_ratio"):
+        changes["head_distance"] = message.distance_ratio
+    if message.HasField("head_motion_scale"):
+        changes["head_motion_scale"] = message.head_motion_scale
+    if message.HasField("blink_rate"):
+        changes["blink_rate"] = message.blink_rate
+    if message.HasField("mouth_scale"):
+        changes["mouth_scale"] = message.mouth_scale
+    if message.HasField("audio_guidance"):
+        changes["audio_guidance"] = message.audio_guidance
+    if message.HasField("expressivity"):
+        changes["expressivity"] = message.expressivity
+    return changes
+
+
 class ControlTrack:
-    """The controls in force at each frame, as updates come in, in any order of their frames."""
+    """The controls of every frame of a stream, from updates that arrive in any order."""
 
-    def __init__(self, initial: controls_pb2.Controls) -> None:
-        self._state = initial
-        self._later: dict[int, controls_pb2.Controls] = {}
+    def __init__(self, initial: Controls) -> None:
+        self._current = initial
+        self._later: dict[int, dict[str, Any]] = {}
 
-    def update(self, frame: int, update: controls_pb2.Controls) -> None:
-        """Take an update.
+    def update(self, frame: int, changes: Mapping[str, Any]) -> None:
+        """Add changes that take effect at a frame; of two at the same frame the newer one wins.
 
-        :param frame: where it begins; of two at one frame the later arrival wins. Where `until` has
-            passed it, it begins with what is asked for next.
+        :param frame: index of the first frame with the changes; `at` must not have been called for
+            a later frame.
+        :param changes: values of fields of `Controls`.
         """
-        self._later[frame] = overlay(self._later.get(frame, controls_pb2.Controls()), update)
+        self._later[frame] = {**self._later.get(frame, {}), **changes}
 
-    def until(self, frame: int) -> list[tuple[int, controls_pb2.Controls]]:
-        """Complete controls for each frame before `frame` at which they change, in order, that has
-        not been told yet."""
-        changes = []
-        for begin in sorted(begin for begin in self._later if begin < frame):
-            self._state = overlay(self._state, self._later.pop(begin))
-            changes.append((begin, self._state))
-        return changes
+    def at(self, frame: int) -> Controls:
+        """Return the controls of a frame; successive calls must not go back."""
+        for begin in sorted(begin for begin in self._later if begin <= frame):
+            self._current = replace(self._current, **self._later.pop(begin))
+        return self._current
 
-    def state(self) -> list[tuple[int, str]]:
-        """All of the state, as JSON can carry it."""
-        entries = [(0, self._state), *self._later.items()]
-        return [(frame, part.SerializeToString().hex()) for frame, part in entries]
+    def state(self) -> dict[str, Any]:
+        """Return the whole state in types that JSON can represent."""
+        return {"current": vars(self._current), "later": list(self._later.items())}
 
-    def load_state(self, state: list[tuple[int, str]]) -> None:
-        """Go on where `state` was taken.
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state` returned.
 
-        :raises ValueError: it is broken
+        :raises KeyError, TypeError or ValueError: the state is damaged.
         """
-        try:
-            entries = [
-                (int(frame), controls_pb2.Controls.FromString(bytes.fromhex(part)))
-                for frame, part in state
-            ]
-        except DecodeError as error:
-            raise ValueError(str(error)) from None
-        if not entries:
-            raise ValueError("no controls")
-        self._state = entries[0][1]
-        self._later = dict(entries[1:])
+        self._current = Controls(**_with_tuples(state["current"]))
+        self._later = {int(frame): _with_tuples(changes) for frame, changes in state["later"]}
+
+
+def _with_tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON has no tuples: turn lists back into them."""
+    return {
+        name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
+    }

@@ -1,30 +1,37 @@
-"""Which build this is: a digest of all that decides its results.
+"""Build identity: a digest of everything that decides the results of a build.
 
-Replicas exchange state, and prepared portraits are used, only where this agrees. It covers the
-syntax trees of source files without their docstrings, so that words change nothing of it; data
-files byte for byte; the versions of the numerical libraries; and, where asked, the instruction set,
-for the same network gives other bits under another one. It is computed from the files that run, in
-a source tree as in an installed package or an image, so it cannot be out of date.
+Replicas exchange state, and prepared portraits are used, only between equal builds. The digest
+covers the syntax trees of source files without comments and docstrings, so that a change of words
+does not change it; data files byte for byte; the versions of the numerical libraries; and, on
+request, the instruction set, because the same network gives other bits under another one.
+
+A wheel carries the digests of its files, written by `setup.py` when it is built, and so does every
+image, which is made from a wheel. In a source tree they are computed at start. Libraries and
+instruction set belong to the machine and are looked up at start in both cases.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
+import json
 import platform
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
 DIGITS = 12
 ROOT = Path(__file__).parents[1]  # of the package
+BUILD_FILE = "build_identity.json"
+"""File below the root of an installed package: the digest of each file that counts, by path."""
 # Instruction sets by which numerical libraries choose their kernels, as /proc/cpuinfo names them.
 INSTRUCTIONS = frozenset(
     {"avx", "avx2", "fma", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16"}
     | {"amx_bf16", "asimd", "asimddp", "sve"}
 )
-_IGNORED = {"__pycache__", "Dockerfile"}
-_WORDS = {".md"}
+# Pages of text, and networks that `renderer/fetch_assets.py` fetches and itself names by digest.
+_IGNORED_SUFFIXES = {".md", ".tflite"}
+_IGNORED_NAMES = {"__pycache__", BUILD_FILE}
 
 
 def digest(
@@ -33,20 +40,22 @@ def digest(
     processor: bool = False,
     root: Path = ROOT,
 ) -> str:
-    """DIGITS hexadecimal digits that two builds share where their results are the same.
+    """Return DIGITS hexadecimal digits that two builds share if their results are the same.
 
-    :param parts: files below `root`, and folders: all in them but pages of text and Dockerfiles
+    :param parts: files and folders below `root`; of a folder, all files that count
     :param libraries: distributions whose versions count; one that is not installed counts as absent
     :param processor: whether the instruction set counts
+    :param root: folder of the package, as a source tree or as installed
     :raises FileNotFoundError: a part that does not exist
     """
+    build_file = root / BUILD_FILE
+    if build_file.exists():
+        files = _select(json.loads(build_file.read_text()), parts)
+    else:
+        files = file_digests(parts, root)
     total = hashlib.sha256()
-    for path in sorted({path for part in parts for path in _files(root / part)}):
-        content = path.read_bytes()
-        if path.suffix == ".py":
-            content = _meaning(content)
-        total.update(f"{path.relative_to(root)}\0{len(content)}\0".encode())
-        total.update(content)
+    for name in sorted(files):
+        total.update(f"{name}\0{files[name]}\0".encode())
     for library in libraries:
         total.update(f"{library}=={_version(library)}\0".encode())
     if processor:
@@ -54,19 +63,52 @@ def digest(
     return total.hexdigest()[:DIGITS]
 
 
-def _files(part: Path) -> Iterator[Path]:
-    if not part.is_dir():
-        if not part.exists():
-            raise FileNotFoundError(part)
-        yield part
+def file_digests(parts: Iterable[str] = (".",), root: Path = ROOT) -> dict[str, str]:
+    """Compute the SHA-256 of each file that counts, by its path below `root` with slashes.
+
+    :param parts: as for `digest`
+    :param root: folder of the package's source tree
+    :raises FileNotFoundError: a part that does not exist
+    """
+    digests: dict[str, str] = {}
+    for path in {path for part in parts for path in _files(root, part)}:
+        content = path.read_bytes()
+        if path.suffix == ".py":
+            content = _without_words(content)
+        digests[path.relative_to(root).as_posix()] = hashlib.sha256(content).hexdigest()
+    return digests
+
+
+def _files(root: Path, part: str) -> Iterator[Path]:
+    start = root / part
+    if not start.is_dir():
+        if not start.exists():
+            raise FileNotFoundError(start)
+        yield start
         return
-    for path in part.rglob("*"):
-        if path.is_file() and path.suffix not in _WORDS and not _IGNORED & set(path.parts):
+    for path in start.rglob("*"):
+        ignored = _IGNORED_NAMES & set(path.relative_to(root).parts)
+        if path.is_file() and path.suffix not in _IGNORED_SUFFIXES and not ignored:
             yield path
 
 
-def _meaning(source: bytes) -> bytes:
-    """A module without its comments, docstrings and layout."""
+def _select(files: Mapping[str, str], parts: Iterable[str]) -> dict[str, str]:
+    """Return those of the files that are one of the parts or lie in one."""
+    selected: dict[str, str] = {}
+    for part in parts:
+        matching = {
+            name: value
+            for name, value in files.items()
+            if name == part or name.startswith(f"{part}/")
+        }
+        if not matching:
+            raise FileNotFoundError(part)
+        selected |= matching
+    return selected
+
+
+def _without_words(source: bytes) -> bytes:
+    """Return a module's syntax tree as text, without its comments, docstrings and layout."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
@@ -81,8 +123,11 @@ def _meaning(source: bytes) -> bytes:
 
 
 def _dump(node: object) -> str:
-    """A syntax tree as text. Fields that are empty are left out, as other versions of Python have
-    others: a service and the models in its Triton need not run under the same."""
+    """Return a syntax tree as text.
+
+    Empty fields are left out, because versions of Python differ in which fields they have, and a
+    wheel may be built under another version than the one that compares with it.
+    """
     if isinstance(node, ast.AST):
         fields = [
             f"{name}={_dump(value)}"

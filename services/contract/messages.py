@@ -7,12 +7,25 @@ import numpy as np
 from talkingface.contract.channel import MAX_CHUNK_BYTES
 from talkingface.contract.errors import ServiceError, invalid_field
 from talkingface.contract.motion import ARKIT_DIM, DISTANCE, MOTION_DIM, PITCH, TRANSLATION_X, Array
+from talkingface.contract.rates import MOTION_FPS
 from talkingface.contract.speech_features import FEATURE_DIM, SPEECH_DIM
 from talkingface.v1 import audio_features_pb2, motion_gen_pb2, motion_pb2
 
 # Ranges of a motion frame's columns, as protos/talkingface/v1/motion.proto states them.
 MOTION_LOW = np.array([0.0] * ARKIT_DIM + [-30.0] * 3 + [-1.0] * 2 + [0.7], np.float32)
 MOTION_HIGH = np.array([1.0] * ARKIT_DIM + [30.0] * 3 + [1.0] * 2 + [1.6], np.float32)
+
+
+# A day of motion, which no session exceeds.
+_MAX_START_FRAME = 24 * 3600 * MOTION_FPS
+
+
+def check_start_frame(frame: int) -> None:
+    """
+    :raises ServiceError: FIELD_INVALID for a start beyond a day of motion.
+    """
+    if frame > _MAX_START_FRAME:
+        raise invalid_field("config.start_frame", f"{frame} exceeds {_MAX_START_FRAME}")
 
 
 def check_size(data: bytes, path: str) -> None:

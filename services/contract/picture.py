@@ -92,7 +92,7 @@ def fill_in(config: RenderConfig | AnimateConfig) -> None:
         )
 
 
-def picture_format(config: RenderConfig | AnimateConfig, portrait: Portrait) -> media.PictureFormat:
+def video_format(config: RenderConfig | AnimateConfig, portrait: Portrait) -> media.VideoFormat:
     """What the pictures are like.
 
     :param config: as `fill_in` leaves it.
@@ -100,7 +100,7 @@ def picture_format(config: RenderConfig | AnimateConfig, portrait: Portrait) -> 
     width = height = config.size
     if config.framing == media.FRAMING_PHOTO:
         width, height = photo_size(portrait.width, portrait.height)
-    return media.PictureFormat(width=width, height=height, frame_rate=config.frame_rate)
+    return media.VideoFormat(width=width, height=height, frame_rate=config.frame_rate)
 
 
 def photo_size(width: int, height: int) -> tuple[int, int]:

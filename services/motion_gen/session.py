@@ -15,12 +15,11 @@ noise comes from a counter-based generator keyed by seed and window.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from talkingface.contract.controls import SEED_LIMIT, Controls
+from talkingface.contract.controls import SEED_LIMIT, Controls, ControlTrack
 from talkingface.contract.motion import Array
 from talkingface.contract.rates import MOTION_FPS
 from talkingface.contract.speech_features import FEATURE_DIM, SPEECH_DIM
@@ -65,16 +64,19 @@ class MotionSession:
         self,
         seed: int = 0,
         controls: Controls | None = None,
+        start_frame: int = 0,
     ) -> None:
         """
         :param seed: 0 .. 2**63 - 1; another seed is another performance of the same words
-        :param controls: in force from frame 0; None = all defaults
+        :param controls: in force from the first frame; None = all defaults
+        :param start_frame: index of the first frame; its rows are the first to be pushed
         """
         if not 0 <= seed < SEED_LIMIT:
             raise ValueError(f"seed {seed} is outside 0..2**63 - 1")
         self._seed = seed
-        self._schedule: list[tuple[int, Controls]] = [(0, controls or Controls())]
-        self._easing = ControlEasing(self._schedule[0][1])
+        self._start_frame = start_frame
+        self._controls = ControlTrack(controls or Controls())
+        self._easing = ControlEasing(self._controls.at(start_frame))
         self._planner = BehaviourPlanner(seed)
         self._window = 0
         self._rows = 0
@@ -91,10 +93,20 @@ class MotionSession:
         self._ended = False
 
     @property
+    def rows(self) -> int:
+        """Index of the row to be pushed next."""
+        return ROWS_PER_FRAME * self._start_frame + self._rows
+
+    @property
     def frames(self) -> int:
-        """Frames handed out so far."""
+        """Index of the frame to be returned next."""
         made = HOP * self._window
-        return min(made, self._total_frames) if self._ended else made
+        return self._start_frame + (min(made, self._total_frames) if self._ended else made)
+
+    @property
+    def _requested(self) -> int:
+        """Index of the first frame that no request has asked for yet."""
+        return self._start_frame + HOP * (self._window + self._waiting)
 
     @property
     def _total_frames(self) -> int:
@@ -126,17 +138,17 @@ class MotionSession:
         """No more rows: the remaining frames can be asked for now. Calling it twice is fine."""
         self._ended = True
 
-    def set_controls(self, controls: Controls, effective_frame: int = 0) -> int:
-        """Put `controls` in force from a frame on; later updates for later frames stay.
+    def set_controls(self, effective_frame: int = 0, **changes: Any) -> int:
+        """Change controls from a frame on; changes of later frames stay.
 
-        :return: the frame at which they act: `effective_frame`, or the next frame not yet
-            requested if that is already past
+        :param changes: values of fields of `Controls`
+        :return: the frame at which they take effect: `effective_frame`, or the next frame not yet
+            requested if that is later
+        :raises ControlError: a value out of range
         """
-        begun = HOP * (self._window + self._waiting)
-        frame = max(effective_frame, begun)
-        self._schedule = [entry for entry in self._schedule if entry[0] != frame]
-        self._schedule.append((frame, controls))
-        self._schedule.sort(key=lambda entry: entry[0])
+        Controls(**changes)
+        frame = max(effective_frame, self._requested)
+        self._controls.update(frame, changes)
         return frame
 
     @property
@@ -156,7 +168,7 @@ class MotionSession:
         if lack:
             features = np.concatenate([features, np.repeat(features[-1:], lack, axis=0)])
             speech = np.concatenate([speech, np.repeat(speech[-1:], lack, axis=0)])
-        controls = [self._controls_at(HOP * self._window + i) for i in range(HOP)]
+        controls = [self._controls.at(self._requested + i) for i in range(HOP)]
         self._eased = self._easing.step(controls)
         heard = speech[LEAD_ROWS : LEAD_ROWS + HOP_ROWS].reshape(HOP, ROWS_PER_FRAME, SPEECH_DIM)
         self._plan = [
@@ -233,14 +245,12 @@ class MotionSession:
             raise RuntimeError("snapshot while a request is waiting")
         values = {
             "seed": self._seed,
+            "start_frame": self._start_frame,
             "window": self._window,
             "rows": self._rows,
             "ended": self._ended,
             "planner": self._planner.state(),
-            "schedule": [
-                (frame, {**asdict(controls), "emotion": dict(controls.emotion)})
-                for frame, controls in self._schedule
-            ],
+            "controls": self._controls.state(),
         }
         arrays = {name: getattr(self, f"_{name}") for name in _SNAPSHOT_ARRAYS}
         easing = {"easing_value": self._easing.value, "easing_speed": self._easing.speed}
@@ -254,14 +264,12 @@ class MotionSession:
         """
         values, arrays = checkpoint.unpack(data)
         try:
-            session = cls(seed=values["seed"])
+            session = cls(values["seed"], start_frame=int(values["start_frame"]))
             session._window = int(values["window"])
             session._rows = int(values["rows"])
             session._ended = bool(values["ended"])
             session._planner.load_state(values["planner"])
-            session._schedule = [
-                (int(frame), Controls(**_tuples(fields))) for frame, fields in values["schedule"]
-            ]
+            session._controls.load_state(values["controls"])
             easing = session._easing
             easing.value = checkpoint.like(arrays["easing_value"], easing.value)
             easing.speed = checkpoint.like(arrays["easing_speed"], easing.speed)
@@ -272,14 +280,10 @@ class MotionSession:
             raise checkpoint.mismatch(repr(error)) from None
         return session
 
-    def _controls_at(self, frame: int) -> Controls:
-        while len(self._schedule) > 1 and self._schedule[1][0] <= frame:
-            del self._schedule[0]
-        return self._schedule[0][1]
-
     def _noise(self) -> Array:
         # The window sits in the counter's second word: 2**64 draws apart from its neighbours.
-        stream = np.random.Philox(key=[self._seed, 0], counter=[0, self._window, 0, 0])
+        key, counter = [self._seed, self._start_frame], [0, self._window, 0, 0]
+        stream = np.random.Philox(key=key, counter=counter)
         noise = np.random.Generator(stream).standard_normal((SPAN, CANONICAL_DIM), dtype=np.float32)
         return noise * TEMPERATURE
 
@@ -288,10 +292,3 @@ _SNAPSHOT_ARRAYS = (
     "features", "speech", "past", "past_valid", "behaviour", "emotion", "neck",
     "neck_speed",
 )  # fmt: skip
-
-
-def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no tuples: lists back to tuples."""
-    return {
-        name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
-    }

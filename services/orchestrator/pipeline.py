@@ -9,22 +9,38 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from talkingface.contract.durations import duration
 from talkingface.contract.errors import ServiceError
-from talkingface.contract.rates import MOTION_FPS, ROW_RATE, SAMPLE_RATE
+from talkingface.contract.rates import MOTION_FPS
+from talkingface.contract.stage_streams import StreamConfig, StreamRequest, StreamResponse
 from talkingface.orchestrator.media.decoding import Sound
 from talkingface.orchestrator.session.live_session import LiveSession
 from talkingface.orchestrator.session.resume_token import Tokens
 from talkingface.orchestrator.session.session import Answer, Session
 from talkingface.orchestrator.stages.checkpoints import CheckpointSet
+from talkingface.orchestrator.stages.methods import (
+    ExtractMethod,
+    GenerateMethod,
+    RenderMethod,
+    StageMethod,
+)
 from talkingface.orchestrator.stages.pool import Stages
 from talkingface.orchestrator.stages.portraits import Portraits
-from talkingface.orchestrator.stages.stream import Connect, ResilientStream
+from talkingface.orchestrator.stages.stream import (
+    Connect,
+    KeptCheckpoint,
+    Recovery,
+    ResilientStream,
+)
 from talkingface.v1 import renderer_pb2 as renderer
 from talkingface.v1 import stage_pb2 as stage
 from talkingface.v1 import talking_face_pb2 as talking_face
+from talkingface.v1.audio_features_pb2 import ExtractRequest
+from talkingface.v1.controls_pb2 import ControlUpdate
+from talkingface.v1.motion_gen_pb2 import GenerateRequest
+from talkingface.v1.renderer_pb2 import RenderRequest
 
 # Audio is taken at most this far ahead of the frames that have come out. The models need 0.3 s;
 # the rest keeps all stages busy.
@@ -36,6 +52,8 @@ _QUEUED_LIVE_VOICE = 1500  # about half a minute, while the speech encoder is aw
 # The client's next message; `idle` says whether silence counts against it. None: it has closed.
 Read = Callable[[bool], Awaitable[talking_face.AnimateRequest | None]]
 Write = Callable[[Answer], Awaitable[None]]
+
+AnyStream: TypeAlias = ResilientStream[Any, Any, Any]
 
 
 class SessionPipeline:
@@ -58,18 +76,13 @@ class SessionPipeline:
         self._checkpoints = CheckpointSet(session.begin, pictures=session.makes_pictures)
         self._stages = stages
         self._patience = patience
-        self._features = self._stream(
-            "audio_features", partial(stages.open, "audio_features"), (SAMPLE_RATE, ROW_RATE)
-        )
-        self._motion = self._stream(
-            "motion_gen", partial(stages.open, "motion_gen"), (ROW_RATE, MOTION_FPS)
-        )
         live = isinstance(session, LiveSession)
-        self._renderer = self._stream(
-            "renderer",
-            partial(portraits.open_renderer, live=live),
-            (MOTION_FPS, session.frame_rate),
+        self._features = self._stream(ExtractMethod(), partial(stages.open, ExtractMethod()))
+        self._motion = self._stream(
+            GenerateMethod(), partial(stages.open, GenerateMethod()), _controls_of
         )
+        render = RenderMethod(session.frame_rate)
+        self._renderer = self._stream(render, partial(portraits.open_renderer, render, live=live))
         # What is to be heard; None: the end.
         self._voice: asyncio.Queue[bytes | None] = asyncio.Queue(
             _QUEUED_LIVE_VOICE if live else _QUEUED_VOICE
@@ -78,45 +91,60 @@ class SessionPipeline:
         self._progress = asyncio.Event()
 
     @property
-    def streams(self) -> list[ResilientStream]:
+    def streams(self) -> list[AnyStream]:
         """The streams of the session, in the order of the data."""
-        streams = [self._features, self._motion]
+        streams: list[AnyStream] = [self._features, self._motion]
         return [*streams, self._renderer] if self._session.makes_pictures else streams
 
-    def _stream(self, name: str, connect: Connect, rates: tuple[int, int]) -> ResilientStream:
+    def _stream(
+        self,
+        method: StageMethod[StreamConfig, StreamRequest, StreamResponse],
+        connect: Connect[StreamConfig, StreamRequest, StreamResponse],
+        controls_of: Callable[[list[StreamRequest]], list[ControlUpdate]] = lambda _: [],
+    ) -> ResilientStream[StreamConfig, StreamRequest, StreamResponse]:
+        """Make the stream to a stage.
+
+        :param controls_of: returns the control updates among requests.
+        """
+
+        async def keep(kept: KeptCheckpoint[StreamRequest]) -> None:
+            history = self._checkpoints.histories[method.name]
+            controls = controls_of(kept.contained)
+            history.keep(kept.checkpoint, kept.consumed, kept.produced, controls)
+            if method.name == self._checkpoints.last:
+                await self._answers.put(self._token())
+
         live = isinstance(self._session, LiveSession)
-        silence = self._stages.config.live_stage_timeout if live else None
-        on_checkpoint = partial(self._keep, name) if self._tokens is not None else None
         return ResilientStream(
-            name, connect, self._patience, self._tell_recovery, silence, on_checkpoint, rates=rates
+            method,
+            connect,
+            self._patience,
+            self._recovered,
+            self._stages.config.live_stage_timeout if live else None,
+            keep if self._tokens is not None else None,
         )
 
-    async def _keep(
-        self, name: str, checkpoint: stage.Checkpoint, contained: list[dict[str, Any]], given: int
-    ) -> None:
-        self._checkpoints.histories[name].keep(checkpoint, contained, given)
-        if name == self._checkpoints.last:
-            await self._answers.put(self._token())
-
     def _token(self) -> Answer:
-        """What the session can go on with after the answers that are queued."""
+        """Return the token with which the session can continue after the queued answers."""
         assert self._tokens is not None
         session = self._session
-        controls = [held["control"] for held in self._motion.held if "control" in held]
         state = self._checkpoints.consistent_snapshot(
-            session.frames_given, session.frame_rate, controls
+            session.frames_given, session.frame_rate, _controls_of(self._motion.history.pending)
         )
         return session.token(state, self._tokens.pack)
 
-    async def _tell_recovery(self, name: str, cause: str, seconds: float | None) -> None:
-        self._stages.metrics.recovered(name, cause, seconds)
-        if seconds is None:
+    async def _recovered(self, recovery: Recovery) -> None:
+        self._stages.metrics.recovered(recovery.name, recovery.cause, recovery.stall)
+        if recovery.restarted and recovery.name == self._motion.name:
+            self._session.motion_restarted()
+        if recovery.stall is None:
             return
         event = talking_face.Event(
             kind=talking_face.Event.KIND_RECOVERED,
             time=duration(self._session.seconds),
-            stage=name,
-            stall=duration(seconds),
+            stage=recovery.name,
+            stall=duration(recovery.stall),
+            restarted=recovery.restarted,
         )
         await self.announce(Answer(event=event))
 
@@ -134,7 +162,7 @@ class SessionPipeline:
             if self._tokens is not None and not session.begin.HasField("config"):
                 await write(self._token())
             for control in session.changes:
-                await self._motion.send(control=control)
+                await self._motion.send(GenerateRequest(control=control))
             async with asyncio.TaskGroup() as group:
                 reader = group.create_task(self._take_client(read))
                 if isinstance(session, LiveSession):
@@ -161,7 +189,7 @@ class SessionPipeline:
     async def _open(self, portrait: renderer.Portrait | None) -> list[stage.StageInfo]:
         """Take a slot in every stage, at once."""
         session, begin = self._session, self._session.begin
-        samples, rows = begin.audio_features.taken, begin.motion_gen.taken
+        samples, rows = session.first_sample, begin.motion_gen.consumed
         motion = session.first_motion
         async with asyncio.TaskGroup() as group:
             group.create_task(self._features.open(session.extract_config(), rows, samples))
@@ -169,7 +197,7 @@ class SessionPipeline:
             if portrait is not None:
                 config = session.render_config(portrait.handle)
                 first = session.first_frame
-                group.create_task(self._renderer.open(config, first, begin.renderer.taken))
+                group.create_task(self._renderer.open(config, first, begin.renderer.consumed))
         return [stream.info for stream in self.streams]
 
     async def _answer(self, answers: list[Answer]) -> None:
@@ -195,7 +223,8 @@ class SessionPipeline:
                 case "control" if session.repeats:
                     pass
                 case "control":
-                    await self._motion.send(control=session.control(message.control))
+                    update = session.control(message.control)
+                    await self._motion.send(GenerateRequest(control=update))
                 case "end_of_utterance":
                     session.end_of_utterance(message.end_of_utterance.id)
                 case "interrupt":
@@ -249,27 +278,27 @@ class SessionPipeline:
     async def _move_voice(self) -> None:
         """Apart from `_play`, so that the client has its sound while nobody hears it."""
         while (audio := await self._voice.get()) is not None:
-            await self._features.send(audio=audio)
+            await self._features.send(ExtractRequest(audio=audio))
         await self._features.end()
 
     async def _move_features(self) -> None:
         while (result := await self._features.receive()) is not None:
             features = self._session.heard(result.features)
             answers = self._session.features(features)
-            await self._motion.send(features=features)
+            await self._motion.send(GenerateRequest(features=features))
             await self._answer(answers)
         await self._motion.end()
         await self._answer(self._session.features_ended())
 
     async def _move_motion(self) -> None:
         while (result := await self._motion.receive()) is not None:
-            chunk = result.motion
+            chunk = self._session.eased(result.motion)
             answers = self._session.motion(chunk)
             if chunk.frames and self._session.makes_pictures:
                 if self._session.leave_out((chunk.frames[-1].index + 1) / MOTION_FPS):
-                    await self._renderer.send(unseen=chunk)
+                    await self._renderer.send(RenderRequest(dropped_motion=chunk))
                 else:
-                    await self._renderer.send(motion=chunk)
+                    await self._renderer.send(RenderRequest(motion=chunk))
             self._progress.set()
             await self._answer(answers)
         if self._session.makes_pictures:
@@ -287,6 +316,10 @@ class SessionPipeline:
     async def _finish(self) -> None:
         await self._answer(self._session.finish())
         await self._answers.put(None)
+
+
+def _controls_of(requests: list[GenerateRequest]) -> list[ControlUpdate]:
+    return [request.control for request in requests if request.HasField("control")]
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -6,7 +6,7 @@ import asyncio
 import math
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -26,21 +26,24 @@ from talkingface.contract.picture import (
     MIN_SIZE,
 )
 from talkingface.contract.portrait import MAX_BYTES, MAX_PIXELS, MIN_FACE
-from talkingface.orchestrator import dry_run
+from talkingface.orchestrator import self_test
 from talkingface.orchestrator.config import OrchestratorConfig
 from talkingface.orchestrator.media.decoding import MAX_SECONDS, MIN_SECONDS
 from talkingface.orchestrator.pipeline import Read, SessionPipeline, Write
 from talkingface.orchestrator.session.config import CODECS, default_controls
 from talkingface.orchestrator.session.live_session import LiveSession, open_session
-from talkingface.orchestrator.session.resume_token import Tokens
+from talkingface.orchestrator.session.resume_token import BUILD, Tokens, without_checkpoints
 from talkingface.orchestrator.session.session import Answer, Session
 from talkingface.orchestrator.stages.pool import Stages
 from talkingface.orchestrator.stages.portraits import Portraits, UploadStore
+from talkingface.serving import stream_io
 from talkingface.serving.admission import Slots, check_caller
+from talkingface.serving.checkpoint import mismatch
 from talkingface.serving.config import load_or_exit
-from talkingface.serving.server import Context, ServiceHost, set_up_logging
+from talkingface.serving.server import Call, Context, ServiceHost, set_up_logging
 from talkingface.v1 import media_pb2 as media
 from talkingface.v1 import renderer_pb2 as renderer
+from talkingface.v1 import resume_pb2 as resume
 from talkingface.v1 import talking_face_pb2 as talking_face
 from talkingface.v1 import talking_face_pb2_grpc as talking_face_grpc
 
@@ -101,26 +104,47 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
             )
             if first is None or first.WhichOneof("payload") != "config":
                 raise ServiceError("MESSAGE_ORDER", "the first message must be `config`")
-            state = None
-            if first.config.HasField("resume"):
-                state = self._tokens.unpack(first.config.resume.token)
-            # A live session is bounded by the clock, not by its audio.
-            session = open_session(first.config, max_live=math.inf, state=state)
-            call.session_id = session.session_id
-            self._stages.check_room(session.makes_pictures)
-            portrait = await self._portrait_of(session)
-            live = isinstance(session, LiveSession)
-            patience = self._config.live_idle_timeout if live else self._config.idle_timeout
+            await self._animate_or_resume(context, call, first.config)
 
-            async def read(idle: bool) -> talking_face.AnimateRequest | None:
-                return await self._read(context, patience if idle else None)
+    async def _animate_or_resume(
+        self, context: Context, call: Call, config: talking_face.AnimateConfig
+    ) -> None:
+        if not config.HasField("resume"):
+            return await self._animate(context, call, config)
+        state = self._tokens.unpack(config.resume.token)
+        try:
+            if state.version != BUILD:
+                raise mismatch(f"made by {state.version}, this is {BUILD}")
+            return await self._animate(context, call, config, state)
+        except ServiceError as error:  # of this build, or of the stages of another one
+            if error.reason != "CHECKPOINT_MISMATCH" or config.resume.same_build:
+                raise
+        return await self._animate(context, call, config, without_checkpoints(state))
 
-            async def write(answer: Answer) -> None:
-                await self._write(context, answer)
-                if answer.WhichOneof("payload") in ("media", "motion"):
-                    call.result()
+    async def _animate(
+        self,
+        context: Context,
+        call: Call,
+        config: talking_face.AnimateConfig,
+        state: resume.SessionState | None = None,
+    ) -> None:
+        # A live session is bounded by the clock, not by its audio.
+        session = open_session(config, max_live=math.inf, state=state)
+        call.session_id = session.session_id
+        self._stages.check_room(session.makes_pictures)
+        portrait = await self._portrait_of(session)
+        live = isinstance(session, LiveSession)
+        timeout = self._config.live_idle_timeout if live else self._config.idle_timeout
 
-            await self._run_pipeline(session, portrait, read, write)
+        async def read(idle: bool) -> talking_face.AnimateRequest | None:
+            return await self._read(context, timeout if idle else None)
+
+        async def write(answer: Answer) -> None:
+            await stream_io.write(context, answer, self._config.idle_timeout)
+            if answer.WhichOneof("payload") in ("media", "motion"):
+                call.result()
+
+        await self._run_pipeline(session, portrait, read, write)
 
     async def UploadPortrait(
         self, requests: AsyncIterator[talking_face.UploadPortraitRequest], context: Context
@@ -130,7 +154,7 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
             call.reserve(self._uploads)
             call.limit(_UPLOAD_SECONDS, "SESSION_TIMEOUT", "the upload takes too long")
             image, idle = bytearray(), self._config.idle_timeout
-            while (request := await self._next(anext(requests, None), idle)) is not None:
+            while (request := await stream_io.read(context, idle)) is not None:
                 check_size(request.data, "data")
                 image += request.data
                 if len(image) > MAX_BYTES:
@@ -148,7 +172,7 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
         return talking_face.GetCapabilitiesResponse(
             version=talkingface.__version__,
             stages=self._stages.infos(),
-            picture_size=DEFAULT_SIZE,
+            frame_size=DEFAULT_SIZE,
             frame_rate=MIN_FRAME_RATE,
             outputs=[*CODECS, media.OUTPUT_KIND_MOTION],
             audio_encodings=[
@@ -165,8 +189,8 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
                 max_audio=duration(MAX_SECONDS),
                 max_sessions=self._host.slots.total,
                 idle_timeout=duration(self._config.idle_timeout),
-                min_picture_size=MIN_SIZE,
-                max_picture_size=MAX_SIZE,
+                min_frame_size=MIN_SIZE,
+                max_frame_size=MAX_SIZE,
                 min_frame_rate=MIN_FRAME_RATE,
                 max_frame_rate=MAX_FRAME_RATE,
                 max_photo_side=MAX_PHOTO_SIDE,
@@ -179,13 +203,13 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
             framings=FRAMINGS,
         )
 
-    async def DryRun(
-        self, request: talking_face.DryRunRequest, context: Context
-    ) -> talking_face.DryRunResponse:
+    async def SelfTest(
+        self, request: talking_face.SelfTestRequest, context: Context
+    ) -> talking_face.SelfTestResponse:
         """Send a short clip through every stage."""
-        async with self._host.call(context, "DryRun") as call:
+        async with self._host.call(context, "SelfTest") as call:
             call.reserve(caller=self._caller(context))
-            session, read = dry_run.prepare(request)
+            session, read = self_test.prepare(request)
             call.session_id = session.session_id
             portrait = await self._portrait_of(session)
 
@@ -193,7 +217,7 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
                 pass
 
             pipeline = await self._run_pipeline(session, portrait, read, write)
-            return dry_run.report(pipeline.streams, time.perf_counter() - call.started)
+            return self_test.report(pipeline.streams, time.perf_counter() - call.started)
         raise AssertionError("unreachable: a call that fails is aborted")
 
     def _caller(self, context: Context) -> str:
@@ -240,41 +264,17 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
         await pipeline.announce(Answer(event=event))
 
     async def _read(
-        self, context: Context, seconds: float | None = None
+        self, context: Context, seconds: float | None
     ) -> talking_face.AnimateRequest | None:
-        """The client's next message, or None after its last.
+        """Return the client's next message, or None after its last.
 
-        :param seconds: that it may take.
+        :param seconds: time that it may take; None: any.
         :raises ServiceError: IDLE_TIMEOUT.
         """
-        message: Any = await self._next(context.read(), seconds)
-        if message is not grpc.aio.EOF:
-            return message
-        await asyncio.sleep(_CANCEL_SECONDS)
-        return None
-
-    @staticmethod
-    async def _next(message: Awaitable[Any], seconds: float | None) -> Any:
-        """
-        :raises ServiceError: IDLE_TIMEOUT.
-        """
-        try:
-            async with asyncio.timeout(seconds):
-                return await message
-        except TimeoutError:
-            text = f"the client sent nothing for {seconds:g} s"
-            raise ServiceError("IDLE_TIMEOUT", text) from None
-
-    async def _write(self, context: Context, answer: Answer) -> None:
-        """
-        :raises ServiceError: IDLE_TIMEOUT where the client takes nothing.
-        """
-        try:
-            async with asyncio.timeout(self._config.idle_timeout):
-                await context.write(answer)
-        except TimeoutError:
-            text = f"the client took nothing for {self._config.idle_timeout:g} s"
-            raise ServiceError("IDLE_TIMEOUT", text) from None
+        message: talking_face.AnimateRequest | None = await stream_io.read(context, seconds)
+        if message is None:  # a client that cancels is first seen to close its side
+            await asyncio.sleep(_CANCEL_SECONDS)
+        return message
 
 
 async def main() -> int:

@@ -20,13 +20,14 @@ from talkingface.contract.rates import MOTION_FPS
 class MotionInterpolator:
     """The state of one stream. The result does not depend on how the motion is cut."""
 
-    def __init__(self, rate: int) -> None:
+    def __init__(self, rate: int, start_frame: int = 0) -> None:
         """
         :param rate: frames a second, at least 25.
+        :param start_frame: index of the first motion frame to be pushed.
         """
         self._rate = rate
-        self._known = 0  # motion frames pushed
-        self._given = 0  # frames returned
+        self._known = start_frame  # index of the motion frame to be pushed next
+        self._given = frame_count(start_frame, rate)  # index of the frame to be returned next
         self._last = np.zeros((0, MOTION_DIM), np.float32)  # the last two motion frames
 
     def push(self, motion: Array) -> Array:

@@ -17,20 +17,28 @@ import grpc
 import numpy as np
 
 from talkingface.contract.errors import ServiceError, invalid_field
-from talkingface.contract.messages import check_size, motion_array, motion_message
+from talkingface.contract.messages import (
+    check_size,
+    check_start_frame,
+    motion_array,
+    motion_message,
+)
 from talkingface.contract.motion import ARKIT_INDEX, YAW, neutral
-from talkingface.contract.picture import View, fill_in, picture_format
+from talkingface.contract.picture import View, fill_in, video_format
 from talkingface.contract.portrait import MAX_BYTES, handle_of
 from talkingface.contract.rates import MOTION_FPS
 from talkingface.renderer.portrait_store import GREY_FACE, PreparedPortraitStore
 from talkingface.renderer.session import MODEL_NAME, RenderSession
 from talkingface.renderer.video_encoder import make_encoder
-from talkingface.serving.calibration import Rehearsal
+from talkingface.serving.calibration import Probe
 from talkingface.serving.config import RendererConfig, load_or_exit
+from talkingface.serving.inference_loop import StageHandler
 from talkingface.serving.server import Context, set_up_logging
 from talkingface.serving.stage import Stage
+from talkingface.serving.stream_io import read
 from talkingface.serving.triton.client import Arrays
-from talkingface.v1 import media_pb2, renderer_pb2, renderer_pb2_grpc, stage_pb2
+from talkingface.v1 import media_pb2, renderer_pb2, renderer_pb2_grpc
+from talkingface.v1.renderer_pb2 import RenderConfig, RenderRequest, RenderResponse
 
 log = logging.getLogger(__name__)
 
@@ -39,34 +47,40 @@ _PREPARATION_SECONDS = 60.0
 _MAX_PREPARATIONS = 8  # at a time, those waiting for the one at work included
 
 
-class RenderStream:
+class RenderStream(StageHandler[RenderRequest, RenderResponse]):
     """One call of `Render`. A frame is coded in a thread while the next one is synthesised."""
 
     model = MODEL_NAME
     in_flight = 2
 
-    def __init__(self, stage: RendererStage, config: renderer_pb2.RenderConfig) -> None:
+    def __init__(self, stage: RendererStage, config: RenderConfig) -> None:
         if not config.portrait_handle:
             raise invalid_field("config.portrait_handle", "is missing")
         fill_in(config)
         self._stage = stage
         self._handle = config.portrait_handle
         stage.store.has(self._handle)  # marks it as used
-        picture = picture_format(config, stage.store.portrait(self._handle))
+        picture = video_format(config, stage.store.portrait(self._handle))
         self._encoder = make_encoder(config, picture)
-        self.view = View(config.framing, picture.width, picture.height, self._encoder.planar)
-        self.look_ahead_ms = 0 if config.frame_rate == MOTION_FPS else 1000 // MOTION_FPS
+        self._view = View(config.framing, picture.width, picture.height, self._encoder.planar)
+        # Between two motion frames a frame waits for the second one.
+        self.extra_look_ahead_ms = 0 if config.frame_rate == MOTION_FPS else 1000 // MOTION_FPS
+        check_start_frame(config.start_frame)
         self._session = RenderSession(
-            self._handle, self.view, config.frame_rate, config.first_frame
+            self._handle, self._view, config.frame_rate, config.first_frame, config.start_frame
         )
         self.per_second = config.frame_rate
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encoder")
         stage.in_use[self._handle] += 1
 
-    def take(self, payload: str, message: renderer_pb2.RenderRequest) -> None:
-        chunk = getattr(message, payload)
-        motion = motion_array(chunk, self._session.pushed)
-        self._session.push(motion, seen=payload == "motion")
+    @property
+    def output_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        return {"image": self._view.shape}
+
+    def take(self, message: RenderRequest) -> None:
+        rendered = message.HasField("motion")
+        chunk = message.motion if rendered else message.dropped_motion
+        self._session.push(motion_array(chunk, self._session.pushed), rendered=rendered)
 
     def end(self) -> None:
         self._session.end()
@@ -74,7 +88,7 @@ class RenderStream:
     def next_request(self) -> Arrays | None:
         return self._session.next_request()
 
-    async def accept(self, outputs: Arrays) -> Iterable[renderer_pb2.RenderResponse]:
+    async def accept(self, outputs: Arrays) -> Iterable[RenderResponse]:
         frame = self._session.accept(outputs)
         loop = asyncio.get_running_loop()
         metrics = self._stage.host.metrics
@@ -85,7 +99,7 @@ class RenderStream:
         metrics.count("frames")
         metrics.count("bytes", len(data))
         encoded = media_pb2.EncodedFrame(index=frame.index, data=data, keyframe=keyframe)
-        return (renderer_pb2.RenderResponse(frame=encoded),)
+        return (RenderResponse(frame=encoded),)
 
     def snapshot(self) -> bytes:
         return self._session.snapshot()
@@ -98,7 +112,9 @@ class RenderStream:
         self._stage.in_use -= collections.Counter((self._handle,))
 
 
-class RendererStage(Stage, renderer_pb2_grpc.RendererServiceServicer):
+class RendererStage(
+    Stage[RenderConfig, RenderRequest, RenderResponse], renderer_pb2_grpc.RendererServiceServicer
+):
     """A portrait and motion in, pictures out."""
 
     name = "renderer"
@@ -129,39 +145,25 @@ class RendererStage(Stage, renderer_pb2_grpc.RendererServiceServicer):
         """The models that need no portrait; the others warm up as they are loaded."""
         await self.triton.warm_up("inpainter")
 
-    def info(self, stream: RenderStream) -> stage_pb2.StageInfo:
-        """See `Stage`; between motion frames a picture waits for the next one."""
-        info = super().info(stream)
-        info.look_ahead_ms += stream.look_ahead_ms
-        return info
-
-    def output_shapes(self, stream: RenderStream) -> Mapping[str, tuple[int, ...]]:
-        """See `Stage`."""
-        return {"image": stream.view.shape}
-
-    def rehearse(self) -> Rehearsal:
+    def probe(self) -> Probe[RenderRequest, RenderResponse]:
         """See `Stage`: a grey face that turns from side to side and opens its mouth."""
         motion = neutral(MOTION_FPS)
         swing = np.sin(2 * np.pi * np.arange(MOTION_FPS) / MOTION_FPS)
         motion[:, YAW], motion[:, ARKIT_INDEX["jawOpen"]] = 10 * swing, swing**2
         seconds = (
-            renderer_pb2.RenderRequest(motion=motion_message(first, motion))
+            RenderRequest(motion=motion_message(first, motion))
             for first in itertools.count(0, MOTION_FPS)
         )
-        config = renderer_pb2.RenderConfig(
-            portrait_handle=GREY_FACE, codec=media_pb2.VIDEO_CODEC_H264
-        )
-        return RenderStream(self, config), seconds
+        config = RenderConfig(portrait_handle=GREY_FACE, codec=media_pb2.VIDEO_CODEC_H264)
+        return Probe(RenderStream(self, config), seconds)
 
-    async def Render(
-        self, requests: AsyncIterator[renderer_pb2.RenderRequest], context: Context
-    ) -> None:
+    async def Render(self, requests: AsyncIterator[RenderRequest], context: Context) -> None:
         """See renderer.proto."""
         await self.serve(
             context,
             "Render",
             lambda config: RenderStream(self, config),
-            renderer_pb2.RenderResponse,
+            RenderResponse,
         )
 
     async def PreparePortrait(
@@ -179,7 +181,7 @@ class RendererStage(Stage, renderer_pb2_grpc.RendererServiceServicer):
 
     async def _read_image(self, context: Context) -> bytes:
         content = bytearray()
-        while (message := await self.read(context)) is not None:
+        while (message := await read(context, self.config.idle_timeout)) is not None:
             check_size(message.data, "data")
             content += message.data
             if len(content) > MAX_BYTES:

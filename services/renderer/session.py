@@ -39,37 +39,45 @@ class RenderedFrame:
 class RenderSession:
     """The state of one stream. Not for use by several threads at once."""
 
-    def __init__(self, handle: str, view: View, frame_rate: int, first_frame: int = 0) -> None:
+    def __init__(
+        self,
+        handle: str,
+        view: View,
+        frame_rate: int,
+        first_frame: int = 0,
+        start_frame: int = 0,
+    ) -> None:
         """
         :param handle: of a prepared portrait, "sha256:" and 64 hex digits
         :param frame_rate: pictures a second, at least 25
         :param first_frame: number of the first picture to make
+        :param start_frame: index of the first motion frame to be pushed
         """
         self._portrait = np.frombuffer(bytes.fromhex(handle.removeprefix("sha256:")), np.uint8)
         self._view = view
-        self._interpolator = MotionInterpolator(frame_rate)
+        self._interpolator = MotionInterpolator(frame_rate, start_frame)
         self._first_frame = first_frame
         # Numbers and motion of the pictures not yet requested, and not yet accepted.
         self._waiting: deque[tuple[int, Array]] = deque()
         self._requested: deque[tuple[int, Array]] = deque()
-        self._pushed = 0
+        self._pushed = start_frame
 
     @property
     def pushed(self) -> int:
-        """Frames of motion pushed so far."""
+        """Index of the motion frame to be pushed next."""
         return self._pushed
 
-    def push(self, motion: Array, *, seen: bool = True) -> None:
+    def push(self, motion: Array, *, rendered: bool = True) -> None:
         """Append motion (n, 58).
 
-        :param seen: False leaves its pictures out; their numbers are not given again.
+        :param rendered: False drops its frames; their indices are skipped.
         :raises ValueError: another shape
         """
         if motion.ndim != 2 or motion.shape[1] != MOTION_DIM:
             raise ValueError(f"motion must be (n, {MOTION_DIM}), got {motion.shape}")
         first = self._interpolator.given
         frames = self._interpolator.push(motion.astype(np.float32))
-        if seen:
+        if rendered:
             self._await(enumerate(frames, first))
         self._pushed += len(motion)
 

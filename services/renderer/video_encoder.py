@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from talkingface.contract.errors import ServiceError, invalid_field
 from talkingface.contract.picture import QUALITY, Quality
-from talkingface.v1.media_pb2 import PictureFormat, VideoCodec
+from talkingface.v1.media_pb2 import VideoCodec, VideoFormat
 from talkingface.v1.renderer_pb2 import RenderConfig
 
 Image = NDArray[np.uint8]
@@ -99,7 +99,7 @@ class PngEncoder:
         return _encode_picture(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1]), True
 
 
-def make_encoder(config: RenderConfig, picture: PictureFormat) -> Encoder:
+def make_encoder(config: RenderConfig, picture: VideoFormat) -> Encoder:
     """The encoder that a stream asks for.
 
     :raises ServiceError: FIELD_INVALID.

@@ -1,12 +1,12 @@
-"""What the three stages share: their Triton, their life, and the loop of a stream.
+"""What the three stages share: their Triton, their lifecycle, and the loop of a stream.
 
-A stage gives a `StageHandler`: how messages become input of its session, and the session's results
-messages. `Stage.serve` moves the data:
+A stage supplies a `StageHandler` for each stream: the translation of messages to the input of its
+session and of the session's results to messages. `Stage.serve` moves the data:
 
     client -> reader (bounded queue) -> session -> Triton -> session -> client
 
-The reader goes on while the model runs, but never more than a few messages ahead; a client that
-does not take its results stops the model and, in the end, its own sending.
+The reader continues while the model runs, but never more than a few messages ahead; a client that
+does not read its results stops the model and, in the end, its own sending.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ import asyncio
 import logging
 import re
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Generic
 
 import grpc
 from numpy.typing import NDArray
@@ -26,10 +25,13 @@ from numpy.typing import NDArray
 import talkingface
 from talkingface.contract.errors import ServiceError, invalid_field
 from talkingface.contract.identity import digest
-from talkingface.serving.calibration import HEADROOM, Rehearsal, realtime_streams
+from talkingface.contract.stage_streams import StreamConfig, StreamRequest, StreamResponse
+from talkingface.serving.calibration import HEADROOM, Probe, realtime_streams
 from talkingface.serving.checkpoint import MAX_BYTES, mismatch
 from talkingface.serving.config import StageConfig
+from talkingface.serving.inference_loop import InferenceLoop, StageHandler
 from talkingface.serving.server import Call, Context, ServiceHost
+from talkingface.serving.stream_io import read, write
 from talkingface.serving.triton import shared_memory
 from talkingface.serving.triton.client import Arrays, TritonClient
 from talkingface.serving.triton.server import EmbeddedTriton, TritonError
@@ -43,47 +45,12 @@ _CANCEL_SECONDS = 0.05
 _SESSION_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
-class StageHandler(Protocol):
-    """One stream of a stage: its session, and how that speaks protobuf."""
-
-    model: str
-    """Triton model that answers the requests."""
-    in_flight: int
-    """Inferences at a time; 1 where a request depends on the answer before."""
-    per_second: int
-    """Inferences for a second of the session."""
-
-    def take(self, payload: str, message: Any) -> None:
-        """Check a message (its oneof is `payload`) and give its content to the session."""
-
-    def end(self) -> None:
-        """No more messages."""
-
-    def next_request(self) -> Mapping[str, NDArray[Any]] | None:
-        """Inputs of the next inference, or None."""
-
-    async def accept(self, outputs: Arrays) -> Iterable[Any]:
-        """The messages that an inference gives, in order of the requests."""
-
-    def snapshot(self) -> bytes:
-        """The stream's state before its end, when nothing but what is in flight is missing."""
-
-    def restore(self, state: bytes) -> None:
-        """Go on where `snapshot` was made, at once after the stream was opened.
-
-        :raises ServiceError: CHECKPOINT_MISMATCH.
-        """
-
-    def close(self) -> None:
-        """Free what the stream holds; called once, however it ends."""
-
-
 # What every stage's results depend on, and the libraries whose versions do.
 SHARED = ("contract", "v1", "serving/checkpoint.py", "serving/triton/backends")
 LIBRARIES = ("numpy", "onnxruntime", "numba", "opencv-python-headless", "ai-edge-litert", "av")
 
 
-class Stage:
+class Stage(Generic[StreamConfig, StreamRequest, StreamResponse]):
     """A stage: models in a Triton of its own, and the service in front of it."""
 
     name: ClassVar[str]
@@ -123,8 +90,8 @@ class Stage:
         """Variables for the models of an embedded Triton."""
         return {}
 
-    def rehearse(self) -> Rehearsal:
-        """A stream with defaults and endless input, to measure how many are carried."""
+    def probe(self) -> Probe[StreamRequest, StreamResponse]:
+        """Return a stream with default settings and endless input, to measure the capacity."""
         raise NotImplementedError
 
     async def warm_up(self) -> None:
@@ -159,7 +126,7 @@ class Stage:
     async def _measure_slots(self) -> None:
         """Take as many slots as streams are carried in real time, and some to spare."""
         begin = time.perf_counter()
-        carried = await realtime_streams(self.rehearse, self._infer)
+        carried = await realtime_streams(self.probe, self._infer)
         self.host.slots.total = slots = max(1, int(HEADROOM * carried))
         seconds = time.perf_counter() - begin
         log.info("event=measured slots=%d carried=%.1f seconds=%.2f", slots, carried, seconds)
@@ -216,17 +183,13 @@ class Stage:
             draining=draining,
         )
 
-    def info(self, stream: Any) -> stage_pb2.StageInfo:
-        """What the stage says of itself when it has taken a stream."""
-        return self.identity()
-
-    def identity(self) -> stage_pb2.StageInfo:
-        """What the stage says of itself at any time."""
+    def identity(self, extra_look_ahead_ms: int = 0) -> stage_pb2.StageInfo:
+        """Return the description of the stage."""
         return stage_pb2.StageInfo(
             stage=self.name,
             version=talkingface.__version__,
             model=self._model_id,
-            look_ahead_ms=self.look_ahead_ms,
+            look_ahead_ms=self.look_ahead_ms + extra_look_ahead_ms,
             replica=self.config.replica,
         )
 
@@ -234,17 +197,18 @@ class Stage:
         self,
         context: Context,
         method: str,
-        open_stream: Callable[[Any], StageHandler],
-        response: type[Any],
+        open_stream: Callable[[StreamConfig], StageHandler[StreamRequest, StreamResponse]],
+        response: type[StreamResponse],
     ) -> None:
         """Serve one call of the stage's bidirectional method.
 
-        :param open_stream: makes the stream from the checked config message.
-        :param response: class of the answers, which has a field `started`.
+        :param method: its name, for logs and metrics.
+        :param open_stream: opens the stream that a `config` message asks for.
+        :param response: class of the responses.
         """
         async with self.host.call(context, method) as call:
             self.check_ready()
-            first = await call.admit(lambda: self.read(context))
+            first = await call.admit(lambda: read(context, self.config.idle_timeout))
             if first is None or first.WhichOneof("payload") != "config":
                 raise ServiceError("MESSAGE_ORDER", "the first message must be `config`")
             if not _SESSION_ID.fullmatch(first.config.session_id):
@@ -255,48 +219,30 @@ class Stage:
             try:
                 if first.config.HasField("resume"):
                     self._restore(stream, first.config.resume)
-                await self.write(context, response(started=self.info(stream)))
-                queue: asyncio.Queue[Any] = asyncio.Queue(_QUEUED_MESSAGES)
+                started = self.identity(stream.extra_look_ahead_ms)
+                await self._write(context, response(started=started))
+                queue: asyncio.Queue[StreamRequest | Exception] = asyncio.Queue(_QUEUED_MESSAGES)
                 reader = asyncio.create_task(self._read_all(context, queue))
-                make_checkpoint = response if first.config.checkpoints else None
-                await self._work(context, call, stream, queue, make_checkpoint)
+                intake = _Intake(stream, queue)
+                checkpoints = response if first.config.checkpoints else None
+                await self._run_stream(context, call, intake, checkpoints)
             finally:
                 if reader is not None:
                     reader.cancel()
                 stream.close()
 
-    async def read(self, context: Context) -> Any | None:
-        """The client's next message, or None after its last.
+    async def _write(self, context: Context, message: StreamResponse) -> None:
+        await write(context, message, self.config.idle_timeout)
 
-        :raises ServiceError: IDLE_TIMEOUT.
-        """
-        try:
-            async with asyncio.timeout(self.config.idle_timeout):
-                message = await context.read()
-        except TimeoutError:
-            text = f"the client sent nothing for {self.config.idle_timeout:g} s"
-            raise ServiceError("IDLE_TIMEOUT", text) from None
-        return None if message is grpc.aio.EOF else message
-
-    async def write(self, context: Context, message: Any) -> None:
-        """Send a message.
-
-        :raises ServiceError: IDLE_TIMEOUT where the client takes nothing.
-        """
-        try:
-            async with asyncio.timeout(self.config.idle_timeout):
-                await context.write(message)
-        except TimeoutError:
-            text = f"the client took nothing for {self.config.idle_timeout:g} s"
-            raise ServiceError("IDLE_TIMEOUT", text) from None
-
-    async def _read_all(self, context: Context, queue: asyncio.Queue[Any]) -> None:
-        """Put the messages up to `end` into the queue; what goes wrong becomes the last item."""
+    async def _read_all(
+        self, context: Context, queue: asyncio.Queue[StreamRequest | Exception]
+    ) -> None:
+        """Queue the messages up to `end`; a failure becomes the last item."""
         try:
             while True:
-                message = await self.read(context)
+                message = await read(context, self.config.idle_timeout)
                 if message is None:
-                    # A client that cancels is seen to close its side first.
+                    # A client that cancels is first seen to close its side.
                     await asyncio.sleep(_CANCEL_SECONDS)
                     raise ServiceError("MESSAGE_ORDER", "the stream was closed without `end`")
                 await queue.put(message)
@@ -305,104 +251,121 @@ class Stage:
         except Exception as error:
             await queue.put(error)
 
-    def _restore(self, stream: StageHandler, checkpoint: stage_pb2.Checkpoint) -> None:
+    def _restore(
+        self,
+        stream: StageHandler[StreamRequest, StreamResponse],
+        checkpoint: stage_pb2.Checkpoint,
+    ) -> None:
         """
         :raises ServiceError: CHECKPOINT_MISMATCH.
         """
-        made_by = (checkpoint.version, checkpoint.model)
-        if made_by != (talkingface.__version__, self._model_id):
-            raise mismatch(f"made by {' '.join(made_by)}, this is {self._model_id}")
+        if checkpoint.model != self._model_id:
+            raise mismatch(f"made by {checkpoint.model}, this is {self._model_id}")
         if len(checkpoint.state) > MAX_BYTES:
             raise mismatch(f"{len(checkpoint.state)} bytes")
         stream.restore(checkpoint.state)
 
-    async def _work(
+    async def _run_stream(
         self,
         context: Context,
         call: Call,
-        stream: StageHandler,
-        queue: asyncio.Queue[Any],
-        make_checkpoint: type[Any] | None,
+        intake: _Intake[StreamRequest, StreamResponse],
+        checkpoints: type[StreamResponse] | None,
     ) -> None:
-        """Run a stream to its end; `make_checkpoint` is the response's class if it wants any."""
-        running: deque[asyncio.Task[Arrays]] = deque()
-        ended = False
-        taken = accepted = 0
+        """Run a stream to its end.
 
-        def take(item: Any) -> None:
-            nonlocal ended, taken
-            taken += 1
-            if isinstance(item, Exception):
-                raise item
-            payload = item.WhichOneof("payload")
-            if payload == "config":
-                raise ServiceError("MESSAGE_ORDER", "a second `config`")
-            if payload is None:
-                raise ServiceError("MESSAGE_ORDER", "a message without content")
-            if payload == "end":
-                stream.end()
-                ended = True
-            else:
-                stream.take(payload, item)
-
-        def fill() -> None:
-            """Start inferences; only a session that lacks input is given more of it."""
-            while len(running) < stream.in_flight:
-                request = stream.next_request()
-                if request is not None:
-                    running.append(asyncio.create_task(self._infer(stream, request)))
-                elif ended or queue.empty():
-                    return
-                else:
-                    take(queue.get_nowait())
-
+        :param checkpoints: class of the responses if the client wants checkpoints.
+        """
+        stream = intake.stream
+        loop = InferenceLoop(stream, self._infer, intake.take_waiting)
+        inferences = 0
         try:
             while True:
-                fill()
-                if running:
-                    outputs = await running.popleft()
-                    if stream.in_flight > 1:
-                        fill()
-                    for message in await stream.accept(outputs):
-                        await self.write(context, message)
-                        call.result()
-                    accepted += 1
-                    if make_checkpoint and not ended and accepted % stream.per_second == 0:
-                        checkpoint = stage_pb2.Checkpoint(
-                            messages=taken,
-                            version=talkingface.__version__,
-                            model=self._model_id,
-                            state=stream.snapshot(),
-                        )
-                        await self.write(context, make_checkpoint(checkpoint=checkpoint))
-                elif ended:
-                    break
-                else:
-                    take(await queue.get())
+                results = await loop.next_results()
+                if results is None:
+                    if intake.ended:
+                        return
+                    await intake.take_next()
+                    continue
+                for message in results:
+                    await self._write(context, message)
+                    call.result()
+                inferences += 1
+                if checkpoints and not intake.ended and inferences % stream.per_second == 0:
+                    checkpoint = stage_pb2.Checkpoint(
+                        messages=intake.messages,
+                        version=talkingface.__version__,
+                        model=self._model_id,
+                        state=stream.snapshot(),
+                    )
+                    await self._write(context, checkpoints(checkpoint=checkpoint))
         finally:
-            for task in running:
-                task.add_done_callback(_look_at)
-                task.cancel()
+            loop.cancel()
 
-    def output_shapes(self, stream: Any) -> Mapping[str, tuple[int, ...]]:
-        """Shapes of those outputs of the stream's model whose size the stream decides."""
-        return {}
-
-    async def _infer(self, stream: StageHandler, request: Mapping[str, NDArray[Any]]) -> Arrays:
-        shapes = self.output_shapes(stream)
+    async def _infer(
+        self,
+        stream: StageHandler[StreamRequest, StreamResponse],
+        request: Mapping[str, NDArray[Any]],
+    ) -> Arrays:
         try:
             with self.host.metrics.timed(stream.model):
-                return await self.triton.infer(stream.model, request, shapes=shapes)
+                return await self.triton.infer(stream.model, request, shapes=stream.output_shapes)
         except ServiceError as error:
             if error.reason == "STAGE_UNAVAILABLE" and self._ready:
                 await self._set_ready(False)  # until the watcher has found it well
             raise
 
 
-class _Status(stage_pb2_grpc.StageStatusServiceServicer):
-    """Tells how a stage is."""
+class _Intake(Generic[StreamRequest, StreamResponse]):
+    """Passes the messages of a client to a stream, in order."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(
+        self,
+        stream: StageHandler[StreamRequest, StreamResponse],
+        queue: asyncio.Queue[StreamRequest | Exception],
+    ) -> None:
+        self.stream = stream
+        self.messages = 0
+        self.ended = False
+        self._queue = queue
+
+    def take_waiting(self) -> bool:
+        """Pass the next message if there is one; False if not.
+
+        :raises ServiceError: the client or the message is at fault.
+        """
+        if self.ended or self._queue.empty():
+            return False
+        self._take(self._queue.get_nowait())
+        return True
+
+    async def take_next(self) -> None:
+        """Wait for the next message and pass it.
+
+        :raises ServiceError: the client or the message is at fault.
+        """
+        self._take(await self._queue.get())
+
+    def _take(self, message: StreamRequest | Exception) -> None:
+        if isinstance(message, Exception):
+            raise message
+        self.messages += 1
+        match message.WhichOneof("payload"):
+            case "config":
+                raise ServiceError("MESSAGE_ORDER", "a second `config`")
+            case None:
+                raise ServiceError("MESSAGE_ORDER", "a message without content")
+            case "end":
+                self.stream.end()
+                self.ended = True
+            case _:
+                self.stream.take(message)
+
+
+class _Status(stage_pb2_grpc.StageStatusServiceServicer):
+    """Reports the status of a stage."""
+
+    def __init__(self, stage: Stage[Any, Any, Any]) -> None:
         self._stage = stage
 
     async def GetStatus(
@@ -410,9 +373,3 @@ class _Status(stage_pb2_grpc.StageStatusServiceServicer):
     ) -> stage_pb2.GetStatusResponse:
         """See stage.proto."""
         return self._stage.status()
-
-
-def _look_at(task: asyncio.Task[Arrays]) -> None:
-    """Take note of an error that nobody waits for any more."""
-    if not task.cancelled():
-        task.exception()

@@ -26,7 +26,7 @@ from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from talkingface.v1 import stage_pb2 as talkingface_dot_v1_dot_stage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#talkingface/v1/audio_features.proto\x12\x0etalkingface.v1\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1atalkingface/v1/stage.proto\"\x84\x01\n\x0e\x45xtractRequest\x12/\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1d.talkingface.v1.ExtractConfigH\x00\x12\x0f\n\x05\x61udio\x18\x02 \x01(\x0cH\x00\x12%\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x16.google.protobuf.EmptyH\x00\x42\t\n\x07payload\"t\n\rExtractConfig\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63heckpoints\x18\x02 \x01(\x08\x12/\n\x06resume\x18\x03 \x01(\x0b\x32\x1a.talkingface.v1.CheckpointH\x00\x88\x01\x01\x42\t\n\x07_resume\"\xaf\x01\n\x0f\x45xtractResponse\x12,\n\x07started\x18\x01 \x01(\x0b\x32\x19.talkingface.v1.StageInfoH\x00\x12\x31\n\x08\x66\x65\x61tures\x18\x02 \x01(\x0b\x32\x1d.talkingface.v1.AudioFeaturesH\x00\x12\x30\n\ncheckpoint\x18\x03 \x01(\x0b\x32\x1a.talkingface.v1.CheckpointH\x00\x42\t\n\x07payload\"T\n\rAudioFeatures\x12\x11\n\tfirst_row\x18\x01 \x01(\x04\x12\x0c\n\x04rows\x18\x02 \x01(\r\x12\x11\n\tembedding\x18\x03 \x01(\x0c\x12\x0f\n\x07prosody\x18\x04 \x01(\x0c\x32\x66\n\x14\x41udioFeaturesService\x12N\n\x07\x45xtract\x12\x1e.talkingface.v1.ExtractRequest\x1a\x1f.talkingface.v1.ExtractResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#talkingface/v1/audio_features.proto\x12\x0etalkingface.v1\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1atalkingface/v1/stage.proto\"\x84\x01\n\x0e\x45xtractRequest\x12/\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1d.talkingface.v1.ExtractConfigH\x00\x12\x0f\n\x05\x61udio\x18\x02 \x01(\x0cH\x00\x12%\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x16.google.protobuf.EmptyH\x00\x42\t\n\x07payload\"\x89\x01\n\rExtractConfig\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63heckpoints\x18\x02 \x01(\x08\x12/\n\x06resume\x18\x03 \x01(\x0b\x32\x1a.talkingface.v1.CheckpointH\x00\x88\x01\x01\x12\x13\n\x0bstart_frame\x18\x04 \x01(\x04\x42\t\n\x07_resume\"\xaf\x01\n\x0f\x45xtractResponse\x12,\n\x07started\x18\x01 \x01(\x0b\x32\x19.talkingface.v1.StageInfoH\x00\x12\x31\n\x08\x66\x65\x61tures\x18\x02 \x01(\x0b\x32\x1d.talkingface.v1.AudioFeaturesH\x00\x12\x30\n\ncheckpoint\x18\x03 \x01(\x0b\x32\x1a.talkingface.v1.CheckpointH\x00\x42\t\n\x07payload\"T\n\rAudioFeatures\x12\x11\n\tfirst_row\x18\x01 \x01(\x04\x12\x0c\n\x04rows\x18\x02 \x01(\r\x12\x11\n\tembedding\x18\x03 \x01(\x0c\x12\x0f\n\x07prosody\x18\x04 \x01(\x0c\x32\x66\n\x14\x41udioFeaturesService\x12N\n\x07\x45xtract\x12\x1e.talkingface.v1.ExtractRequest\x1a\x1f.talkingface.v1.ExtractResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,12 +35,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_EXTRACTREQUEST']._serialized_start=113
   _globals['_EXTRACTREQUEST']._serialized_end=245
-  _globals['_EXTRACTCONFIG']._serialized_start=247
-  _globals['_EXTRACTCONFIG']._serialized_end=363
-  _globals['_EXTRACTRESPONSE']._serialized_start=366
-  _globals['_EXTRACTRESPONSE']._serialized_end=541
-  _globals['_AUDIOFEATURES']._serialized_start=543
-  _globals['_AUDIOFEATURES']._serialized_end=627
-  _globals['_AUDIOFEATURESSERVICE']._serialized_start=629
-  _globals['_AUDIOFEATURESSERVICE']._serialized_end=731
+  _globals['_EXTRACTCONFIG']._serialized_start=248
+  _globals['_EXTRACTCONFIG']._serialized_end=385
+  _globals['_EXTRACTRESPONSE']._serialized_start=388
+  _globals['_EXTRACTRESPONSE']._serialized_end=563
+  _globals['_AUDIOFEATURES']._serialized_start=565
+  _globals['_AUDIOFEATURES']._serialized_end=649
+  _globals['_AUDIOFEATURESSERVICE']._serialized_start=651
+  _globals['_AUDIOFEATURESSERVICE']._serialized_end=753
 # @@protoc_insertion_point(module_scope)

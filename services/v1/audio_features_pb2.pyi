@@ -18,14 +18,16 @@ class ExtractRequest(_message.Message):
     def __init__(self, config: _Optional[_Union[ExtractConfig, _Mapping]] = ..., audio: _Optional[bytes] = ..., end: _Optional[_Union[_empty_pb2.Empty, _Mapping]] = ...) -> None: ...
 
 class ExtractConfig(_message.Message):
-    __slots__ = ("session_id", "checkpoints", "resume")
+    __slots__ = ("session_id", "checkpoints", "resume", "start_frame")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINTS_FIELD_NUMBER: _ClassVar[int]
     RESUME_FIELD_NUMBER: _ClassVar[int]
+    START_FRAME_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     checkpoints: bool
     resume: _stage_pb2.Checkpoint
-    def __init__(self, session_id: _Optional[str] = ..., checkpoints: _Optional[bool] = ..., resume: _Optional[_Union[_stage_pb2.Checkpoint, _Mapping]] = ...) -> None: ...
+    start_frame: int
+    def __init__(self, session_id: _Optional[str] = ..., checkpoints: _Optional[bool] = ..., resume: _Optional[_Union[_stage_pb2.Checkpoint, _Mapping]] = ..., start_frame: _Optional[int] = ...) -> None: ...
 
 class ExtractResponse(_message.Message):
     __slots__ = ("started", "features", "checkpoint")

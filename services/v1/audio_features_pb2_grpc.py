@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AudioFeaturesServiceStub:
-    """Speech encoder: sound in, what the face needs to know of it out.
+    """Speech encoder: audio in, speech features out.
     """
 
     def __init__(self, channel):
@@ -43,16 +43,17 @@ class AudioFeaturesServiceStub:
 
 
 class AudioFeaturesServiceServicer:
-    """Speech encoder: sound in, what the face needs to know of it out.
+    """Speech encoder: audio in, speech features out.
     """
 
     def Extract(self, request_iterator, context):
-        """Encodes one voice as it comes. First `config`, then any number of `audio`, last `end`; the
-        first answer is `started`, then features follow as soon as the look-ahead allows. The result
-        does not depend on how the audio is cut.
+        """Encodes one speaker's audio as it arrives. Send `config` first, then any number of `audio`,
+        then `end`. The first response is `started`; features follow as soon as the look-ahead allows.
+        The result does not depend on how the audio is cut into messages.
 
         Errors: INVALID_ARGUMENT for samples that are not finite, not mono 16 kHz or out of order;
-        RESOURCE_EXHAUSTED with RetryInfo when no slot is free; UNAVAILABLE when its Triton is away.
+        RESOURCE_EXHAUSTED with RetryInfo when no slot is free; UNAVAILABLE when its Triton does not
+        respond.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -75,7 +76,7 @@ def add_AudioFeaturesServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AudioFeaturesService:
-    """Speech encoder: sound in, what the face needs to know of it out.
+    """Speech encoder: audio in, speech features out.
     """
 
     @staticmethod

@@ -61,7 +61,7 @@ class AudioFormat(_message.Message):
     channels: int
     def __init__(self, encoding: _Optional[_Union[AudioEncoding, str]] = ..., sample_rate: _Optional[int] = ..., channels: _Optional[int] = ...) -> None: ...
 
-class PictureFormat(_message.Message):
+class VideoFormat(_message.Message):
     __slots__ = ("width", "height", "frame_rate")
     WIDTH_FIELD_NUMBER: _ClassVar[int]
     HEIGHT_FIELD_NUMBER: _ClassVar[int]

@@ -29,7 +29,7 @@ from talkingface.v1 import motion_pb2 as talkingface_dot_v1_dot_motion__pb2
 from talkingface.v1 import stage_pb2 as talkingface_dot_v1_dot_stage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftalkingface/v1/motion_gen.proto\x12\x0etalkingface.v1\x1a\x1bgoogle/protobuf/empty.proto\x1a#talkingface/v1/audio_features.proto\x1a\x1dtalkingface/v1/controls.proto\x1a\x1btalkingface/v1/motion.proto\x1a\x1atalkingface/v1/stage.proto\"\xda\x01\n\x0fGenerateRequest\x12\x30\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1e.talkingface.v1.GenerateConfigH\x00\x12\x31\n\x08\x66\x65\x61tures\x18\x02 \x01(\x0b\x32\x1d.talkingface.v1.AudioFeaturesH\x00\x12\x30\n\x07\x63ontrol\x18\x03 \x01(\x0b\x32\x1d.talkingface.v1.ControlUpdateH\x00\x12%\n\x03\x65nd\x18\x04 \x01(\x0b\x32\x16.google.protobuf.EmptyH\x00\x42\t\n\x07payload\"\xaf\x01\n\x0eGenerateConfig\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0c\n\x04seed\x18\x02 \x01(\x04\x12*\n\x08\x63ontrols\x18\x03 \x01(\x0b\x32\x18.talkingface.v1.Controls\x12\x13\n\x0b\x63heckpoints\x18\x04 \x01(\x08\x12/\n\x06resume\x18\x05 \x01(\x0b\x32\x1a.talkingface.v1.CheckpointH\x00\x88\x01\x01\x42\t\n\x07_resume\"\xac\x01\n\x10GenerateResponse\x12,\n\x07started\x18\x01 \x01(\x0b\x32\x19.talkingface.v1.StageInfoH\x00\x12-\n\x06motion\x18\x02 \x01(\x0b\x32\x1b.talkingface.v1.MotionChunkH\x00\x12\x30\n\ncheckpoint\x18\x03 \x01(\x0b\x32\x1a.talkingface.v1.CheckpointH\x00\x42\t\n\x07payload\":\n\x0bMotionChunk\x12+\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x1b.talkingface.v1.MotionFrame2e\n\x10MotionGenService\x12Q\n\x08Generate\x12\x1f.talkingface.v1.GenerateRequest\x1a .talkingface.v1.GenerateResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftalkingface/v1/motion_gen.proto\x12\x0etalkingface.v1\x1a\x1bgoogle/protobuf/empty.proto\x1a#talkingface/v1/audio_features.proto\x1a\x1dtalkingface/v1/controls.proto\x1a\x1btalkingface/v1/motion.proto\x1a\x1atalkingface/v1/stage.proto\"\xda\x01\n\x0fGenerateRequest\x12\x30\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1e.talkingface.v1.GenerateConfigH\x00\x12\x31\n\x08\x66\x65\x61tures\x18\x02 \x01(\x0b\x32\x1d.talkingface.v1.AudioFeaturesH\x00\x12\x30\n\x07\x63ontrol\x18\x03 \x01(\x0b\x32\x1d.talkingface.v1.ControlUpdateH\x00\x12%\n\x03\x65nd\x18\x04 \x01(\x0b\x32\x16.google.protobuf.EmptyH\x00\x42\t\n\x07payload\"\xc4\x01\n\x0eGenerateConfig\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0c\n\x04seed\x18\x02 \x01(\x04\x12*\n\x08\x63ontrols\x18\x03 \x01(\x0b\x32\x18.talkingface.v1.Controls\x12\x13\n\x0b\x63heckpoints\x18\x04 \x01(\x08\x12/\n\x06resume\x18\x05 \x01(\x0b\x32\x1a.talkingface.v1.CheckpointH\x00\x88\x01\x01\x12\x13\n\x0bstart_frame\x18\x06 \x01(\x04\x42\t\n\x07_resume\"\xac\x01\n\x10GenerateResponse\x12,\n\x07started\x18\x01 \x01(\x0b\x32\x19.talkingface.v1.StageInfoH\x00\x12-\n\x06motion\x18\x02 \x01(\x0b\x32\x1b.talkingface.v1.MotionChunkH\x00\x12\x30\n\ncheckpoint\x18\x03 \x01(\x0b\x32\x1a.talkingface.v1.CheckpointH\x00\x42\t\n\x07payload\":\n\x0bMotionChunk\x12+\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x1b.talkingface.v1.MotionFrame2e\n\x10MotionGenService\x12Q\n\x08Generate\x12\x1f.talkingface.v1.GenerateRequest\x1a .talkingface.v1.GenerateResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,11 +39,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GENERATEREQUEST']._serialized_start=206
   _globals['_GENERATEREQUEST']._serialized_end=424
   _globals['_GENERATECONFIG']._serialized_start=427
-  _globals['_GENERATECONFIG']._serialized_end=602
-  _globals['_GENERATERESPONSE']._serialized_start=605
-  _globals['_GENERATERESPONSE']._serialized_end=777
-  _globals['_MOTIONCHUNK']._serialized_start=779
-  _globals['_MOTIONCHUNK']._serialized_end=837
-  _globals['_MOTIONGENSERVICE']._serialized_start=839
-  _globals['_MOTIONGENSERVICE']._serialized_end=940
+  _globals['_GENERATECONFIG']._serialized_end=623
+  _globals['_GENERATERESPONSE']._serialized_start=626
+  _globals['_GENERATERESPONSE']._serialized_end=798
+  _globals['_MOTIONCHUNK']._serialized_start=800
+  _globals['_MOTIONCHUNK']._serialized_end=858
+  _globals['_MOTIONGENSERVICE']._serialized_start=860
+  _globals['_MOTIONGENSERVICE']._serialized_end=961
 # @@protoc_insertion_point(module_scope)

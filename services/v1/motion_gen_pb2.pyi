@@ -24,18 +24,20 @@ class GenerateRequest(_message.Message):
     def __init__(self, config: _Optional[_Union[GenerateConfig, _Mapping]] = ..., features: _Optional[_Union[_audio_features_pb2.AudioFeatures, _Mapping]] = ..., control: _Optional[_Union[_controls_pb2.ControlUpdate, _Mapping]] = ..., end: _Optional[_Union[_empty_pb2.Empty, _Mapping]] = ...) -> None: ...
 
 class GenerateConfig(_message.Message):
-    __slots__ = ("session_id", "seed", "controls", "checkpoints", "resume")
+    __slots__ = ("session_id", "seed", "controls", "checkpoints", "resume", "start_frame")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     CONTROLS_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINTS_FIELD_NUMBER: _ClassVar[int]
     RESUME_FIELD_NUMBER: _ClassVar[int]
+    START_FRAME_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     seed: int
     controls: _controls_pb2.Controls
     checkpoints: bool
     resume: _stage_pb2.Checkpoint
-    def __init__(self, session_id: _Optional[str] = ..., seed: _Optional[int] = ..., controls: _Optional[_Union[_controls_pb2.Controls, _Mapping]] = ..., checkpoints: _Optional[bool] = ..., resume: _Optional[_Union[_stage_pb2.Checkpoint, _Mapping]] = ...) -> None: ...
+    start_frame: int
+    def __init__(self, session_id: _Optional[str] = ..., seed: _Optional[int] = ..., controls: _Optional[_Union[_controls_pb2.Controls, _Mapping]] = ..., checkpoints: _Optional[bool] = ..., resume: _Optional[_Union[_stage_pb2.Checkpoint, _Mapping]] = ..., start_frame: _Optional[int] = ...) -> None: ...
 
 class GenerateResponse(_message.Message):
     __slots__ = ("started", "motion", "checkpoint")

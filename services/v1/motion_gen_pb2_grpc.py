@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class MotionGenServiceStub:
-    """Motion generator: features and controls in, the movement of a face out.
+    """Motion generator: features and controls in, facial motion out.
     """
 
     def __init__(self, channel):
@@ -43,16 +43,16 @@ class MotionGenServiceStub:
 
 
 class MotionGenServiceServicer:
-    """Motion generator: features and controls in, the movement of a face out.
+    """Motion generator: features and controls in, facial motion out.
     """
 
     def Generate(self, request_iterator, context):
-        """Generates the motion of one session as its features come. First `config`, then `features` and
-        `control` in any order, last `end`; the first answer is `started`. Same features, controls and
-        seed: the same motion bit for bit, however the features are cut.
+        """Generates the motion of one session as its features arrive. Send `config` first, then
+        `features` and `control` in any order, then `end`; the first response is `started`. The same
+        features, controls and seed give the same motion bit for bit, however the features are cut.
 
         Errors: INVALID_ARGUMENT for a control out of range or rows out of order; RESOURCE_EXHAUSTED
-        with RetryInfo when no slot is free; UNAVAILABLE when its Triton is away.
+        with RetryInfo when no slot is free; UNAVAILABLE when its Triton does not respond.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -75,7 +75,7 @@ def add_MotionGenServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class MotionGenService:
-    """Motion generator: features and controls in, the movement of a face out.
+    """Motion generator: features and controls in, facial motion out.
     """
 
     @staticmethod

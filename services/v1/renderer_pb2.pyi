@@ -48,19 +48,19 @@ class Box(_message.Message):
     def __init__(self, left: _Optional[float] = ..., top: _Optional[float] = ..., width: _Optional[float] = ..., height: _Optional[float] = ...) -> None: ...
 
 class RenderRequest(_message.Message):
-    __slots__ = ("config", "motion", "end", "unseen")
+    __slots__ = ("config", "motion", "end", "dropped_motion")
     CONFIG_FIELD_NUMBER: _ClassVar[int]
     MOTION_FIELD_NUMBER: _ClassVar[int]
     END_FIELD_NUMBER: _ClassVar[int]
-    UNSEEN_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_MOTION_FIELD_NUMBER: _ClassVar[int]
     config: RenderConfig
     motion: _motion_gen_pb2.MotionChunk
     end: _empty_pb2.Empty
-    unseen: _motion_gen_pb2.MotionChunk
-    def __init__(self, config: _Optional[_Union[RenderConfig, _Mapping]] = ..., motion: _Optional[_Union[_motion_gen_pb2.MotionChunk, _Mapping]] = ..., end: _Optional[_Union[_empty_pb2.Empty, _Mapping]] = ..., unseen: _Optional[_Union[_motion_gen_pb2.MotionChunk, _Mapping]] = ...) -> None: ...
+    dropped_motion: _motion_gen_pb2.MotionChunk
+    def __init__(self, config: _Optional[_Union[RenderConfig, _Mapping]] = ..., motion: _Optional[_Union[_motion_gen_pb2.MotionChunk, _Mapping]] = ..., end: _Optional[_Union[_empty_pb2.Empty, _Mapping]] = ..., dropped_motion: _Optional[_Union[_motion_gen_pb2.MotionChunk, _Mapping]] = ...) -> None: ...
 
 class RenderConfig(_message.Message):
-    __slots__ = ("session_id", "portrait_handle", "codec", "quality", "keyframe_interval", "size", "frame_rate", "framing", "checkpoints", "resume", "first_frame")
+    __slots__ = ("session_id", "portrait_handle", "codec", "quality", "keyframe_interval", "size", "frame_rate", "framing", "checkpoints", "resume", "first_frame", "start_frame")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     PORTRAIT_HANDLE_FIELD_NUMBER: _ClassVar[int]
     CODEC_FIELD_NUMBER: _ClassVar[int]
@@ -72,6 +72,7 @@ class RenderConfig(_message.Message):
     CHECKPOINTS_FIELD_NUMBER: _ClassVar[int]
     RESUME_FIELD_NUMBER: _ClassVar[int]
     FIRST_FRAME_FIELD_NUMBER: _ClassVar[int]
+    START_FRAME_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     portrait_handle: str
     codec: _media_pb2.VideoCodec
@@ -83,7 +84,8 @@ class RenderConfig(_message.Message):
     checkpoints: bool
     resume: _stage_pb2.Checkpoint
     first_frame: int
-    def __init__(self, session_id: _Optional[str] = ..., portrait_handle: _Optional[str] = ..., codec: _Optional[_Union[_media_pb2.VideoCodec, str]] = ..., quality: _Optional[int] = ..., keyframe_interval: _Optional[int] = ..., size: _Optional[int] = ..., frame_rate: _Optional[int] = ..., framing: _Optional[_Union[_media_pb2.Framing, str]] = ..., checkpoints: _Optional[bool] = ..., resume: _Optional[_Union[_stage_pb2.Checkpoint, _Mapping]] = ..., first_frame: _Optional[int] = ...) -> None: ...
+    start_frame: int
+    def __init__(self, session_id: _Optional[str] = ..., portrait_handle: _Optional[str] = ..., codec: _Optional[_Union[_media_pb2.VideoCodec, str]] = ..., quality: _Optional[int] = ..., keyframe_interval: _Optional[int] = ..., size: _Optional[int] = ..., frame_rate: _Optional[int] = ..., framing: _Optional[_Union[_media_pb2.Framing, str]] = ..., checkpoints: _Optional[bool] = ..., resume: _Optional[_Union[_stage_pb2.Checkpoint, _Mapping]] = ..., first_frame: _Optional[int] = ..., start_frame: _Optional[int] = ...) -> None: ...
 
 class RenderResponse(_message.Message):
     __slots__ = ("started", "frame", "checkpoint")

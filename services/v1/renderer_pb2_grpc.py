@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class RendererServiceStub:
-    """Neural renderer: a portrait and motion in, encoded pictures out. Raw pictures never leave it.
+    """Neural renderer: a portrait and motion in, encoded frames out. Raw frames never leave it.
     """
 
     def __init__(self, channel):
@@ -48,14 +48,14 @@ class RendererServiceStub:
 
 
 class RendererServiceServicer:
-    """Neural renderer: a portrait and motion in, encoded pictures out. Raw pictures never leave it.
+    """Neural renderer: a portrait and motion in, encoded frames out. Raw frames never leave it.
     """
 
     def PreparePortrait(self, request_iterator, context):
-        """Prepares a portrait once and keeps it under the hash of its bytes. The image is sent in pieces.
-        Preparing the same bytes again is free.
+        """Prepares a portrait once and stores it under the hash of its bytes. The image is sent in
+        chunks. Preparing the same bytes again costs nothing.
 
-        Errors: INVALID_ARGUMENT with a reason that names what was found (NO_FACE, SEVERAL_FACES,
+        Errors: INVALID_ARGUMENT with a reason that names the problem (NO_FACE, SEVERAL_FACES,
         FACE_TOO_SMALL, FACE_TURNED, IMAGE_BROKEN, IMAGE_TOO_LARGE, ...).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -63,14 +63,17 @@ class RendererServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Render(self, request_iterator, context):
-        """Renders motion with a prepared portrait. First `config`, then `motion`, last `end`; the first
-        answer is `started`, then the encoded frames in order. At 25 frames per second there is one for
-        every motion frame. At a higher rate R frame i shows the motion at i / R, interpolated between
-        the motion frames around it, so that it may wait for one motion frame (40 ms) more; n motion
-        frames give ceil(n R / 25) frames, the last of which hold the last motion frame.
+        """Renders motion with a prepared portrait. Send `config` first, then `motion`, then `end`. The
+        first response is `started`; the encoded frames follow in order. At 25 frames per second there
+        is one for every motion frame. At a higher rate R, frame i shows the motion at i / R s,
+        interpolated between the two nearest motion frames, so it may wait for one more motion frame
+        (40 ms); n motion frames give ceil(n R / 25) frames, the last of which repeat the last motion
+        frame.
 
-        Errors: INVALID_ARGUMENT (FIELD_INVALID) for a configuration out of range; NOT_FOUND (PORTRAIT_NOT_FOUND) for an unknown handle: prepare it and call again;
-        RESOURCE_EXHAUSTED with RetryInfo when no slot is free; UNAVAILABLE when its Triton is away.
+        Errors: INVALID_ARGUMENT (FIELD_INVALID) for a configuration out of range; NOT_FOUND
+        (PORTRAIT_NOT_FOUND) for an unknown handle: prepare the portrait and call again;
+        RESOURCE_EXHAUSTED with RetryInfo when no slot is free; UNAVAILABLE when its Triton does not
+        respond.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -98,7 +101,7 @@ def add_RendererServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RendererService:
-    """Neural renderer: a portrait and motion in, encoded pictures out. Raw pictures never leave it.
+    """Neural renderer: a portrait and motion in, encoded frames out. Raw frames never leave it.
     """
 
     @staticmethod

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class StageStatusServiceStub:
-    """What every stage tells of itself at any time, beside the service of its own.
+    """Status of a stage, served beside the stage's own service.
     """
 
     def __init__(self, channel):
@@ -43,11 +43,11 @@ class StageStatusServiceStub:
 
 
 class StageStatusServiceServicer:
-    """What every stage tells of itself at any time, beside the service of its own.
+    """Status of a stage, served beside the stage's own service.
     """
 
     def GetStatus(self, request, context):
-        """How the stage is now. Takes no slot.
+        """Returns the stage's current status. Takes no slot.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -70,7 +70,7 @@ def add_StageStatusServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class StageStatusService:
-    """What every stage tells of itself at any time, beside the service of its own.
+    """Status of a stage, served beside the stage's own service.
     """
 
     @staticmethod

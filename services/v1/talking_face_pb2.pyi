@@ -89,7 +89,7 @@ class AnimateConfig(_message.Message):
     resume: Resume
     def __init__(self, portrait_handle: _Optional[str] = ..., portrait_image: _Optional[bytes] = ..., audio: _Optional[_Union[_media_pb2.AudioFormat, _Mapping]] = ..., output: _Optional[_Union[_media_pb2.OutputKind, str]] = ..., quality: _Optional[int] = ..., seed: _Optional[int] = ..., controls: _Optional[_Union[_controls_pb2.Controls, _Mapping]] = ..., size: _Optional[int] = ..., frame_rate: _Optional[int] = ..., framing: _Optional[_Union[_media_pb2.Framing, str]] = ..., pacing: _Optional[_Union[Pacing, str]] = ..., resumable: _Optional[bool] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ...) -> None: ...
 
-class Place(_message.Message):
+class StreamPosition(_message.Message):
     __slots__ = ("messages", "bytes", "utterance_bytes")
     MESSAGES_FIELD_NUMBER: _ClassVar[int]
     BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -100,28 +100,30 @@ class Place(_message.Message):
     def __init__(self, messages: _Optional[int] = ..., bytes: _Optional[int] = ..., utterance_bytes: _Optional[int] = ...) -> None: ...
 
 class ResumeToken(_message.Message):
-    __slots__ = ("token", "place", "messages")
+    __slots__ = ("token", "position", "messages")
     TOKEN_FIELD_NUMBER: _ClassVar[int]
-    PLACE_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
     MESSAGES_FIELD_NUMBER: _ClassVar[int]
     token: bytes
-    place: Place
+    position: StreamPosition
     messages: int
-    def __init__(self, token: _Optional[bytes] = ..., place: _Optional[_Union[Place, _Mapping]] = ..., messages: _Optional[int] = ...) -> None: ...
+    def __init__(self, token: _Optional[bytes] = ..., position: _Optional[_Union[StreamPosition, _Mapping]] = ..., messages: _Optional[int] = ...) -> None: ...
 
 class Resume(_message.Message):
-    __slots__ = ("token", "next_frame", "place", "controls", "frames")
+    __slots__ = ("token", "next_frame", "position", "controls", "frames", "same_build")
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     NEXT_FRAME_FIELD_NUMBER: _ClassVar[int]
-    PLACE_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
     CONTROLS_FIELD_NUMBER: _ClassVar[int]
     FRAMES_FIELD_NUMBER: _ClassVar[int]
+    SAME_BUILD_FIELD_NUMBER: _ClassVar[int]
     token: bytes
     next_frame: int
-    place: Place
+    position: StreamPosition
     controls: _containers.RepeatedCompositeFieldContainer[_controls_pb2.ControlUpdate]
     frames: int
-    def __init__(self, token: _Optional[bytes] = ..., next_frame: _Optional[int] = ..., place: _Optional[_Union[Place, _Mapping]] = ..., controls: _Optional[_Iterable[_Union[_controls_pb2.ControlUpdate, _Mapping]]] = ..., frames: _Optional[int] = ...) -> None: ...
+    same_build: bool
+    def __init__(self, token: _Optional[bytes] = ..., next_frame: _Optional[int] = ..., position: _Optional[_Union[StreamPosition, _Mapping]] = ..., controls: _Optional[_Iterable[_Union[_controls_pb2.ControlUpdate, _Mapping]]] = ..., frames: _Optional[int] = ..., same_build: _Optional[bool] = ...) -> None: ...
 
 class AnimateResponse(_message.Message):
     __slots__ = ("started", "media", "motion", "event", "summary", "resume_token")
@@ -140,65 +142,65 @@ class AnimateResponse(_message.Message):
     def __init__(self, started: _Optional[_Union[Started, _Mapping]] = ..., media: _Optional[_Union[Media, _Mapping]] = ..., motion: _Optional[_Union[Motion, _Mapping]] = ..., event: _Optional[_Union[Event, _Mapping]] = ..., summary: _Optional[_Union[Summary, _Mapping]] = ..., resume_token: _Optional[_Union[ResumeToken, _Mapping]] = ...) -> None: ...
 
 class Started(_message.Message):
-    __slots__ = ("session_id", "version", "stages", "config", "portrait", "picture")
+    __slots__ = ("session_id", "version", "stages", "config", "portrait", "video")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     STAGES_FIELD_NUMBER: _ClassVar[int]
     CONFIG_FIELD_NUMBER: _ClassVar[int]
     PORTRAIT_FIELD_NUMBER: _ClassVar[int]
-    PICTURE_FIELD_NUMBER: _ClassVar[int]
+    VIDEO_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     version: str
     stages: _containers.RepeatedCompositeFieldContainer[_stage_pb2.StageInfo]
     config: AnimateConfig
     portrait: _renderer_pb2.Portrait
-    picture: _media_pb2.PictureFormat
-    def __init__(self, session_id: _Optional[str] = ..., version: _Optional[str] = ..., stages: _Optional[_Iterable[_Union[_stage_pb2.StageInfo, _Mapping]]] = ..., config: _Optional[_Union[AnimateConfig, _Mapping]] = ..., portrait: _Optional[_Union[_renderer_pb2.Portrait, _Mapping]] = ..., picture: _Optional[_Union[_media_pb2.PictureFormat, _Mapping]] = ...) -> None: ...
+    video: _media_pb2.VideoFormat
+    def __init__(self, session_id: _Optional[str] = ..., version: _Optional[str] = ..., stages: _Optional[_Iterable[_Union[_stage_pb2.StageInfo, _Mapping]]] = ..., config: _Optional[_Union[AnimateConfig, _Mapping]] = ..., portrait: _Optional[_Union[_renderer_pb2.Portrait, _Mapping]] = ..., video: _Optional[_Union[_media_pb2.VideoFormat, _Mapping]] = ...) -> None: ...
 
 class Media(_message.Message):
-    __slots__ = ("first_frame", "frame_count", "presentation_time", "data", "keyframe", "audio", "place")
+    __slots__ = ("first_frame", "frame_count", "presentation_time", "data", "keyframe", "audio", "position")
     FIRST_FRAME_FIELD_NUMBER: _ClassVar[int]
     FRAME_COUNT_FIELD_NUMBER: _ClassVar[int]
     PRESENTATION_TIME_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     KEYFRAME_FIELD_NUMBER: _ClassVar[int]
     AUDIO_FIELD_NUMBER: _ClassVar[int]
-    PLACE_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
     first_frame: int
     frame_count: int
     presentation_time: _duration_pb2.Duration
     data: bytes
     keyframe: bool
     audio: bytes
-    place: Place
-    def __init__(self, first_frame: _Optional[int] = ..., frame_count: _Optional[int] = ..., presentation_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., data: _Optional[bytes] = ..., keyframe: _Optional[bool] = ..., audio: _Optional[bytes] = ..., place: _Optional[_Union[Place, _Mapping]] = ...) -> None: ...
+    position: StreamPosition
+    def __init__(self, first_frame: _Optional[int] = ..., frame_count: _Optional[int] = ..., presentation_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., data: _Optional[bytes] = ..., keyframe: _Optional[bool] = ..., audio: _Optional[bytes] = ..., position: _Optional[_Union[StreamPosition, _Mapping]] = ...) -> None: ...
 
 class Motion(_message.Message):
-    __slots__ = ("frames", "place")
+    __slots__ = ("frames", "position")
     FRAMES_FIELD_NUMBER: _ClassVar[int]
-    PLACE_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
     frames: _containers.RepeatedCompositeFieldContainer[_motion_pb2.MotionFrame]
-    place: Place
-    def __init__(self, frames: _Optional[_Iterable[_Union[_motion_pb2.MotionFrame, _Mapping]]] = ..., place: _Optional[_Union[Place, _Mapping]] = ...) -> None: ...
+    position: StreamPosition
+    def __init__(self, frames: _Optional[_Iterable[_Union[_motion_pb2.MotionFrame, _Mapping]]] = ..., position: _Optional[_Union[StreamPosition, _Mapping]] = ...) -> None: ...
 
 class Event(_message.Message):
-    __slots__ = ("kind", "time", "deadline", "stage", "stall", "utterance_id", "played", "interrupted", "frames")
+    __slots__ = ("kind", "time", "deadline", "stage", "stall", "utterance_id", "played", "interrupted", "frames", "restarted")
     class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         KIND_UNSPECIFIED: _ClassVar[Event.Kind]
-        KIND_SPEAKING: _ClassVar[Event.Kind]
-        KIND_IDLE: _ClassVar[Event.Kind]
+        KIND_SPEECH_STARTED: _ClassVar[Event.Kind]
+        KIND_SPEECH_ENDED: _ClassVar[Event.Kind]
         KIND_DRAINING: _ClassVar[Event.Kind]
         KIND_RECOVERED: _ClassVar[Event.Kind]
-        KIND_UTTERANCE: _ClassVar[Event.Kind]
-        KIND_LATE: _ClassVar[Event.Kind]
+        KIND_PLAYBACK_FINISHED: _ClassVar[Event.Kind]
+        KIND_FRAMES_DROPPED: _ClassVar[Event.Kind]
     KIND_UNSPECIFIED: Event.Kind
-    KIND_SPEAKING: Event.Kind
-    KIND_IDLE: Event.Kind
+    KIND_SPEECH_STARTED: Event.Kind
+    KIND_SPEECH_ENDED: Event.Kind
     KIND_DRAINING: Event.Kind
     KIND_RECOVERED: Event.Kind
-    KIND_UTTERANCE: Event.Kind
-    KIND_LATE: Event.Kind
+    KIND_PLAYBACK_FINISHED: Event.Kind
+    KIND_FRAMES_DROPPED: Event.Kind
     KIND_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_FIELD_NUMBER: _ClassVar[int]
@@ -208,6 +210,7 @@ class Event(_message.Message):
     PLAYED_FIELD_NUMBER: _ClassVar[int]
     INTERRUPTED_FIELD_NUMBER: _ClassVar[int]
     FRAMES_FIELD_NUMBER: _ClassVar[int]
+    RESTARTED_FIELD_NUMBER: _ClassVar[int]
     kind: Event.Kind
     time: _duration_pb2.Duration
     deadline: _duration_pb2.Duration
@@ -217,31 +220,32 @@ class Event(_message.Message):
     played: _duration_pb2.Duration
     interrupted: bool
     frames: int
-    def __init__(self, kind: _Optional[_Union[Event.Kind, str]] = ..., time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., deadline: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., stage: _Optional[str] = ..., stall: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., utterance_id: _Optional[str] = ..., played: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., interrupted: _Optional[bool] = ..., frames: _Optional[int] = ...) -> None: ...
+    restarted: bool
+    def __init__(self, kind: _Optional[_Union[Event.Kind, str]] = ..., time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., deadline: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., stage: _Optional[str] = ..., stall: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., utterance_id: _Optional[str] = ..., played: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., interrupted: _Optional[bool] = ..., frames: _Optional[int] = ..., restarted: _Optional[bool] = ...) -> None: ...
 
 class Summary(_message.Message):
-    __slots__ = ("frames", "audio_duration", "first_frame_delay", "elapsed", "late_frames")
+    __slots__ = ("frames", "audio_duration", "first_frame_delay", "elapsed", "dropped_frames")
     FRAMES_FIELD_NUMBER: _ClassVar[int]
     AUDIO_DURATION_FIELD_NUMBER: _ClassVar[int]
     FIRST_FRAME_DELAY_FIELD_NUMBER: _ClassVar[int]
     ELAPSED_FIELD_NUMBER: _ClassVar[int]
-    LATE_FRAMES_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FRAMES_FIELD_NUMBER: _ClassVar[int]
     frames: int
     audio_duration: _duration_pb2.Duration
     first_frame_delay: _duration_pb2.Duration
     elapsed: _duration_pb2.Duration
-    late_frames: int
-    def __init__(self, frames: _Optional[int] = ..., audio_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., first_frame_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., elapsed: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., late_frames: _Optional[int] = ...) -> None: ...
+    dropped_frames: int
+    def __init__(self, frames: _Optional[int] = ..., audio_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., first_frame_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., elapsed: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., dropped_frames: _Optional[int] = ...) -> None: ...
 
 class GetCapabilitiesRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class GetCapabilitiesResponse(_message.Message):
-    __slots__ = ("version", "stages", "picture_size", "frame_rate", "outputs", "audio_encodings", "limits", "default_controls", "framings")
+    __slots__ = ("version", "stages", "frame_size", "frame_rate", "outputs", "audio_encodings", "limits", "default_controls", "framings")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     STAGES_FIELD_NUMBER: _ClassVar[int]
-    PICTURE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    FRAME_SIZE_FIELD_NUMBER: _ClassVar[int]
     FRAME_RATE_FIELD_NUMBER: _ClassVar[int]
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     AUDIO_ENCODINGS_FIELD_NUMBER: _ClassVar[int]
@@ -250,17 +254,17 @@ class GetCapabilitiesResponse(_message.Message):
     FRAMINGS_FIELD_NUMBER: _ClassVar[int]
     version: str
     stages: _containers.RepeatedCompositeFieldContainer[_stage_pb2.StageInfo]
-    picture_size: int
+    frame_size: int
     frame_rate: int
     outputs: _containers.RepeatedScalarFieldContainer[_media_pb2.OutputKind]
     audio_encodings: _containers.RepeatedScalarFieldContainer[_media_pb2.AudioEncoding]
     limits: Limits
     default_controls: _controls_pb2.Controls
     framings: _containers.RepeatedScalarFieldContainer[_media_pb2.Framing]
-    def __init__(self, version: _Optional[str] = ..., stages: _Optional[_Iterable[_Union[_stage_pb2.StageInfo, _Mapping]]] = ..., picture_size: _Optional[int] = ..., frame_rate: _Optional[int] = ..., outputs: _Optional[_Iterable[_Union[_media_pb2.OutputKind, str]]] = ..., audio_encodings: _Optional[_Iterable[_Union[_media_pb2.AudioEncoding, str]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., default_controls: _Optional[_Union[_controls_pb2.Controls, _Mapping]] = ..., framings: _Optional[_Iterable[_Union[_media_pb2.Framing, str]]] = ...) -> None: ...
+    def __init__(self, version: _Optional[str] = ..., stages: _Optional[_Iterable[_Union[_stage_pb2.StageInfo, _Mapping]]] = ..., frame_size: _Optional[int] = ..., frame_rate: _Optional[int] = ..., outputs: _Optional[_Iterable[_Union[_media_pb2.OutputKind, str]]] = ..., audio_encodings: _Optional[_Iterable[_Union[_media_pb2.AudioEncoding, str]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., default_controls: _Optional[_Union[_controls_pb2.Controls, _Mapping]] = ..., framings: _Optional[_Iterable[_Union[_media_pb2.Framing, str]]] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_message_bytes", "max_portrait_bytes", "max_portrait_pixels", "min_face_pixels", "min_audio", "max_audio", "max_sessions", "idle_timeout", "min_picture_size", "max_picture_size", "min_frame_rate", "max_frame_rate", "max_photo_side", "session_time", "live_idle_timeout", "max_sessions_per_caller", "resume_window")
+    __slots__ = ("max_message_bytes", "max_portrait_bytes", "max_portrait_pixels", "min_face_pixels", "min_audio", "max_audio", "max_sessions", "idle_timeout", "min_frame_size", "max_frame_size", "min_frame_rate", "max_frame_rate", "max_photo_side", "session_time", "live_idle_timeout", "max_sessions_per_caller", "resume_window")
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_PORTRAIT_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_PORTRAIT_PIXELS_FIELD_NUMBER: _ClassVar[int]
@@ -269,8 +273,8 @@ class Limits(_message.Message):
     MAX_AUDIO_FIELD_NUMBER: _ClassVar[int]
     MAX_SESSIONS_FIELD_NUMBER: _ClassVar[int]
     IDLE_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
-    MIN_PICTURE_SIZE_FIELD_NUMBER: _ClassVar[int]
-    MAX_PICTURE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    MIN_FRAME_SIZE_FIELD_NUMBER: _ClassVar[int]
+    MAX_FRAME_SIZE_FIELD_NUMBER: _ClassVar[int]
     MIN_FRAME_RATE_FIELD_NUMBER: _ClassVar[int]
     MAX_FRAME_RATE_FIELD_NUMBER: _ClassVar[int]
     MAX_PHOTO_SIDE_FIELD_NUMBER: _ClassVar[int]
@@ -286,8 +290,8 @@ class Limits(_message.Message):
     max_audio: _duration_pb2.Duration
     max_sessions: int
     idle_timeout: _duration_pb2.Duration
-    min_picture_size: int
-    max_picture_size: int
+    min_frame_size: int
+    max_frame_size: int
     min_frame_rate: int
     max_frame_rate: int
     max_photo_side: int
@@ -295,9 +299,9 @@ class Limits(_message.Message):
     live_idle_timeout: _duration_pb2.Duration
     max_sessions_per_caller: int
     resume_window: _duration_pb2.Duration
-    def __init__(self, max_message_bytes: _Optional[int] = ..., max_portrait_bytes: _Optional[int] = ..., max_portrait_pixels: _Optional[int] = ..., min_face_pixels: _Optional[int] = ..., min_audio: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_audio: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_sessions: _Optional[int] = ..., idle_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., min_picture_size: _Optional[int] = ..., max_picture_size: _Optional[int] = ..., min_frame_rate: _Optional[int] = ..., max_frame_rate: _Optional[int] = ..., max_photo_side: _Optional[int] = ..., session_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., live_idle_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_sessions_per_caller: _Optional[int] = ..., resume_window: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    def __init__(self, max_message_bytes: _Optional[int] = ..., max_portrait_bytes: _Optional[int] = ..., max_portrait_pixels: _Optional[int] = ..., min_face_pixels: _Optional[int] = ..., min_audio: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_audio: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_sessions: _Optional[int] = ..., idle_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., min_frame_size: _Optional[int] = ..., max_frame_size: _Optional[int] = ..., min_frame_rate: _Optional[int] = ..., max_frame_rate: _Optional[int] = ..., max_photo_side: _Optional[int] = ..., session_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., live_idle_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_sessions_per_caller: _Optional[int] = ..., resume_window: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
-class DryRunRequest(_message.Message):
+class SelfTestRequest(_message.Message):
     __slots__ = ("portrait_handle", "size", "frame_rate", "framing")
     PORTRAIT_HANDLE_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
@@ -309,7 +313,7 @@ class DryRunRequest(_message.Message):
     framing: _media_pb2.Framing
     def __init__(self, portrait_handle: _Optional[str] = ..., size: _Optional[int] = ..., frame_rate: _Optional[int] = ..., framing: _Optional[_Union[_media_pb2.Framing, str]] = ...) -> None: ...
 
-class DryRunResponse(_message.Message):
+class SelfTestResponse(_message.Message):
     __slots__ = ("timings", "total")
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
     TOTAL_FIELD_NUMBER: _ClassVar[int]

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class TalkingFaceServiceStub:
-    """One portrait and one voice become a talking face. This is the service that products call.
+    """Animates a portrait with a voice. This is the service that products call.
     """
 
     def __init__(self, channel):
@@ -50,20 +50,20 @@ class TalkingFaceServiceStub:
                 request_serializer=talkingface_dot_v1_dot_talking__face__pb2.GetCapabilitiesRequest.SerializeToString,
                 response_deserializer=talkingface_dot_v1_dot_talking__face__pb2.GetCapabilitiesResponse.FromString,
                 _registered_method=True)
-        self.DryRun = channel.unary_unary(
-                '/talkingface.v1.TalkingFaceService/DryRun',
-                request_serializer=talkingface_dot_v1_dot_talking__face__pb2.DryRunRequest.SerializeToString,
-                response_deserializer=talkingface_dot_v1_dot_talking__face__pb2.DryRunResponse.FromString,
+        self.SelfTest = channel.unary_unary(
+                '/talkingface.v1.TalkingFaceService/SelfTest',
+                request_serializer=talkingface_dot_v1_dot_talking__face__pb2.SelfTestRequest.SerializeToString,
+                response_deserializer=talkingface_dot_v1_dot_talking__face__pb2.SelfTestResponse.FromString,
                 _registered_method=True)
 
 
 class TalkingFaceServiceServicer:
-    """One portrait and one voice become a talking face. This is the service that products call.
+    """Animates a portrait with a voice. This is the service that products call.
     """
 
     def UploadPortrait(self, request_iterator, context):
-        """Stores a portrait sent in pieces and checks it at once. The handle is a hash of the bytes: it is
-        the same everywhere and may be used by any number of sessions.
+        """Stores a portrait sent in chunks and validates it immediately. The handle is a hash of the
+        bytes: it is the same on every server and can be used by any number of sessions.
 
         Errors: as RendererService.PreparePortrait.
         """
@@ -72,28 +72,30 @@ class TalkingFaceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Animate(self, request_iterator, context):
-        """Animates a portrait. First `config`, then `audio` as it comes and `control` at any time, last
-        `end_of_audio`. Answers `started` first, media as soon as there is any, while the audio is still
-        being sent, and `summary` last. Every frame of the audio's length comes, none twice.
+        """Animates a portrait. Send `config` first, then `audio` as it becomes available and `control` at
+        any time, then `end_of_audio`. The response is `started` first, then media as soon as they are
+        ready, while audio is still being sent, and `summary` last. Every frame of the audio's duration
+        is returned exactly once.
 
         Errors, each with google.rpc.ErrorInfo (domain "talkingface.v1", reason from ErrorReason):
         INVALID_ARGUMENT for bad input, NOT_FOUND for an unknown handle, RESOURCE_EXHAUSTED with
-        RetryInfo when the mesh is full, DEADLINE_EXCEEDED for a client that stays silent too long,
-        UNAVAILABLE when a stage is away.
+        RetryInfo when the mesh is full, DEADLINE_EXCEEDED for a client that sends nothing for too
+        long, UNAVAILABLE when a stage does not respond.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetCapabilities(self, request, context):
-        """What this server can do: models, limits, formats.
+        """Returns what this server supports: models, limits, formats.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def DryRun(self, request, context):
-        """Sends a short clip through every stage and says how long each took. For smoke tests and alerts.
+    def SelfTest(self, request, context):
+        """Sends a short clip through every stage and returns how long each took. For smoke tests and
+        alerts.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -117,10 +119,10 @@ def add_TalkingFaceServiceServicer_to_server(servicer, server):
                     request_deserializer=talkingface_dot_v1_dot_talking__face__pb2.GetCapabilitiesRequest.FromString,
                     response_serializer=talkingface_dot_v1_dot_talking__face__pb2.GetCapabilitiesResponse.SerializeToString,
             ),
-            'DryRun': grpc.unary_unary_rpc_method_handler(
-                    servicer.DryRun,
-                    request_deserializer=talkingface_dot_v1_dot_talking__face__pb2.DryRunRequest.FromString,
-                    response_serializer=talkingface_dot_v1_dot_talking__face__pb2.DryRunResponse.SerializeToString,
+            'SelfTest': grpc.unary_unary_rpc_method_handler(
+                    servicer.SelfTest,
+                    request_deserializer=talkingface_dot_v1_dot_talking__face__pb2.SelfTestRequest.FromString,
+                    response_serializer=talkingface_dot_v1_dot_talking__face__pb2.SelfTestResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -131,7 +133,7 @@ def add_TalkingFaceServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TalkingFaceService:
-    """One portrait and one voice become a talking face. This is the service that products call.
+    """Animates a portrait with a voice. This is the service that products call.
     """
 
     @staticmethod
@@ -216,7 +218,7 @@ class TalkingFaceService:
             _registered_method=True)
 
     @staticmethod
-    def DryRun(request,
+    def SelfTest(request,
             target,
             options=(),
             channel_credentials=None,
@@ -229,9 +231,9 @@ class TalkingFaceService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/talkingface.v1.TalkingFaceService/DryRun',
-            talkingface_dot_v1_dot_talking__face__pb2.DryRunRequest.SerializeToString,
-            talkingface_dot_v1_dot_talking__face__pb2.DryRunResponse.FromString,
+            '/talkingface.v1.TalkingFaceService/SelfTest',
+            talkingface_dot_v1_dot_talking__face__pb2.SelfTestRequest.SerializeToString,
+            talkingface_dot_v1_dot_talking__face__pb2.SelfTestResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,4 +1,4 @@
-"""Images, compose.yaml and k8s/."""
+"""Packages, images, compose.yaml and k8s/."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The images, compose.yaml and k8s/ fit together, fit the services' settings, and are valid."""
+"""Images, compose.yaml, k8s/ and CI fit together, fit the services' settings, and are valid."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ import pytest
 import yaml
 from prometheus_client import generate_latest
 
-import talkingface
 from talkingface.orchestrator.config import OrchestratorConfig
 from talkingface.serving import config
 from talkingface.serving.metrics import Metrics
@@ -78,13 +76,28 @@ def environment(overlay: str, name: str) -> dict[str, str]:
 
 
 @cache
-def dockerfile(name: str) -> str:
-    return (ROOT / "services" / name.replace("-", "_") / "Dockerfile").read_text()
+def dockerfile() -> str:
+    return (ROOT / "Dockerfile").read_text()
+
+
+def target(name: str) -> str:
+    """The instructions of one target of the Dockerfile."""
+    return dockerfile().split(f" AS {name}\n")[1].split("\nFROM ")[0]
+
+
+def package(name: str) -> str:
+    """The folder of a service."""
+    return name.replace("-", "_")
 
 
 def image_environment(name: str) -> dict[str, str]:
-    """The TALKINGFACE_ variables that the image itself sets."""
-    return dict(re.findall(r"(TALKINGFACE_\w+)=(\S+)", dockerfile(name)))
+    """The TALKINGFACE_ variables that the image of a service sets, as compose.yaml builds it."""
+    variables = dict(re.findall(r"(TALKINGFACE_\w+)=(\S+)", target("service")))
+    arguments = compose()["services"][name]["build"]["args"]
+    return {
+        variable: re.sub(r"\$\{(\w+)\}", lambda match: str(arguments[match[1]]), value)
+        for variable, value in variables.items()
+    }
 
 
 @cache
@@ -113,12 +126,12 @@ def test_every_manifest_is_valid(overlay: str, version: str) -> None:
 def test_every_object_lives_in_the_namespace_of_the_mesh(overlay: str) -> None:
     # Without one, an object lands in the namespace of whoever applies it.
     (namespace,) = of_kind(overlay, "Namespace")
-    homeless = {
+    without_namespace = {
         f"{manifest['kind']}/{manifest['metadata']['name']}"
         for manifest in manifests(overlay)
         if manifest["kind"] != "Namespace" and manifest["metadata"].get("namespace") != namespace
     }
-    assert not homeless
+    assert not without_namespace
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -153,8 +166,8 @@ def test_limits_are_documented_as_they_are() -> None:
     rows = re.findall(r"^\| [^|]+ \| ([^|]+) \| `(\w+)`[^|]* \|", text, re.M)
     units = {"s": 1, "min": 60, "h": 3600}
     assert len(rows) == 9
-    for told, field in rows:
-        number, _, unit = told.replace("none", "0").partition(" ")
+    for documented, field in rows:
+        number, _, unit = documented.replace("none", "0").partition(" ")
         default = getattr(OrchestratorConfig(), field)
         assert float(number) * units.get(unit, 1) == default, field
 
@@ -173,7 +186,7 @@ def test_ports_agree(name: str) -> None:
         assert container("base", name)[probe]["grpc"]["port"] == port
     image = config.load(SERVICES[name], image_environment(name))
     assert (image.host, image.port, image.metrics_port) == ("0.0.0.0", port, METRICS_PORT)
-    assert f"EXPOSE {port} {METRICS_PORT}\n" in dockerfile(name)
+    assert f"EXPOSE ${{PORT}} {METRICS_PORT}\n" in target("service")
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -195,7 +208,7 @@ def test_triton_is_a_sidecar_that_shares_memory(name: str) -> None:
     assert mount in container("base", name)["volumeMounts"]
     # The segments are readable by their owner alone: one user for both, in pod and images.
     assert pod("base", name)["securityContext"]["runAsUser"] == 1000
-    assert re.findall(r"^USER (.+)$", dockerfile(name), re.M) == ["1000:1000"] * 2
+    assert re.findall(r"^USER (.+)$", dockerfile(), re.M) == ["1000:1000"] * 2
     assert not any(
         "securityContext" in c and "runAsUser" in c["securityContext"]
         for c in (sidecar, container("base", name))
@@ -246,7 +259,9 @@ def test_store_is_shared_by_all_replicas(name: str, store: str, variable: str) -
     if name in STAGES:  # its Python models read the store
         assert {"name": variable, "value": folder} in triton("base", name)["env"]
         assert compose()["services"][f"{name}-triton"]["environment"] == {variable: folder}
-    assert dockerfile(name).count(f"install -d -o 1000 -g 1000 {folder}\n") == len(holders)
+    for image in ("service", "triton")[: len(holders)]:
+        (folders,) = re.findall("^RUN install -d -o 1000 -g 1000 (.+)$", target(image), re.M)
+        assert folder in folders.split()
     assert compose()["services"][name]["environment"][variable] == folder
     for service in services:
         assert f"{store}:{folder}" in compose()["services"][service]["volumes"]
@@ -278,8 +293,8 @@ def test_network_policies_know_the_ports() -> None:
         assert policy["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": name}
         assert [rule["ports"] for rule in policy["ingress"]] == [ports]
         assert out[name] == ports
-    (door,) = policies["clients-to-orchestrator"]["spec"]["ingress"]
-    assert door["ports"] == [{"port": OrchestratorConfig().port, "protocol": "TCP"}]
+    (entry,) = policies["clients-to-orchestrator"]["spec"]["ingress"]
+    assert entry["ports"] == [{"port": OrchestratorConfig().port, "protocol": "TCP"}]
 
 
 def test_gpu_overlay_gives_each_triton_a_gpu() -> None:
@@ -345,56 +360,50 @@ def test_metrics_named_in_the_deployment_exist() -> None:
 # --- images
 
 
-@pytest.mark.parametrize("name", SERVICES)
-def test_dockerfile_lints_clean(name: str) -> None:
-    path = ROOT / "services" / name.replace("-", "_") / "Dockerfile"
-    done = subprocess.run([BIN / "hadolint", path], capture_output=True, text=True, check=False)
+def test_dockerfile_lints_clean() -> None:
+    command = [BIN / "hadolint", ROOT / "Dockerfile"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")
-
-
-def test_dockerfiles_are_alike() -> None:
-    """Apart from names and port, the services' parts are the same text; so are two Tritons."""
-
-    def part(name: str, stage: str) -> str:
-        text = dockerfile(name).split(f"AS {stage}\n")[1].split("\nFROM")[0]
-        text = re.sub(r"^RUN install .*\n|^# A volume .*\n", "", text, flags=re.M)
-        text = re.sub(r" and the store of \w+", "", text)
-        for own in (name, name.replace("-", "_"), str(SERVICES[name]().port)):
-            text = text.replace(own, "")
-        return text.strip()
-
-    for stage in ("build", "service"):
-        assert len({part(name, stage) for name in SERVICES}) == 1, stage
-    assert part("audio-features", "triton") == part("motion-gen", "triton")
-    bases = [re.findall(r"^ARG (.+_IMAGE=.+)$", dockerfile(name), re.M) for name in STAGES]
-    assert bases[0] == bases[1] == bases[2]
-    assert dockerfile("orchestrator").count("FROM") == 2
 
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_image_starts_modules_that_exist(name: str) -> None:
-    modules = re.findall(r'"-m", "([\w.]+)"', dockerfile(name))
-    assert len(modules) == 2
-    for module in [*modules, *re.findall(r"python -m (talkingface[\w.]+)", dockerfile(name))]:
+    started = dockerfile().replace("$SERVICE", package(name))
+    modules = re.findall(r"-m\W+(talkingface\.[\w.]+)", started)
+    assert f"talkingface.{package(name)}.server" in modules
+    for module in modules:
         assert importlib.util.find_spec(module) is not None, module
 
 
 @pytest.mark.parametrize("name", STAGES)
 def test_triton_image_carries_the_model_repository(name: str) -> None:
-    (source,) = re.findall(r"^COPY (\S+) /models$", dockerfile(name), re.M)
-    assert source == f"services/{name.replace('-', '_')}/model_repository"
-    models = [path.parent for path in (ROOT / source).glob("*/config.pbtxt")]
+    assert "COPY services/${SERVICE}/model_repository /models\n" in target("triton")
+    models = list((ROOT / "services" / package(name) / "model_repository").glob("*/config.pbtxt"))
     assert models
-    for model in models:
-        backend = re.search(r'backend: "(\w+)"', (model / "config.pbtxt").read_text())
-        assert backend is not None, model
-        # What NVIDIA's container has, and the file that this backend wants.
-        wanted = {"onnxruntime": "model.onnx", "python": "model.py"}[backend[1]]
-        assert (model / "1" / wanted).is_file()
+    for config_file in models:
+        backend = re.search(r'backend: "(\w+)"', config_file.read_text())
+        assert backend is not None, config_file
+        # The backends of NVIDIA's container, and the file that each needs.
+        needed = {"onnxruntime": "model.onnx", "python": "model.py"}[backend[1]]
+        assert (config_file.parent / "1" / needed).is_file()
     imports_project = any(
-        "talkingface" in path.read_text() for path in (ROOT / source).glob("*/1/model.py")
+        "talkingface" in (path.parent / "1/model.py").read_text()
+        for path in models
+        if (path.parent / "1/model.py").exists()
     )
-    assert imports_project == ("COPY --from=triton-build /opt/venv" in dockerfile(name))
+    assert imports_project == (triton_target(name) != "triton")
+
+
+def triton_target(name: str) -> str:
+    """The target of the Dockerfile that holds what a stage's models need."""
+    return "triton-renderer" if name == "renderer" else "triton"
+
+
+def test_renderers_triton_is_the_common_one_with_an_environment() -> None:
+    assert "\nFROM triton AS triton-renderer\n" in dockerfile()
+    assert "COPY --from=worker-environment /opt/venv /opt/venv\n" in target("triton-renderer")
+    assert "[renderer-worker]" in target("worker-environment")
+    assert "renderer-worker" in extras()
 
 
 def test_every_package_is_in_the_wheel() -> None:
@@ -403,6 +412,12 @@ def test_every_package_is_in_the_wheel() -> None:
     found = {".".join(("talkingface", *folder.parts[1:])) for folder in folders}
     ours = {name for name in found if "model_repository" not in name and "backends" not in name}
     assert sorted(listed) == sorted(ours)
+
+
+def extras() -> dict[str, list[str]]:
+    """The optional dependencies of the distribution, by extra."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return project["optional-dependencies"]
 
 
 def test_every_package_of_research_is_in_its_wheel() -> None:
@@ -418,48 +433,70 @@ def research_modules() -> list[Path]:
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_image_installs_the_extra_of_its_service(name: str) -> None:
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
-        "optional-dependencies"
-    ]
-    assert re.findall(r"^ARG EXTRA=(.+)$", dockerfile(name), re.M) == [name]
-    # The recipe reads the list as it stands.
-    assert not any(requirement.startswith("talkingface") for requirement in extras[name])
+    (program,) = re.findall(r'^RUN python -c "(.+?)" > requirements', target("environment"), re.M)
+    program = program.replace("${SERVICE}", package(name))
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert done.stdout.splitlines() == project["dependencies"] + extras()[name]
+    # pip installs the list before the wheel is there.
+    assert not any(requirement.startswith("talkingface") for requirement in extras()[name])
+
+
+@pytest.mark.parametrize("name", ["audio-features", "motion-gen"])
+def test_speech_encoder_and_motion_generator_install_no_media_packages(name: str) -> None:
+    unneeded = {"ai-edge-litert", "av", "numba", "onnxruntime", "opencv-python-headless", "pillow"}
+    assert not unneeded & {re.split(r"[\[>]", requirement)[0] for requirement in extras()[name]}
 
 
 def test_build_context_has_what_the_images_copy() -> None:
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     assert lines[1] == "*"
     kept = {line.removeprefix("!") for line in lines if line.startswith("!")}
-    for name in SERVICES:
-        for sources in re.findall(r"^COPY (?!--from)(.+) \S+$", dockerfile(name), re.M):
+    for name in STAGES:
+        text = dockerfile().replace("${SERVICE}", package(name))
+        for sources in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.M):
             for source in sources.split():
                 assert source.split("/")[0] in kept
                 assert (ROOT / source).exists()
 
 
-def named_images() -> Iterator[str]:
-    for overlay in OVERLAYS:
-        for name in SERVICES:
-            spec = pod(overlay, name)
-            for each in spec["containers"] + spec.get("initContainers", []):
-                yield each["image"]
-    for service in compose()["services"].values():
-        if "build" in service:
-            yield re.sub(r"\$\{TAG:-(.+)\}", r"\1", service["image"])
+IMAGES = {*SERVICES, *(f"{name}-triton" for name in STAGES)}
 
 
-def test_images_are_ours_and_of_this_version() -> None:
-    ours = {f"talkingface/{name}:{talkingface.__version__}" for name in SERVICES}
-    ours |= {f"talkingface/{name}-triton:{talkingface.__version__}" for name in STAGES}
-    assert set(named_images()) == ours
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_manifests_name_our_images_of_one_release(overlay: str) -> None:
+    named = {
+        each["image"]
+        for name in SERVICES
+        for each in (container(overlay, name), *pod(overlay, name).get("initContainers", []))
+    }
+    (tag,) = {image.partition(":")[2] for image in named}
+    assert re.fullmatch(r"\d+\.\d+\.\d+", tag)
+    assert named == {f"talkingface/{name}:{tag}" for name in IMAGES}
+
+
+def test_pages_build_the_images_that_the_manifests_name() -> None:
+    text = (K8S / "README.md").read_text()
+    built = {name: rest.split() for name, rest in re.findall(r"^image (\S+) +(.+)$", text, re.M)}
+    expected = {
+        name: ["service", package(name), str(cls().port)] for name, cls in SERVICES.items()
+    } | {f"{name}-triton": [triton_target(name), package(name)] for name in STAGES}
+    assert built == expected
 
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_compose_service(name: str) -> None:
     services = compose()["services"]
     service = services[name]
-    folder = f"services/{name.replace('-', '_')}/Dockerfile"
-    assert service["build"] == {"context": ".", "dockerfile": folder, "target": "service"}
+    arguments = {"VERSION": "${VERSION:-}", "SERVICE": package(name)}
+    assert service["image"] == f"talkingface/{name}:${{TAG:-latest}}"
+    assert service["build"] == {
+        "context": ".",
+        "target": "service",
+        "args": arguments | {"PORT": SERVICES[name]().port},
+    }
     environ = service["environment"]
     assert set(environ) <= variables(SERVICES[name])
     loaded = config.load(SERVICES[name], image_environment(name) | environ)
@@ -470,7 +507,12 @@ def test_compose_service(name: str) -> None:
         assert environ["TALKINGFACE_TRITON_URL"] == f"{name}-triton:8001"
         assert service["depends_on"] == {f"{name}-triton": {"condition": "service_healthy"}}
         beside = services[f"{name}-triton"]
-        assert beside["build"] == {"context": ".", "dockerfile": folder, "target": "triton"}
+        assert beside["image"] == f"talkingface/{name}-triton:${{TAG:-latest}}"
+        assert beside["build"] == {
+            "context": ".",
+            "target": triton_target(name),
+            "args": arguments,
+        }
         (device,) = beside["deploy"]["resources"]["reservations"]["devices"]
         assert device["driver"] == "nvidia"
         for each in (service, beside):
@@ -484,3 +526,27 @@ def test_compose_prometheus_asks_every_metrics_port() -> None:
     assert targets == {f"{name}:{METRICS_PORT}" for name in SERVICES} | {
         f"{name}-triton:8002" for name in STAGES
     }
+
+
+# --- CI
+
+
+@cache
+def jobs() -> Manifest:
+    return yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]
+
+
+def test_ci_builds_the_image_of_each_service() -> None:
+    matrix = jobs()["image"]["strategy"]["matrix"]["include"]
+    assert {each["service"]: each["port"] for each in matrix} == {
+        package(name): cls().port for name, cls in SERVICES.items()
+    }
+
+
+def test_ci_runs_the_client_under_every_python_that_it_supports() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    named = [re.fullmatch(r".* :: (3\.\d+)", each) for each in project["classifiers"]]
+    supported = [match[1] for match in named if match]
+    assert jobs()["client"]["strategy"]["matrix"]["python"] == supported
+    after_the_last = f"3.{int(supported[-1].removeprefix('3.')) + 1}"
+    assert project["requires-python"] == f">={supported[0]},<{after_the_last}"

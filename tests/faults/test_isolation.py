@@ -362,7 +362,7 @@ async def listen(mesh: Mesh, portrait: str, pause: float, go_on: bool) -> tuple[
         paused = 0.0
         async for message in answers:
             if isinstance(message, Summary):
-                seen.late = message.late_frames
+                seen.late = message.dropped_frames
                 seen.expected = int(
                     np.ceil(round(message.audio_duration.ToMicroseconds() / 1e6 * FPS, 3))
                 )

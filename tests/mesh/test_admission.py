@@ -23,8 +23,9 @@ from talkingface.client import TalkingFace
 from talkingface.contract.call_status import CallStatus
 from talkingface.contract.channel import CLIENT_OPTIONS
 from talkingface.contract.errors import ServiceError
-from talkingface.serving.calibration import realtime_streams
+from talkingface.serving.calibration import Probe, realtime_streams
 from talkingface.serving.health import check as health
+from talkingface.serving.inference_loop import StageHandler
 from talkingface.serving.server import LIVENESS
 from talkingface.v1 import audio_features_pb2 as audio_features
 from talkingface.v1 import media_pb2 as media
@@ -424,7 +425,7 @@ async def test_every_kind_of_end_gives_the_share_back(
             error = await ended(Session(stub, bad))
             assert list(error.field_violations) == [f"metadata.{CALLER}"]
             with pytest.raises(grpc.aio.AioRpcError) as refused:
-                await stub.DryRun(talking_face.DryRunRequest(), metadata=((CALLER, bad),))
+                await stub.SelfTest(talking_face.SelfTestRequest(), metadata=((CALLER, bad),))
             assert ServiceError.from_rpc(refused.value).reason == "FIELD_INVALID"
     assert not shared_out.slots_in_use()
 
@@ -572,7 +573,7 @@ async def test_the_end_of_a_drain_is_told(start: Start, speech: bytes) -> None:
         assert health(orchestrator.address) == "NOT_SERVING"
         assert await liveness(orchestrator) == "SERVING"
         assert (await ended(Session(stub))).reason == "DRAINING"
-        for refused in (stub.UploadPortrait(), stub.DryRun(talking_face.DryRunRequest())):
+        for refused in (stub.UploadPortrait(), stub.SelfTest(talking_face.SelfTestRequest())):
             with pytest.raises(grpc.aio.AioRpcError) as told:
                 await refused
             assert ServiceError.from_rpc(told.value).reason == "DRAINING"
@@ -635,23 +636,29 @@ def test_a_service_that_is_starting_can_be_ended(service_logs: Path) -> None:
 # --- slots that are measured
 
 
-class _Rehearsed:
+class _EndlessStream(StageHandler[Any, Any]):
     """A stream that needs ten inferences for a second."""
 
     in_flight = 2
     per_second = 10
 
-    def take(self, payload: str, message: Any) -> None:
+    def take(self, message: Any) -> None:
         raise AssertionError("it lacks nothing")
 
-    def next_request(self) -> int:
-        return 0
+    def next_request(self) -> dict[str, Any]:
+        return {}
 
     async def accept(self, outputs: Any) -> tuple[()]:
         return ()
 
-    def close(self) -> None:
-        pass
+    def end(self) -> None:
+        raise AssertionError("it does not end")
+
+    def snapshot(self) -> bytes:
+        raise AssertionError("nobody asks for it")
+
+    def restore(self, state: bytes) -> None:
+        raise AssertionError("there is no state")
 
 
 async def test_calibration_finds_what_is_carried() -> None:
@@ -665,7 +672,7 @@ async def test_calibration_finds_what_is_carried() -> None:
             await asyncio.sleep(0.0025)
         done.append(time.perf_counter())
 
-    carried = await realtime_streams(lambda: (_Rehearsed(), iter(())), infer)
+    carried = await realtime_streams(lambda: Probe(_EndlessStream(), iter(())), infer)
     a_second = len(done) / (done[-1] - done[0])
     assert 0.8 * a_second < 10 * carried < 1.25 * a_second
     assert carried < 81

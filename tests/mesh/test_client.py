@@ -21,12 +21,12 @@ from talkingface.client import (
     InvalidInput,
     Media,
     NotFound,
-    PictureFormat,
     Started,
     Summary,
     TalkingFace,
     TalkingFaceError,
     Unavailable,
+    VideoFormat,
     pcm,
 )
 from tests.support.services import ServiceProcess
@@ -60,7 +60,7 @@ async def test_paths_and_large_portraits(
         async for message in face.animate(portrait=large, audio=audio):
             if isinstance(message, Started):
                 assert (message.portrait.width, message.portrait.height) == (1024, 1024)
-                assert message.picture == PictureFormat(width=512, height=512, frame_rate=25)
+                assert message.video == VideoFormat(width=512, height=512, frame_rate=25)
             elif isinstance(message, Media):
                 frames += message.frame_count
     assert frames == 13
@@ -82,18 +82,18 @@ async def test_the_whole_photo_at_another_rate(
         )
         async for message in messages:
             if isinstance(message, Started):
-                assert message.picture == PictureFormat(width=512, height=400, frame_rate=30)
+                assert message.video == VideoFormat(width=512, height=400, frame_rate=30)
                 assert (message.config.framing, message.config.frame_rate) == (FRAMING_PHOTO, 30)
             elif isinstance(message, Media):
                 pieces.append(message.data)
                 times.append((message.first_frame, message.presentation_time.ToMicroseconds()))
             elif isinstance(message, Summary):
                 assert message.frames == 16  # 13 motion frames last for as many
-        report = await face.dry_run((await face.upload_portrait(photo)).handle)
+        report = await face.self_test((await face.upload_portrait(photo)).handle)
         assert report.timings[2].results == 25
         can = await face.capabilities()
     assert list(can.framings) == [FRAMING_CROP, FRAMING_PHOTO]
-    assert (can.limits.min_picture_size, can.limits.max_picture_size) == (256, 1024)
+    assert (can.limits.min_frame_size, can.limits.max_frame_size) == (256, 1024)
     assert all(time == round(first * 1e6 / 30) for first, time in times)
     with av.open(io.BytesIO(b"".join(pieces))) as file:
         video = list(file.decode(video=0))

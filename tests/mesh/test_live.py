@@ -95,7 +95,7 @@ async def test_idle_speech_and_interruption(face: TalkingFace, voice: np.ndarray
                     assert frame.index == len(motion)
                     motion.append(np.array(frame.coefficients))
                 seen.put_nowait(len(motion) / 25)
-            case Event() if message.kind == Event.KIND_UTTERANCE:
+            case Event() if message.kind == Event.KIND_PLAYBACK_FINISHED:
                 events.append(message)
             case Summary():
                 summary = message
@@ -137,7 +137,7 @@ async def test_pictures_and_sound_keep_together(
                 pictures += len(decoder.decode(av.Packet(message.data)))
                 assert samples >= (message.first_frame + 1) * RATE // 25 or message is pieces[-1]
         elif isinstance(message, Summary):
-            late = message.late_frames
+            late = message.dropped_frames
             seconds = message.audio_duration.ToMilliseconds() / 1000
             frames = message.frames
     shown = [piece.first_frame for piece in pieces if piece.frame_count]
@@ -221,7 +221,7 @@ async def test_an_interruption_is_heard_and_seen_at_once(
     # A jaw alone may make room for lips that are pressed, in a smile say.
     gap = opening(np.array(lips, np.float32))
     open_until = times[np.flatnonzero(gap > 0.1 * gap.max())[-1]] + 0.04
-    (cut,) = (m for _, m in came if isinstance(m, Event) and m.kind == Event.KIND_UTTERANCE)
+    (cut,) = (m for _, m in came if isinstance(m, Event) and m.kind == Event.KIND_PLAYBACK_FINISHED)
     assert cut.interrupted and cut.played.ToMilliseconds() < 2000
     pictures = {"portrait": portrait_image, "output": OUTPUT_KIND_H264, "size": 256}
     acted_too, came = await on_the_clock(face, Interrupt(), speech, 1.4, **pictures)
@@ -231,7 +231,7 @@ async def test_an_interruption_is_heard_and_seen_at_once(
     silent_from = max(  # when the last sound is there and its time has come
         heard_until, *(at for at, m in came if isinstance(m, Media) and any(m.audio))
     )
-    (cut,) = (m for _, m in came if isinstance(m, Event) and m.kind == Event.KIND_UTTERANCE)
+    (cut,) = (m for _, m in came if isinstance(m, Event) and m.kind == Event.KIND_PLAYBACK_FINISHED)
     assert cut.time.ToMicroseconds() / 1e6 == pytest.approx(heard_until, abs=0.06)
     assert cut.played.ToMicroseconds() / 1e6 == pytest.approx(heard_until - heard_from, abs=0.06)
     print(
@@ -276,10 +276,12 @@ async def test_a_client_that_reads_slowly_misses_pictures_and_no_sound(
     await stages.close()
     summary = answers[-1].summary
     samples = sum(len(answer.media.audio) // 2 for answer in answers)
-    late = [a.event.frames for a in answers if a.event.kind == Event.KIND_LATE]
+    late = [a.event.frames for a in answers if a.event.kind == Event.KIND_FRAMES_DROPPED]
     shown = [a.media.first_frame for a in answers if a.media.frame_count]
     assert shown == sorted(set(shown)) and len(shown) == summary.frames < 60
-    assert 20 < summary.late_frames >= sum(late) > 0
+    assert 20 < summary.dropped_frames >= sum(late) > 0
     assert samples == pytest.approx(summary.audio_duration.ToMicroseconds() * RATE / 1e6, abs=16)
     most = max(len(answer.media.audio) // 2 for answer in answers) / RATE
-    print(f"\nat most {most:.2f} s of sound in one piece; {summary.late_frames} pictures left out")
+    print(
+        f"\nat most {most:.2f} s of sound in one piece; {summary.dropped_frames} pictures left out"
+    )

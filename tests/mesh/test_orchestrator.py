@@ -178,7 +178,7 @@ async def test_first_and_last_messages(face: TalkingFace, speech: bytes) -> None
     assert summary.frames == 75
     assert summary.audio_duration.ToMilliseconds() == 3000
     events = [message for message in messages if isinstance(message, Event)]
-    assert [event.kind for event in events[:1]] in ([], [Event.KIND_SPEAKING])
+    assert [event.kind for event in events[:1]] in ([], [Event.KIND_SPEECH_STARTED])
     times = [event.time.ToMilliseconds() for event in events]
     assert times == sorted(times)
 
@@ -475,7 +475,7 @@ async def test_a_server_that_leaves_lets_its_sessions_finish(
 
 
 async def test_capabilities_and_dry_run(face: TalkingFace) -> None:
-    report = await face.dry_run()
+    report = await face.self_test()
     assert [timing.stage.stage for timing in report.timings] == ["audio_features", "motion_gen"]
     assert all(timing.results for timing in report.timings)
     assert report.total.ToMilliseconds() >= report.timings[1].total.ToMilliseconds() > 0
@@ -484,4 +484,4 @@ async def test_capabilities_and_dry_run(face: TalkingFace) -> None:
     assert can.limits.max_sessions == SLOTS
     assert [stage.stage for stage in can.stages] == ["audio_features", "motion_gen"]
     with pytest.raises(TalkingFaceError, match="PORTRAIT_NOT_FOUND"):
-        await face.dry_run("sha256:" + "1" * 64)
+        await face.self_test("sha256:" + "1" * 64)

@@ -287,7 +287,7 @@ async def test_a_reader_that_stops_holds_up_only_itself(
 
 async def test_a_dry_run_renders(face: TalkingFace, image: bytes) -> None:
     handle = (await face.upload_portrait(image)).handle
-    report = await face.dry_run(handle)
+    report = await face.self_test(handle)
     assert [(t.stage.stage, t.results) for t in report.timings][2] == ("renderer", 25)
     can = await face.capabilities()
     assert [stage.stage for stage in can.stages] == ["audio_features", "motion_gen", "renderer"]

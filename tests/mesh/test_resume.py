@@ -54,9 +54,9 @@ from talkingface.v1.stage_pb2 import Checkpoint
 from talkingface.v1.talking_face_pb2 import (
     AnimateConfig,
     AnimateRequest,
-    Place,
     Resume,
     ResumeToken,
+    StreamPosition,
 )
 from talkingface.v1.talking_face_pb2_grpc import TalkingFaceServiceStub
 from tests.support.services import ServiceProcess, StreamClient
@@ -365,7 +365,7 @@ async def test_a_live_session_goes_on(
     )
     print(f"\nlive, killed after {strike_at} frames: nothing came for {seen.stalls} s")
     assert len(seen.stalls) == 1
-    told = [event for event in seen.events if event.kind == Event.KIND_UTTERANCE]
+    told = [event for event in seen.events if event.kind == Event.KIND_PLAYBACK_FINISHED]
     assert [event.utterance_id for event in told] == ["first", "second", "third"]
     played = [event.played.ToMicroseconds() / 1e6 for event in told]
     assert played == pytest.approx([0.25, 2.0, 0.5], abs=0.02)
@@ -377,7 +377,7 @@ async def test_a_live_session_goes_on(
         length = seen.summary.audio_duration.ToMicroseconds() / 1e6
         assert len(sound) == pytest.approx(length * RATE, abs=RATE / 100)
         assert np.count_nonzero(sound) == pytest.approx(2.75 * RATE, abs=0.02 * RATE)
-        assert len(shown) + seen.summary.late_frames == round(length * 25 + 0.49)
+        assert len(shown) + seen.summary.dropped_frames == round(length * 25 + 0.49)
     else:
         yaws = [MotionFrame.FromString(frame).rotation.yaw for frame in seen.motion]
         assert np.mean(yaws[-25:]) > 10, "the control is in force"
@@ -472,13 +472,13 @@ async def test_what_is_told_where_it_cannot_go_on(
 
 
 @pytest.mark.parametrize(
-    "spoil", ["rubbish", "signature", "age", "frame", "frames", "place", "far", "beside"]
+    "spoil", ["rubbish", "signature", "age", "frame", "frames", "position", "far", "beside"]
 )
 async def test_what_is_no_token_is_refused(
     orchestrators: Orchestrators, voice: np.ndarray, spoil: str
 ) -> None:
     token = await a_token(orchestrators, voice)
-    resume = Resume(token=token.token, next_frame=80, frames=80, place=token.place)
+    resume = Resume(token=token.token, next_frame=80, frames=80, position=token.position)
     config = AnimateConfig(resume=resume)
     reason, path = "FIELD_INVALID", "config.resume.token"
     match spoil:
@@ -492,12 +492,12 @@ async def test_what_is_no_token_is_refused(
         case "frame":
             config.resume.next_frame = config.resume.frames = 100_000
             path = "config.resume.next_frame"
-        case "place":
-            config.resume.place.messages += 1
-            path = "config.resume.place"
+        case "position":
+            config.resume.position.messages += 1
+            path = "config.resume.position"
         case "far":
-            config.resume.place.utterance_bytes = 1 << 60
-            path = "config.resume.place"
+            config.resume.position.utterance_bytes = 1 << 60
+            path = "config.resume.position"
         case "frames":
             config.resume.frames = 79
             path = "config.resume.frames"
@@ -570,11 +570,11 @@ def test_a_cut_is_consistent() -> None:
                     if name == "renderer":
                         state = checkpoints.consistent_snapshot(pictures, 25, [])
                         assert state.frames == pictures
-                        assert state.renderer.given <= pictures
-                        assert state.motion_gen.given <= state.renderer.taken
-                        assert state.audio_features.given <= state.motion_gen.taken
-                        assert state.audio_features.taken <= pictures * 640
-        assert state.motion_gen.given > frames - 40, "it follows"
+                        assert state.renderer.produced <= pictures
+                        assert state.motion_gen.produced <= state.renderer.consumed
+                        assert state.audio_features.produced <= state.motion_gen.consumed
+                        assert state.audio_features.consumed <= pictures * 640
+        assert state.motion_gen.produced > frames - 40, "it follows"
 
 
 def test_changes_of_controls_are_in_the_checkpoint_or_beside_it() -> None:
@@ -584,15 +584,12 @@ def test_changes_of_controls_are_in_the_checkpoint_or_beside_it() -> None:
     def change(yaw: float) -> ControlUpdate:
         return ControlUpdate(controls=Controls(head_pose=HeadRotation(yaw=yaw)))
 
-    def rows(first: int) -> dict[str, Any]:
-        return {"features": AudioFeatures(first_row=first, rows=4)}
-
-    history.keep(checkpoint(1), [rows(0), {"control": change(1)}, rows(4)], 2)
-    history.keep(checkpoint(2), [{"control": change(2)}, rows(8)], 6)
-    assert history.last(given=5).given == 2
+    history.keep(checkpoint(1), 8, 2, [change(1)])
+    history.keep(checkpoint(2), 12, 6, [change(2)])
+    assert history.last(produced=5).produced == 2
     assert history.controls_after() == [change(2)]
     state = checkpoints.consistent_snapshot(6, 25, [change(3)])
-    assert (state.motion_gen.given, state.motion_gen.taken) == (6, 12)
+    assert (state.motion_gen.produced, state.motion_gen.consumed) == (6, 12)
     assert list(state.controls) == [change(3)]
 
 
@@ -606,13 +603,13 @@ def test_a_place_is_where_the_byte_is(seed: int) -> None:
     messages: list[bytes | None] = []
     for piece in pieces:
         messages += [None] * int(rng.integers(0, 3)) + [piece]
-    log, begin, place = SentAudioIndex(Place(), 0), 0, Place()
+    log, begin, place = SentAudioIndex(StreamPosition(), 0), 0, StreamPosition()
     for position in sorted(rng.integers(1, 1000, 4).tolist()):
         for number in range(place.messages, len(messages)):
             if (message := messages[number]) is not None:
                 offset = place.bytes if number == place.messages else 0
                 log.audio(number, len(message) - offset)
-        place = log.place(position)
+        place = log.locate(position)
         rest = [m for m in messages[place.messages :] if m is not None]
         assert b"".join(rest)[place.bytes :] == sound[position:]
         log, begin = SentAudioIndex(place, position), position
@@ -621,22 +618,22 @@ def test_a_place_is_where_the_byte_is(seed: int) -> None:
 
 def test_what_was_played_of_a_live_session() -> None:
     """Sound on the clock with silence between; marks count when their sound is over."""
-    progress = PlaybackTracker(Place(), 2)
+    progress = PlaybackTracker(StreamPosition(), 2)
     progress.audio(0, 800)
     progress.audio(2, 400)  # message 1 was the mark of an utterance
-    progress.fed(1000, 0, 300)
-    progress.fed(1150, 300, 500)
-    progress.passed(1400, 800, 1)
-    progress.fed(2000, 800, 400)
-    assert progress.at(900) == Place()
-    assert progress.at(1100) == Place(bytes=200, utterance_bytes=200)
-    assert progress.at(1300) == Place(bytes=600, utterance_bytes=600)
-    assert progress.at(1400) == Place(messages=2)
-    assert progress.at(1900) == Place(messages=2)
-    assert progress.at(2100) == Place(messages=2, bytes=200, utterance_bytes=200)
+    progress.scheduled(1000, 0, 300)
+    progress.scheduled(1150, 300, 500)
+    progress.utterance_ended(1400, 800, 1)
+    progress.scheduled(2000, 800, 400)
+    assert progress.at(900) == StreamPosition()
+    assert progress.at(1100) == StreamPosition(bytes=200, utterance_bytes=200)
+    assert progress.at(1300) == StreamPosition(bytes=600, utterance_bytes=600)
+    assert progress.at(1400) == StreamPosition(messages=2)
+    assert progress.at(1900) == StreamPosition(messages=2)
+    assert progress.at(2100) == StreamPosition(messages=2, bytes=200, utterance_bytes=200)
     progress.audio(3, 1000)
     progress.interrupted(2200, 4)
-    assert progress.at(2150) == Place(messages=5)
+    assert progress.at(2150) == StreamPosition(messages=5)
 
 
 @pytest.mark.parametrize("rate", [8000, 11_025, 16_000, 22_050, 24_000, 44_100, 48_000])
@@ -661,7 +658,7 @@ def test_sound_begun_in_the_middle_is_the_same(rate: int) -> None:
 
 def test_a_live_feed_goes_on_where_its_pictures_do() -> None:
     now = 50.0
-    place = Place(messages=7, bytes=100, utterance_bytes=1000)
+    place = StreamPosition(messages=7, bytes=100, utterance_bytes=1000)
     audio = AudioFormat(encoding=AUDIO_ENCODING_PCM_S16LE, sample_rate=RATE, channels=1)
     feed = PlayoutBuffer(audio, lambda: now, place, first_sample=RATE, resume_at=1.5)
     feed.push(b"\1\1" * RATE, 7)
@@ -674,8 +671,10 @@ def test_a_live_feed_goes_on_where_its_pictures_do() -> None:
     begin = int(np.flatnonzero(samples)[0])
     assert RATE + begin == 1.5 * RATE, "silence until the first picture that is wanted"
     assert feed.played(1.5) == place
-    assert feed.played(1.75) == Place(messages=7, bytes=100 + RATE // 2, utterance_bytes=9000)
-    assert feed.played(2.5) == Place(messages=9)
+    assert feed.played(1.75) == StreamPosition(
+        messages=7, bytes=100 + RATE // 2, utterance_bytes=9000
+    )
+    assert feed.played(2.5) == StreamPosition(messages=9)
 
 
 def test_tokens_are_signed_and_grow_old() -> None:

@@ -99,7 +99,7 @@ class Stream:
             ReceivedChunk(float(at), int(number), b"", audio[first:last].tobytes())
             for at, number, first, last in zip(arrivals, numbers, begins, ends, strict=True)
         ]
-        recording.summary = Summary(frames=len(numbers), late_frames=len(self.left_out))
+        recording.summary = Summary(frames=len(numbers), dropped_frames=len(self.left_out))
         return recording, Curves(opening, gaze, yaw)
 
 
@@ -319,10 +319,12 @@ def test_a_ramp_counts_dropped_overdue_and_missing_frames() -> None:
     assert load_of([Recording(FPS, SessionTrace(), START)], now - 8.0, now).share == 1
 
 
-def test_late_events_are_summed() -> None:
+def test_reported_drops_are_summed() -> None:
     recording, _ = Stream().make()
-    recording.events = [(START + t, Event(kind=Event.KIND_LATE, frames=2)) for t in (1.0, 5.0, 9.0)]
-    assert recording.reported_late == 6
+    recording.events = [
+        (START + t, Event(kind=Event.KIND_FRAMES_DROPPED, frames=2)) for t in (1.0, 5.0, 9.0)
+    ]
+    assert recording.reported_drops == 6
 
 
 async def test_memory_of_processes_is_measured() -> None:

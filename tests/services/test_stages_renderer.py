@@ -29,7 +29,7 @@ from talkingface.renderer.session import RenderSession
 from talkingface.renderer.video_encoder import H264Encoder, make_encoder
 from talkingface.renderer.worker.portrait_preparation import PortraitPreparation
 from talkingface.v1 import renderer_pb2_grpc
-from talkingface.v1.media_pb2 import FRAMING_CROP, FRAMING_PHOTO, PictureFormat, VideoCodec
+from talkingface.v1.media_pb2 import FRAMING_CROP, FRAMING_PHOTO, VideoCodec, VideoFormat
 from talkingface.v1.renderer_pb2 import (
     Portrait,
     PreparePortraitRequest,
@@ -454,7 +454,7 @@ def h264_pair() -> tuple[H264Encoder, H264Encoder]:
 
 
 def test_quality_is_obeyed() -> None:
-    picture = PictureFormat(width=64, height=64, frame_rate=25)
+    picture = VideoFormat(width=64, height=64, frame_rate=25)
     for codec, shape, rough, fine in ((H264, (96, 64), 40, 10), (JPEG, (64, 64, 3), 50, 100)):
         image = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
         sizes = [
@@ -466,7 +466,7 @@ def test_quality_is_obeyed() -> None:
 
 @pytest.mark.parametrize("rate", [25, 30, 60])
 def test_video_has_its_frame_rate_and_keyframes(rate: int) -> None:
-    picture = PictureFormat(width=66, height=70, frame_rate=rate)  # no multiples of 4
+    picture = VideoFormat(width=66, height=70, frame_rate=rate)  # no multiples of 4
     encoder = make_encoder(RenderConfig(codec=H264), picture)
     images = np.random.default_rng(0).integers(0, 255, (2 * rate + 1, 105, 66), np.uint8)
     coded = [encoder.encode(image) for image in images]

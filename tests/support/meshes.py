@@ -298,7 +298,7 @@ async def watch(
                 case Summary():
                     seconds = message.audio_duration.ToMicroseconds() / 1e6
                     seen.expected = int(np.ceil(round(seconds * FPS, 3)))
-                    seen.late = message.late_frames
+                    seen.late = message.dropped_frames
                     assert message.frames == seen.frames
     seen.digest = digest.hexdigest()
     # Every picture is accounted for, none came twice, none out of order.

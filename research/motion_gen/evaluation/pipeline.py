@@ -140,7 +140,7 @@ class Pipeline:
         for i in missing.values():
             session = MotionSession(seed=seeds[i], controls=controls)
             for frame, later in changes:
-                session.set_controls(later, frame)
+                session.set_controls(frame, **vars(later))
             session.push(*rows[i])
             session.end()
             sessions.append(session)

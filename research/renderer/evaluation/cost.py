@@ -16,7 +16,7 @@ from talkingface.renderer.geometry import PreparedPortrait
 from talkingface.renderer.video_encoder import make_encoder
 from talkingface.renderer.worker.frame_synthesis import finish
 from talkingface.renderer.worker.viewport import CropViewer, PhotoPixels, photo_pixels
-from talkingface.v1.media_pb2 import Framing, PictureFormat, VideoCodec
+from talkingface.v1.media_pb2 import Framing, VideoCodec, VideoFormat
 from talkingface.v1.renderer_pb2 import RenderConfig
 from talkingface_research.renderer.evaluation.models import models
 from talkingface_research.renderer.evaluation.offline_renderer import prepare_analysed
@@ -73,7 +73,7 @@ def measure_rendering(portrait: PreparedPortrait, pixels: PhotoPixels, size: int
     inpainter = models().inpainter
     viewer = CropViewer(portrait, pixels, View(Framing.FRAMING_CROP, size, size, planar=True))
     config = RenderConfig(codec=VideoCodec.VIDEO_CODEC_H264)
-    picture = PictureFormat(width=size, height=size, frame_rate=MOTION_FPS)
+    picture = VideoFormat(width=size, height=size, frame_rate=MOTION_FPS)
     best: dict[str, float] = {}
     slow = np.inf
     for _ in range(REPEATS):

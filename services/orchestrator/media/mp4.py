@@ -8,6 +8,7 @@ and must never wait for the other track. Boxes are those of ISO/IEC 14496-12 (fi
 from __future__ import annotations
 
 import struct
+from collections.abc import Collection
 from dataclasses import dataclass
 
 # Ticks of the video track for one frame, at any frame rate.
@@ -68,13 +69,15 @@ def parameter_sets(annex_b: bytes) -> tuple[bytes, bytes] | None:
     return None
 
 
-def video_sample(annex_b: bytes, frames: int = 1) -> Sample:
-    """An access unit as MP4 wants it: sizes instead of start codes, parameter sets left out.
+def video_sample(annex_b: bytes, frames: int = 1, known: Collection[bytes] = ()) -> Sample:
+    """Return an access unit in the form of an MP4: with sizes instead of start codes.
 
-    :param frames: how long it is shown.
+    :param frames: frames for which it is shown.
+    :param known: parameter sets of the header, which are left out; those of another encoder stay,
+        as a decoder needs them.
     """
     units = nal_units(annex_b)
-    kept = [u for u in units if u[0] & 31 not in (_NAL_SPS, _NAL_PPS, _NAL_DELIMITER)]
+    kept = [u for u in units if u[0] & 31 != _NAL_DELIMITER and u not in known]
     data = b"".join(struct.pack(">I", len(unit)) + unit for unit in kept)
     return Sample(data, frames * FRAME_TICKS, any(unit[0] & 31 == _NAL_IDR for unit in kept))
 

@@ -121,9 +121,10 @@ class Mp4Packager:
     """Fragmented MP4. The first fragment holds one frame so that playing can begin at once."""
 
     def __init__(
-        self, picture: media.PictureFormat, pacing: talking_face.Pacing, comment: str = COMMENT
+        self, picture: media.VideoFormat, pacing: talking_face.Pacing, comment: str = COMMENT
     ) -> None:
         self._picture = picture
+        self._parameter_sets: tuple[bytes, bytes] | tuple[()] = ()  # those of the header
         self._fragment_frames = picture.frame_rate // _FRAGMENTS_A_SECOND[pacing]
         self._comment = comment
         self._encoder: AacEncoder | None = None
@@ -202,6 +203,7 @@ class Mp4Packager:
         sets = mp4.parameter_sets(frame.data)
         if sets is None or self._encoder is None:
             raise ValueError("the first frame came without parameter sets or before any sound")
+        self._parameter_sets = sets
         picture = self._picture
         video = mp4.VideoTrack(picture.width, picture.height, picture.frame_rate, *sets)
         return talking_face.Media(data=mp4.header(video, self._encoder.track, self._comment))
@@ -223,7 +225,10 @@ class Mp4Packager:
         lasting = np.diff([*indices, indices[-1] + 1]).tolist() if frames else []
         data = mp4.fragment(
             self._fragments,
-            [mp4.video_sample(f.data, n) for f, n in zip(frames, lasting, strict=True)],
+            [
+                mp4.video_sample(frame.data, count, self._parameter_sets)
+                for frame, count in zip(frames, lasting, strict=True)
+            ],
             first * mp4.FRAME_TICKS,
             audio,
             audio_start,
@@ -239,7 +244,7 @@ class Mp4Packager:
 
 def packager(
     output: int,
-    picture: media.PictureFormat,
+    picture: media.VideoFormat,
     pacing: talking_face.Pacing,
     first_frame: int = 0,
     first_sample: int = 0,

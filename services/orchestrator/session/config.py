@@ -8,7 +8,7 @@ from talkingface.contract.controls import SEED_LIMIT, Controls, check_controls, 
 from talkingface.contract.errors import ServiceError, invalid_field
 from talkingface.contract.picture import QUALITY, fill_in
 from talkingface.contract.portrait import HANDLE
-from talkingface.orchestrator.session.resume_token import MAX_FRAMES_AFTER, MAX_PLACE
+from talkingface.orchestrator.session.resume_token import MAX_FRAMES_AFTER, MAX_POSITION
 from talkingface.v1 import controls_pb2 as controls
 from talkingface.v1 import media_pb2 as media
 from talkingface.v1 import resume_pb2 as resume
@@ -99,16 +99,16 @@ def check_resume(asked: talking_face.AnimateConfig, state: resume.SessionState) 
         raise invalid_field(
             "config.resume.frames", f"{received}, of {asked.resume.next_frame} frames"
         )
-    place = asked.resume.place
-    if max(place.messages, place.utterance_bytes) > MAX_PLACE:
-        raise invalid_field("config.resume.place", "lies further on than any session gets")
+    position = asked.resume.position
+    if max(position.messages, position.utterance_bytes) > MAX_POSITION:
+        raise invalid_field("config.resume.position", "lies further on than any session gets")
     if live:
         for update in asked.resume.controls:
             check_update(update, "config.resume.controls")
     elif asked.resume.controls:
         raise invalid_field("config.resume.controls", "are for PACING_LIVE")
-    elif asked.resume.place != state.place:
-        raise invalid_field("config.resume.place", "is not that of the token")
+    elif asked.resume.position != state.position:
+        raise invalid_field("config.resume.position", "is not that of the token")
 
 
 def check_update(update: controls.ControlUpdate, path: str) -> None:

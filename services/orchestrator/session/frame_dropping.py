@@ -62,7 +62,9 @@ class FrameDropper:
             self._told = self._clock()
             events.append(
                 talking_face.Event(
-                    kind=talking_face.Event.KIND_LATE, time=duration(until), frames=self._untold
+                    kind=talking_face.Event.KIND_FRAMES_DROPPED,
+                    time=duration(until),
+                    frames=self._untold,
                 )
             )
             self._untold = 0
@@ -89,7 +91,7 @@ def _until(silent: float, played: PlaybackFinished) -> PlaybackFinished:
 def utterance_event(played: PlaybackFinished) -> talking_face.Event:
     """What the client is told of an utterance."""
     return talking_face.Event(
-        kind=talking_face.Event.KIND_UTTERANCE,
+        kind=talking_face.Event.KIND_PLAYBACK_FINISHED,
         time=duration(played.end),
         utterance_id=played.utterance_id,
         played=duration(played.seconds),

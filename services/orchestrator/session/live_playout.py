@@ -51,13 +51,13 @@ class PlayoutBuffer:
         self,
         audio: media.AudioFormat,
         clock: Callable[[], float] = time.perf_counter,
-        place: talking_face.Place | None = None,
+        position: talking_face.StreamPosition | None = None,
         first_sample: int = 0,
         resume_at: float = 0.0,
     ) -> None:
         """
         :param audio: a checked format.
-        :param place: of the first sound that the client sends; None: `played` is not asked for.
+        :param position: of the first sound that the client sends; None: `played` is not asked for.
         :param first_sample: number of the first sample to be fed ...
         :param resume_at: ... and seconds of the session until which it is silence.
         :raises ServiceError: FIELD_INVALID for a file, whose pace is not known.
@@ -77,9 +77,9 @@ class PlayoutBuffer:
         self._utterance = 0  # ... and where the present one began
         self._samples = first_sample  # fed, silence included
         self._resume_at = round(resume_at * self._rate)
-        if place is not None:
-            self._utterance = -place.utterance_bytes
-            self._progress = PlaybackTracker(place, self._sample_bytes)
+        if position is not None:
+            self._utterance = -position.utterance_bytes
+            self._progress = PlaybackTracker(position, self._sample_bytes)
         self._ended = False
 
     @property
@@ -156,7 +156,7 @@ class PlayoutBuffer:
         spoken = min(count, queued) if self._jitter.lets(queued / self._rate, whole) else 0
         data = bytes(self._queue[: spoken * self._sample_bytes])
         if self._progress is not None:
-            self._progress.fed(self._samples, self._taken, len(data))
+            self._progress.scheduled(self._samples, self._taken, len(data))
         del self._queue[: len(data)]
         self._taken += len(data)
         ended = []
@@ -172,7 +172,7 @@ class PlayoutBuffer:
                 )
             )
             if self._progress is not None:
-                self._progress.passed(self._samples + spoken - behind, end, number)
+                self._progress.utterance_ended(self._samples + spoken - behind, end, number)
             self._utterance = end
         self._jitter.fed(spoken < count, whole)
         if self._ended:
@@ -187,7 +187,7 @@ class PlayoutBuffer:
         since = self._clock() - (self._begin or self._clock()) - _GRACE_SECONDS
         return (math.floor(since / TICK_SECONDS + 1e-6) + 1) * TICK_SECONDS - since
 
-    def played(self, seconds: float) -> talking_face.Place | None:
+    def played(self, seconds: float) -> talking_face.StreamPosition | None:
         """What of the client's messages lies before a moment of the session; it never falls."""
         return None if self._progress is None else self._progress.at(round(seconds * self._rate))
 

@@ -41,9 +41,9 @@ class LiveSession(Session):
     feed: PlayoutBuffer
     _dropper: FrameDropper
 
-    def _begin(self, place: talking_face.Place, first_sample: int) -> None:
+    def _begin(self, position: talking_face.StreamPosition, first_sample: int) -> None:
         resume_at = self.first_frame / self.frame_rate
-        tracked = place if self.config.resumable else None
+        tracked = position if self.config.resumable else None
         self.feed = PlayoutBuffer(self.config.audio, self._clock, tracked, first_sample, resume_at)
         self._dropper = FrameDropper(self._clock, resume_at)
 
@@ -88,10 +88,10 @@ class LiveSession(Session):
     def _set_time(self, update: controls.ControlUpdate) -> None:
         pass  # it acts on the next motion that is made
 
-    def _tell_place(self, state: resume.SessionState, token: talking_face.ResumeToken) -> None:
+    def _write_position(self, state: resume.SessionState, token: talking_face.ResumeToken) -> None:
         pass  # the answers tell it, frame by frame
 
-    def _played(self, until: float) -> talking_face.Place | None:
+    def _played(self, until: float) -> talking_face.StreamPosition | None:
         return self.feed.played(until)
 
     def _see(self, until: float, left_out: int) -> list[Answer]:

@@ -1,4 +1,4 @@
-"""Where in the client's messages lies what has been played."""
+"""Maps audio that has been played to positions in the client's messages."""
 
 from __future__ import annotations
 
@@ -10,108 +10,120 @@ from dataclasses import dataclass
 from talkingface.contract.rates import SAMPLE_RATE
 from talkingface.v1 import talking_face_pb2 as talking_face
 
-# What a resampler must hear before what it gives is to be used.
+# Audio after which a resampler's output no longer depends on where it started; by experiment.
 _PREROLL_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
-class _Piece:
+class _Chunk:
     number: int
-    begin: int  # byte of the whole sound
+    begin: int  # first byte, counted over all audio
     end: int
     offset: int  # of `begin` in the message
 
 
 class SentAudioIndex:
-    """Which bytes of sound were in which message of the client."""
+    """Which bytes of audio were in which message of the client."""
 
-    def __init__(self, place: talking_face.Place, begin: int) -> None:
+    def __init__(self, position: talking_face.StreamPosition, begin: int) -> None:
         """
-        :param place: from where the client sends ...
-        :param begin: ... and the byte of the whole sound that lies there.
+        :param position: where the client starts sending.
+        :param begin: byte of the audio at that position.
         """
-        self._pieces: deque[_Piece] = deque()
-        self._first = place
+        self._chunks: deque[_Chunk] = deque()
+        self._first = position
         self._end = begin
 
     def audio(self, number: int, size: int) -> None:
-        """A message of sound has come."""
+        """Record a message of audio."""
         offset = self._first.bytes if number == self._first.messages else 0
-        piece = _Piece(number, self._end, self._end + size, offset)
-        self._end = piece.end
-        self._pieces.append(piece)
+        chunk = _Chunk(number, self._end, self._end + size, offset)
+        self._end = chunk.end
+        self._chunks.append(chunk)
 
-    def place(self, position: int, after: int = -1) -> talking_face.Place:
-        """Where a byte is, behind message `after`; what lies before it is forgotten."""
-        while len(self._pieces) > 1 and self._pieces[1].begin < position:
-            self._pieces.popleft()
-        place = talking_face.Place()
-        place.CopyFrom(self._first)
-        if self._pieces and (piece := self._pieces[0]).begin < position:
-            if position < piece.end:
-                return talking_face.Place(
-                    messages=piece.number, bytes=piece.offset + position - piece.begin
+    def locate(self, byte: int, after: int = -1) -> talking_face.StreamPosition:
+        """Return the position of a byte of the audio, behind message `after`.
+
+        Messages before it are forgotten: successive bytes must not decrease.
+        """
+        while len(self._chunks) > 1 and self._chunks[1].begin < byte:
+            self._chunks.popleft()
+        found = talking_face.StreamPosition()
+        found.CopyFrom(self._first)
+        if self._chunks and (chunk := self._chunks[0]).begin < byte:
+            if byte < chunk.end:
+                return talking_face.StreamPosition(
+                    messages=chunk.number, bytes=chunk.offset + byte - chunk.begin
                 )
-            place = talking_face.Place(messages=piece.number + 1)
-        if after >= place.messages:
-            place = talking_face.Place(messages=after + 1)
-        return place
+            found = talking_face.StreamPosition(messages=chunk.number + 1)
+        if after >= found.messages:
+            found = talking_face.StreamPosition(messages=after + 1)
+        return found
 
 
 class PlaybackTracker:
-    """How far the client's live sound had been played at each moment of the session."""
+    """How much of the client's live audio has been played at each moment of the session."""
 
-    def __init__(self, place: talking_face.Place, sample_bytes: int) -> None:
+    def __init__(self, position: talking_face.StreamPosition, sample_bytes: int) -> None:
         """
-        :param place: from where the client sends.
-        :param sample_bytes: of a sample of all channels.
+        :param position: where the client starts sending.
+        :param sample_bytes: size of one sample of all channels.
         """
-        self._log = SentAudioIndex(place, 0)
+        self._index = SentAudioIndex(position, 0)
         self._sample_bytes = sample_bytes
-        self._fed: deque[tuple[int, int, int]] = deque([(0, 0, 0)])
+        self._scheduled: deque[tuple[int, int, int]] = deque([(0, 0, 0)])
         self._marks: deque[tuple[int, int, int]] = deque()
         self._after = -1
-        self._utterance = -place.utterance_bytes
+        self._utterance = -position.utterance_bytes
 
     def audio(self, number: int, size: int) -> None:
-        """A message of sound has come."""
-        self._log.audio(number, size)
+        """Record a message of audio."""
+        self._index.audio(number, size)
 
-    def fed(self, begin: int, taken: int, spoken: int) -> None:
-        """So many bytes, of which `taken` were taken before, lie on the clock from a sample on."""
-        if spoken:
-            self._fed.append((begin, taken, spoken))
+    def scheduled(self, begin: int, before: int, size: int) -> None:
+        """Record that audio lies on the clock.
 
-    def passed(self, end: int, position: int, number: int) -> None:
-        """The utterance that message `number` has ended ends at a sample, and at this byte."""
-        self._marks.append((end, position, number))
+        :param begin: sample of the session at which it starts.
+        :param before: bytes of audio that were scheduled earlier.
+        :param size: its size in bytes.
+        """
+        if size:
+            self._scheduled.append((begin, before, size))
 
-    def interrupted(self, position: int, number: int) -> None:
-        """Message `number` has dropped all up to this byte."""
-        self._fed = deque([(0, position, 0)])
+    def utterance_ended(self, end: int, byte: int, number: int) -> None:
+        """Record that the utterance ended by message `number` ends at a sample and at a byte."""
+        self._marks.append((end, byte, number))
+
+    def interrupted(self, byte: int, number: int) -> None:
+        """Record that message `number` has discarded all audio up to a byte."""
+        self._scheduled = deque([(0, byte, 0)])
         self._marks.clear()
-        self._after, self._utterance = number, position
+        self._after, self._utterance = number, byte
 
-    def at(self, sample: int) -> talking_face.Place:
-        """The place that has been played at a sample of the session; they never fall."""
-        begins = [begin for begin, _, _ in self._fed]
+    def at(self, sample: int) -> talking_face.StreamPosition:
+        """Return the position played at a sample of the session; samples must not decrease."""
+        begins = [begin for begin, _, _ in self._scheduled]
         for _ in range(bisect_right(begins, sample) - 1):
-            self._fed.popleft()
-        begin, taken, spoken = self._fed[0]
-        position = taken + min(spoken, max(sample - begin, 0) * self._sample_bytes)
+            self._scheduled.popleft()
+        begin, before, size = self._scheduled[0]
+        byte = before + min(size, max(sample - begin, 0) * self._sample_bytes)
         while self._marks and self._marks[0][0] <= sample:
             _, self._utterance, number = self._marks.popleft()
             self._after = max(self._after, number)
-        place = self._log.place(position, self._after)
-        place.utterance_bytes = max(position - self._utterance, 0)
-        return place
+        position = self._index.locate(byte, self._after)
+        position.utterance_bytes = max(byte - self._utterance, 0)
+        return position
 
 
-def preroll(taken: int, rate: int) -> tuple[int, int]:
-    """Where to begin again with sound at `rate` so that the resampler gives 16 kHz from `taken` on
-    as it did: (sample of the source, sample at 16 kHz), which are one moment."""
+def preroll(consumed: int, rate: int) -> tuple[int, int]:
+    """Return where to restart decoding so that the resampler repeats its output from a sample on.
+
+    :param consumed: sample at 16 kHz from which the output must be the same.
+    :param rate: sample rate of the client's audio, in Hz.
+    :return: the same moment as a sample at `rate` and as a sample at 16 kHz.
+    """
     common = math.gcd(rate, SAMPLE_RATE)
-    step, voice_step = rate // common, SAMPLE_RATE // common
+    step, output_step = rate // common, SAMPLE_RATE // common
     back = 0 if rate == SAMPLE_RATE else round(_PREROLL_SECONDS * SAMPLE_RATE)
-    steps = max(taken - back, 0) // voice_step
-    return steps * step, steps * voice_step
+    steps = max(consumed - back, 0) // output_step
+    return steps * step, steps * output_step

@@ -17,13 +17,13 @@ from google.protobuf.message import DecodeError
 
 from talkingface.contract.errors import ServiceError, invalid_field
 from talkingface.contract.identity import digest
-from talkingface.serving.checkpoint import mismatch
+from talkingface.contract.rates import MOTION_FPS, ROW_RATE, SAMPLE_RATE
 from talkingface.v1 import resume_pb2 as resume
 
 MAX_TOKEN_BYTES = 1 << 20
 # What a client may have been sent after its last token.
 MAX_FRAMES_AFTER = 60 * 60
-MAX_PLACE = 1 << 40  # messages or bytes of an utterance
+MAX_POSITION = 1 << 40  # messages or bytes of an utterance
 # What a token means: the sessions, and how their stages' streams are cut.
 BUILD = digest(("contract", "v1", "orchestrator"), ("av", "numpy", "soxr"))
 _SIGNATURE = hashlib.sha256().digest_size
@@ -48,9 +48,9 @@ class Tokens:
         return self._sign(content) + content
 
     def unpack(self, token: bytes) -> resume.SessionState:
-        """What a token holds.
+        """Return the content of a token, also of one that another build has made.
 
-        :raises ServiceError: FIELD_INVALID, SESSION_EXPIRED or CHECKPOINT_MISMATCH.
+        :raises ServiceError: FIELD_INVALID or SESSION_EXPIRED.
         """
         signature, content = token[:_SIGNATURE], token[_SIGNATURE:]
         if len(token) > MAX_TOKEN_BYTES or not hmac.compare_digest(signature, self._sign(content)):
@@ -59,8 +59,6 @@ class Tokens:
             state = resume.SessionState.FromString(content)
         except DecodeError:
             raise invalid_field("config.resume.token", "is not a token of this version") from None
-        if state.version != BUILD:
-            raise mismatch(f"made by {state.version}, this is {BUILD}")
         age = time.time() - state.issued.ToNanoseconds() / 1e9
         if age > self._seconds:
             raise ServiceError(
@@ -72,3 +70,29 @@ class Tokens:
 
     def _sign(self, content: bytes) -> bytes:
         return hmac.new(self._key, content, hashlib.sha256).digest()
+
+
+def without_checkpoints(state: resume.SessionState) -> resume.SessionState:
+    """Return what any build understands of a session: it goes on from a neutral face.
+
+    All stages start cold at the first motion frame after the audio that the encoder has consumed.
+    """
+    cold = resume.SessionState()
+    cold.CopyFrom(state)
+    for name in ("audio_features", "motion_gen", "renderer"):
+        getattr(cold, name).Clear()
+    consumed = state.audio_features.consumed
+    frame = start_frame(consumed)
+    cold.audio_features.consumed = consumed
+    cold.motion_gen.consumed = frame * ROW_RATE // MOTION_FPS
+    cold.motion_gen.produced = cold.renderer.consumed = frame
+    cold.config.controls.CopyFrom(state.controls_in_effect)
+    del cold.controls[:]
+    cold.controls.extend(state.later_controls)
+    cold.speaking, cold.vad_run_rows = False, 0
+    return cold
+
+
+def start_frame(consumed: int) -> int:
+    """Return the first motion frame of which no 16 kHz sample was consumed."""
+    return -(-consumed * MOTION_FPS // SAMPLE_RATE)

@@ -19,12 +19,12 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 
 import talkingface
-from talkingface.contract.controls import frame_of
+from talkingface.contract.controls import frame_of, overlay
 from talkingface.contract.durations import duration
 from talkingface.contract.errors import ServiceError, invalid_field
 from talkingface.contract.messages import check_size
-from talkingface.contract.picture import frame_count, picture_format
-from talkingface.contract.rates import MOTION_FPS
+from talkingface.contract.picture import frame_count, video_format
+from talkingface.contract.rates import MOTION_FPS, SAMPLE_RATE
 from talkingface.contract.speech_features import SPEECH_DIM, VOICE_ACTIVITY
 from talkingface.orchestrator.media.decoding import (
     MAX_SECONDS,
@@ -42,11 +42,14 @@ from talkingface.orchestrator.session.config import (
 )
 from talkingface.orchestrator.session.muting import FeatureMuter
 from talkingface.orchestrator.session.playback_position import SentAudioIndex, preroll
+from talkingface.orchestrator.session.resume_token import start_frame
+from talkingface.orchestrator.session.seam import Seam
 from talkingface.orchestrator.session.voice_activity import VoiceActivity
 from talkingface.v1 import audio_features_pb2 as audio_features
 from talkingface.v1 import controls_pb2 as controls
 from talkingface.v1 import media_pb2 as media
 from talkingface.v1 import motion_gen_pb2 as motion_gen
+from talkingface.v1 import motion_pb2
 from talkingface.v1 import renderer_pb2 as renderer
 from talkingface.v1 import resume_pb2 as resume
 from talkingface.v1 import stage_pb2 as stage
@@ -82,22 +85,26 @@ class Session:
         self.session_id = self.begin.session_id or secrets.token_hex(8)
         self.config = effective_config(asked if state is None else state.config)
         self._clock = clock
-        place, audio = asked.resume.place, self.config.audio
+        position, audio = asked.resume.position, self.config.audio
         self.first_frame = asked.resume.next_frame
         first_sample, self._first_voice = 0, 0
         if audio.sample_rate:  # a file is decoded from its beginning
             first_sample, self._first_voice = preroll(
-                self.begin.audio_features.taken, audio.sample_rate
+                self.begin.audio_features.consumed, audio.sample_rate
             )
         self._intake = AudioIntake(audio, max_seconds, first_sample)
-        self._unheard = self.begin.audio_features.taken - self._first_voice
+        # 16 kHz sample at which the encoder continues: without its state, at a motion frame.
+        self.first_sample = self.begin.audio_features.consumed
+        if not self.begin.audio_features.HasField("checkpoint"):
+            self.first_sample = start_frame(self.first_sample) * SAMPLE_RATE // MOTION_FPS
+        self._unheard = self.first_sample - self._first_voice
         self._sent: SentAudioIndex | None = None
-        self._begin(place, first_sample)
-        self.messages = place.messages
-        self._rows = FeatureMuter(self.begin.motion_gen.taken)
+        self._begin(position, first_sample)
+        self.messages = position.messages
+        self._rows = FeatureMuter(self.begin.motion_gen.consumed)
         self._planned: set[int] = set()  # frames of changes of controls, those to come and others
         self._voice_activity = VoiceActivity(
-            self.begin.motion_gen.taken, self.begin.speaking, self.begin.run
+            self.begin.motion_gen.consumed, self.begin.speaking, self.begin.vad_run_rows
         )
         self._voice_states: deque[tuple[int, tuple[bool, int]]] = deque()  # after so many rows
         self._packager: Packager | None = None
@@ -106,8 +113,24 @@ class Session:
         self.changes = [*self.begin.controls, *asked.resume.controls]
         pictures = self.makes_pictures
         self._motion_frames = self.first_motion = (
-            self.begin.renderer.taken if pictures else self.begin.motion_gen.given
+            self.begin.renderer.consumed if pictures else self.begin.motion_gen.produced
         )
+        self._seam: Seam | None = None
+        self._last_motion: motion_pb2.MotionFrame | None = None
+        if self.begin.HasField("last_motion"):
+            self._last_motion = self.begin.last_motion
+            if not self.begin.motion_gen.HasField("checkpoint"):
+                self._seam = Seam(
+                    self._last_motion, self.first_frame * MOTION_FPS // self.frame_rate
+                )
+        # Controls at the last frame sent, and the updates after it by their frame.
+        self._controls = controls.Controls()
+        self._controls.CopyFrom(
+            self.begin.controls_in_effect if state is not None else self.config.controls
+        )
+        self._later: list[tuple[int, controls.ControlUpdate]] = []
+        for update in (*self.begin.later_controls, *asked.resume.controls):
+            self._schedule(update)
         self._frames = asked.resume.frames
         self._next_frame = self.first_frame
         for update in asked.resume.controls:
@@ -117,15 +140,15 @@ class Session:
         self._first_frame: float | None = None
         self._last_frame = 0.0
 
-    def _begin(self, place: talking_face.Place, first_sample: int) -> None:
+    def _begin(self, position: talking_face.StreamPosition, first_sample: int) -> None:
         """Get ready for the audio.
 
-        :param place: from where the client sends.
+        :param position: from where the client sends.
         :param first_sample: number of the sample, at the client's rate, that lies there.
         """
         audio = self.config.audio
         if self.config.resumable and audio.sample_rate:
-            self._sent = SentAudioIndex(place, first_sample * sample_bytes(audio))
+            self._sent = SentAudioIndex(position, first_sample * sample_bytes(audio))
 
     @property
     def makes_pictures(self) -> bool:
@@ -167,10 +190,10 @@ class Session:
             portrait=portrait,
         )
         if portrait is not None:
-            message.picture.CopyFrom(picture_format(self.config, portrait))
+            message.video.CopyFrom(video_format(self.config, portrait))
             self._packager = packager(
                 self.config.output,
-                message.picture,
+                message.video,
                 self.config.pacing,
                 self.first_frame,
                 self._first_voice,
@@ -180,7 +203,9 @@ class Session:
     def extract_config(self) -> audio_features.ExtractConfig:
         """What the speech encoder is told."""
         return audio_features.ExtractConfig(
-            session_id=self.session_id, resume=_checkpoint(self.begin.audio_features)
+            session_id=self.session_id,
+            resume=_checkpoint(self.begin.audio_features),
+            start_frame=start_frame(self.first_sample),
         )
 
     def generate_config(self) -> motion_gen.GenerateConfig:
@@ -190,6 +215,7 @@ class Session:
             seed=self.config.seed,
             controls=self.config.controls,
             resume=_checkpoint(self.begin.motion_gen),
+            start_frame=self.begin.motion_gen.produced,
         )
 
     def render_config(self, handle: str) -> renderer.RenderConfig:
@@ -205,6 +231,7 @@ class Session:
             framing=config.framing,
             resume=_checkpoint(self.begin.renderer),
             first_frame=self.first_frame,
+            start_frame=self.begin.renderer.consumed,
         )
 
     @property
@@ -226,26 +253,45 @@ class Session:
         state.session_id = self.session_id
         state.config.CopyFrom(self.config)
         state.messages = self.messages
-        rows = state.motion_gen.taken
+        rows = state.motion_gen.consumed
         while self._voice_states and self._voice_states[0][0] < rows:
             self._voice_states.popleft()
         if self._voice_states and self._voice_states[0][0] == rows:
-            state.speaking, state.run = self._voice_states[0][1]
+            state.speaking, state.vad_run_rows = self._voice_states[0][1]
         else:  # nothing was heard since the session began, or went on
-            state.speaking, state.run = self.begin.speaking, self.begin.run
+            state.speaking, state.vad_run_rows = self.begin.speaking, self.begin.vad_run_rows
+        self._write_controls(state)
+        if self._last_motion is not None:
+            state.last_motion.CopyFrom(self._last_motion)
         token = talking_face.ResumeToken(messages=state.messages)
-        self._tell_place(state, token)
+        self._write_position(state, token)
         token.token = pack(state)
         return Answer(resume_token=token)
 
-    def _tell_place(self, state: resume.SessionState, token: talking_face.ResumeToken) -> None:
+    def _write_controls(self, state: resume.SessionState) -> None:
+        """Write the controls at the last frame sent into a token, and the updates after it."""
+        now = self.frames_given * MOTION_FPS // self.frame_rate
+        self._later.sort(key=lambda entry: entry[0])  # a stable sort: of equals the newer one wins
+        while self._later and self._later[0][0] <= now:
+            _, update = self._later.pop(0)
+            self._controls = overlay(self._controls, update.controls)
+        state.controls_in_effect.CopyFrom(self._controls)
+        state.later_controls.extend(update for _, update in self._later)
+
+    def _schedule(self, update: controls.ControlUpdate) -> None:
+        frame = self._motion_frames
+        if update.HasField("time"):
+            frame = max(frame, frame_of(update.time, "control.time"))
+        self._later.append((frame, update))
+
+    def _write_position(self, state: resume.SessionState, token: talking_face.ResumeToken) -> None:
         """Say in a token from where the client must send again."""
         if self._sent is not None:
             audio = self.config.audio
-            first, _ = preroll(state.audio_features.taken, audio.sample_rate)
-            state.place.CopyFrom(self._sent.place(first * sample_bytes(audio)))
-        state.place.SetInParent()
-        token.place.CopyFrom(state.place)
+            first, _ = preroll(state.audio_features.consumed, audio.sample_rate)
+            state.position.CopyFrom(self._sent.locate(first * sample_bytes(audio)))
+        state.position.SetInParent()
+        token.position.CopyFrom(state.position)
 
     @property
     def frames_given(self) -> int:
@@ -305,6 +351,8 @@ class Session:
         check_update(told, "control")
         if told.HasField("time"):
             self._plan(frame_of(told.time, "control.time"))
+        if self.config.resumable:
+            self._schedule(told)
         return told
 
     def _set_time(self, update: controls.ControlUpdate) -> None:
@@ -338,6 +386,21 @@ class Session:
         """The events that the end of the features makes."""
         return self._events(self._voice_activity.end())
 
+    def motion_restarted(self) -> None:
+        """Ease into the motion that follows: it comes from another build."""
+        if self._last_motion is not None:
+            self._seam = Seam(self._last_motion, self._motion_frames)
+
+    def eased(self, chunk: motion_gen.MotionChunk) -> motion_gen.MotionChunk:
+        """Return the next frames of motion as they are to be shown."""
+        if self._seam is not None:
+            chunk = self._seam.apply(chunk)
+            if chunk.frames and self._seam.ended(chunk.frames[-1].index):
+                self._seam = None
+        if chunk.frames:
+            self._last_motion = chunk.frames[-1]
+        return chunk
+
     def motion(self, chunk: motion_gen.MotionChunk) -> list[Answer]:
         """Take the next frames of motion: they are the answer where no pictures are made."""
         for frame in chunk.frames:
@@ -352,7 +415,7 @@ class Session:
             return []
         self._frames_sent(len(new))
         until = self._motion_frames / MOTION_FPS
-        motion = talking_face.Motion(frames=new, place=self._played(until))
+        motion = talking_face.Motion(frames=new, position=self._played(until))
         return [Answer(motion=motion), *self._see(until, 0)]
 
     def leave_out(self, until: float) -> bool:
@@ -371,8 +434,8 @@ class Session:
         pieces = self._packager.push_frame(frame)
         self._frames_sent(1)
         until = self._next_frame / self.frame_rate
-        if pieces and (place := self._played(until)) is not None:
-            pieces[-1].place.CopyFrom(place)
+        if pieces and (position := self._played(until)) is not None:
+            pieces[-1].position.CopyFrom(position)
         events = self._see(until, left_out)
         return [*(Answer(media=piece) for piece in pieces), *events]
 
@@ -391,7 +454,7 @@ class Session:
             audio_duration=duration(self.seconds),
             first_frame_delay=duration(first - begin),
             elapsed=duration(self._last_frame - begin),
-            late_frames=missing,
+            dropped_frames=missing,
         )
         return [*(Answer(media=piece) for piece in pieces), *events, Answer(summary=summary)]
 
@@ -414,7 +477,7 @@ class Session:
         if self._first_frame is None:
             self._first_frame = self._last_frame
 
-    def _played(self, until: float) -> talking_face.Place | None:
+    def _played(self, until: float) -> talking_face.StreamPosition | None:
         """What of a live session's audio has been played `until` seconds of the session."""
         return None
 

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from talkingface.contract.rates import ROW_RATE
 from talkingface.v1 import talking_face_pb2 as talking_face
 
-SPEAKING = talking_face.Event.KIND_SPEAKING
-IDLE = talking_face.Event.KIND_IDLE
+SPEAKING = talking_face.Event.KIND_SPEECH_STARTED
+IDLE = talking_face.Event.KIND_SPEECH_ENDED
 
 # A voice begins after 60 ms above the upper threshold and ends after 400 ms below the lower one,
 # so that single rows and the closures of plosives do not make events.

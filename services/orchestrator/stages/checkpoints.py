@@ -4,33 +4,35 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from talkingface.contract.rates import SAMPLE_RATE
 from talkingface.v1 import resume_pb2 as resume
 from talkingface.v1 import stage_pb2 as stage
+from talkingface.v1.controls_pb2 import ControlUpdate
 
 
 @dataclass(frozen=True)
 class CheckpointRecord:
-    """A stage's checkpoint, with its place among all that the stage takes and gives."""
+    """A stage's checkpoint, and its position in the input and output of the stage."""
 
     checkpoint: stage.Checkpoint | None = None
-    taken: int = 0  # items: samples, rows or motion frames
-    given: int = 0  # items: rows, motion frames or pictures
-    messages: int = 0
+    consumed: int = 0  # items: samples, rows or motion frames
+    produced: int = 0  # items: rows, motion frames or video frames
+    number: int = 0  # of the checkpoints of its stage
 
     @classmethod
     def of(cls, state: resume.StageState) -> CheckpointRecord:
-        """What a token tells."""
+        """Return what a token contains."""
         checkpoint = state.checkpoint if state.HasField("checkpoint") else None
-        return cls(checkpoint, state.taken, state.given)
+        return cls(checkpoint, state.consumed, state.produced)
 
     def to_proto(self) -> resume.StageState:
-        """As it stands in a token."""
-        return resume.StageState(checkpoint=self.checkpoint, taken=self.taken, given=self.given)
+        """Return the form that a token contains."""
+        return resume.StageState(
+            checkpoint=self.checkpoint, consumed=self.consumed, produced=self.produced
+        )
 
 
 class CheckpointHistory:
@@ -40,54 +42,45 @@ class CheckpointHistory:
         """
         :param begin: where the stream begins.
         """
-        self._kept = deque([begin])
-        self._messages = 0
-        self._taken = begin.taken
-        self._controls: deque[tuple[int, Any]] = deque()  # and the messages before each
+        self._records = deque([begin])
+        self._controls: deque[tuple[int, ControlUpdate]] = deque()  # first record with it
 
     def keep(
-        self, checkpoint: stage.Checkpoint, contained: list[dict[str, Any]], given: int
+        self,
+        checkpoint: stage.Checkpoint,
+        consumed: int,
+        produced: int,
+        controls: Iterable[ControlUpdate] = (),
     ) -> None:
-        """Take note of a checkpoint.
+        """Add a checkpoint.
 
-        :param contained: the messages that it contains and the one before did not.
-        :param given: items of the results before it.
+        :param consumed: input items that it contains.
+        :param produced: index of the item that follows the results it contains.
+        :param controls: updates that it contains and the previous one does not.
         """
-        for message in contained:
-            if "control" in message:
-                self._controls.append((self._messages, message["control"]))
-            self._taken = items_after(message, self._taken)
-            self._messages += 1
         copy = stage.Checkpoint()
         copy.CopyFrom(checkpoint)
-        self._kept.append(CheckpointRecord(copy, self._taken, given, self._messages))
+        record = CheckpointRecord(copy, consumed, produced, self._records[-1].number + 1)
+        self._records.append(record)
+        self._controls.extend((record.number, control) for control in controls)
 
-    def last(self, given: float = math.inf, taken: float = math.inf) -> CheckpointRecord:
-        """The last checkpoint that gave and took no more; those before it are forgotten."""
-        fitting = [i for i, k in enumerate(self._kept) if k.given <= given and k.taken <= taken]
+    def last(self, produced: float = math.inf, consumed: float = math.inf) -> CheckpointRecord:
+        """Return the newest checkpoint within both bounds, and drop older ones."""
+        fitting = [
+            i
+            for i, record in enumerate(self._records)
+            if record.produced <= produced and record.consumed <= consumed
+        ]
         for _ in range(fitting[-1] if fitting else 0):
-            self._kept.popleft()
-        found = self._kept[0]
-        while self._controls and self._controls[0][0] < found.messages:
+            self._records.popleft()
+        found = self._records[0]
+        while self._controls and self._controls[0][0] <= found.number:
             self._controls.popleft()
         return found
 
-    def controls_after(self) -> list[Any]:
-        """The changes of controls that the checkpoint found last does not contain."""
+    def controls_after(self) -> list[ControlUpdate]:
+        """Return the updates that the checkpoint found last does not contain."""
         return [control for _, control in self._controls]
-
-
-def items_after(message: Mapping[str, Any], before: int) -> int:
-    """Items of input that a stage has taken with a message."""
-    for name, content in message.items():
-        match name:
-            case "audio":
-                return before + len(content) // 4
-            case "features":
-                return int(content.first_row + content.rows)
-            case "motion" | "unseen" if content.frames:
-                return int(content.frames[-1].index + 1)
-    return before
 
 
 class CheckpointSet:
@@ -95,7 +88,7 @@ class CheckpointSet:
 
     def __init__(self, begin: resume.SessionState, *, pictures: bool) -> None:
         """
-        :param begin: where the session begins; empty: at its beginning.
+        :param begin: where the session begins; empty for its start.
         """
         names = ("audio_features", "motion_gen", *(("renderer",) if pictures else ()))
         self.histories = {
@@ -104,25 +97,25 @@ class CheckpointSet:
         self.last = names[-1]
 
     def consistent_snapshot(
-        self, frames: int, frame_rate: int, sent_controls: list[Any]
+        self, frames: int, frame_rate: int, sent_controls: Iterable[ControlUpdate]
     ) -> resume.SessionState:
-        """A consistent cut, as far as the stages tell.
+        """Return a consistent set of the newest checkpoints.
 
-        :param frames: that have been given to the client; it has them all.
-        :param sent_controls: changes that the motion generator was sent after its last checkpoint.
+        :param frames: frames that have been sent to the client.
+        :param sent_controls: updates sent to the motion generator after its last checkpoint.
         """
         state = resume.SessionState(frames=frames)
-        seen = math.inf
+        rendered = math.inf
         if "renderer" in self.histories:
             renderer = self.histories["renderer"].last()
             state.renderer.CopyFrom(renderer.to_proto())
-            seen = renderer.taken
-        motion = self.histories["motion_gen"].last(given=seen)
+            rendered = renderer.consumed
+        motion = self.histories["motion_gen"].last(produced=rendered)
         state.motion_gen.CopyFrom(motion.to_proto())
         state.controls.extend(self.histories["motion_gen"].controls_after())
         state.controls.extend(sent_controls)
-        heard = self.histories["audio_features"].last(
-            given=motion.taken, taken=frames * SAMPLE_RATE // frame_rate
+        encoder = self.histories["audio_features"].last(
+            produced=motion.consumed, consumed=frames * SAMPLE_RATE // frame_rate
         )
-        state.audio_features.CopyFrom(heard.to_proto())
+        state.audio_features.CopyFrom(encoder.to_proto())
         return state

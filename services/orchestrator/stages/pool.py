@@ -6,49 +6,39 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from functools import partial
 
 import grpc
 
 from talkingface.contract.channel import MAX_CHUNK_BYTES
 from talkingface.contract.errors import ServiceError
+from talkingface.contract.stage_streams import StreamConfig, StreamRequest, StreamResponse
 from talkingface.orchestrator.config import OrchestratorConfig
 from talkingface.orchestrator.stages.call import StageCall, StageSilentError, stage_error
+from talkingface.orchestrator.stages.methods import StageMethod
 from talkingface.orchestrator.stages.replicas import POLL_SECONDS, Replica, Replicas
 from talkingface.serving.metrics import Metrics
-from talkingface.v1 import audio_features_pb2 as audio_features
-from talkingface.v1 import audio_features_pb2_grpc as audio_features_grpc
-from talkingface.v1 import motion_gen_pb2 as motion_gen
-from talkingface.v1 import motion_gen_pb2_grpc as motion_gen_grpc
 from talkingface.v1 import renderer_pb2 as renderer
 from talkingface.v1 import renderer_pb2_grpc as renderer_grpc
 from talkingface.v1 import stage_pb2 as stage
 
 log = logging.getLogger(__name__)
 
-# How many times its patience a live session waits for a result where the only other replica fell
-# silent itself, or would have to prepare the portrait first, which takes more than a second.
-_SUSPECT = 2.0
-_UNPREPARED = 4.0
-# Within which a stage must take a stream that another replica might take.
-_HURRY_SECONDS = 0.4
-# A renderer that takes no streams for more polls than these does not prepare portraits either.
-_AWAY_POLLS = 4
+# Multiples of its timeout that a live session waits for a result if the only other replica was
+# silent itself lately, or would have to prepare the portrait first, which takes over a second.
+_SILENT_FACTOR = 2.0
+_UNPREPARED_FACTOR = 4.0
+# Seconds within which a stage must accept a stream that another replica could accept.
+_QUICK_OPEN_SECONDS = 0.4
+# A renderer that does not serve for more polls than these does not prepare portraits either.
+_MAX_FAILED_POLLS = 4
 
-
-# Stub, method and class of the requests of every stage, in the order of the data.
-_METHODS: dict[str, tuple[Any, str, Any]] = {
-    "audio_features": (
-        audio_features_grpc.AudioFeaturesServiceStub, "Extract", audio_features.ExtractRequest
-    ),
-    "motion_gen": (motion_gen_grpc.MotionGenServiceStub, "Generate", motion_gen.GenerateRequest),
-    "renderer": (renderer_grpc.RendererServiceStub, "Render", renderer.RenderRequest),
-}  # fmt: skip
+_NAMES = ("audio_features", "motion_gen", "renderer")  # in the order of the data
 # Refusals after which another replica is tried.
 _ELSEWHERE = ("NO_CAPACITY", "STAGE_UNAVAILABLE", "DRAINING", "CHECKPOINT_MISMATCH")
 
-# Gives a renderer the portrait that it lacks.
-Bring = Callable[[Replica], Awaitable[None]]
+# Has a renderer prepare the portrait that it lacks.
+PreparePortrait = Callable[[Replica], Awaitable[None]]
 
 
 class Stages:
@@ -58,8 +48,7 @@ class Stages:
         self.config = config
         self.metrics = metrics or Metrics("orchestrator")
         self._replicas = {
-            name: Replicas(name, getattr(config, f"{name}_target"), self.metrics)
-            for name in _METHODS
+            name: Replicas(name, getattr(config, f"{name}_target"), self.metrics) for name in _NAMES
         }
 
     async def start(self) -> None:
@@ -95,32 +84,40 @@ class Stages:
         return [info for info in infos if info is not None]
 
     async def open(
-        self, name: str, configuration: Any, bring: Bring | None = None, *, live: bool = False
-    ) -> StageCall:
-        """A call of a stage: at the emptiest replica, or the next one that takes it.
+        self,
+        method: StageMethod[StreamConfig, StreamRequest, StreamResponse],
+        config: StreamConfig,
+        prepare: PreparePortrait | None = None,
+        *,
+        live: bool = False,
+    ) -> StageCall[StreamConfig, StreamRequest, StreamResponse]:
+        """Open a call of a stage: at the replica with the most free slots, or the next one.
 
-        :param bring: called where a renderer lacks the portrait, which is then tried again; for a
+        :param prepare: called if a renderer lacks the portrait, which is then tried again; for a
             live session, which cannot wait for it, after those that have the portrait.
-        :raises ServiceError: what the stage refuses with; NO_CAPACITY where all replicas are full.
+        :raises ServiceError: the refusal of the stage: CHECKPOINT_MISMATCH if any replica is of
+            another build than the checkpoint and none accepts it.
         """
         refusal: ServiceError | None = None
-        portrait = configuration.portrait_handle if name == "renderer" else ""
-        waiting = deque((replica, False) for replica in await self._replicas[name].candidates())
+        portrait = method.portrait(config)
+        candidates = await self._replicas[method.name].candidates()
+        waiting = deque((replica, False) for replica in candidates)
         while waiting:
-            replica, lacks = waiting.popleft()
+            replica, unprepared = waiting.popleft()
             within = self.config.stage_open_timeout
             if waiting:
-                within = min(within, _HURRY_SECONDS)
+                within = min(within, _QUICK_OPEN_SECONDS)
             try:
-                if lacks:
-                    assert bring is not None
-                    await bring(replica)
-                call = await self._call(name, replica, portrait).open(configuration, within)
+                if unprepared:
+                    assert prepare is not None
+                    await prepare(replica)
+                call = await self._call(method, replica, portrait).open(config, within)
                 if portrait:
-                    replica.has(portrait)
+                    replica.add_portrait(portrait)
                 return call
             except ServiceError as error:
-                if error.reason == "PORTRAIT_NOT_FOUND" and bring is not None and not lacks:
+                lacks_portrait = error.reason == "PORTRAIT_NOT_FOUND" and prepare is not None
+                if lacks_portrait and not unprepared:
                     (waiting.append if live else waiting.appendleft)((replica, True))
                 else:
                     refusal = _refused(replica, error, refusal)
@@ -128,28 +125,26 @@ class Stages:
         raise refusal
 
     def other_than(self, name: str, replica: Replica, portrait: str = "") -> Replica | None:
-        """Where a stream of this replica could go on; see `Replicas`."""
+        """Return a replica at which a stream of this one could continue; see `Replicas`."""
         return self._replicas[name].other_than(replica, portrait)
 
     def _elsewhere(self, name: str, replica: Replica, portrait: str) -> float | None:
-        """See `StageCall`: the better somebody is prepared, the sooner the stream goes there."""
+        """See `StageCall`: the better another replica is prepared, the sooner it is preferred."""
         other = self.other_than(name, replica, portrait)
         if other is None:
             return None
         if portrait and portrait not in other.portraits:
-            return _UNPREPARED
-        return _SUSPECT if other.suspect else 1.0
+            return _UNPREPARED_FACTOR
+        return _SILENT_FACTOR if other.recently_silent else 1.0
 
-    def _call(self, name: str, replica: Replica, portrait: str = "") -> StageCall:
-        stub, method, requests = _METHODS[name]
-        return StageCall(
-            name,
-            getattr(stub(replica.channel), method),
-            requests,
-            self.config,
-            replica,
-            lambda: self._elsewhere(name, replica, portrait),
-        )
+    def _call(
+        self,
+        method: StageMethod[StreamConfig, StreamRequest, StreamResponse],
+        replica: Replica,
+        portrait: str = "",
+    ) -> StageCall[StreamConfig, StreamRequest, StreamResponse]:
+        elsewhere = partial(self._elsewhere, method.name, replica, portrait)
+        return StageCall(method, self.config, replica, elsewhere)
 
     async def prepare_portrait(self, image: bytes) -> renderer.Portrait:
         """Have a portrait prepared by the emptiest renderer, or the next one that does it.
@@ -181,11 +176,11 @@ class Stages:
                 pieces(), timeout=self.config.portrait_timeout
             )
         )
-        away = 0
+        failed_polls = 0
         try:
             while not (await asyncio.wait([call], timeout=POLL_SECONDS))[0]:
-                away = 0 if replica.serving else away + 1
-                if away > _AWAY_POLLS:
+                failed_polls = 0 if replica.serving else failed_polls + 1
+                if failed_polls > _MAX_FAILED_POLLS:
                     raise StageSilentError("STAGE_UNAVAILABLE", "the renderer does not answer")
             response = call.result()
         except grpc.aio.AioRpcError as error:
@@ -193,19 +188,28 @@ class Stages:
         finally:
             call.cancel()
         portrait: renderer.Portrait = response.portrait
-        replica.has(portrait.handle)
+        replica.add_portrait(portrait.handle)
         return portrait
 
 
-def _refused(replica: Replica, error: ServiceError, before: ServiceError | None) -> ServiceError:
-    """Take note of a refusal after which another replica is tried.
+# Of several refusals the first of these is raised: it says what could be done about it.
+_PRECEDENCE = ("CHECKPOINT_MISMATCH", "NO_CAPACITY")
 
-    :param before: what others have refused with.
-    :return: what is told if nobody does it.
-    :raises ServiceError: `error`, where no other would do it either.
+
+def _refused(replica: Replica, error: ServiceError, before: ServiceError | None) -> ServiceError:
+    """Note a refusal after which another replica is tried.
+
+    :param before: the refusal to raise so far.
+    :return: the refusal to raise if no replica accepts.
+    :raises ServiceError: `error`, if no other replica would accept either.
     """
     if error.reason not in _ELSEWHERE:
         raise error
     if error.reason == "STAGE_UNAVAILABLE":
-        replica.lost(silent=isinstance(error, StageSilentError))
-    return error if before is None or error.reason == "NO_CAPACITY" else before
+        replica.mark_unhealthy(silent=isinstance(error, StageSilentError))
+    if before is None:
+        return error
+    for reason in _PRECEDENCE:
+        if reason in (before.reason, error.reason):
+            return error if error.reason == reason else before
+    return before

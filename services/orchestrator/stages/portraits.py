@@ -9,10 +9,12 @@ import time
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 from talkingface.contract.errors import ServiceError
 from talkingface.contract.portrait import MAX_BYTES, handle_of
 from talkingface.orchestrator.stages.call import StageCall
+from talkingface.orchestrator.stages.methods import RenderMethod
 from talkingface.orchestrator.stages.pool import Stages
 from talkingface.orchestrator.stages.replicas import Replica
 from talkingface.v1 import renderer_pb2 as renderer
@@ -90,6 +92,11 @@ def _touch(path: Path) -> None:
     os.utime(path, ns=(now, now))
 
 
+RendererCall: TypeAlias = StageCall[
+    renderer.RenderConfig, renderer.RenderRequest, renderer.RenderResponse
+]
+
+
 class Portraits:
     """Portraits of clients: checked, stored, and brought to the renderer that needs them."""
 
@@ -125,16 +132,16 @@ class Portraits:
         return portrait
 
     async def open_renderer(
-        self, configuration: renderer.RenderConfig, *, live: bool = False
-    ) -> StageCall:
-        """A call of a renderer that has the portrait; one that lacks it is given it.
+        self, method: RenderMethod, config: renderer.RenderConfig, *, live: bool = False
+    ) -> RendererCall:
+        """Open a call of a renderer that has the portrait; one that lacks it prepares it.
 
         :param live: while the call lasts, one more renderer is kept ready to take it over.
         :raises ServiceError: as `Stages.open`.
         """
-        handle = configuration.portrait_handle
-        bring = partial(self._bring, handle)
-        call = await self._stages.open("renderer", configuration, bring, live=live)
+        handle = config.portrait_handle
+        prepare = partial(self._bring, handle)
+        call = await self._stages.open(method, config, prepare, live=live)
         if live:
             ended = asyncio.Event()
             call.on_end(ended.set)
@@ -165,7 +172,7 @@ class Portraits:
                     await ended.wait()
                 return
             other = self._stages.other_than("renderer", holder, handle)
-            if other is None or other.suspect or handle in other.portraits:
+            if other is None or other.recently_silent or handle in other.portraits:
                 continue
             try:
                 async with self._standing_by:

@@ -1,7 +1,7 @@
 """The replicas of one stage: where they are, how full they are, who is leaving.
 
 Each is asked twice a second how it is, on its own, so that one that does not answer holds up
-nobody. What a stream finds out beside that is told by `Replica.lost`.
+nobody. What a stream finds out beside that is told by `Replica.mark_unhealthy`.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ _RESOLVE_SECONDS = 2.0  # from one look-up of the names to the next
 _START_SECONDS = 2.0  # that the first look-up and poll may hold up the start
 # A replica that fell silent is the last resort for so long, whatever it says of itself: its Triton
 # may be stuck, which it notices within 3 s.
-_SUSPECT_SECONDS = 5.0
+_SILENT_SECONDS = 5.0
 _MAX_PORTRAITS = 1000  # remembered of a replica
 _DNS = "dns:///"
 
 
-class Movable(Protocol):
+class Migratable(Protocol):
     """A stream that can go on elsewhere."""
 
-    def move(self) -> None:
+    def migrate(self) -> None:
         """Begin to."""
 
 
@@ -51,12 +51,12 @@ class Replica:
         self.channel = grpc.aio.insecure_channel(address, options=CLIENT_OPTIONS)
         self.status: stage.GetStatusResponse | None = None  # None: not heard of
         self.portraits: set[str] = set()  # handles of those that it is known to have
-        self.streams: set[Movable] = set()
+        self.streams: set[Migratable] = set()
         self.full = False  # as it last said, and no stream of ours has ended since
         self._ended = 0
         self._opening = 0  # streams
         self._opened = 0  # ... since the status
-        self._suspect_until = 0.0
+        self._silent_until = 0.0
         self._stub = stage_grpc.StageStatusServiceStub(self.channel)
 
     @property
@@ -65,14 +65,14 @@ class Replica:
         return self.status is not None and self.status.serving
 
     @property
-    def leaving(self) -> bool:
+    def draining(self) -> bool:
         """Whether it drains, as far as is known."""
         return self.status is not None and self.status.draining
 
     @property
-    def suspect(self) -> bool:
+    def recently_silent(self) -> bool:
         """Whether it fell silent not long ago."""
-        return time.monotonic() < self._suspect_until
+        return time.monotonic() < self._silent_until
 
     @property
     def free(self) -> int:
@@ -102,13 +102,13 @@ class Replica:
         self._ended += 1
         self.full = False
 
-    def lost(self, *, silent: bool = False) -> None:
+    def mark_unhealthy(self, *, silent: bool = False) -> None:
         """It broke off or fell silent: not to be used until it is heard of again."""
         self.status = None
         if silent:
-            self._suspect_until = time.monotonic() + _SUSPECT_SECONDS
+            self._silent_until = time.monotonic() + _SILENT_SECONDS
 
-    def has(self, portrait: str) -> None:
+    def add_portrait(self, portrait: str) -> None:
         """It has a portrait, as it has just shown."""
         if len(self.portraits) >= _MAX_PORTRAITS:
             self.portraits.clear()
@@ -122,16 +122,16 @@ class Replica:
                 stage.GetStatusRequest(), timeout=_POLL_TIMEOUT
             )
         except grpc.aio.AioRpcError as error:
-            self.lost()
+            self.mark_unhealthy()
             if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
                 self.portraits.clear()  # another process may come back, without them
             return
         self._opened -= counted
         taken = self.status.slots_in_use >= self.status.slots_total
         self.full = taken and ended == self._ended
-        if self.leaving:
+        if self.draining:
             for stream in list(self.streams):
-                stream.move()
+                stream.migrate()
 
 
 class Replicas:
@@ -210,14 +210,16 @@ class Replicas:
                 metadata={"stage": self.name},
             )
         # Among equals by lot: other orchestrators choose as well.
-        return sorted(serving, key=lambda r: (r.suspect, -r.free, random.random()))
+        return sorted(serving, key=lambda r: (r.recently_silent, -r.free, random.random()))
 
     def other_than(self, replica: Replica, portrait: str = "") -> Replica | None:
         """Where a stream of this replica could go on: with room, if possible with the portrait that
         it needs, and rather not one that fell silent itself; of these the emptiest."""
         others = [r for r in self._serving() if r is not replica and r.free > 0]
         return max(
-            others, key=lambda r: (portrait in r.portraits, not r.suspect, r.free), default=None
+            others,
+            key=lambda r: (portrait in r.portraits, not r.recently_silent, r.free),
+            default=None,
         )
 
     def _serving(self) -> list[Replica]:

@@ -1,13 +1,17 @@
 """A session's stream to a stage, which outlives the replica that serves it.
 
-The stage sends a checkpoint about once a second. What was sent after the last one is held here;
-when the call breaks, another is opened, at another replica or at the same one when it is back, it
-is given checkpoint and messages, and what it then says for the second time is left out. The results
-are the same as if nothing had happened.
+The stage sends a checkpoint about once a second. What was sent after it is kept here. When the call
+fails, another one is opened, at another replica or at the same one when it is back; it is sent the
+checkpoint and the messages after it, and results that are repeated are dropped. The results are the
+same as if nothing had happened.
 
-A stage may also fall silent: its process or its Triton stands still, or the way to it is cut. A
-live session gives such a call up soon where another replica can go on with it. Should that have
-been hasty, because all are slow, the next one is given twice the time, until a result has come.
+A checkpoint is only accepted by the build that made it. Where other builds alone are left, as at
+the end of an upgrade, the stream starts cold at one of them, with some seconds of input before the
+failure; its results continue without a gap, but are not those of an undisturbed stream.
+
+A stage may also stop responding: its process or its Triton hangs, or the network is cut. A live
+session soon abandons such a call if another replica can continue it. In case that was premature,
+because all replicas are slow, the next one is given twice the time, until a result arrives.
 """
 
 from __future__ import annotations
@@ -15,73 +19,104 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable
+from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from typing import Generic
 
 from talkingface.contract.errors import ServiceError
+from talkingface.contract.stage_streams import StreamConfig, StreamRequest, StreamResponse
 from talkingface.orchestrator.stages.call import StageCall, StageSilentError
-from talkingface.orchestrator.stages.checkpoints import items_after
+from talkingface.orchestrator.stages.history import InputHistory
+from talkingface.orchestrator.stages.methods import StageMethod
 from talkingface.v1 import stage_pb2 as stage
 
 log = logging.getLogger(__name__)
 
-# What breaks a call that can go on elsewhere, and what may pass while it is opened there.
-_BROKEN = ("STAGE_UNAVAILABLE", "DRAINING")
-_PASSING = (*_BROKEN, "NO_CAPACITY", "CHECKPOINT_MISMATCH")
-_PAUSE_SECONDS = 0.1
-_FUTILE = 3  # calls that break off without a single result: the input breaks them
+# Failures of a call after which the stream continues at another replica.
+_FAILED = ("STAGE_UNAVAILABLE", "DRAINING")
+# ... and failures to open one that may pass.
+_TEMPORARY = (*_FAILED, "NO_CAPACITY", "CHECKPOINT_MISMATCH")
+_PAUSE_SECONDS = 0.1  # between attempts
+_MAX_FAILED_CALLS = 3  # without a single result: it is the input that breaks the stage
+_MIGRATION_SECONDS = 0.5  # for which opening a call may delay a live stream that still works
 
-_MOVE_SECONDS = 0.5  # that the opening of a call may hold up a live one that could go on
+# Input before a failure that a cold start repeats, in seconds. Offline the stage settles again; in
+# a live session the repetition must take less than about a third of a second.
+_WARM_UP_SECONDS = 10.0
+_LIVE_WARM_UP_SECONDS = 1.0
 
-Connect = Callable[[Any], Awaitable[StageCall]]
-# Told the name of the stage, the cause ("broken", "silent" or "moved") and for how many seconds no
-# results came; None where none were missed.
-OnRecovery = Callable[[str, str, float | None], Awaitable[None]]
-# Told a checkpoint, the messages that it contains and the one before did not, and the number of the
-# item that follows the results before it.
-OnCheckpoint = Callable[[stage.Checkpoint, list[dict[str, Any]], int], Awaitable[None]]
+
+@dataclass(frozen=True)
+class Recovery:
+    """How a stream has continued."""
+
+    name: str
+    """Name of the stage."""
+    cause: str
+    """"broken", "silent" or "moved"."""
+    stall: float | None
+    """Seconds without results; None if none were missed."""
+    restarted: bool
+    """Whether it has continued at another build."""
+
+
+Connect = Callable[
+    [StreamConfig], Awaitable[StageCall[StreamConfig, StreamRequest, StreamResponse]]
+]
+OnRecovery = Callable[[Recovery], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class KeptCheckpoint(Generic[StreamRequest]):
+    """A checkpoint, and where it lies in the stream."""
+
+    checkpoint: stage.Checkpoint
+    contained: list[StreamRequest]
+    """The requests that it contains and the previous one does not."""
+    consumed: int
+    """Input items that it contains."""
+    produced: int
+    """Index of the item that follows the results it contains."""
+
+
+OnCheckpoint = Callable[[KeptCheckpoint[StreamRequest]], Awaitable[None]]
 
 
 @dataclass(frozen=True)
 class _Stall:
-    """Results are missing."""
+    """Results are missing. Times are those of `time.perf_counter`."""
 
     cause: str
-    began: float  # on the clock of `time.perf_counter`
+    began: float
     noticed: float
 
 
-class ResilientStream:
-    """`open`, then `send` and `receive` side by side, `end`, `cancel`.
+class ResilientStream(Generic[StreamConfig, StreamRequest, StreamResponse]):
+    """`open`, then `send` and `receive` concurrently, `end`, `cancel`.
 
-    `receive` performs the reconnection: blocked senders go on only while some task awaits it. The
-    stream itself counts how far it has got, so that a call knows whether its stage owes a result.
+    `receive` performs the reconnection: blocked senders resume only while some task awaits it. The
+    stream counts what it has sent and received, from which a call knows whether a result is due.
     """
 
     def __init__(
         self,
-        name: str,
-        connect: Connect,
+        method: StageMethod[StreamConfig, StreamRequest, StreamResponse],
+        connect: Connect[StreamConfig, StreamRequest, StreamResponse],
         patience: float,
         on_recovery: OnRecovery,
-        silence: float | None = None,
-        on_checkpoint: OnCheckpoint | None = None,
-        *,
-        rates: tuple[int, int],
+        live_timeout: float | None = None,
+        on_checkpoint: OnCheckpoint[StreamRequest] | None = None,
     ) -> None:
         """
         :param connect: opens a call with a configuration; raises ServiceError.
-        :param patience: seconds within which a broken stream must go on.
-        :param on_recovery: called with the first result after a break, and after a move.
-        :param silence: seconds without a result that is owed after which another replica is
-            preferred; None: only the call's own limit.
+        :param patience: seconds within which a broken stream must continue.
+        :param on_recovery: called before the first result after a failure, and after a migration.
+        :param live_timeout: seconds that a result may be overdue before another replica is
+            preferred; None for a session that is not live: only the call's own limit.
         :param on_checkpoint: called with each checkpoint.
-        :param rates: items a second of what the stage takes (samples, rows or motion frames) and
-            of what it gives (rows, motion frames or pictures).
         """
-        self.name = name
+        self.method = method
         self.opened = time.perf_counter()
         self.results = 0
         self.first_result: float | None = None
@@ -89,266 +124,279 @@ class ResilientStream:
         self._connect = connect
         self._patience = patience
         self._on_recovery = on_recovery
-        self._silence = silence
+        self._live_timeout = live_timeout
         self._on_checkpoint = on_checkpoint
-        self._input_rate, self._output_rate = rates
-        self._configuration: Any = None
+        self._config: StreamConfig | None = None
         self._checkpoint: stage.Checkpoint | None = None
-        self._call: StageCall | None = None
-        self._held: deque[dict[str, Any]] = deque()  # sent since the checkpoint
-        self._dropped = 0  # of those that the present call was sent
-        self._taken = 0  # number of the item that follows those sent
+        self._call: StageCall[StreamConfig, StreamRequest, StreamResponse] | None = None
+        self._history: InputHistory[StreamConfig, StreamRequest, StreamResponse] | None = None
+        self._acknowledged = 0  # messages of the current call that a checkpoint contains
         self._next = 0  # index of the first item not yet received
-        self._breaks = 0  # since the last result
-        self._silences = 0  # ... and calls given up for silence
+        self._failures = 0  # calls that failed since the last result
+        self._silences = 0  # calls abandoned because they were silent since the last result
         self._stall: _Stall | None = None
+        self._restarted = False  # at another build, since the last result
         self._ended = False
         self._writing = asyncio.Lock()
-        self._settled = asyncio.Event()  # cleared while it is not known which call goes on
+        self._settled = asyncio.Event()  # cleared while it is undecided which call continues
         self._settled.set()
         self._resending: asyncio.Task[None] | None = None
-        self._moving: asyncio.Task[None] | None = None
+        self._migration: asyncio.Task[None] | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the stage."""
+        return self.method.name
 
     @property
     def info(self) -> stage.StageInfo:
-        """Who serves the stream; empty before it is open."""
+        """Description of the stage that serves the stream; empty before it is open."""
         return stage.StageInfo() if self._call is None else self._call.info
 
     @property
-    def call(self) -> StageCall:
+    def call(self) -> StageCall[StreamConfig, StreamRequest, StreamResponse]:
         """The call that serves the stream now."""
         assert self._call is not None, "the stream is not open"
         return self._call
 
     @property
-    def held(self) -> list[dict[str, Any]]:
-        """The messages sent since the last checkpoint."""
-        return list(self._held)
+    def history(self) -> InputHistory[StreamConfig, StreamRequest, StreamResponse]:
+        """The input sent lately."""
+        assert self._history is not None, "the stream is not open"
+        return self._history
 
-    async def open(self, configuration: Any, first: int = 0, taken: int = 0) -> None:
-        """Take the stream.
+    async def open(self, config: StreamConfig, following: int = 0, consumed: int = 0) -> None:
+        """Open the stream.
 
-        :param first: number of the first item that is wanted.
-        :param taken: number of the first item that will be sent.
-        :raises ServiceError: what the stage refuses with, or STAGE_UNAVAILABLE.
+        :param following: index of the first item that is wanted.
+        :param consumed: index of the first input item that will be sent.
+        :raises ServiceError: the stage's refusal, or STAGE_UNAVAILABLE.
         """
-        configuration.checkpoints = True
-        self._next, self._taken = first, taken
-        self._configuration = configuration
-        await self._take_up()
-        # Nothing is owed for what came before.
-        self.call.sent_until = self.call.received_until = first / self._output_rate
+        config.checkpoints = True
+        self._next = following
+        self._config = config
+        warm_up = _WARM_UP_SECONDS if self._live_timeout is None else _LIVE_WARM_UP_SECONDS
+        self._history = InputHistory(self.method, config, consumed, warm_up)
+        await self._open_call()
+        # No result is due for what came before.
+        self.call.sent_until = self.call.received_until = following / self.method.output_rate
 
-    async def send(self, **payload: Any) -> None:
-        """Send a message; waits while the stage does not take it, or is away.
+    async def send(self, request: StreamRequest) -> None:
+        """Send a request; waits while the stage does not accept it or is unavailable.
 
         :raises ServiceError: the stage's error.
         """
         async with self._writing:
-            self._held.append(payload)
-            before, self._taken = self._taken, items_after(payload, self._taken)
-            await self._try(self.call.send(**payload))
-            if self._taken > before and "unseen" not in payload:  # for which nothing is given
-                self.call.sent_until = self._taken / self._input_rate
+            before = self.history.consumed
+            self.history.add(request)
+            await self._attempt(self.call.send(request))
+            if self.history.consumed > before and self.method.expects_result(request):
+                self.call.sent_until = self.history.consumed / self.method.input_rate
 
     async def end(self) -> None:
-        """Say that no more messages come."""
+        """Send the end of the stream."""
         async with self._writing:
             self._ended = True
-            await self._try(self.call.end())
+            await self._attempt(self.call.end())
 
-    async def receive(self) -> Any | None:
-        """The next result, or None after the last.
+    async def receive(self) -> StreamResponse | None:
+        """Return the next result, or None after the last.
 
-        :raises ServiceError: the stage's error, or STAGE_UNAVAILABLE when it is away too long.
+        :raises ServiceError: the stage's error, or STAGE_UNAVAILABLE if it is away for too long.
         """
         while True:
             call = self.call
             try:
-                answer = await call.receive()
+                response = await call.receive()
             except ServiceError as error:
                 await self._settled.wait()
                 if call is self._call:
                     await self._recover(error)
                 continue
             except asyncio.CancelledError:
-                if _cancelled() or call is self._call:
+                if _is_cancelled() or call is self._call:
                     raise
-                continue  # it was the call that was left
+                continue  # only the previous call was cancelled
             await self._settled.wait()
             if call is not self._call:
-                continue  # the other call says it again
-            if answer is None:
-                await self._go_on()
+                continue  # the new call repeats it
+            if response is None:
+                await self._report_recovery()
                 return None
-            if answer.WhichOneof("payload") == "checkpoint":
-                contained = self._keep(answer.checkpoint)
-                if self._on_checkpoint is not None:
-                    await self._on_checkpoint(answer.checkpoint, contained, self._next)
+            if response.HasField("checkpoint"):
+                await self._keep(response.checkpoint)
                 continue
-            first, count = _place(answer)
+            first, count = self.method.output_range(response)
+            if first + count <= self._next:
+                continue  # received before the failure
             if first < self._next:
-                continue  # told before the break
+                self.method.drop_first(response, self._next - first)
             self._next = first + count
-            self.call.received_until = self._next / self._output_rate
+            self.call.received_until = self._next / self.method.output_rate
             self.results += 1
             self.last_result = time.perf_counter()
             self.first_result = self.first_result or self.last_result
-            await self._go_on()
-            return answer
+            await self._report_recovery()
+            return response
 
-    def move(self) -> None:
-        """Go on at another replica, if there is one: this one is leaving."""
-        if self._moving is None or self._moving.done():
-            self._moving = asyncio.create_task(self._move())
+    def migrate(self) -> None:
+        """Continue at another replica if there is one, because this one is draining."""
+        if self._migration is None or self._migration.done():
+            self._migration = asyncio.create_task(self._migrate())
 
     def cancel(self) -> None:
-        """Give the stream up; its slot becomes free."""
-        for task in (self._resending, self._moving):
+        """End the stream at once; its slot becomes free."""
+        for task in (self._resending, self._migration):
             if task is not None:
                 task.cancel()
         if self._call is not None:
             self._call.replica.streams.discard(self)
             self._call.cancel()
 
-    async def _take_up(self) -> None:
-        """Open a call, and make it the present one.
+    async def _open_call(self, *, cold: bool = False) -> None:
+        """Open a call, and make it the current one.
 
+        :param cold: without a checkpoint, from the beginning of the history.
         :raises ServiceError: it cannot be opened; nothing has changed.
         """
-        configuration = self._configuration
-        if self._checkpoint is not None:  # into a copy: a message keeps what it has ever held
-            configuration = type(configuration)()
-            configuration.CopyFrom(self._configuration)
-            configuration.resume.CopyFrom(self._checkpoint)
-        if self.name == "renderer":  # pictures are dear: it makes none that have come already
-            configuration.first_frame = self._next
-        call = await self._connect(configuration)
-        self._hurry(call)
+        assert self._config is not None, "the stream is not open"
+        if cold:
+            config, history = self.history.cold_start()
+        else:
+            config, history = deepcopy(self._config), self.history
+            if self._checkpoint is not None:
+                config.resume.CopyFrom(self._checkpoint)
+        self.method.skip_delivered(config, self._next)
+        call = await self._connect(config)
+        if cold:
+            self._config, self._history, self._checkpoint = config, history, None
+        if self._call is not None and call.info.model != self._call.info.model:
+            self._restarted = True
+        self._set_deadline(call)
         if self._call is not None:
             call.sent_until = self._call.sent_until
             call.received_until = self._call.received_until
-            call.slowest = self._call.slowest
+            call.max_overdue = self._call.max_overdue
             self._call.replica.streams.discard(self)
         call.replica.streams.add(self)
         self._call = call
 
-    async def _try(self, sending: Awaitable[None]) -> None:
-        """Send; where the call is broken, the receiver opens another and sends all that is held."""
+    async def _attempt(self, sending: Awaitable[None]) -> None:
+        """Send; if the call fails, the receiver opens another and sends the history."""
         try:
             await sending
         except ServiceError as error:
-            if error.reason not in _BROKEN:
+            if error.reason not in _FAILED:
                 raise
         except asyncio.CancelledError:
-            if _cancelled():
-                raise  # else it was the call that was left
+            if _is_cancelled():
+                raise  # otherwise only the previous call was cancelled
 
-    def _keep(self, checkpoint: stage.Checkpoint) -> list[dict[str, Any]]:
-        """Hold a checkpoint in place of the messages that it contains, which are returned."""
-        contained = [self._held.popleft() for _ in range(checkpoint.messages - self._dropped)]
-        self._dropped = checkpoint.messages
+    async def _keep(self, checkpoint: stage.Checkpoint) -> None:
+        """Keep a checkpoint in place of the requests that it contains."""
+        contained, consumed = self.history.checkpoint(checkpoint.messages - self._acknowledged)
+        self._acknowledged = checkpoint.messages
         self._checkpoint = checkpoint
-        return contained
+        if self._on_checkpoint is not None:
+            kept = KeptCheckpoint(checkpoint, contained, consumed, self._next)
+            await self._on_checkpoint(kept)
 
-    def _hurry(self, call: StageCall) -> None:
-        if self._silence is not None:
-            call.hurry(self._silence * 2**self._silences)
+    def _set_deadline(self, call: StageCall[StreamConfig, StreamRequest, StreamResponse]) -> None:
+        if self._live_timeout is not None:
+            call.set_live_timeout(self._live_timeout * 2**self._silences)
 
     async def _recover(self, error: ServiceError) -> None:
-        """Open another call and begin to send it what it lacks."""
+        """Open another call and start to send it what it lacks."""
         silent, now = isinstance(error, StageSilentError), time.perf_counter()
         if self._stall is None:
             cause = "silent" if silent else "broken"
-            self._stall = _Stall(cause, now - self.call.owing, now)
-        self._breaks += not silent
+            self._stall = _Stall(cause, now - self.call.overdue, now)
+        self._failures += not silent
         self._silences += silent
         until = self._stall.noticed + self._patience
-        if error.reason not in _BROKEN or self._breaks > _FUTILE or now > until:
+        if error.reason not in _FAILED or self._failures > _MAX_FAILED_CALLS or now > until:
             raise error
         log.warning("event=stream_broken stage=%s %s", self.name, error)
-        self.call.replica.lost(silent=silent)
+        self.call.replica.mark_unhealthy(silent=silent)
         self.call.cancel()
         await self._writing.acquire()
         try:
             while True:
                 try:
-                    await self._change_over()
+                    await self._change_over(cold_allowed=True)
                     break
                 except ServiceError as again:
                     late = time.perf_counter() + _PAUSE_SECONDS > until
-                    if again.reason not in _PASSING or late:
+                    if again.reason not in _TEMPORARY or late:
                         raise
                     await asyncio.sleep(_PAUSE_SECONDS)
         except BaseException:
             self._writing.release()
             raise
 
-    async def _go_on(self) -> None:
-        """A result has come."""
+    async def _report_recovery(self) -> None:
+        """Report a recovery when the first result after it has arrived."""
         if self._stall is not None:
             stall, self._stall = self._stall, None
-            self._breaks = self._silences = 0
-            self._hurry(self.call)
-            await self._on_recovery(self.name, stall.cause, time.perf_counter() - stall.began)
+            restarted, self._restarted = self._restarted, False
+            self._failures = self._silences = 0
+            self._set_deadline(self.call)
+            seconds = time.perf_counter() - stall.began
+            await self._on_recovery(Recovery(self.name, stall.cause, seconds, restarted))
 
-    async def _move(self) -> None:
-        """Open another call while this one lives, and then leave it."""
+    async def _migrate(self) -> None:
+        """Open another call while the current one works, and then abandon that."""
         await self._writing.acquire()
-        left = self.call
+        previous = self.call
         self._settled.clear()
         try:
-            if left.replica.leaving:
-                live = self._silence is not None
-                async with asyncio.timeout(_MOVE_SECONDS if live else self._patience):
+            if previous.replica.draining:
+                live = self._live_timeout is not None
+                async with asyncio.timeout(_MIGRATION_SECONDS if live else self._patience):
                     await self._change_over()
-        except (ServiceError, TimeoutError) as error:  # nobody else has room: it may finish it
+        except (ServiceError, TimeoutError) as error:  # the draining replica may finish it
             log.info("event=stream_stays stage=%s %s", self.name, error)
         finally:
             self._settled.set()
-            if self.call is left:
+            if self.call is previous:
                 self._writing.release()
-        if self.call is not left:
+        if self.call is not previous:
             log.info("event=stream_moved stage=%s replica=%s", self.name, self.info.replica)
-            left.cancel()
-            await self._on_recovery(self.name, "moved", None)
+            previous.cancel()
+            restarted, self._restarted = self._restarted, False
+            await self._on_recovery(Recovery(self.name, "moved", None, restarted))
 
-    async def _change_over(self) -> None:
-        """Another call in place of the present one; `_writing` is held, and by `_resend` then.
+    async def _change_over(self, *, cold_allowed: bool = False) -> None:
+        """Replace the current call; `_writing` is held, from then on by `_resend`.
 
+        :param cold_allowed: whether to start cold if only other builds are available.
         :raises ServiceError: it cannot be opened; nothing has changed.
         """
-        await self._take_up()
-        self._dropped = 0
-        # Side by side with receiving, without which the stage would soon take no more.
+        try:
+            await self._open_call()
+        except ServiceError as error:
+            if not cold_allowed or error.reason != "CHECKPOINT_MISMATCH":
+                raise
+            await self._open_call(cold=True)
+            log.warning("event=stream_restarted stage=%s model=%s", self.name, self.info.model)
+        self._acknowledged = 0
+        # Concurrently with receiving, without which the stage would soon accept no more.
         self._resending = asyncio.create_task(self._resend(self.call))
 
-    async def _resend(self, call: StageCall) -> None:
-        """Send what is held; `_writing` is held from before the call was opened."""
+    async def _resend(self, call: StageCall[StreamConfig, StreamRequest, StreamResponse]) -> None:
+        """Send what the call lacks; `_writing` is held from before the call was opened."""
         try:
-            for payload in list(self._held):
-                await call.send(**payload)
+            for request in self.history.pending:
+                await call.send(request)
             if self._ended:
                 await call.end()
         except ServiceError:
-            pass  # the receiver is told the same
+            pass  # `receive` raises the same
         finally:
             self._writing.release()
 
 
-def _cancelled() -> bool:
-    """Whether the running task is, and not just a call in it."""
+def _is_cancelled() -> bool:
+    """Whether the running task itself is cancelled, and not just a call in it."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
-
-
-def _place(answer: Any) -> tuple[int, int]:
-    """Index of a result's first item, and how many it holds."""
-    match answer.WhichOneof("payload"):
-        case "features":
-            return answer.features.first_row, answer.features.rows
-        case "motion":
-            frames = answer.motion.frames
-            return (frames[0].index if frames else 0), len(frames)
-        case _:
-            return answer.frame.index, 1

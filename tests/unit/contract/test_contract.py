@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
 import re
 
@@ -11,9 +13,11 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 
+from talkingface.contract import controls as contract
 from talkingface.contract.controls import (
     CONTROL_RANGES,
     ControlTrack,
+    changes_of,
     check_controls,
     frame_of,
     overlay,
@@ -218,25 +222,37 @@ def test_an_update_keeps_what_it_does_not_name() -> None:
     assert overlay(before, natural).WhichOneof("gaze") == "natural_gaze"
 
 
-def test_updates_act_by_their_frame_not_by_their_arrival() -> None:
-    track = ControlTrack(Controls(blink_rate=10))
-    track.update(250, Controls(distance_ratio=1.5))
-    assert track.until(20) == []
-    # An earlier one that comes later: not before 250 does the distance change.
-    track.update(100, Controls(blink_rate=30))
-    assert track.until(101) == [(100, Controls(blink_rate=30))]
-    copy = ControlTrack(Controls())
-    copy.load_state(track.state())
+def test_updates_take_effect_by_their_frame_not_by_their_arrival() -> None:
+    track = ControlTrack(contract.Controls(blink_rate=10))
+    track.update(250, {"head_distance": 1.5})
+    assert track.at(20) == contract.Controls(blink_rate=10)
+    # An earlier one that arrives later: the distance does not change before frame 250.
+    track.update(100, {"blink_rate": 30})
+    assert track.at(99) == contract.Controls(blink_rate=10)
+    assert track.at(100) == contract.Controls(blink_rate=30)
+    copy = ControlTrack(contract.Controls())
+    copy.load_state(json.loads(json.dumps(track.state())))
     for one in (track, copy):
-        assert one.until(260) == [(250, Controls(blink_rate=30, distance_ratio=1.5))]
-        one.update(300, Controls(mouth_scale=1))
-        one.update(300, Controls(mouth_scale=2))
-        one.update(30, Controls(blink_rate=5))  # late: with what is asked for next
-        late = Controls(blink_rate=5, distance_ratio=1.5)
-        assert one.until(301) == [
-            (30, late),
-            (300, Controls(blink_rate=5, distance_ratio=1.5, mouth_scale=2)),
-        ]
+        assert one.at(250) == contract.Controls(blink_rate=30, head_distance=1.5)
+        one.update(300, {"mouth_scale": 1.0})
+        one.update(300, {"mouth_scale": 1.2, "gaze": (1.0, 2.0)})
+        assert one.at(299) == contract.Controls(blink_rate=30, head_distance=1.5)
+        last = contract.Controls(blink_rate=30, head_distance=1.5, mouth_scale=1.2, gaze=(1.0, 2.0))
+        assert one.at(300) == last
+
+
+def test_a_message_changes_the_fields_that_it_sets() -> None:
+    message = Controls(head_pose={"yaw": 3}, emotion={"anger": 0.5}, distance_ratio=1.25)
+    changes = changes_of(message)
+    assert changes.keys() == {"pose_offset", "emotion", "emotion_strength", "head_distance"}
+    controls = contract.Controls(gaze=(1.0, 2.0), emotion={"happiness": 1.0})
+    changed = dataclasses.replace(controls, **changes)
+    assert changed.gaze == (1.0, 2.0)
+    assert changed.pose_offset == (0.0, 3.0, 0.0)
+    assert (changed.emotion["anger"], changed.emotion["happiness"]) == (0.5, 0.0)
+    natural = Controls()
+    natural.natural_gaze.SetInParent()
+    assert changes_of(natural) == {"gaze": None}
 
 
 def test_a_time_is_the_first_frame_not_before_it() -> None:

@@ -103,7 +103,7 @@ def test_window_comes_as_soon_as_the_encoder_block_is_there() -> None:
 def test_snapshot_goes_on_bit_for_bit() -> None:
     features, speech = rows(120)
     session = MotionSession(seed=9, controls=Controls(gaze=(2.0, 3.0)))
-    session.set_controls(Controls(head_distance=1.2, emotion={"anger": 0.5}), 40)
+    session.set_controls(40, head_distance=1.2, emotion={"anger": 0.5})
     session.push(features[:61], speech[:61])
     drain(session)
     copy = MotionSession.restore(session.snapshot())
@@ -116,10 +116,28 @@ def test_snapshot_goes_on_bit_for_bit() -> None:
     assert len(session.snapshot()) < 2_000_000
 
 
+def test_a_stream_may_start_at_any_frame() -> None:
+    """Frames, rows and controls keep their indices."""
+    features, speech = rows(60)
+    session = MotionSession(seed=9, controls=Controls(blink_rate=0), start_frame=37)
+    assert (session.frames, session.rows) == (37, 74)
+    assert session.set_controls(50, head_distance=1.5) == 50
+    assert session.set_controls(mouth_scale=0.5) == 37
+    session.push(features, speech)
+    session.end()
+    copy = MotionSession.restore(session.snapshot())
+    motion = np.concatenate(drain(session))
+    assert len(motion) == 30
+    assert (session.frames, session.rows) == (67, 134)
+    assert motion[:13, DISTANCE] == pytest.approx(motion[0, DISTANCE], abs=0.03)
+    assert motion[-1, DISTANCE] > 1.4
+    assert (np.concatenate(drain(copy)) == motion).all()
+
+
 def test_controls_act_at_their_frame() -> None:
     features, speech = rows(120)
     session = MotionSession(seed=1)
-    assert session.set_controls(Controls(head_distance=1.5), 20) == 20
+    assert session.set_controls(20, head_distance=1.5) == 20
     session.push(features, speech)
     session.end()
     motion = np.concatenate(drain(session))
@@ -153,7 +171,7 @@ def test_a_late_control_acts_at_the_next_frame() -> None:
     session = MotionSession()
     session.push(features, speech)
     drain(session)
-    assert session.set_controls(Controls(mouth_scale=0.5), 0) == session.frames
+    assert session.set_controls(mouth_scale=0.5) == session.frames
 
 
 def test_bad_rows_leave_the_stream_as_it_was() -> None:

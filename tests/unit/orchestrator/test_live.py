@@ -239,7 +239,7 @@ def test_a_renderer_that_is_behind_is_sent_no_more_to_show() -> None:
     assert pacer.see(0.08, 0) == []
     assert not pacer.leave_out(0.64)
     (late,) = pacer.see(0.60, 6)
-    assert (late.kind, late.frames) == (Event.KIND_LATE, 6)
+    assert (late.kind, late.frames) == (Event.KIND_FRAMES_DROPPED, 6)
     assert pacer.see(0.64, 1) == [], "not twice a second"
     clock.now += 1.1
     (late,) = pacer.see(0.72, 1)

@@ -309,7 +309,7 @@ def mp4_of(sound: Array, rate: int, fps: int = 25) -> tuple[bytes, list]:
     """A whole file: sound and pictures pushed by turns, as in a session."""
     taker = AudioIntake(media.AudioFormat(**pcm(rate, sound.shape[1])))
     packager = Mp4Packager(
-        media.PictureFormat(width=WIDTH, height=HEIGHT, frame_rate=fps), talking_face.PACING_OFFLINE
+        media.VideoFormat(width=WIDTH, height=HEIGHT, frame_rate=fps), talking_face.PACING_OFFLINE
     )
     pieces, count = [], math.ceil(len(sound) / rate * fps)
     frames = iter(pictures(count, fps))
@@ -421,7 +421,7 @@ def test_sound_goes_on_without_pictures_and_both_stay_in_step() -> None:
     rate, seconds = 16000, 2.0
     sound = tone(seconds, rate, 1)
     packager = Mp4Packager(
-        media.PictureFormat(width=WIDTH, height=HEIGHT, frame_rate=25), talking_face.PACING_LIVE
+        media.VideoFormat(width=WIDTH, height=HEIGHT, frame_rate=25), talking_face.PACING_LIVE
     )
     packager.push_sound(Sound(sound, sound[:, 0]), rate)
     packager.end_sound()

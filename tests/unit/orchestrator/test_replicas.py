@@ -20,6 +20,7 @@ from talkingface.orchestrator.stages import pool as stages_module
 from talkingface.orchestrator.stages import portraits as portraits_module
 from talkingface.orchestrator.stages import replicas as replicas_module
 from talkingface.orchestrator.stages.call import StageCall, StageSilentError
+from talkingface.orchestrator.stages.methods import ExtractMethod, RenderMethod
 from talkingface.orchestrator.stages.pool import Stages
 from talkingface.orchestrator.stages.portraits import Portraits, UploadStore
 from talkingface.orchestrator.stages.replicas import Replica, Replicas
@@ -105,7 +106,7 @@ async def test_the_emptiest_is_tried_first_and_who_fell_silent_last(world: World
     assert replicas.slots == 12
     b = (await replicas.candidates())[0]
     assert replicas.other_than(b).address == "c"
-    b.lost(silent=True)
+    b.mark_unhealthy(silent=True)
     assert await names(replicas) == ["c", "a"], "not before it is heard of"
     await b.poll()
     assert await names(replicas) == ["c", "a", "b"], "it answers, but its Triton may not"
@@ -114,7 +115,7 @@ async def test_the_emptiest_is_tried_first_and_who_fell_silent_last(world: World
     a = (await replicas.candidates())[0]
     assert a.address == "a"
     assert replicas.other_than(a) is b, "who fell silent is better than who is full"
-    assert b.suspect
+    assert b.recently_silent
     assert replicas.other_than(b) is a
     await replicas.close()
 
@@ -174,7 +175,7 @@ async def test_a_silent_replica_holds_up_nobody(
     await replicas.start()
     async with asyncio.timeout(DEADLINE):
         (b,) = await replicas.candidates()
-        b.lost()  # the first that is back is taken, whatever the others do
+        b.mark_unhealthy()  # the first that is back is taken, whatever the others do
         assert await replicas.candidates() == [b]
     await replicas.close()
     for task in asyncio.all_tasks() - before:  # polls that would never end
@@ -212,7 +213,7 @@ async def test_streams_are_told_to_move_as_long_as_their_replica_drains(world: W
     class Stream:
         moves = 0
 
-        def move(self) -> None:
+        def migrate(self) -> None:
             self.moves += 1
 
     world.answers["a"] = status(serving=False, draining=True)
@@ -221,7 +222,7 @@ async def test_streams_are_told_to_move_as_long_as_their_replica_drains(world: W
     for _ in range(3):
         await replica.poll()
     assert stream.moves == 3, "there may be room elsewhere only later"
-    assert replica.leaving
+    assert replica.draining
 
 
 async def test_names_are_looked_up_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,7 +241,7 @@ async def test_names_are_looked_up_again(world: World, monkeypatch: pytest.Monke
     assert await names(replicas) == ["10.0.0.2:7", "10.0.0.1:7"]
 
     class Stream:
-        def move(self) -> None:
+        def migrate(self) -> None:
             raise AssertionError("nobody drains")
 
     (await replicas.candidates())[0].streams.add(Stream())
@@ -295,7 +296,7 @@ class FakeStages(Stages):
         self.has: dict[str, set[str]] = {name: set() for name in "abc"}
         self.prepared: list[str] = []
 
-    def _call(self, name: str, replica: Replica, portrait: str = "") -> Any:
+    def _call(self, method: Any, replica: Replica, portrait: str = "") -> Any:
         def answer(configuration: Any) -> ServiceError | None:
             if replica.address in self.refusals:
                 return self.refusals[replica.address]
@@ -311,13 +312,14 @@ class FakeStages(Stages):
         if replica.address in self.refusals:
             raise self.refusals[replica.address]
         self.has[replica.address].add(handle_of(image))
-        replica.has(handle_of(image))
+        replica.add_portrait(handle_of(image))
         return renderer.Portrait(handle=handle_of(image))
 
 
 IMAGE = b"photo"
 CONFIG = renderer.RenderConfig(session_id="s", portrait_handle=handle_of(IMAGE))
-HURRY = stages_module._HURRY_SECONDS
+RENDER = RenderMethod(25)
+QUICK = stages_module._QUICK_OPEN_SECONDS
 
 
 @pytest.fixture
@@ -341,16 +343,16 @@ async def test_the_next_one_is_tried_and_the_last_one_waited_for(stages: FakeSta
     for name in "abc":
         stages.has[name].add(CONFIG.portrait_handle)
     stages.refusals = {"a": StageSilentError("STAGE_UNAVAILABLE", "-"), "b": refusal("DRAINING")}
-    call = await stages.open("renderer", CONFIG)
+    call = await stages.open(RENDER, CONFIG)
     assert call.replica.address == "c"
-    assert stages.tried == [("a", HURRY), ("b", HURRY), ("c", 5.0)]
+    assert stages.tried == [("a", QUICK), ("b", QUICK), ("c", 5.0)]
     stages.refusals["c"] = refusal("NO_CAPACITY")
     with pytest.raises(ServiceError, match="NO_CAPACITY"):
-        await stages.open("renderer", CONFIG)
+        await stages.open(RENDER, CONFIG)
     assert [name for name, _ in stages.tried[3:]] == ["b", "c"], "one is lost"
     stages.refusals["b"] = refusal("FIELD_INVALID")
     with pytest.raises(ServiceError, match="FIELD_INVALID"):
-        await stages.open("renderer", CONFIG)
+        await stages.open(RENDER, CONFIG)
     await stages.close()
 
 
@@ -359,13 +361,13 @@ async def test_a_live_session_goes_where_its_portrait_is(
     stages: FakeStages, portraits: Portraits, live: bool
 ) -> None:
     stages.has["c"].add(CONFIG.portrait_handle)
-    call = await portraits.open_renderer(CONFIG, live=live)
+    call = await portraits.open_renderer(RENDER, CONFIG, live=live)
     assert call.replica.address == ("c" if live else "a")
     assert stages.prepared == ([] if live else ["a"])
     call.cancel()
     # Nobody has it who has room: the emptiest with room is given it.
     stages.refusals = {name: refusal("NO_CAPACITY") for name in ("a", "c")}
-    call = await portraits.open_renderer(CONFIG, live=live)
+    call = await portraits.open_renderer(RENDER, CONFIG, live=live)
     assert call.replica.address == "b"
     assert stages.prepared[-1] == "b"
     call.cancel()
@@ -392,15 +394,15 @@ async def test_a_stream_goes_sooner_where_more_is_prepared(stages: FakeStages) -
     def elsewhere() -> tuple[Any, float | None]:
         return stages.other_than("renderer", a, need), stages._elsewhere("renderer", a, need)
 
-    assert elsewhere() == (b, stages_module._UNPREPARED)
-    c.has(need)
+    assert elsewhere() == (b, stages_module._UNPREPARED_FACTOR)
+    c.add_portrait(need)
     assert elsewhere() == (c, 1.0)
-    c.lost(silent=True)
-    assert elsewhere() == (b, stages_module._UNPREPARED)
+    c.mark_unhealthy(silent=True)
+    assert elsewhere() == (b, stages_module._UNPREPARED_FACTOR)
     await c.poll()
-    assert elsewhere() == (c, stages_module._SUSPECT)
-    b.lost()
-    c.lost()
+    assert elsewhere() == (c, stages_module._SILENT_FACTOR)
+    b.mark_unhealthy()
+    c.mark_unhealthy()
     assert elsewhere() == (None, None)
     await stages.close()
 
@@ -435,7 +437,7 @@ async def test_a_portrait_is_not_waited_for_where_nobody_answers(
     async with asyncio.timeout(DEADLINE):
         await preparing
     assert len(ended) == 2
-    assert a.suspect
+    assert a.recently_silent
     assert b.portraits == {handle_of(IMAGE)}
     assert not a.portraits
     await stages.close()
@@ -452,13 +454,13 @@ async def test_another_renderer_stands_by(
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(portraits_module, "_STAND_BY_SECONDS", POLL)
     stages.has["a"].add(CONFIG.portrait_handle)
-    call = await portraits.open_renderer(CONFIG, live=True)
+    call = await portraits.open_renderer(RENDER, CONFIG, live=True)
     assert call.replica.address == "a"
     await asyncio.sleep(5 * POLL)
     assert stages.prepared == ["b"], "once, at the emptiest other one"
     b = stages.other_than("renderer", call.replica)
     assert b is not None
-    b.lost()
+    b.mark_unhealthy()
     await asyncio.sleep(5 * POLL)
     assert stages.prepared in (["b"], ["b", "c"]), "it was not heard of for a moment"
     del world.answers["b"], world.answers["c"]
@@ -509,16 +511,11 @@ class Silence:
         self.rpc = FakeRpc()
         self.elsewhere: float | None = None
         self.replica = Replica("a")
-        self.call = StageCall(
-            "audio_features",
-            lambda: self.rpc,
-            audio_features.ExtractRequest,
-            config,
-            self.replica,
-            lambda: self.elsewhere,
-        )
+        method = ExtractMethod()
+        method.call = lambda channel: self.rpc  # type: ignore[assignment]
+        self.call = StageCall(method, config, self.replica, lambda: self.elsewhere)
 
-    async def open(self) -> StageCall:
+    async def open(self) -> StageCall[Any, Any, Any]:
         started = stage.StageInfo(look_ahead_ms=100)
         self.rpc.answers.put_nowait(audio_features.ExtractResponse(started=started))
         return await self.call.open(audio_features.ExtractConfig(), 1.0)
@@ -533,7 +530,7 @@ class Silence:
 async def test_silence_is_borne_where_nobody_else_could_speak() -> None:
     silence = Silence(OrchestratorConfig(stage_timeout=0.6))
     call = await silence.open()
-    call.hurry(0.1)
+    call.set_live_timeout(0.1)
     call.sent_until = 1.0
     assert await silence.until_given_up() > 0.5
 
@@ -542,40 +539,40 @@ async def test_silence_is_not_borne_where_somebody_else_could_speak() -> None:
     silence = Silence(OrchestratorConfig(stage_timeout=FOREVER / 100))
     silence.elsewhere = 1.0
     call = await silence.open()
-    call.hurry(0.1)
+    call.set_live_timeout(0.1)
     call.sent_until = 1.0
     assert 0.08 < await silence.until_given_up() < DEADLINE / 4
-    assert 0.1 < call.owing < 0.2
+    assert 0.1 < call.overdue < 0.2
     silence.elsewhere = 2.0
     assert 0.18 < await silence.until_given_up() < DEADLINE / 4
-    assert call.owing > 0.2
+    assert call.overdue > 0.2
 
 
 async def test_a_stage_that_is_slow_anyway_is_not_soon_called_silent() -> None:
     silence = Silence(OrchestratorConfig(stage_timeout=FOREVER / 100))
     call = await silence.open()
-    call.hurry(0.1)
+    call.set_live_timeout(0.1)
     call.sent_until = 1.0
     receiving = asyncio.create_task(call.receive())
     await asyncio.sleep(0.4)  # there is nowhere to go
     silence.rpc.answers.put_nowait(audio_features.ExtractResponse(features={}))
     await receiving
-    assert call.slowest > 0.1
+    assert call.max_overdue > 0.1
     silence.elsewhere = 1.0
     await silence.until_given_up()
-    assert 0.2 < call.owing < 0.3, "twice its patience at most"
+    assert 0.2 < call.overdue < 0.3, "twice its patience at most"
     for _ in range(500):  # it is quick now
         silence.rpc.answers.put_nowait(audio_features.ExtractResponse(features={}))
         await call.receive()
     await silence.until_given_up()
-    assert 0.1 < call.owing < 0.2
+    assert 0.1 < call.overdue < 0.2
 
 
 async def test_who_owes_nothing_may_be_silent() -> None:
     silence = Silence(OrchestratorConfig(stage_timeout=5.0))
     silence.elsewhere = 1.0
     call = await silence.open()
-    call.hurry(0.05)
+    call.set_live_timeout(0.05)
     call.sent_until = 0.17  # less than its look-ahead and a block
 
     async def later() -> None:
@@ -585,23 +582,23 @@ async def test_who_owes_nothing_may_be_silent() -> None:
     async with asyncio.timeout(DEADLINE):
         _, answer = await asyncio.gather(later(), call.receive())
     assert answer.WhichOneof("payload") == "features"
-    assert call.owing == 0
+    assert call.overdue == 0
 
 
 async def test_an_offline_session_waits_longer() -> None:
     silence = Silence(OrchestratorConfig(stage_timeout=0.5))
     silence.elsewhere = 4.0
     call = await silence.open()
-    call.sent_until, call.slowest = 10.0, 1.0
+    call.sent_until, call.max_overdue = 10.0, 1.0
     await silence.until_given_up()
-    assert 0.5 < call.owing < 0.6
+    assert 0.5 < call.overdue < 0.6
 
 
 async def test_time_in_which_this_process_stood_still_is_not_held_against_a_stage() -> None:
     silence = Silence(OrchestratorConfig(stage_timeout=5.0))
     silence.elsewhere = 1.0
     call = await silence.open()
-    call.hurry(0.2)
+    call.set_live_timeout(0.2)
     call.sent_until = 1.0
     receiving = asyncio.create_task(call.receive())
     for _ in range(3):

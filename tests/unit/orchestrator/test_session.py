@@ -126,7 +126,7 @@ def test_started_tells_the_picture(
 ) -> None:
     session = open_session(config(**fields, frame_rate=40))
     portrait = renderer.Portrait(handle=HANDLE, width=photo[0], height=photo[1])
-    picture = session.started([], portrait).started.picture
+    picture = session.started([], portrait).started.video
     assert (picture.width, picture.height, picture.frame_rate) == (*size, 40)
     asked = session.render_config(HANDLE)
     assert asked.frame_rate == 40
@@ -154,7 +154,7 @@ def test_more_frames_a_second_are_expected() -> None:
 def test_motion_takes_no_part_in_pictures() -> None:
     session = motion_session(frame_rate=99, size=7, framing=9)
     assert session.frame_rate == 25
-    assert not session.started([], None).started.HasField("picture")
+    assert not session.started([], None).started.HasField("video")
 
 
 def test_a_large_portrait_must_be_uploaded() -> None:

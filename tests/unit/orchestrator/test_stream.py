@@ -13,10 +13,12 @@ from talkingface.contract.errors import ServiceError
 from talkingface.contract.motion import MOTION_DIM
 from talkingface.contract.picture import View
 from talkingface.contract.portrait import handle_of
+from talkingface.contract.speech_features import FEATURE_DIM
 from talkingface.orchestrator.stages import stream as streams
 from talkingface.orchestrator.stages.call import StageSilentError
+from talkingface.orchestrator.stages.methods import ExtractMethod, RenderMethod
 from talkingface.orchestrator.stages.replicas import Replica
-from talkingface.orchestrator.stages.stream import ResilientStream
+from talkingface.orchestrator.stages.stream import Recovery, ResilientStream
 from talkingface.renderer.session import RenderSession
 from talkingface.v1 import audio_features_pb2 as audio_features
 from talkingface.v1 import media_pb2 as media
@@ -25,7 +27,6 @@ from talkingface.v1 import stage_pb2 as stage
 from talkingface.v1.media_pb2 import FRAMING_CROP
 
 DEADLINE = 10.0
-RATES = (16_000, 50)  # samples, rows a second
 FOREVER = 10_000
 GONE = ServiceError("STAGE_UNAVAILABLE", "gone")
 SILENT = StageSilentError("STAGE_UNAVAILABLE", "gave no result")
@@ -37,6 +38,11 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "_PAUSE_SECONDS", 0.005)
 
 
+def chunk(value: int) -> audio_features.ExtractRequest:
+    """A request whose audio is one byte."""
+    return audio_features.ExtractRequest(audio=bytes([value]))
+
+
 class SummingCall:
     """A call of a stage whose rows are running sums of the bytes it was sent, one a message.
 
@@ -45,10 +51,10 @@ class SummingCall:
 
     def __init__(self, life: int = FOREVER, error: ServiceError = GONE) -> None:
         self.info = stage.StageInfo(stage="sums")
-        self.sent_until = self.received_until = self.slowest = 0.0
-        self.owing = SILENCE if error is SILENT else 0.0
+        self.sent_until = self.received_until = self.max_overdue = 0.0
+        self.overdue = SILENCE if error is SILENT else 0.0
         self.replica = Replica("127.0.0.1:1")
-        self.patiences: list[float] = []
+        self.timeouts: list[float] = []
         self.broken = self.cancelled = False
         self._life, self._error = life, error
         self._answers: asyncio.Queue[Any] = asyncio.Queue()
@@ -59,12 +65,12 @@ class SummingCall:
             self._sum, self._row = np.frombuffer(configuration.resume.state, np.int64).tolist()
         return self
 
-    def hurry(self, patience: float) -> None:
-        self.patiences.append(patience)
+    def set_live_timeout(self, seconds: float) -> None:
+        self.timeouts.append(seconds)
 
-    async def send(self, audio: bytes) -> None:
+    async def send(self, request: audio_features.ExtractRequest) -> None:
         await self._write()
-        for value in audio:
+        for value in request.audio:
             self._sum += value
         self._taken += 1
         features = audio_features.AudioFeatures(first_row=self._row, rows=1)
@@ -111,11 +117,11 @@ class Sums:
         self, openings: Iterator[Opening], patience: float = 5.0, silence: float | None = None
     ) -> None:
         self.calls: list[SummingCall] = []
-        self.told: list[tuple[str, float | None]] = []
+        self.recoveries: list[Recovery] = []
         self.results: list[int] = []
         self._openings = openings
         self.stream = ResilientStream(
-            "sums", self._connect, patience, self._tell, silence, rates=RATES
+            ExtractMethod(), self._connect, patience, self._recovered, silence
         )
 
     async def _connect(self, configuration: Any) -> Any:
@@ -126,13 +132,13 @@ class Sums:
         self.calls.append(await opening.open(configuration))
         return opening
 
-    async def _tell(self, name: str, cause: str, seconds: float | None) -> None:
-        assert name == "sums"
-        self.told.append((cause, seconds))
+    async def _recovered(self, recovery: Recovery) -> None:
+        assert recovery.name == "audio_features"
+        self.recoveries.append(recovery)
 
     @property
     def causes(self) -> list[str]:
-        return [cause for cause, _ in self.told]
+        return [recovery.cause for recovery in self.recoveries]
 
     async def run(
         self, count: int, meanwhile: Callable[[int], Awaitable[None]] | None = None
@@ -147,7 +153,7 @@ class Sums:
             for i in range(count):
                 if meanwhile is not None:
                     await meanwhile(i)
-                await self.stream.send(audio=bytes([i % 251]))
+                await self.stream.send(chunk(i % 251))
             await self.stream.end()
 
         async with asyncio.timeout(DEADLINE), asyncio.TaskGroup() as group:
@@ -177,17 +183,17 @@ async def test_wherever_it_breaks_every_result_comes_once(seed: int) -> None:
 
     sums = Sums(openings(), silence=SILENCE)
     assert await sums.run(count) == sums_of(count)
-    assert len(sums.told) <= len(sums.calls) - 1
+    assert len(sums.recoveries) <= len(sums.calls) - 1
 
 
 @pytest.mark.parametrize(("error", "cause"), [(GONE, "broken"), (SILENT, "silent")])
 async def test_a_recovery_is_told_with_its_stall(error: ServiceError, cause: str) -> None:
     sums = Sums(iter([SummingCall(5, error), GONE, SummingCall()]))
     await sums.run(20)
-    ((told, seconds),) = sums.told
-    assert told == cause
-    assert seconds is not None
-    assert seconds > 0.005 + (SILENCE if error is SILENT else 0.0), "the silence counts"
+    (recovery,) = sums.recoveries
+    assert (recovery.cause, recovery.restarted) == (cause, False)
+    assert recovery.stall is not None
+    assert recovery.stall > 0.005 + (SILENCE if error is SILENT else 0.0), "the silence counts"
 
 
 async def test_input_that_breaks_every_replica_is_given_up() -> None:
@@ -202,13 +208,13 @@ async def test_silence_is_borne_longer_each_time_until_a_result_comes() -> None:
     calls = [SummingCall(0, SILENT) for _ in range(6)]
     sums = Sums(iter([*calls, SummingCall(1), SummingCall()]), silence=SILENCE)
     assert await sums.run(9) == sums_of(9)
-    patiences = [[SILENCE * 2**i] for i in range(7)]
-    patiences[6].append(SILENCE)  # a result has come
-    assert [call.patiences for call in sums.calls] == [*patiences, [SILENCE, SILENCE]]
+    timeouts = [[SILENCE * 2**i] for i in range(7)]
+    timeouts[6].append(SILENCE)  # a result has come
+    assert [call.timeouts for call in sums.calls] == [*timeouts, [SILENCE, SILENCE]]
     assert sums.causes == ["silent", "broken"]
-    assert sums.told[0][1] == pytest.approx(SILENCE, abs=1.0)
-    assert all(call.replica.suspect for call in calls)
-    assert not any(call.replica.suspect for call in sums.calls[6:])
+    assert sums.recoveries[0].stall == pytest.approx(SILENCE, abs=1.0)
+    assert all(call.replica.recently_silent for call in calls)
+    assert not any(call.replica.recently_silent for call in sums.calls[6:])
 
 
 @pytest.mark.parametrize("error", [GONE, SILENT])
@@ -244,14 +250,14 @@ async def test_what_the_client_did_wrong_is_not_tried_again() -> None:
     with pytest.raises(ExceptionGroup) as failure:
         await sums.run(3)
     assert failure.group_contains(ServiceError, match="FIELD_INVALID")
-    assert not sums.told
+    assert not sums.recoveries
 
 
 def leave(call: SummingCall) -> None:
     """The call's replica tells its streams that it drains."""
     call.replica.status = stage.GetStatusResponse(draining=True)
     for stream in list(call.replica.streams):
-        stream.move()
+        stream.migrate()
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -275,8 +281,8 @@ async def test_it_moves_off_a_replica_that_leaves(seed: int) -> None:
     assert all(call.cancelled for call in sums.calls[:-1])
     assert not sums.calls[-1].cancelled
     assert set(sums.causes) <= {"moved", "broken"}
-    assert len(sums.told) <= len(sums.calls) - 1
-    assert all((seconds is None) == (cause == "moved") for cause, seconds in sums.told)
+    assert len(sums.recoveries) <= len(sums.calls) - 1
+    assert all((r.stall is None) == (r.cause == "moved") for r in sums.recoveries)
     sums.stream.cancel()
     assert sums.calls[-1].cancelled
     assert not sums.calls[-1].replica.streams
@@ -290,28 +296,28 @@ async def test_a_stream_that_has_moved_stays() -> None:
     await sums.stream.open(audio_features.ExtractConfig(session_id="s"))
     leave(sums.calls[0])
     await asyncio.sleep(0.02)
-    sums.stream.move()  # told too late: the replica that leaves is another one
+    sums.stream.migrate()  # told too late: the replica that leaves is another one
     await asyncio.sleep(0.02)
     assert sums.stream.call is sums.calls[1]
     assert not sums.calls[1].cancelled
 
 
 async def test_a_move_that_takes_long_is_put_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "_MOVE_SECONDS", 0.02)
+    monkeypatch.setattr(streams, "_MIGRATION_SECONDS", 0.02)
     first = SummingCall()
 
     async def connect(configuration: Any) -> Any:
-        if not first.replica.leaving:
+        if not first.replica.draining:
             return await first.open(configuration)
         await asyncio.sleep(FOREVER)
 
-    async def tell(name: str, cause: str, seconds: float | None) -> None:
+    async def recovered(recovery: Recovery) -> None:
         raise AssertionError("it has not moved")
 
-    stream = ResilientStream("sums", connect, 5.0, tell, SILENCE, rates=RATES)
+    stream = ResilientStream(ExtractMethod(), connect, 5.0, recovered, SILENCE)
     await stream.open(audio_features.ExtractConfig(session_id="s"))
     leave(first)
-    await stream.send(audio=b"7")
+    await stream.send(chunk(ord("7")))
     async with asyncio.timeout(DEADLINE):
         answer = await stream.receive()
     assert np.frombuffer(answer.features.embedding, np.int64)[0] == ord("7")
@@ -329,6 +335,109 @@ async def test_a_stream_given_up_in_a_move_leaves_nothing() -> None:
     await asyncio.sleep(0.02)
     assert all(call.cancelled and not call.replica.streams for call in sums.calls)
     assert asyncio.all_tasks() <= before
+
+
+OTHER_BUILD = ServiceError("CHECKPOINT_MISMATCH", "another build")
+
+
+class RowCall(SummingCall):
+    """A call whose rows hold their own index, two for each 40 ms of audio; three frames late."""
+
+    def __init__(self, build: str, life: int = FOREVER) -> None:
+        super().__init__(life)
+        self.build = self.info.model = build
+        self.start = 0
+
+    async def open(self, configuration: Any) -> RowCall:
+        if configuration.HasField("resume"):
+            if configuration.resume.model != self.build:
+                raise OTHER_BUILD
+            self._row = int(configuration.resume.state)
+        else:
+            self.start = configuration.start_frame
+            self._row = 2 * self.start
+        return self
+
+    async def send(self, request: audio_features.ExtractRequest) -> None:
+        await self._write()
+        self._taken += 1
+        rows = len(request.audio) // 4 // 320
+        features = audio_features.AudioFeatures(first_row=self._row, rows=rows)
+        index = np.arange(self._row, self._row + rows, dtype=np.float32)
+        features.embedding = np.repeat(index, FEATURE_DIM).tobytes()
+        self._row += rows
+        self._answers.put_nowait(audio_features.ExtractResponse(features=features))
+        if self._taken % 25 == 0:
+            checkpoint = stage.Checkpoint(
+                messages=self._taken, model=self.build, state=str(self._row).encode()
+            )
+            self._answers.put_nowait(audio_features.ExtractResponse(checkpoint=checkpoint))
+
+
+@pytest.mark.parametrize("live", [False, True])
+@pytest.mark.parametrize("life", [1, 20, 27, 60, 130])
+async def test_a_stream_starts_cold_where_only_another_build_is_left(live: bool, life: int) -> None:
+    calls = [RowCall("a", life), RowCall("b"), RowCall("b", 3), RowCall("c")]
+    opened: list[RowCall] = []
+    recoveries: list[Recovery] = []
+
+    async def connect(configuration: Any) -> Any:
+        await asyncio.sleep(0)
+        call = calls[0]
+        await call.open(configuration)
+        opened.append(calls.pop(0))
+        return call
+
+    async def recovered(recovery: Recovery) -> None:
+        recoveries.append(recovery)
+
+    stream = ResilientStream(ExtractMethod(), connect, 5.0, recovered, SILENCE if live else None)
+    await stream.open(audio_features.ExtractConfig(session_id="s"))
+
+    async def send() -> None:
+        for _ in range(150):
+            await stream.send(audio_features.ExtractRequest(audio=bytes(2 * 320 * 4)))
+            await asyncio.sleep(0)
+        await stream.end()
+
+    rows: list[float] = []
+    async with asyncio.timeout(DEADLINE), asyncio.TaskGroup() as group:
+        group.create_task(send())
+        while (answer := await stream.receive()) is not None:
+            assert answer.features.first_row == len(rows)
+            rows += np.frombuffer(answer.features.embedding, "<f4")[::FEATURE_DIM].tolist()
+    assert rows == list(range(300)), "without a gap, and none twice"
+    assert [call.build for call in opened] == ["a", "b"]
+    (recovery,) = recoveries
+    assert recovery.restarted
+    repeated = 2 * opened[1].start
+    assert repeated <= life * 2
+    if live and life > 60:
+        assert repeated > 0, "a live session repeats a second and what the checkpoint lacks"
+    stream.cancel()
+
+
+async def test_a_migration_never_starts_cold() -> None:
+    """A session ends at the old build where that can still end it."""
+    calls = iter([RowCall("a"), RowCall("b")])
+
+    async def connect(configuration: Any) -> Any:
+        return await next(calls).open(configuration)
+
+    async def recovered(recovery: Recovery) -> None:
+        raise AssertionError("it stays")
+
+    stream = ResilientStream(ExtractMethod(), connect, 5.0, recovered)
+    await stream.open(audio_features.ExtractConfig(session_id="s"))
+    first = stream.call
+    for _ in range(30):
+        await stream.send(audio_features.ExtractRequest(audio=bytes(2 * 320 * 4)))
+    for _ in range(30):
+        await stream.receive()
+    leave(first)  # type: ignore[arg-type]
+    await asyncio.sleep(0.02)
+    assert stream.call is first
+    stream.cancel()
 
 
 class PictureCall(SummingCall):
@@ -353,10 +462,10 @@ async def test_pictures_that_have_come_are_not_made_again() -> None:
     async def connect(configuration: Any) -> Any:
         return await next(rest).open(configuration)
 
-    async def tell(name: str, cause: str, seconds: float | None) -> None:
+    async def recovered(recovery: Recovery) -> None:
         pass
 
-    stream = ResilientStream("renderer", connect, 5.0, tell, rates=RATES)
+    stream = ResilientStream(RenderMethod(25), connect, 5.0, recovered)
     await stream.open(renderer.RenderConfig(session_id="s"))
     indices = [(await stream.receive()).frame.index for _ in range(12)]
     assert indices == list(range(12))
@@ -377,7 +486,7 @@ def test_a_renderer_makes_what_is_missing(rate: int, seed: int) -> None:
 
     def push(session: RenderSession, pairs: range) -> None:
         for i in pairs:
-            session.push(motion[2 * i : 2 * i + 2], seen=bool(seen[i]))
+            session.push(motion[2 * i : 2 * i + 2], rendered=bool(seen[i]))
 
     def pictures(session: RenderSession, most: int) -> dict[int, np.ndarray]:
         made = {}

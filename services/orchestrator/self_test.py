@@ -8,9 +8,8 @@ import numpy as np
 
 from talkingface.contract.durations import duration
 from talkingface.contract.rates import SAMPLE_RATE
-from talkingface.orchestrator.pipeline import Read
+from talkingface.orchestrator.pipeline import AnyStream, Read
 from talkingface.orchestrator.session.session import Session
-from talkingface.orchestrator.stages.stream import ResilientStream
 from talkingface.v1 import media_pb2 as media
 from talkingface.v1 import talking_face_pb2 as talking_face
 
@@ -25,7 +24,7 @@ def clip() -> bytes:
     return (4000 * buzz * swell).astype("<i2").tobytes()
 
 
-def prepare(request: talking_face.DryRunRequest) -> tuple[Session, Read]:
+def prepare(request: talking_face.SelfTestRequest) -> tuple[Session, Read]:
     """A session of the clip, and the client that sends it.
 
     :raises ServiceError: FIELD_INVALID for a handle that is none, or pictures that cannot be made.
@@ -55,7 +54,7 @@ def prepare(request: talking_face.DryRunRequest) -> tuple[Session, Read]:
     return Session(config), read
 
 
-def report(streams: Iterable[ResilientStream], total: float) -> talking_face.DryRunResponse:
+def report(streams: Iterable[AnyStream], total: float) -> talking_face.SelfTestResponse:
     """What the stages took; `total` is in seconds."""
     timings = [
         talking_face.StageTiming(
@@ -66,4 +65,4 @@ def report(streams: Iterable[ResilientStream], total: float) -> talking_face.Dry
         )
         for stream in streams
     ]
-    return talking_face.DryRunResponse(timings=timings, total=duration(total))
+    return talking_face.SelfTestResponse(timings=timings, total=duration(total))
