@@ -258,7 +258,7 @@ def test_a_bad_stream_misses_them(stream: Stream, rows: list[str]) -> None:
 def test_what_was_not_measured_is_missed() -> None:
     """Without utterances, openings and frames, no bar counts as met."""
     recording = Recording(FPS, SessionTrace(), opened=START)
-    curves = Curves(*(np.zeros(0) for _ in range(3)))
+    curves = Curves(np.zeros(0), np.zeros(0), np.zeros(0))
     assert not analysis.frames_to_measure(recording).any()
     outcome = Outcome(FPS, 2, 10.0, recordings=[recording])
     outcome.analyses = [analysis.analyse(recording, curves)]

@@ -50,7 +50,7 @@ class Surface:
         return 100 * float((part & self.head).sum()) / max(int(self.head.sum()), 1)
 
 
-def sample(image: Array, flow: Array, nearest: bool = False) -> Array:
+def sample(image: NDArray[Any], flow: Array, nearest: bool = False) -> NDArray[Any]:
     """Values of an image of the photo's size at the positions of a flow (H, W, 2)."""
     kind = cv.INTER_NEAREST if nearest else cv.INTER_LINEAR
     return np.asarray(cv.remap(image, flow, None, kind, borderMode=cv.BORDER_REPLICATE))

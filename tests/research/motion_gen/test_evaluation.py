@@ -12,6 +12,7 @@ from talkingface.contract.motion import ARKIT_INDEX, DISTANCE, PITCH, YAW, neutr
 from talkingface.contract.rates import MOTION_FPS, SAMPLE_RATE
 from talkingface.contract.speech_features import PHONE_INDEX
 from talkingface.renderer.face.model import FaceModel
+from talkingface_research.audio_features.training.phones import NATURAL_PHONES
 from talkingface_research.motion_gen.evaluation import (
     blinks,
     classifier,
@@ -124,8 +125,8 @@ def test_the_rules_close_every_bilabial() -> None:
 
 
 def test_labels_move_to_where_the_silences_are(tmp_path: Path) -> None:
-    labels = [phones.NATURAL_PHONES.index("sil")] * 30 + [phones.NATURAL_PHONES.index("m")] * 30
-    labels += [phones.NATURAL_PHONES.index("sil")] * 30
+    labels = [NATURAL_PHONES.index("sil")] * 30 + [NATURAL_PHONES.index("m")] * 30
+    labels += [NATURAL_PHONES.index("sil")] * 30
     path = tmp_path / "a.phonemes.json"
     path.write_text(json.dumps(labels))
     level = np.full(300, -80.0)
@@ -334,14 +335,12 @@ def test_cost_and_determinism_of_the_shipped_models(
     audio, notes = singing.scale()
     soundfile.write(tmp_path / f"{ENGLISH_VOICE}.opus", audio, SAMPLE_RATE, format="OGG",
                     subtype="OPUS")  # fmt: skip
-    spoken = {"phone": [PHONE_INDEX[n.vowel] for n in notes], "end": [n.end for n in notes]}
-    np.savez(
-        tmp_path / "labels.npz",
-        **{
-            f"{ENGLISH_VOICE}/phone": np.array(spoken["phone"], np.int8),
-            f"{ENGLISH_VOICE}/end": (np.array(spoken["end"]) * SAMPLE_RATE).astype(np.int64),
-        },
-    )
+    phone, end = [PHONE_INDEX[n.vowel] for n in notes], np.array([n.end for n in notes])
+    labels: dict[str, np.ndarray] = {
+        f"{ENGLISH_VOICE}/phone": np.array(phone, np.int8),
+        f"{ENGLISH_VOICE}/end": (end * SAMPLE_RATE).astype(np.int64),
+    }
+    np.savez(tmp_path / "labels.npz", **labels)
     report = tmp_path / "report"
     context = EvalContext(tracking=tmp_path, names=tmp_path, voices=tmp_path, report=report)
     found = {row.what: row for row in run.run(context, ["cost"]).sections["cost"]}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,9 @@ from talkingface.contract.motion import ARKIT_DIM
 from talkingface.motion_gen.canonical_motion import FACE_COLUMNS, MOUTH
 from talkingface.motion_gen.windows import EXTRA_ROWS, HISTORY_ROWS, ROWS_PER_FRAME
 from talkingface_research.motion_gen.evaluation import mouth
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 torch = pytest.importorskip("torch", reason="training extra")
 
@@ -23,33 +28,33 @@ from talkingface_research.motion_gen.lip_network import (  # noqa: E402
 )
 
 
-def arkit(mouth_columns: torch.Tensor) -> np.ndarray:
+def arkit(mouth_columns: Tensor) -> np.ndarray:
     out = np.zeros((len(mouth_columns), ARKIT_DIM), np.float32)
     out[:, FACE_COLUMNS[MOUTH]] = mouth_columns.numpy()
     return out
 
 
 @pytest.fixture
-def mouths() -> torch.Tensor:
+def mouths() -> Tensor:
     """Open ones of all kinds."""
     return torch.rand(200, MOUTH_DIM, generator=torch.Generator().manual_seed(0))
 
 
-def test_a_full_seal_closes_any_mouth(mouths: torch.Tensor) -> None:
+def test_a_full_seal_closes_any_mouth(mouths: Tensor) -> None:
     assert mouth.opening(arkit(mouths)).max() > 0.1
     shut = sealed(mouths, torch.tensor([[1.0, 0.0]]).expand(200, 2))
     assert mouth.opening(arkit(shut)).max() < mouth.CLOSED_BELOW
     assert shut.min() >= 0 and shut.max() <= 1
 
 
-def test_the_lower_lip_comes_to_the_teeth(mouths: torch.Tensor) -> None:
+def test_the_lower_lip_comes_to_the_teeth(mouths: Tensor) -> None:
     speaking = mouths * 0.5
     bitten = sealed(speaking, torch.tensor([[0.0, 1.0]]).expand(200, 2))
     assert mouth.lip_below_teeth(arkit(bitten)).max() < mouth.TEETH_WITHIN
     assert mouth.lip_below_teeth(arkit(speaking)).max() > mouth.TEETH_WITHIN
 
 
-def test_without_seals_nothing_changes(mouths: torch.Tensor) -> None:
+def test_without_seals_nothing_changes(mouths: Tensor) -> None:
     assert (sealed(mouths, torch.zeros(200, 2)) == mouths).all()
 
 

@@ -86,6 +86,6 @@ def test_the_fit_finds_the_shape(shape: dict[str, float]) -> None:
     moved = (lip_shapes.jacobian() @ made)[None].astype(np.float32)
     again = lip_shapes.fitted(moved, sweeps=200) @ lip_shapes.jacobian().T
     true, seen = lip_shapes.measures(moved), lip_shapes.measures(again)
-    for name, value in true.items():
-        assert seen[name][0] == pytest.approx(value[0], abs=0.003), name
+    for name, curve in true.items():
+        assert seen[name][0] == pytest.approx(curve[0], abs=0.003), name
     assert abs(true["width"][0]) > 0.01

@@ -52,7 +52,7 @@ def faces(
     return (points + np.array([256.0, 256.0, 0.0])).astype(np.float32)
 
 
-def wave(frames: int = 50, hertz: float = 1.0, phase: float = 0.0) -> np.ndarray:
+def wave(frames: int = 50, hertz: float = 1.0, phase: float = 0.0) -> curves.Curve:
     return np.asarray(np.sin(2 * np.pi * hertz * np.arange(frames) / MOTION_FPS + phase))
 
 
@@ -109,7 +109,7 @@ def test_deviation_is_within_windows() -> None:
 
 
 def test_bands_are_separate() -> None:
-    found = features.bands([2 * wave(1500, hertz=0.6), 2 * wave(1500, hertz=0.6, phase=1.0)])
+    found = features.bands([2.0 * wave(1500, hertz=0.6, phase=phase) for phase in (0.0, 1.0)])
     assert found[1] == pytest.approx(math.sqrt(2), rel=0.1)
     assert max(found[0], *found[2:]) < 0.3
 
@@ -149,10 +149,11 @@ def test_lip_dynamics_is_the_mean_spread_of_distances() -> None:
 
 
 def test_faces_are_scaled_to_one_size() -> None:
-    points = theval.scaled(faces({"jawOpen": 0.4 + 0.4 * wave()}))
+    opened = faces({"jawOpen": 0.4 + 0.4 * wave()})
+    points = theval.scaled(opened)
     width = np.linalg.norm(points[:, 234] - points[:, 454], axis=1)
     assert np.median(width) == pytest.approx(theval.FACE_PIXELS)
-    bigger = theval.scaled(3 * faces({"jawOpen": 0.4 + 0.4 * wave()}))
+    bigger = theval.scaled(np.float32(3) * opened)
     assert theval.lip_dynamics(bigger) == pytest.approx(theval.lip_dynamics(points), rel=1e-5)
 
 
@@ -191,7 +192,7 @@ def test_lips_in_step_with_loudness_have_no_sync_error() -> None:
     points[:, theval.INNER_LOWER, 1] = (2 + 7 * energy)[:, None]
     every = np.ones(100, bool)
     assert theval.lip_sync(points, energy, every) == pytest.approx(0, abs=1e-6)
-    assert theval.lip_sync(points, 1 - energy, every) > 0.4
+    assert theval.lip_sync(points, 1.0 - energy, every) > 0.4
     assert math.isnan(theval.lip_sync(points, energy, np.zeros(100, bool)))
 
 
@@ -278,7 +279,7 @@ def test_ridge_learns_what_is_linear_and_nothing_else() -> None:
     rng = np.random.default_rng(2)
     inputs = [rng.standard_normal((300, 20)) for _ in range(5)]
     weights = rng.standard_normal((20, 2))
-    fit = ridge.Ridge(inputs[:4], [one @ weights + 3 for one in inputs[:4]], alpha=1.0)
+    fit = ridge.Ridge(inputs[:4], [one @ weights + 3.0 for one in inputs[:4]], alpha=1.0)
     assert fit(inputs[4]) == pytest.approx(inputs[4] @ weights + 3, abs=0.1)
     shuffled = ridge.Ridge(inputs[:4], [rng.standard_normal((300, 2)) for _ in range(4)], alpha=1.0)
     assert shuffled(inputs[4]).std() < 0.3 < 3 * fit(inputs[4]).std()

@@ -92,11 +92,13 @@ def test_another_sentence_is_not_revoiced() -> None:
 def test_the_mean_of_other_speakers_is_found_by_word(tmp_path: Path) -> None:
     # Three speakers open their mouths in the first word and close them in the second, each in their
     # own size and from their own rest; the speaker that the prior is for does the opposite.
-    feature, segment, clip = [], [], []
+    feature: list[np.ndarray] = []
+    segment: list[tuple[int, int, int, int]] = []
+    clip: list[str] = []
     for speaker, size in (("s1", -1.0), ("s2", 1.0), ("s3", 3.0), ("s4", 0.5)):
         for _ in range(3):
             for word, sign in enumerate((1.0, -1.0)):
-                segment.append((len(clip), sum(map(len, feature)), 8, word))
+                segment.append((len(clip), sum(len(part) for part in feature), 8, word))
                 curve = sign * size * np.hanning(8) + 10 * size
                 feature.append(np.repeat(curve[:, None], speakers.COLUMNS, 1))
             clip.append(f"training/{speaker}/ab")

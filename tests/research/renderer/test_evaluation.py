@@ -8,8 +8,9 @@ import pytest
 
 from talkingface.contract.motion import ARKIT_DIM, ARKIT_INDEX, PITCH, ROLL, YAW
 from talkingface.renderer.face.camera import Camera, FaceFit
-from talkingface.renderer.face.fitting import fit
+from talkingface.renderer.face.fitting import IRISES, fit
 from talkingface.renderer.face.model import FaceModel, rotation_matrices
+from talkingface.renderer.geometry.eyes import RINGS
 from talkingface_research.renderer.evaluation import features, flow, image_metrics
 from talkingface_research.renderer.evaluation.poses import (
     NEUTRAL,
@@ -20,7 +21,7 @@ from talkingface_research.renderer.evaluation.poses import (
 )
 from talkingface_research.renderer.evaluation.readback import AXES, from_rest, iris_angle, measure
 from talkingface_research.renderer.evaluation.reenactment import motions
-from talkingface_research.renderer.evaluation.regions import regions
+from talkingface_research.renderer.evaluation.regions import hull, regions
 from talkingface_research.renderer.evaluation.sections.expression import correlation
 
 SIZE = 256
@@ -177,8 +178,8 @@ def test_movements_are_measured_as_requested(axis: str, person: FaceFit) -> None
     marks = np.stack([landmarks_of(person, pose.motion) for pose in (rest, *alone)])
     values = measure(marks, person)
     column = list(AXES).index(axis)
-    found = from_rest(values, values[0])[1:, column]
-    requested = np.array([pose.requested[column] for pose in alone])
+    found = from_rest(values, values[0])[1:, column].astype(float)
+    requested = np.array([pose.requested[column] for pose in alone], float)
     assert correlation(requested, found) > 0.98
     if axis == "lids":
         found = found / values[0, column]
@@ -261,9 +262,9 @@ def test_the_line_between_lips(marks: np.ndarray, light: int, dark: float, brigh
 def test_whites_have_the_colour_of_the_bright_part(marks: np.ndarray) -> None:
     image = np.full((512, 512, 3), (90, 60, 50), np.uint8)
     for eye in range(2):
-        inside = features.hull(marks[list(features.RINGS[eye])], image.shape) > 0
+        inside = hull(marks[list(RINGS[eye])], image.shape) > 0
         image[inside] = (230, 225, 220)
-        x, y = marks[features.IRISES[eye]].round().astype(int)
+        x, y = marks[IRISES[eye]].round().astype(int)
         cv2.circle(image, (int(x), int(y)), 5, (40, 50, 80), -1)
     found = features.white(image, marks, 0)
     assert found is not None
@@ -275,7 +276,7 @@ def test_whites_have_the_colour_of_the_bright_part(marks: np.ndarray) -> None:
 def test_half_closed_lids_cover_half_of_the_eye(marks: np.ndarray) -> None:
     def lowered(share: float) -> np.ndarray:
         image = np.full((512, 512, 3), 230, np.uint8)
-        for ring in features.RINGS:
+        for ring in RINGS:
             low, high = marks[list(ring), 1].min(), marks[list(ring), 1].max()
             image[: round(float(low + share * (high - low))) + 1] = 120
         return image
@@ -290,7 +291,7 @@ def test_half_closed_lids_cover_half_of_the_eye(marks: np.ndarray) -> None:
 def test_a_moved_iris_is_found_by_its_pixels(marks: np.ndarray, shift: tuple[int, int]) -> None:
     def eyes(moved: tuple[int, int]) -> np.ndarray:
         image = np.full((512, 512, 3), 220, np.uint8)
-        for iris in features.IRISES:
+        for iris in IRISES:
             x, y = (marks[iris].round().astype(int) + moved).tolist()
             cv2.circle(image, (x, y), 8, (70, 60, 40), -1)
             cv2.circle(image, (x, y), 3, (10, 10, 10), -1)

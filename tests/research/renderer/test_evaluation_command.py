@@ -17,7 +17,7 @@ from talkingface_research.renderer.evaluation.run import SMALL, held_out
 
 pytestmark = pytest.mark.timeout(300)
 
-COMMAND = [Path(sys.executable).with_name("talkingface"), "evaluate", "picture"]
+COMMAND: list[Any] = [Path(sys.executable).with_name("talkingface"), "evaluate", "picture"]
 BLOCKED = (
     "import sys; sys.modules['dlib'] = None; from talkingface.cli import main; "
     "sys.exit(main(sys.argv[1:]))"
@@ -34,7 +34,8 @@ def clip(portrait_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         stream.width, stream.height, stream.pix_fmt = photo.shape[1], photo.shape[0], "yuv420p"
         for i in range(8):
             matrix = np.array([[1, 0, 2 * np.sin(i)], [0, 1, 0]], np.float32)
-            moved = cv2.warpAffine(photo, matrix, photo.shape[1::-1], borderMode=cv2.BORDER_REFLECT)
+            size = photo.shape[1::-1]
+            moved: Any = cv2.warpAffine(photo, matrix, size, borderMode=cv2.BORDER_REFLECT)
             for packet in stream.encode(av.VideoFrame.from_ndarray(moved, format="bgr24")):
                 file.mux(packet)
         for packet in stream.encode(None):
