@@ -366,8 +366,9 @@ class Variant:
             self.speech[part, lead : lead + rows] = speech
         self.features[:, -EXTRA_ROWS:] = self.features[:, -EXTRA_ROWS - 1, None]
         self.speech[:, -EXTRA_ROWS:] = self.speech[:, -EXTRA_ROWS - 1, None]
-        calm = synthesis.smooth(kept, 0.06)[..., None]
-        target, plan, emotion = self._motion(streams, calm, plans, rng)
+        # Where the augmenter has muted the audio, the face comes to rest.
+        audible = synthesis.smooth(kept, 0.06)[..., None]
+        target, plan, emotion = self._motion(streams, audible, plans, rng)
 
         def with_past(rows_first: Array) -> Tensor:
             padded = np.concatenate(
@@ -376,15 +377,15 @@ class Variant:
             return torch.from_numpy(padded).to(device).transpose(0, 1).contiguous()
 
         self.target, self.plan, self.emotion = map(with_past, (target, plan, emotion))
-        self.lips = with_past(streams.lips * calm)
-        self.seal = with_past(streams.seal * calm)
+        self.lips = with_past(streams.lips * audible)
+        self.seal = with_past(streams.seal * audible)
         self.begin = torch.from_numpy(streams.begin.T.copy()).to(device)
         self.kind = torch.from_numpy(streams.kind).to(device)
         self._with_face = torch.nonzero(self.kind != AUDIO_ONLY)[:, 0]
 
     @staticmethod
     def _motion(
-        streams: Streams, calm: Array, plans: Array, rng: np.random.Generator
+        streams: Streams, audible: Array, plans: Array, rng: np.random.Generator
     ) -> tuple[Array, Array, Array]:
         """Canonical motion (FRAMES, S, CANONICAL_DIM), plan (.., 3) and emotion (.., 7).
 
@@ -396,12 +397,12 @@ class Variant:
         at = rng.integers(len(plans) - FRAMES, size=count)
         plan = np.stack([plans[a : a + FRAMES] for a in at], axis=1)
         emotion = synthesis.emotion_track(rng, FRAMES, count)
-        face = streams.face * calm + emotion @ synthesis.EMOTION_TEMPLATES
+        face = streams.face * audible + emotion @ synthesis.EMOTION_TEMPLATES
         closure = plan[..., 0] * rng.uniform(0.93, 1.03, (1, count)).astype(np.float32)
         face[..., BLINK] = np.maximum(face[..., BLINK], closure[..., None])
         target[..., GAZE] = synthesis.realise_gaze(rng, plan[..., 1:])
         target[..., :FACE_DIM] = np.clip(face, 0, 1)
-        target[..., HEAD] = streams.head * calm
+        target[..., HEAD] = streams.head * audible
         return target, plan, emotion
 
     @torch.no_grad()
@@ -409,7 +410,7 @@ class Variant:
         """Set the mouths of the target faces: the predicted one, a part of the difference that the
         recorded mouth makes to it, and the emotion.
 
-        With all of the difference, the transformer would learn to draw lively lips back to one
+        With all of the difference, the transformer would learn to move lively lips back to one
         speaker's mean.
 
         :param mouth: components (S, T, COMPONENTS) and presence (S, T, 1) to coefficients

@@ -133,8 +133,9 @@ def chunk_loss(
     dropped = (torch.rand(total, len(GUIDED), device=device) < DROP_CONDITION).float()
     # More draws at the noisy end, where the sampler decides most.
     t = torch.rand(total, device=device) ** 1.5
-    calm = torch.rand(total, 1, 1, device=device) < 0.5
-    temperature = torch.where(calm, torch.from_numpy(TEMPERATURE).to(device), 1.0)
+    # Half of the noise has the temperature of the sampler.
+    tempered = torch.rand(total, 1, 1, device=device) < 0.5
+    temperature = torch.where(tempered, torch.from_numpy(TEMPERATURE).to(device), 1.0)
     noise = torch.randn_like(clean) * temperature
     noisy = torch.lerp(noise, clean, t[:, None, None])
     with torch.autocast(device.type, torch.bfloat16):
