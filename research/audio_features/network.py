@@ -4,7 +4,7 @@ A log-mel and low-frequency spectrum front end inside the network, so that calle
 differently; its spectra are normalised by a running, loudness-weighted mean, since what a
 microphone and a room add is constant and speech is not. Then a causal residual network of dilated
 convolutions (van den Oord et al. 2016; Bai et al. 2018). The whole state of a stream is one flat
-vector, zero at its start; the same `forward` runs one block (streaming) or a whole clip (training),
+vector, zero at its start; the same `forward` runs one chunk (streaming) or a whole clip (training),
 and both give the same rows.
 
 A stream's rows must not depend on the other streams of its batch. Therefore there are only
@@ -28,8 +28,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from talkingface.contract.rates import SAMPLE_RATE
 from talkingface.contract.speech_features import (
     ARTICULATION,
-    BLOCK_ROWS,
-    BLOCK_SAMPLES,
+    CHUNK_ROWS,
+    CHUNK_SAMPLES,
     DELAY_ROWS,
     EMBEDDING_DIM,
     PHONES,
@@ -56,7 +56,7 @@ F0_LOW, F0_BINS, F0_PER_OCTAVE = 50.0, 84, 24  # Hz
 VOICE_FLAGS = 4
 INPUT_DIM = 2 * MEL_BANDS + PITCH_LINES
 FIRST_KERNEL = 6
-CHUNK_BLOCKS = 100  # that `encode` runs at once
+ENCODE_CHUNKS = 100  # that `encode` runs at once
 
 
 def mel_matrix(warp: Tensor | None = None) -> Tensor:
@@ -123,7 +123,7 @@ class FrontEnd(nn.Module):
         self.register_buffer("averaging", averaging, False)
         t = torch.arange(WINDOW_SAMPLES, dtype=torch.float64) + 0.5
         hann = torch.sin(math.pi * t / WINDOW_SAMPLES) ** 2
-        hann = (hann / hann.sum()).float().expand(BLOCK_ROWS, 1, -1)
+        hann = (hann / hann.sum()).float().expand(CHUNK_ROWS, 1, -1)
         self.register_buffer("energy_window", hann.clone(), False)
 
     def forward(
@@ -284,18 +284,18 @@ class SpeechEncoder(nn.Module):
 
     @torch.no_grad()
     def encode(self, pcm: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode whole clips of any length, in long chunks: the same rows as of a stream.
+        """Encode whole clips of any length, `ENCODE_CHUNKS` at once: the same rows as of a stream.
 
         :param pcm: (B, N) samples
         :return: features (B, ceil(N / 320), 128), speech (B, ceil(N / 320), 4)
         """
         rows = -(-pcm.shape[1] // ROW_SAMPLES)
-        blocks = -(-(rows + DELAY_ROWS) // BLOCK_ROWS)
-        pcm = F.pad(pcm, (0, blocks * BLOCK_SAMPLES - pcm.shape[1]))
+        chunks = -(-(rows + DELAY_ROWS) // CHUNK_ROWS)
+        pcm = F.pad(pcm, (0, chunks * CHUNK_SAMPLES - pcm.shape[1]))
         state = self.initial_state(len(pcm))
         parts = []
-        for chunk in pcm.split(CHUNK_BLOCKS * BLOCK_SAMPLES, 1):
-            features, speech, state = self(chunk, state)
+        for part in pcm.split(ENCODE_CHUNKS * CHUNK_SAMPLES, 1):
+            features, speech, state = self(part, state)
             parts.append(torch.cat([features, speech], 2))
         joined = torch.cat(parts, 1)[:, DELAY_ROWS : DELAY_ROWS + rows]
         return joined[:, :, :-SPEECH_DIM], joined[:, :, -SPEECH_DIM:]

@@ -32,7 +32,7 @@ from talkingface.client import (
     HeadRotation,
     Interrupt,
 )
-from talkingface.client import Piece as Sent
+from talkingface.client import SessionInput as Sent
 from talkingface.contract.rates import SAMPLE_RATE
 
 Pcm = NDArray[np.int16]

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ from talkingface.client import (
     TalkingFaceError,
     pcm,
 )
-from talkingface.client import Piece as Sent
+from talkingface.client import SessionInput as Sent
 from talkingface.contract.rates import SAMPLE_RATE
 from talkingface_research.bench.conversation import Conversation, SessionTrace
 
@@ -55,7 +55,7 @@ class VideoRequest:
         self, face: TalkingFace, portrait: str | bytes, audio: AsyncIterator[Sent]
     ) -> AsyncGenerator[Message, None]:
         """Open a live session."""
-        messages = face.animate(
+        return face.animate(
             portrait=portrait,
             audio=audio,
             audio_format=pcm(SAMPLE_RATE),
@@ -64,7 +64,6 @@ class VideoRequest:
             frame_rate=self.frame_rate,
             pacing=PACING_LIVE,
         )
-        return cast(AsyncGenerator[Message, None], messages)
 
 
 @dataclass

@@ -32,7 +32,7 @@ from talkingface.contract.speech_features import (
 )
 from talkingface.motion_gen.canonical_motion import FACE_COLUMNS, FACE_INDEX, FACE_NAMES, MOUTH
 from talkingface.motion_gen.mouth_shapes import LIP_SHAPES, SHAPE_COUNT, SHAPE_LIMITS
-from talkingface.motion_gen.windows import EXTRA_ROWS, HEARD_ROWS, HISTORY_ROWS, ROWS_PER_FRAME
+from talkingface.motion_gen.windows import EXTRA_ROWS, HISTORY_ROWS, RECEPTIVE_ROWS, ROWS_PER_FRAME
 
 MOUTH_NAMES = FACE_NAMES[MOUTH]
 MOUTH_DIM = len(MOUTH_NAMES)
@@ -63,10 +63,12 @@ SHUT_JAW, BITE_JAW, BITE_CLOSE, BITE_ROLL, BITE_UPPER = 0.6, 0.5, 0.6, 0.45, 0.1
 
 
 def frame_rows(rows: Tensor, frames: int) -> Tensor:
-    """Rows at 50 Hz to the context of each frame: (B, R, D) -> (B, frames, HEARD_ROWS D), where
+    """Rows at 50 Hz to the context of each frame: (B, R, D) -> (B, frames, RECEPTIVE_ROWS D), where
     R = HISTORY_ROWS + 2 frames + EXTRA_ROWS."""
     last = ROWS_PER_FRAME * (frames - 1) + 1
-    return torch.cat([rows[:, i : i + last : ROWS_PER_FRAME] for i in range(HEARD_ROWS)], dim=-1)
+    return torch.cat(
+        [rows[:, i : i + last : ROWS_PER_FRAME] for i in range(RECEPTIVE_ROWS)], dim=-1
+    )
 
 
 def rows_to_frames(rows: int) -> int:
@@ -173,12 +175,12 @@ class LipRegressor(nn.Module):
         spread = torch.from_numpy(LIP_SHAPES[:, FACE_COLUMNS[MOUTH]])
         self.register_buffer("spread", spread, persistent=False)
         # Older speech counts less, so that lips come to rest after it.
-        self.register_buffer("nearness", torch.linspace(0.4, 1.6, HEARD_ROWS), persistent=False)
+        self.register_buffer("nearness", torch.linspace(0.4, 1.6, RECEPTIVE_ROWS), persistent=False)
 
         def network(columns: int, out: int) -> nn.Sequential:
             return nn.Sequential(
                 nn.Dropout(DROPOUT),
-                nn.Linear(HEARD_ROWS * columns, width),
+                nn.Linear(RECEPTIVE_ROWS * columns, width),
                 nn.GELU(),
                 nn.Dropout(DROPOUT),
                 nn.Linear(width, narrow),
@@ -187,7 +189,7 @@ class LipRegressor(nn.Module):
             )
 
         columns = MOUTH_COLUMNS.stop - MOUTH_COLUMNS.start
-        self.ridge = nn.Linear(HEARD_ROWS * columns, COMPONENTS)
+        self.ridge = nn.Linear(RECEPTIVE_ROWS * columns, COMPONENTS)
         self.shapes = network(columns, COMPONENTS)
         self.seals = nn.ModuleList(network(VOICE_DIM, len(SEALS)) for _ in range(ENSEMBLE_SIZE))
         self.fit = MouthFit()

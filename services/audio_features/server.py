@@ -14,7 +14,7 @@ from talkingface.audio_features.session import AudioFeaturesSession
 from talkingface.contract.messages import check_start_frame, features_message, float_rows
 from talkingface.contract.rates import MOTION_FPS, ROW_RATE
 from talkingface.contract.speech_features import (
-    BLOCK_ROWS,
+    CHUNK_ROWS,
     LOOK_AHEAD_SECONDS,
     MODEL_NAME,
     ROW_SAMPLES,
@@ -34,7 +34,7 @@ class ExtractStream(StageHandler[ExtractRequest, ExtractResponse]):
 
     model = MODEL_NAME
     in_flight = 1
-    per_second = round(ROW_RATE / BLOCK_ROWS)
+    per_second = round(ROW_RATE / CHUNK_ROWS)
 
     def __init__(self, stage: AudioFeaturesStage, config: ExtractConfig) -> None:
         check_start_frame(config.start_frame)
@@ -70,7 +70,7 @@ class AudioFeaturesStage(
     Stage[ExtractConfig, ExtractRequest, ExtractResponse],
     audio_features_pb2_grpc.AudioFeaturesServiceServicer,
 ):
-    """Sound in, features out."""
+    """The service of the speech encoder: audio in, speech features out."""
 
     name = "audio_features"
     service = "talkingface.v1.AudioFeaturesService"
@@ -83,7 +83,7 @@ class AudioFeaturesStage(
         audio_features_pb2_grpc.add_AudioFeaturesServiceServicer_to_server(self, server)
 
     def probe(self) -> Probe[ExtractRequest, ExtractResponse]:
-        """See `Stage`: silence."""
+        """See `Stage`; the audio is silence."""
         second = ExtractRequest(audio=bytes(4 * ROW_SAMPLES * ROW_RATE))
         stream = ExtractStream(self, ExtractConfig())
         return Probe(stream, itertools.repeat(second))
@@ -99,7 +99,7 @@ class AudioFeaturesStage(
 
 
 async def main() -> int:
-    """Serve until a signal; the result is the exit code."""
+    """Serve until a signal and return the exit code."""
     config = load_or_exit(AudioFeaturesConfig)
     set_up_logging(AudioFeaturesStage.name, config.log_level)
     return await AudioFeaturesStage(config).run()

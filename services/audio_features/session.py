@@ -1,12 +1,13 @@
-"""One stream of speech through the encoder, without any input or output of its own.
+"""One stream of audio through the speech encoder, without any I/O.
 
     session = AudioFeaturesSession()
-    session.push(pcm)                                    # any chunk size
+    session.push(pcm)                                    # any number of samples
     while (request := session.next_request()) is not None:
         rows = session.accept(infer("speech_encoder", request))
-    session.end()                                        # then ask for requests once more
+    session.end()                                        # then request the remaining chunks
 
-Blocks are cut at fixed places of the stream, so chunk sizes never change a bit of the result.
+The encoder's chunks start at fixed positions of the stream, so the result is the same bit for bit
+however many samples each `push` brings.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from talkingface.contract.arrays import Float32Array
 from talkingface.contract.errors import ServiceError
 from talkingface.contract.speech_features import (
-    BLOCK_ROWS,
-    BLOCK_SAMPLES,
+    CHUNK_ROWS,
+    CHUNK_SAMPLES,
     DELAY_ROWS,
     FEATURE_DIM,
     ROW_SAMPLES,
@@ -29,35 +30,33 @@ from talkingface.contract.speech_features import (
 )
 from talkingface.serving import checkpoint
 
-Array = NDArray[np.float32]
-
 
 class SpeechRows(NamedTuple):
     """Consecutive rows at 50 Hz; row i of a stream stands for time i / 50 s."""
 
-    features: Array  # (n, 128)
-    speech: Array  # (n, 4): voice activity, energy dBFS, log2 F0 (0 = unvoiced), voicing
+    features: Float32Array  # (n, 128)
+    speech: Float32Array  # (n, 4): voice activity, energy dBFS, log2 F0 (0 = unvoiced), voicing
 
 
 class AudioFeaturesSession:
-    """The state of one stream. Not for use by several threads at once."""
+    """The state of one stream. Not thread-safe."""
 
     def __init__(self, start_row: int = 0) -> None:
         """
-        :param start_row: index of the first row, at which the audio starts.
+        :param start_row: index of the first row, at which the audio starts
         """
         self._start_row = start_row
-        self._chunks: list[Array] = []
-        self._buffered = 0
-        self._samples = 0
-        self._block = 0
+        self._buffers: list[Float32Array] = []
+        self._buffered = 0  # samples in them
+        self._samples = 0  # pushed so far
+        self._chunk = 0  # index of the encoder's next chunk
         self._state = np.zeros(STATE_SIZE, np.float32)
-        self._waiting = False
+        self._pending = False
         self._ended = False
 
     @property
     def samples(self) -> int:
-        """Samples pushed so far."""
+        """Number of samples pushed so far."""
         return self._samples
 
     @property
@@ -67,18 +66,19 @@ class AudioFeaturesSession:
 
     @property
     def _returned(self) -> int:
-        done = max(0, BLOCK_ROWS * self._block - DELAY_ROWS)
+        """Number of rows returned so far."""
+        done = max(0, CHUNK_ROWS * self._chunk - DELAY_ROWS)
         return min(done, self._total_rows) if self._ended else done
 
     @property
     def _total_rows(self) -> int:
         return -(-self._samples // ROW_SAMPLES)
 
-    def push(self, pcm: Array) -> None:
-        """Append samples of any number.
+    def push(self, pcm: Float32Array) -> None:
+        """Append any number of samples.
 
-        :param pcm: (n,) float32 at 16 kHz, mono, nominal range [-1, 1] (beyond is clipped)
-        :raises ServiceError: a sample that is not finite; the stream stays as it was
+        :param pcm: (n,) float32 at 16 kHz, mono; clipped to [-1, 1]
+        :raises ServiceError: AUDIO_NOT_FINITE; the stream is unchanged
         :raises ValueError: another shape or type
         :raises RuntimeError: after `end`
         """
@@ -87,79 +87,84 @@ class AudioFeaturesSession:
         if pcm.ndim != 1 or pcm.dtype != np.float32:
             raise ValueError(f"PCM must be (n,) float32, got {pcm.shape} {pcm.dtype}")
         if not np.isfinite(pcm).all():
-            raise ServiceError("AUDIO_NOT_FINITE", "the audio holds samples that are not finite")
+            raise ServiceError("AUDIO_NOT_FINITE", "the audio contains samples that are not finite")
         if len(pcm):
-            self._chunks.append(np.clip(pcm, -1.0, 1.0))
+            self._buffers.append(np.clip(pcm, -1.0, 1.0))
             self._buffered += len(pcm)
             self._samples += len(pcm)
 
     def end(self) -> None:
-        """No more samples: the remaining rows can be asked for now. Calling it twice is fine."""
+        """Declare that no more samples will come, so that the remaining rows can be requested.
+
+        Idempotent.
+        """
         self._ended = True
 
-    def next_request(self) -> dict[str, Array] | None:
-        """Inputs of the model for the next block (without a batch dimension), or None when more
-        samples, or the answer to the last request, must come first."""
-        if self._waiting:
+    def next_request(self) -> dict[str, Float32Array] | None:
+        """Return the model's inputs for the next chunk, without batch dimension.
+
+        :return: None while more samples, or the outputs of the last request, must come first
+        """
+        if self._pending:
             return None
-        if self._buffered < BLOCK_SAMPLES and not (
+        if self._buffered < CHUNK_SAMPLES and not (
             self._ended and self._returned < self._total_rows
         ):
             return None
-        joined = np.concatenate([*self._chunks, np.zeros(0, np.float32)])
-        block = joined[:BLOCK_SAMPLES]
-        rest = joined[BLOCK_SAMPLES:]
-        self._chunks = [rest] if len(rest) else []
+        joined = np.concatenate([*self._buffers, np.zeros(0, np.float32)])
+        chunk = joined[:CHUNK_SAMPLES]
+        rest = joined[CHUNK_SAMPLES:]
+        self._buffers = [rest] if len(rest) else []
         self._buffered = len(rest)
-        self._waiting = True
-        padded = np.pad(block, (0, BLOCK_SAMPLES - len(block)))
+        self._pending = True
+        padded = np.pad(chunk, (0, CHUNK_SAMPLES - len(chunk)))
         return {"pcm": padded, "state": self._state}
 
-    def accept(self, outputs: Mapping[str, Array]) -> SpeechRows:
-        """Take the model's answer to the last request.
+    def accept(self, outputs: Mapping[str, Float32Array]) -> SpeechRows:
+        """Accept the model's outputs for the last request.
 
         :param outputs: features (2, 128), speech (2, 4), next_state (STATE_SIZE,)
-        :return: the rows that became known; none for a block that only fills the look-ahead
-        :raises RuntimeError: no request is waiting for an answer
+        :return: the completed rows; none while the look-ahead is filled
+        :raises RuntimeError: no request is pending
         :raises ValueError: outputs of another shape
         """
-        if not self._waiting:
+        if not self._pending:
             raise RuntimeError("accept without a request")
         features, speech, state = (
             np.asarray(outputs[name], np.float32) for name in ("features", "speech", "next_state")
         )
         shapes = (features.shape, speech.shape, state.shape)
-        if shapes != ((BLOCK_ROWS, FEATURE_DIM), (BLOCK_ROWS, SPEECH_DIM), (STATE_SIZE,)):
-            raise ValueError(f"speech encoder answered with shapes {shapes}")
-        first = BLOCK_ROWS * self._block - DELAY_ROWS
-        last = first + BLOCK_ROWS
+        if shapes != ((CHUNK_ROWS, FEATURE_DIM), (CHUNK_ROWS, SPEECH_DIM), (STATE_SIZE,)):
+            raise ValueError(f"the speech encoder returned shapes {shapes}")
+        first = CHUNK_ROWS * self._chunk - DELAY_ROWS
+        last = first + CHUNK_ROWS
         if self._ended:
             last = min(last, self._total_rows)
         kept = slice(max(0, -first), max(0, last - first))
-        self._block += 1
+        self._chunk += 1
         self._state = state
-        self._waiting = False
+        self._pending = False
         return SpeechRows(features[kept], speech[kept])
 
     def snapshot(self) -> bytes:
-        """All of the state, to go on elsewhere with `restore`.
+        """Return the whole state for `restore`.
 
-        :raises RuntimeError: a request is waiting for its answer
+        :raises RuntimeError: a request is pending
         """
-        if self._waiting:
-            raise RuntimeError("snapshot while a request is waiting")
+        if self._pending:
+            raise RuntimeError("snapshot while a request is pending")
         values = {
             "start_row": self._start_row,
             "samples": self._samples,
-            "block": self._block,
+            "chunk": self._chunk,
             "ended": self._ended,
         }
-        pcm = np.concatenate([*self._chunks, np.zeros(0, np.float32)])
+        pcm = np.concatenate([*self._buffers, np.zeros(0, np.float32)])
         return checkpoint.pack(values, {"pcm": pcm, "state": self._state})
 
     @classmethod
     def restore(cls, data: bytes) -> AudioFeaturesSession:
-        """The session that `snapshot` described; it goes on bit for bit.
+        """Create the session that `snapshot` described; it continues bit for bit.
 
         :raises ServiceError: CHECKPOINT_MISMATCH
         """
@@ -167,7 +172,7 @@ class AudioFeaturesSession:
         values, arrays = checkpoint.unpack(data)
         try:
             session._start_row = int(values["start_row"])
-            session._samples, session._block = int(values["samples"]), int(values["block"])
+            session._samples, session._chunk = int(values["samples"]), int(values["chunk"])
             session._ended = bool(values["ended"])
             pcm = checkpoint.like(arrays["pcm"], np.zeros(0, np.float32))
             session._state = checkpoint.like(arrays["state"], session._state)
@@ -175,5 +180,5 @@ class AudioFeaturesSession:
             raise checkpoint.mismatch(repr(error)) from None
         if session._state.shape != (STATE_SIZE,):
             raise checkpoint.mismatch(f"a state of {session._state.shape}")
-        session._chunks, session._buffered = [pcm], len(pcm)
+        session._buffers, session._buffered = [pcm], len(pcm)
         return session

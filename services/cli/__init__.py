@@ -3,17 +3,17 @@
 | exit code | meaning |
 |---|---|
 | 0 | done |
-| 2 | called wrongly |
-| 3 | bad input: portrait, audio, a control, or a file that cannot be read or written |
-| 4 | unavailable: server or mesh cannot be reached, cannot start, or is full; try again later |
-| 5 | a defect of the server |
+| 2 | wrong arguments |
+| 3 | bad input: a portrait, audio, a control, or a file that cannot be read or written |
+| 4 | unavailable: server or mesh cannot be reached, cannot start, or is full; retry later |
+| 5 | a bug of the server |
 | 130 | interrupted |
 
-An error is one line on stderr, "talkingface: REASON: what is wrong", REASON as in errors.proto
-where the server has given it.
+An error is one line on stderr, "talkingface: REASON: message"; REASON, from errors.proto, is
+present if the server has sent one.
 
 Other packages add commands through the entry-point group `talkingface.commands`: each entry is a
-function that is given the subparsers of the command line and adds its own to them.
+function that gets the subparsers of the command line and adds its own to them.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ import sys
 from importlib.metadata import entry_points
 from types import FrameType
 
-# gRPC's own notes, such as on a server that leaves, are none of the user's business. It reads this
-# when it is imported: therefore the imports within the functions.
+# Hides gRPC's own log lines, such as the one about a server that shuts down, from the user. gRPC
+# reads the variable when it is imported; therefore the functions below import it.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 BAD_INPUT, UNAVAILABLE, INTERNAL, INTERRUPTED = 3, 4, 5, 130
@@ -38,19 +38,19 @@ _EXIT_CODES = {
 }
 
 
-# Commands of the package talkingface-research, which nobody needs who animates portraits.
+# Commands of the package talkingface-research, which animating portraits does not need.
 _RESEARCH = ("bench", "evaluate")
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line's grammar: the commands of this package and of those beside it."""
+    """Return the parser with the commands of this package and of the installed extensions."""
     import talkingface
     from talkingface.cli import animate, up
 
     root = argparse.ArgumentParser(
         prog="talkingface",
-        description="One portrait and one voice become a talking face.",
-        epilog="Exit codes: 0 done, 2 called wrongly, 3 bad input, 4 unavailable, 5 defect of the "
+        description="Turn one portrait and one voice into a talking face.",
+        epilog="Exit codes: 0 done, 2 wrong arguments, 3 bad input, 4 unavailable, 5 bug of the "
         "server, 130 interrupted.",
     )
     root.add_argument(
@@ -65,7 +65,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; the result is the exit code (see the package's docstring)."""
+    """Run a command.
+
+    :param argv: arguments; default: those of the process
+    :return: exit code, see the package's docstring
+    """
     argv = sys.argv[1:] if argv is None else argv
     installed = entry_points(group="talkingface.commands").names
     if argv and argv[0] in _RESEARCH and argv[0] not in installed:
@@ -75,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("talkingface"):
             raise
-        return _not_installed(error.name, "'.[mesh]'")  # this is a client alone
+        return _not_installed(error.name, "'.[mesh]'")  # only the client is installed
 
     from talkingface import client
     from talkingface.cli.mesh import MeshError

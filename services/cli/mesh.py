@@ -1,11 +1,11 @@
-"""A whole mesh on this machine: four services, and the Triton servers that three of them start.
+"""A whole mesh on this machine: four services, and the Triton servers of three of them.
 
     with LocalMesh() as mesh:
         ... mesh.target ...
 
 Used by the commands `animate`, `up` and `bench`, and by the tests. The services are child
-processes in sessions of their own (Ctrl-C reaches only this process, which then ends them in
-order) and end with this process even when it is killed.
+processes in their own sessions, so that Ctrl-C reaches only this process, which then stops them in
+order. They end with this process even when it is killed.
 """
 
 from __future__ import annotations
@@ -30,17 +30,18 @@ from talkingface.serving.health import check
 ORCHESTRATOR = "orchestrator"
 STAGES = ("audio_features", "motion_gen", "renderer")
 
-START_SECONDS = 120.0
-_STOP_SECONDS = 15.0
-_REASON_CHARACTERS = 600
+START_SECONDS = 120.0  # for all services
+_STOP_SECONDS = 15.0  # for all services, of which 5 to drain
+_MAX_REASON = 600  # characters of a log line in an error
+_KEPT_LINES = 200  # of a service's log, to find the reason of its end
 _LISTENING = re.compile(r"event=listening port=(\d+) metrics_port=(\d+)")
 
 # Runs a module that gets SIGTERM when its parent dies, even by SIGKILL.
-_TIED = """
+_RUN_WITH_PARENT = """
 import ctypes, os, runpy, sys
 ctypes.CDLL(None).prctl(1, 15)  # PR_SET_PDEATHSIG, SIGTERM
 if os.getppid() != int(sys.argv[1]):
-    sys.exit("the parent is gone")
+    sys.exit("the parent has ended")
 module = sys.argv[2]
 del sys.argv[1:]
 runpy.run_module(module, run_name="__main__", alter_sys=True)
@@ -48,11 +49,11 @@ runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 class MeshError(RuntimeError):
-    """The mesh did not start, or a part of it has ended."""
+    """The mesh could not start, or one of its services has ended."""
 
 
 class ServiceProcess:
-    """One service as a child process; its log lines go to `on_line`."""
+    """One service as a child process; `on_line` is called with its log lines."""
 
     def __init__(
         self, name: str, environ: Mapping[str, str], on_line: Callable[[str, str], None]
@@ -61,10 +62,16 @@ class ServiceProcess:
         self.port = 0
         self.metrics_port = 0
         self._on_line = on_line
-        self._lines: deque[str] = deque(maxlen=200)
+        self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
         self._listening = threading.Event()
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _TIED, str(os.getpid()), f"talkingface.{name}.server"],
+            [
+                sys.executable,
+                "-c",
+                _RUN_WITH_PARENT,
+                str(os.getpid()),
+                f"talkingface.{name}.server",
+            ],
             env={**os.environ, **environ},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -76,23 +83,24 @@ class ServiceProcess:
 
     @property
     def pid(self) -> int:
-        """Process id of the service, and of its group."""
+        """Process id of the service, and id of its process group."""
         return self._process.pid
 
     @property
     def target(self) -> str:
-        """Its gRPC address."""
+        """host:port of its gRPC server."""
         return f"127.0.0.1:{self.port}"
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs."""
+        """Exit code, or None while it runs."""
         return self._process.poll()
 
     def wait_listening(self, deadline: float) -> None:
-        """Wait until the service has told its port.
+        """Wait until the service listens and its ports are known.
 
-        :raises MeshError: it ended, or the deadline (of `time.monotonic`) passed.
+        :param deadline: by `time.monotonic`
+        :raises MeshError: it has ended, or the deadline has passed
         """
         while not self._listening.wait(0.05):
             self.check(deadline)
@@ -100,19 +108,20 @@ class ServiceProcess:
     def wait_serving(self, deadline: float) -> None:
         """Wait until its health is SERVING.
 
-        :raises MeshError: it ended, or the deadline passed.
+        :param deadline: by `time.monotonic`
+        :raises MeshError: it has ended, or the deadline has passed
         """
         while check(self.target, timeout=1.0) != "SERVING":
             self.check(deadline)
             time.sleep(0.05)
 
     def terminate(self) -> None:
-        """Ask it to end."""
+        """Send SIGTERM, on which it drains and exits."""
         if self.exit_code is None:
             self._process.terminate()
 
     def wait(self, deadline: float) -> None:
-        """Wait for its end; at the deadline it and all it has started are killed."""
+        """Wait until it has exited; at the deadline it and its child processes are killed."""
         try:
             self._process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
@@ -121,13 +130,15 @@ class ServiceProcess:
         self._reader.join(timeout=1)
 
     def kill(self) -> None:
-        """End it at once; its Triton ends with it."""
+        """Kill it; its Triton ends with it."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
 
     def check(self, deadline: float = math.inf) -> None:
-        """
-        :raises MeshError: it has ended, or the deadline has passed.
+        """Check that it runs.
+
+        :param deadline: by `time.monotonic`
+        :raises MeshError: it has ended, or the deadline has passed
         """
         if self.exit_code is not None:
             self._reader.join(timeout=1)
@@ -136,11 +147,11 @@ class ServiceProcess:
             raise MeshError(f"{self.name} did not start in time: {self._reason()}")
 
     def _reason(self) -> str:
-        """The first exception or else error of its log, else the last line; not too long."""
-        lines = list(self._lines) or ["it has written nothing"]
+        """Return the first exception of its log, else the first error, else the last line."""
+        lines = list(self._lines) or ["no log"]
         exceptions = [line for line in lines if "Error: " in line]
         errors = [line for line in lines if " ERROR " in line]
-        return (exceptions or errors or lines[-1:])[0][:_REASON_CHARACTERS]
+        return (exceptions or errors or lines[-1:])[0][:_MAX_REASON]
 
     def _read(self) -> None:
         assert self._process.stdout is not None
@@ -154,7 +165,7 @@ class ServiceProcess:
 
 
 class LocalMesh:
-    """The four services on free ports of this machine; a context manager."""
+    """The four services on free ports of this machine, as a context manager."""
 
     def __init__(
         self,
@@ -167,12 +178,12 @@ class LocalMesh:
         on_progress: Callable[[str], None] | None = None,
     ) -> None:
         """
-        :param port: of the orchestrator; 0 takes a free one.
-        :param stages: which stages to start.
-        :param replicas: how many of a stage, where not one; "renderer-2" is the second renderer.
-        :param environ: settings of all services, beside those of this process.
-        :param on_line: called in threads with (service, line) for each line of log.
-        :param on_progress: called with the name of each service that has become ready.
+        :param port: port of the orchestrator; 0 takes a free one
+        :param stages: stages to start
+        :param replicas: number of replicas by stage; default 1; "renderer-2" is the second renderer
+        :param environ: settings of all services, added to the variables of this process
+        :param on_line: called from threads with service and line for each line of the logs
+        :param on_progress: called with the name of each service that is serving
         """
         self._port = port
         self._stages = {
@@ -192,13 +203,13 @@ class LocalMesh:
 
     @property
     def target(self) -> str:
-        """Address of the orchestrator."""
+        """host:port of the orchestrator's gRPC server."""
         return self.processes[ORCHESTRATOR].target
 
     def start(self) -> None:
         """Start all services and wait until they serve.
 
-        :raises MeshError: one of them cannot start; nothing is left running.
+        :raises MeshError: one of them could not start; all have been stopped
         """
         deadline = time.monotonic() + START_SECONDS
         try:
@@ -222,21 +233,22 @@ class LocalMesh:
             raise
 
     def check(self) -> None:
-        """
-        :raises MeshError: a service has ended.
+        """Check that all services run.
+
+        :raises MeshError: a service has ended
         """
         for process in self.processes.values():
             process.check()
 
     def stop(self) -> None:
-        """End everything: the orchestrator first, so that it can drain, then the stages."""
+        """Stop all services: the orchestrator first, so that it can drain, then the stages."""
         deadline = time.monotonic() + _STOP_SECONDS
         try:
-            for first in (True, False):
+            for is_orchestrator in (True, False):
                 running = [
                     process
                     for name, process in self.processes.items()
-                    if (name == ORCHESTRATOR) == first
+                    if (name == ORCHESTRATOR) == is_orchestrator
                 ]
                 for process in running:
                     process.terminate()
@@ -265,7 +277,7 @@ class LocalMesh:
 
 
 def log_to(path: Path) -> Callable[[str, str], None]:
-    """A sink that appends the lines of all services to a file."""
+    """Return a function for `on_line` that appends the lines of all services to a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = threading.Lock()
 

@@ -1,4 +1,4 @@
-"""`talkingface up`: a mesh in the foreground."""
+"""`talkingface up`: run a mesh in the foreground."""
 
 from __future__ import annotations
 
@@ -16,23 +16,28 @@ if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
 _COLOURS = dict(zip((ORCHESTRATOR, *STAGES), ("cyan", "green", "yellow", "magenta"), strict=True))
-_CHECK_SECONDS = 0.5
+_CHECK_SECONDS = 0.5  # between checks that all services run
 
 
 def add_parser(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add this command to the command line."""
+    """Add the command to the parser."""
     parser = commands.add_parser(
         "up",
         help="run a mesh on this machine until Ctrl-C",
         description="Run four services and three Triton servers on this machine, with one log, "
-        "until Ctrl-C or SIGTERM (exit code 0). Settings are read from TALKINGFACE_* variables.",
+        "until Ctrl-C or SIGTERM (exit code 0). Settings are TALKINGFACE_* environment variables.",
     )
-    parser.add_argument("--port", type=int, default=50050, help="default 50050; 0: a free one")
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=50050,
+        help="of the orchestrator; 0 takes a free one; default 50050",
+    )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the command; the result is the exit code."""
+    """Run the command and return the exit code."""
     console = Console(soft_wrap=True, highlight=False)
     lock = threading.Lock()
 
@@ -44,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     mesh = LocalMesh(port=options.port, on_line=write)
     try:
         mesh.start()
-        write("mesh", f"ready at {mesh.target}; Ctrl-C ends it")
+        write("mesh", f"ready at {mesh.target}; stop with Ctrl-C")
         for name, process in mesh.processes.items():
             write(
                 "mesh", f"{name}: grpc {process.target}, metrics 127.0.0.1:{process.metrics_port}"

@@ -1,14 +1,42 @@
-"""The Python client.
+"""The Python client: animate portraits with a mesh over gRPC.
 
-async with TalkingFace("127.0.0.1:50050") as tf:
-    async for message in tf.animate(portrait=Path("face.jpg"), audio=Path("voice.flac")):
-        if isinstance(message, Media):
-            file.write(message.data)
+The client is asynchronous; in a program that uses asyncio:
+
+    import asyncio
+    from pathlib import Path
+    from typing import BinaryIO
+
+    from talkingface.client import Media, TalkingFace
+
+    async def animate(file: BinaryIO) -> None:
+        async with TalkingFace("127.0.0.1:50050") as face:
+            messages = face.animate(portrait=Path("face.jpg"), audio=Path("voice.flac"))
+            async for message in messages:
+                if isinstance(message, Media):
+                    file.write(message.data)
+
+In a synchronous program, run that function in an event loop of its own:
+
+    with open("talking.mp4", "wb") as file:
+        asyncio.run(animate(file))
+
+A live session sends raw samples as they are recorded or synthesised, and plays them in real time:
+
+    messages = face.animate(
+        portrait=Path("face.jpg"),
+        audio=microphone(),  # an asynchronous iterable of bytes
+        audio_format=pcm(16_000),
+        output=OUTPUT_KIND_H264,
+        pacing=PACING_LIVE,
+    )
+
+Errors are subclasses of `TalkingFaceError`: `InvalidInput`, `NotFound`, `NoCapacity` and
+`Unavailable`. All other public names are messages and constants of the protos, which document them.
 """
 
 from __future__ import annotations
 
-from talkingface.client._client import Interrupt, Message, Piece, TalkingFace, pcm
+from talkingface.client._client import TalkingFace
 from talkingface.client._errors import (
     InvalidInput,
     NoCapacity,
@@ -16,6 +44,7 @@ from talkingface.client._errors import (
     TalkingFaceError,
     Unavailable,
 )
+from talkingface.client._messages import Interrupt, Message, SessionInput, pcm
 from talkingface.v1.controls_pb2 import Controls, ControlUpdate, Emotion, Gaze
 from talkingface.v1.media_pb2 import (
     AUDIO_ENCODING_FILE,
@@ -40,9 +69,11 @@ from talkingface.v1.talking_face_pb2 import (
     PACING_OFFLINE,
     EndOfUtterance,
     Event,
+    GetCapabilitiesResponse,
     Media,
     Motion,
     Pacing,
+    SelfTestResponse,
     Started,
     Summary,
 )
@@ -68,6 +99,7 @@ __all__ = [
     "Event",
     "Framing",
     "Gaze",
+    "GetCapabilitiesResponse",
     "HeadRotation",
     "Interrupt",
     "InvalidInput",
@@ -79,8 +111,9 @@ __all__ = [
     "NotFound",
     "OutputKind",
     "Pacing",
-    "Piece",
     "Portrait",
+    "SelfTestResponse",
+    "SessionInput",
     "Started",
     "Summary",
     "TalkingFace",

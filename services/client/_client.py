@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import grpc
 
-from talkingface.client._errors import (
-    client_error,
-)
-from talkingface.client._resume import ResumableSession, lost
+from talkingface.client._call import CALL_ENDED, AnimateStream, is_server_lost
+from talkingface.client._errors import client_error
+from talkingface.client._messages import Audio, Message, chunks, payload, requests
+from talkingface.client._resume import ResumableSession
 from talkingface.contract.call_status import CallStatus
 from talkingface.contract.channel import CLIENT_OPTIONS
 from talkingface.contract.errors import ServiceError
-from talkingface.v1.controls_pb2 import (
-    Controls,
-    ControlUpdate,
-)
+from talkingface.v1.controls_pb2 import Controls
 from talkingface.v1.media_pb2 import (
     AUDIO_ENCODING_FILE,
-    AUDIO_ENCODING_PCM_F32LE,
-    AUDIO_ENCODING_PCM_S16LE,
     FRAMING_CROP,
     OUTPUT_KIND_FMP4,
     AudioFormat,
@@ -33,49 +28,33 @@ from talkingface.v1.media_pb2 import (
     OutputKind,
 )
 from talkingface.v1.renderer_pb2 import Portrait
-from talkingface.v1.talking_face_pb2 import PACING_LIVE as PACING_LIVE
-from talkingface.v1.talking_face_pb2 import PACING_OFFLINE as PACING_OFFLINE
 from talkingface.v1.talking_face_pb2 import (
+    PACING_OFFLINE,
     AnimateConfig,
     AnimateRequest,
-    EndOfUtterance,
-    Event,
+    AnimateResponse,
     GetCapabilitiesRequest,
     GetCapabilitiesResponse,
-    Media,
-    Motion,
     Pacing,
     SelfTestRequest,
     SelfTestResponse,
-    Started,
-    Summary,
     UploadPortraitRequest,
 )
 from talkingface.v1.talking_face_pb2_grpc import TalkingFaceServiceStub
 
-
-class Interrupt:
-    """Sent between pieces of a live session's audio: drop what has not been played."""
-
-
-Piece = bytes | ControlUpdate | EndOfUtterance | Interrupt
-Message = Started | Media | Motion | Event | Summary
-_CHUNK = 64 << 10
-_INLINE_PORTRAIT = 1 << 20  # larger ones are uploaded
-
-
-def pcm(sample_rate: int, channels: int = 1, *, floats: bool = False) -> AudioFormat:
-    """Format of raw little-endian samples: 16-bit integers, or 32-bit floats in [-1, 1]."""
-    encoding = AUDIO_ENCODING_PCM_F32LE if floats else AUDIO_ENCODING_PCM_S16LE
-    return AudioFormat(encoding=encoding, sample_rate=sample_rate, channels=channels)
+_MAX_INLINE_PORTRAIT = 1 << 20  # bytes in the configuration; larger images are uploaded first
 
 
 class TalkingFace:
-    """A connection to a mesh. Any number of calls may run side by side."""
+    """A connection to a mesh, for any number of concurrent calls in one event loop.
+
+    Use it as an asynchronous context manager, or call `close`. Connecting is lazy: an unreachable
+    server makes the first call fail.
+    """
 
     def __init__(self, target: str) -> None:
         """
-        :param target: host:port of the orchestrator, or any other gRPC target.
+        :param target: host:port of the orchestrator, or any other gRPC target
         """
         self._target = target
         self._channel = grpc.aio.insecure_channel(target, options=CLIENT_OPTIONS)
@@ -93,14 +72,14 @@ class TalkingFace:
         await self.close()
 
     async def close(self) -> None:
-        """End the connection and all calls."""
+        """Close the connection and end all calls."""
         await self._channel.close()
 
     async def animate(
         self,
         *,
         portrait: Path | bytes | str | None,
-        audio: Path | bytes | AsyncIterable[Piece],
+        audio: Audio,
         audio_format: AudioFormat | None = None,
         output: OutputKind = OUTPUT_KIND_FMP4,
         controls: Controls | None = None,
@@ -111,29 +90,45 @@ class TalkingFace:
         framing: Framing = FRAMING_CROP,
         pacing: Pacing = PACING_OFFLINE,
         resumable: bool = False,
-    ) -> AsyncIterator[Message]:
-        """Animate a portrait; messages come while the audio is still being sent.
+    ) -> AsyncGenerator[Message, None]:
+        """Animate a portrait, and yield messages while the audio is still being sent.
 
-        :param portrait: an image file, its bytes, or a handle from `upload_portrait`; None only
-            for OUTPUT_KIND_MOTION.
-        :param audio: an audio file, its bytes, or bytes as they come, with changes of controls
-            between them. A change without time belongs to the bytes that follow it, in a live
-            session to the next motion made. Live sessions may be told of the ends of utterances,
-            and interrupted.
-        :param audio_format: default: an audio file; see `pcm` for raw samples.
-        :param size: width and height of the picture, even, 256..1024; default 512.
-        :param frame_rate: pictures a second, 25..60; default 25.
-        :param framing: FRAMING_PHOTO shows the whole photo at its own size: then no `size`.
-        :param pacing: PACING_LIVE runs by the clock until `audio` ends and is played; it takes raw
-            samples (`pcm`).
-        :param resumable: go on at another server, or at the same one when it is back, where this
-            one is lost or leaves. Nothing comes twice, and an Event (KIND_RECOVERED, stage
-            "orchestrator") tells how long nothing came: in a live session the clock stands still
-            meanwhile. Costs 110 KB a second; not for OUTPUT_KIND_FMP4, so `output` must be
-            stated.
-        :raises TalkingFaceError: what the server refuses with. `Unavailable`: the server is lost,
-            and the session with it, or could not be found again within a minute: call again.
+        The messages are `Started`, then `Media` (`Motion` for OUTPUT_KIND_MOTION) and `Event` in
+        order of time, then `Summary`. Closing the generator (`aclose`) ends the session.
+
+        :param portrait: path of an image file, its bytes, or a handle from `upload_portrait`; None
+            only for OUTPUT_KIND_MOTION
+        :param audio: path of an audio file, its bytes, or an asynchronous iterable of bytes, with
+            control updates between them. An update without a time takes effect with the bytes that
+            follow it, in a live session with the next motion frame. In live sessions the iterable
+            may also contain `EndOfUtterance` and `Interrupt`
+        :param audio_format: format of the bytes; default: an audio file; see `pcm` for raw samples
+        :param output: container or codec of the media
+        :param controls: initial controls; default: those of `capabilities`
+        :param seed: 0 .. 2**63 - 1; the same seed, audio and controls give the same motion;
+            default: random
+        :param quality: CRF of H.264, 10 (best) to 40, default 20; or quality of JPEG, 50 to 100,
+            default 92
+        :param size: width and height of the video in pixels, even, 256..1024; default 512
+        :param frame_rate: frames a second, 25..60; default 25
+        :param framing: FRAMING_PHOTO shows the whole photo at its own size, and excludes `size`
+        :param pacing: PACING_LIVE runs in real time until `audio` has ended and has been played;
+            it needs raw samples (`pcm`)
+        :param resumable: continue at another server, or at the restarted one, when the server is
+            lost or shuts down. No message is delivered twice, and an `Event` (KIND_RECOVERED, stage
+            "orchestrator") reports the length of the interruption, during which the clock of a live
+            session stands still. Costs 110 KB a second; impossible for OUTPUT_KIND_FMP4, so
+            `output` must be set
+        :raises InvalidInput: the portrait, the audio, a parameter or a control is invalid
+        :raises NotFound: there is no portrait with this handle
+        :raises NoCapacity: the mesh, or this caller's share of it, is full
+        :raises Unavailable: the server or a stage cannot be reached, or was lost; a resumable
+            session raises it if no server could take over within a minute
+        :raises TalkingFaceError: any other error of the server; base class of the above
+        :raises OSError: a file cannot be read
         """
+        if isinstance(portrait, Path):
+            portrait = await asyncio.to_thread(portrait.read_bytes)
         config = AnimateConfig(
             audio=audio_format or AudioFormat(encoding=AUDIO_ENCODING_FILE),
             output=output,
@@ -146,52 +141,59 @@ class TalkingFace:
             pacing=pacing,
             resumable=resumable,
         )
-        if isinstance(portrait, Path):
-            portrait = await asyncio.to_thread(portrait.read_bytes)
-        image = portrait
-        if isinstance(portrait, bytes) and len(portrait) > _INLINE_PORTRAIT:
-            portrait = (await self.upload_portrait(portrait)).handle
-        if isinstance(portrait, bytes):
-            config.portrait_image = portrait
-        elif portrait is not None:
+        if isinstance(portrait, str):
             config.portrait_handle = portrait
+        elif portrait is not None and len(portrait) > _MAX_INLINE_PORTRAIT:
+            config.portrait_handle = (await self.upload_portrait(portrait)).handle
+        elif portrait is not None:
+            config.portrait_image = portrait
         if resumable:
-            async with aclosing(self._resumable(config, audio, image)) as messages:
-                async for message in messages:
-                    yield message
-            return
-        call = self._stub.Animate()
+            image = portrait if isinstance(portrait, bytes) else None
+            session = self._animate_resumable(config, audio, image)
+        else:
+            session = self._animate_once(config, audio)
+        async with aclosing(session) as messages:
+            async for message in messages:
+                yield message
+
+    async def _animate_once(
+        self, config: AnimateConfig, audio: Audio
+    ) -> AsyncGenerator[Message, None]:
+        """Run a session as one call, which ends with its server."""
+        call: AnimateStream = self._stub.Animate()
         status = CallStatus(call)
         sender = asyncio.create_task(_send(call, config, audio))
         try:
-            while (answer := await call.read()) is not grpc.aio.EOF:
-                yield getattr(answer, answer.WhichOneof("payload"))
+            while isinstance(response := await call.read(), AnimateResponse):
+                yield payload(response)
             await sender
-        except grpc.aio.AioRpcError as error:
-            told = await status.error(error)
-            if lost(told):
-                told.message += ": the session is lost, call again"
-            raise client_error(told) from None
+        except grpc.aio.AioRpcError as rpc_error:
+            error = await status.error(rpc_error)
+            if is_server_lost(error):
+                error.message += ": the session is lost, call again"
+            raise client_error(error) from None
         except asyncio.CancelledError:
             if sender.done() and not sender.cancelled() and (cause := sender.exception()):
-                raise cause from None  # the source of audio has failed, which ended the call
+                raise cause from None  # the audio source has failed, which cancelled the call
             raise
         finally:
             sender.cancel()
             call.cancel()
 
-    async def _resumable(
-        self,
-        config: AnimateConfig,
-        audio: Path | bytes | AsyncIterable[Piece],
-        image: bytes | str | None,
+    async def _animate_resumable(
+        self, config: AnimateConfig, audio: Audio, image: bytes | None
     ) -> AsyncGenerator[Message, None]:
+        """Run a session that continues at another server when its server is lost.
+
+        :param image: the portrait, for servers that do not have it
+        """
+
         async def upload() -> None:
-            assert isinstance(image, bytes)
+            assert image is not None
             await self.upload_portrait(image)
 
         session = ResumableSession(
-            self._target, config, _pieces(audio), upload if isinstance(image, bytes) else None
+            self._target, config, requests(audio), None if image is None else upload
         )
         async with aclosing(session.messages()) as messages:
             try:
@@ -201,25 +203,31 @@ class TalkingFace:
                 raise client_error(error) from None
 
     async def upload_portrait(self, image: Path | bytes) -> Portrait:
-        """Check and store a portrait; its handle serves any number of sessions.
+        """Check and store a portrait; its handle can be used in any number of sessions.
 
-        :raises TalkingFaceError: InvalidInput where it cannot be animated.
+        :param image: path of an image file (JPEG, PNG or WebP), or its bytes
+        :raises InvalidInput: it cannot be animated; `reason` says why, such as "NO_FACE"
+        :raises TalkingFaceError: any other error, see `animate`
+        :raises OSError: the file cannot be read
         """
         data = await asyncio.to_thread(image.read_bytes) if isinstance(image, Path) else image
 
-        async def pieces() -> AsyncIterator[UploadPortraitRequest]:
-            for first in range(0, len(data), _CHUNK):
-                yield UploadPortraitRequest(data=data[first : first + _CHUNK])
+        async def messages() -> AsyncIterator[UploadPortraitRequest]:
+            for chunk in chunks(data):
+                yield UploadPortraitRequest(data=chunk)
 
         try:
-            response = await self._stub.UploadPortrait(pieces())
+            response = await self._stub.UploadPortrait(messages())
         except grpc.aio.AioRpcError as error:
             raise client_error(ServiceError.from_rpc(error)) from None
         portrait: Portrait = response.portrait
         return portrait
 
     async def capabilities(self) -> GetCapabilitiesResponse:
-        """What the server can do."""
+        """Return the server's versions, formats, limits and default controls.
+
+        :raises TalkingFaceError: see `animate`
+        """
         try:
             response: GetCapabilitiesResponse = await self._stub.GetCapabilities(
                 GetCapabilitiesRequest()
@@ -229,7 +237,11 @@ class TalkingFace:
         return response
 
     async def self_test(self, portrait_handle: str | None = None) -> SelfTestResponse:
-        """Send a short clip through every stage."""
+        """Send a short clip through every stage, and return the time that each took.
+
+        :param portrait_handle: portrait to render; None: the clip is not rendered
+        :raises TalkingFaceError: see `animate`
+        """
         try:
             response: SelfTestResponse = await self._stub.SelfTest(
                 SelfTestRequest(portrait_handle=portrait_handle)
@@ -239,39 +251,16 @@ class TalkingFace:
         return response
 
 
-async def _pieces(
-    audio: Path | bytes | AsyncIterable[Piece],
-) -> AsyncIterator[AnimateRequest]:
-    if isinstance(audio, Path):
-        audio = await asyncio.to_thread(audio.read_bytes)
-    if isinstance(audio, bytes):
-        for first in range(0, len(audio), _CHUNK):
-            yield AnimateRequest(audio=audio[first : first + _CHUNK])
-        return
-    async for piece in audio:
-        match piece:
-            case ControlUpdate():
-                yield AnimateRequest(control=piece)
-            case EndOfUtterance():
-                yield AnimateRequest(end_of_utterance=piece)
-            case Interrupt():
-                yield AnimateRequest(interrupt={})
-            case _:
-                for first in range(0, len(piece), _CHUNK):
-                    yield AnimateRequest(audio=piece[first : first + _CHUNK])
-
-
-async def _send(
-    call: Any, config: AnimateConfig, audio: Path | bytes | AsyncIterable[Piece]
-) -> None:
+async def _send(call: AnimateStream, config: AnimateConfig, audio: Audio) -> None:
+    """Send the configuration and the audio; an exception of the audio source ends the call."""
     try:
         await call.write(AnimateRequest(config=config))
-        async for request in _pieces(audio):
+        async for request in requests(audio):
             await call.write(request)
         await call.write(AnimateRequest(end_of_audio={}))
         await call.done_writing()
-    except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-        return  # the call has ended: its reader knows why
+    except CALL_ENDED:
+        return  # the call has ended; its reader gets the reason
     except BaseException:
         call.cancel()
         raise

@@ -5,12 +5,20 @@ from __future__ import annotations
 import grpc
 
 from talkingface.contract.errors import ServiceError
-from talkingface.v1.talking_face_pb2 import PACING_LIVE as PACING_LIVE
-from talkingface.v1.talking_face_pb2 import PACING_OFFLINE as PACING_OFFLINE
 
 
 class TalkingFaceError(Exception):
-    """A call has failed. `reason` is a name of `ErrorReason` without its prefix."""
+    """A call has failed.
+
+    Attributes:
+
+    - `reason`: name of an `ErrorReason` (errors.proto) without its prefix, such as "NO_FACE"
+    - `message`: description in English
+    - `code`: gRPC status code
+    - `metadata`: details by name, depending on the reason
+    - `field_violations`: problem by path of the field, for `reason` "FIELD_INVALID"
+    - `retry_delay`: seconds after which the same call may succeed; None: do not retry it unchanged
+    """
 
     def __init__(self, error: ServiceError) -> None:
         super().__init__(f"{error.reason}: {error.message}")
@@ -19,23 +27,23 @@ class TalkingFaceError(Exception):
         self.code = error.code
         self.metadata = dict(error.metadata)
         self.field_violations = dict(error.field_violations)
-        self.retry_delay = error.retry_delay  # seconds; None: do not retry unchanged
+        self.retry_delay = error.retry_delay
 
 
 class InvalidInput(TalkingFaceError):
-    """The portrait, the audio, a control or the order of messages is bad; `reason` says which."""
+    """The portrait, the audio, a control or the order of messages is invalid; see `reason`."""
 
 
 class NotFound(TalkingFaceError):
-    """No portrait under this handle: upload it and call again."""
+    """There is no portrait with this handle; upload it and call again."""
 
 
 class NoCapacity(TalkingFaceError):
-    """Every slot is taken: try again after `retry_delay`."""
+    """All slots, or all slots for this caller, are in use; retry after `retry_delay` seconds."""
 
 
 class Unavailable(TalkingFaceError):
-    """The server, or a stage behind it, cannot be reached or is leaving."""
+    """The server or one of its stages cannot be reached, or is shutting down; retry later."""
 
 
 _CLASSES = {
@@ -46,7 +54,8 @@ _CLASSES = {
 }
 
 
-def client_error(told: ServiceError) -> TalkingFaceError:
-    if told.reason == "MESSAGE_TOO_LARGE":
-        return InvalidInput(told)
-    return _CLASSES.get(told.code, TalkingFaceError)(told)
+def client_error(error: ServiceError) -> TalkingFaceError:
+    """Convert an error of the server to the exception that the client raises."""
+    if error.reason == "MESSAGE_TOO_LARGE":
+        return InvalidInput(error)
+    return _CLASSES.get(error.code, TalkingFaceError)(error)

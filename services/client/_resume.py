@@ -1,25 +1,23 @@
-"""The client's side of a session that outlives its server: what `TalkingFace.animate` does for
-`resumable=True`.
+"""A session that outlives its server: `TalkingFace.animate` with `resumable=True`.
 
-What was sent since the last token is held; when the server is lost, or leaves, another call is
-opened with the token, at whichever server answers under the target, and given what is held. What
-comes for the second time is left out, so that the caller sees one session.
+Requests are kept until the server's resume tokens no longer need them. When the server is lost or
+shuts down, another call is opened with the last token at whichever server responds under the same
+target, and the kept requests are sent again. Responses that arrive twice are dropped, so that the
+caller sees one session.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import enum
 import random
 import time
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from typing import Any
 
-import grpc
-
-from talkingface.contract.call_status import CallStatus, is_connection_lost
-from talkingface.contract.channel import CLIENT_OPTIONS
+from talkingface.client._call import AnimateCall, is_server_lost
+from talkingface.client._inbox import Inbox, sample_count
+from talkingface.client._messages import Message
+from talkingface.client._outbox import Outbox
 from talkingface.contract.errors import ServiceError
 from talkingface.contract.rates import MOTION_FPS, SAMPLE_RATE
 from talkingface.v1.talking_face_pb2 import (
@@ -28,71 +26,123 @@ from talkingface.v1.talking_face_pb2 import (
     AnimateResponse,
     Event,
     Resume,
-    ResumeToken,
     StreamPosition,
 )
-from talkingface.v1.talking_face_pb2_grpc import TalkingFaceServiceStub
 
-PATIENCE_SECONDS = 60.0
-_OPEN_SECONDS = 10.0
-_PAUSES = 0.05, 1.0  # between attempts: the first, the longest
-# A connection of its own: one that several channels share might still lead to the server that left.
-_FRESH = (("grpc.use_local_subchannel_pool", 1),)
-_SENDING_ENDED = (grpc.aio.AioRpcError, asyncio.InvalidStateError)
+# Seconds, by eye.
+PATIENCE_SECONDS = 60.0  # within which another server must take over
+_OPEN_SECONDS = 10.0  # for one attempt
+_MIN_PAUSE, _MAX_PAUSE = 0.05, 1.0  # between attempts; each is twice as long as the one before
 
 
-def lost(error: ServiceError) -> bool:
-    """Whether an error says that the server, or the way to it, is gone, and not more."""
-    if error.reason == "DRAINING":
-        return True
-    return error.reason == "STAGE_UNAVAILABLE" and "stage" not in error.metadata
+class _State(enum.Enum):
+    """State of a session's connection."""
+
+    CONNECTED = enum.auto()  # the call delivers responses
+    MOVING = enum.auto()  # the call still delivers, while another one is being opened
+    LOST = enum.auto()  # nothing is delivered until another call is open
 
 
-class _Call:
-    """One call of Animate, on a connection of its own."""
+class _ResponseReader:
+    """Reads the responses of a session over as many calls as it takes.
 
-    def __init__(self, target: str) -> None:
-        self._channel = grpc.aio.insecure_channel(target, options=(*CLIENT_OPTIONS, *_FRESH))
-        self.stream = TalkingFaceServiceStub(self._channel).Animate()
-        self.status = CallStatus(self.stream)
-        self.sender: asyncio.Task[None] | None = None
-        self.sample = 0  # number of the next sample of sound that comes beside pictures
+    CONNECTED becomes MOVING when the server drains, and CONNECTED again when another call is open
+    or none could be opened. Both become LOST when the server is lost, and CONNECTED again when
+    another call is open.
+    """
 
-    async def open(self, config: AnimateConfig) -> AnimateResponse:
-        """Send the configuration; the first answer.
-
-        :raises ServiceError: what the server refuses with.
+    def __init__(
+        self,
+        call: AnimateCall,
+        outbox: Outbox,
+        inbox: Inbox,
+        reconnect: Callable[[ServiceError | None], Awaitable[AnimateCall]],
+    ) -> None:
         """
-        reading = asyncio.ensure_future(self.read())
-        try:
-            with contextlib.suppress(*_SENDING_ENDED):  # the read tells why
-                await self.stream.write(AnimateRequest(config=config))
-            answer = await reading
-        finally:
-            reading.cancel()
-        if answer is None:
-            raise ServiceError("INTERNAL", "the server has closed the stream without a word")
-        return answer
+        :param call: the first call, which is open
+        :param outbox: requests of the session
+        :param inbox: state of the caller's side
+        :param reconnect: opens another call, see `ResumableSession._reconnect`
+        """
+        self._state = _State.CONNECTED
+        self.call = call
+        self._outbox = outbox
+        self._inbox = inbox
+        self._reconnect = reconnect
+        self._reading: asyncio.Task[AnimateResponse | None] | None = None
+        self._opening: asyncio.Task[AnimateCall] | None = None  # while MOVING
+
+    def move(self) -> None:
+        """Open another call while the current one still delivers, because its server drains."""
+        if self._state is _State.CONNECTED:
+            self._state = _State.MOVING
+            self._opening = asyncio.create_task(self._open(None))
 
     async def read(self) -> AnimateResponse | None:
-        """The next answer, or None after the last.
+        """Return the next response, or None after the last.
 
-        :raises ServiceError: what the server has told.
+        :raises ServiceError: the server refuses, or the session could not continue elsewhere
         """
-        try:
-            answer = await self.stream.read()
-        except grpc.aio.AioRpcError as error:
-            told = await self.status.error(error)
-            if is_connection_lost(error) and not told.metadata:
-                told = ServiceError("STAGE_UNAVAILABLE", "the connection to the server is lost")
-            raise told from None
-        return None if answer is grpc.aio.EOF else answer
+        while True:
+            self._outbox.raise_failure()
+            self._reading = self._reading or asyncio.create_task(self.call.read())
+            waiting: list[asyncio.Task[AnimateResponse | None] | asyncio.Task[AnimateCall]]
+            waiting = [self._reading]
+            if self._opening is not None:
+                waiting.append(self._opening)
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if self._opening is not None and self._opening.done():
+                await self._finish_move(self._opening)
+                continue
+            try:
+                response = await self._reading
+            except ServiceError as error:
+                self._outbox.raise_failure()
+                if not is_server_lost(error) or self._inbox.token is None:
+                    raise
+                await self._replace(error)
+                continue
+            except asyncio.CancelledError:
+                self._outbox.raise_failure()
+                raise
+            self._reading = None
+            return response
+
+    async def _open(self, error: ServiceError | None) -> AnimateCall:
+        return await self._reconnect(error)
+
+    async def _finish_move(self, opening: asyncio.Task[AnimateCall]) -> None:
+        """Switch to the call that has been opened; if none could be, the old one may finish."""
+        self._opening = None
+        self._outbox.pin(None)
+        self._state = _State.CONNECTED
+        if opening.exception() is not None:
+            return
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
+        await self.call.close()
+        self.call = opening.result()
+        self._inbox.interrupt()
+
+    async def _replace(self, error: ServiceError) -> None:
+        """Replace a call whose server is lost."""
+        self._state = _State.LOST
+        self._inbox.interrupt()
+        await self.call.close()
+        self.call = await (self._opening or self._open(error))
+        self._opening = self._reading = None
+        self._outbox.pin(None)
+        self._state = _State.CONNECTED
 
     async def close(self) -> None:
-        if self.sender is not None:
-            self.sender.cancel()
-        self.stream.cancel()
-        await self._channel.close()
+        """End all calls."""
+        if self._reading is not None:
+            self._reading.cancel()
+        opening = self._opening
+        if opening is not None and not opening.cancel() and opening.exception() is None:
+            await opening.result().close()
+        await self.call.close()
 
 
 class ResumableSession:
@@ -107,263 +157,113 @@ class ResumableSession:
         patience: float = PATIENCE_SECONDS,
     ) -> None:
         """
-        :param requests: all that is to be sent after the configuration.
-        :param upload: gives a server the portrait that it lacks.
-        :param patience: seconds within which the session must go on elsewhere.
+        :param target: gRPC target of the servers
+        :param config: configuration of the session
+        :param requests: everything to be sent after the configuration, without the end
+        :param upload: uploads the portrait to a server that does not have it
+        :param patience: seconds within which another server must take over
         """
         self._target = target
         self._config = config
-        self._requests = requests
         self._upload = upload
         self._patience = patience
-        self._held: deque[AnimateRequest] = deque()
-        self._first = 0  # number of the first that is held
-        self._all = False  # nothing follows what is held
-        self._pulling: asyncio.Future[AnimateRequest | None] | None = None
-        self._failure: BaseException | None = None  # of the source
-        self._token: ResumeToken | None = None
-        self._position = StreamPosition()
-        self._floor: int | None = None  # first message that a call being opened may be sent
-        self._frame_rate = MOTION_FPS
-        self._next_frame = self._frames = 0
-        self._heard = 0  # samples of the sound beside the pictures
-        self._told = -1  # microseconds of the last event of the voice
-        self._broken: float | None = None  # when the server was lost
+        self._outbox = Outbox(requests)
+        self._inbox = Inbox()
 
-    async def messages(self) -> AsyncGenerator[Any, None]:
-        """What the servers say, as if they were one.
+    async def messages(self) -> AsyncGenerator[Message, None]:
+        """Yield the messages of the servers as those of one session.
 
-        :raises ServiceError: what a server refuses with, or STAGE_UNAVAILABLE where none could be
-            found in time.
+        :raises ServiceError: the server refuses, or STAGE_UNAVAILABLE if no other one could take
+            over in time
         """
-        call = _Call(self._target)
-        moving: asyncio.Task[_Call] | None = None
-        reading: asyncio.Task[AnimateResponse | None] | None = None
+        call = AnimateCall(self._target)
+        reader = _ResponseReader(call, self._outbox, self._inbox, self._reconnect)
         try:
             started = (await call.open(self._config)).started
-            self._frame_rate = started.config.frame_rate or MOTION_FPS
+            self._inbox.frame_rate = started.config.frame_rate or MOTION_FPS
             yield started
-            self._start_sending(call, 0)
-            while True:
-                self._check_source()
-                reading = reading or asyncio.create_task(call.read())
-                await asyncio.wait(
-                    [reading, *([moving] if moving else [])], return_when=asyncio.FIRST_COMPLETED
-                )
-                if moving is not None and moving.done():
-                    moved, moving, self._floor = moving, None, None
-                    if moved.exception() is not None:
-                        continue  # nobody else takes it: this server may finish it
-                    reading.cancel()
-                    await call.close()
-                    call, reading, self._broken = moved.result(), None, time.perf_counter()
-                    continue
-                try:
-                    answer = await reading
-                except ServiceError as error:
-                    self._check_source()
-                    if not lost(error) or self._token is None:
-                        raise
-                    self._broken = time.perf_counter()
-                    await call.close()
-                    call = await (moving or self._go_on(error))
-                    moving = reading = self._floor = None
-                    continue
-                except asyncio.CancelledError:
-                    self._check_source()
-                    raise
-                reading = None
-                if answer is None:
-                    return
-                for message in self._take(answer, call):
+            call.start_sending(self._outbox.send(call, 0, 0))
+            while (response := await reader.read()) is not None:
+                for message in self._receive(response, reader.call):
                     yield message
-                if _is_draining(answer) and moving is None:
-                    moving = asyncio.create_task(self._go_on(None))
+                if _is_draining(response) and self._inbox.token is not None:
+                    reader.move()
         finally:
-            if reading is not None:
-                reading.cancel()
-            if moving is not None and not moving.cancel() and moving.exception() is None:
-                await moving.result().close()
-            if self._pulling is not None:
-                self._pulling.cancel()
-            await call.close()
+            self._outbox.close()
+            await reader.close()
 
-    def _check_source(self) -> None:
-        """Raise what the source of messages has raised, which ended the call."""
-        if self._failure is not None:
-            raise self._failure from None
+    def _receive(self, response: AnimateResponse, call: AnimateCall) -> list[Message]:
+        """Return the new messages in a response, and discard requests that it makes needless."""
+        first_sample = call.next_sample
+        if response.HasField("media"):
+            call.next_sample += sample_count(response.media)
+        messages = self._inbox.receive(response, first_sample)
+        self._outbox.discard_before(self._inbox.first_needed)
+        return messages
 
-    # --- what comes
+    async def _reconnect(self, error: ServiceError | None) -> AnimateCall:
+        """Open another call that continues the session.
 
-    def _take(self, answer: AnimateResponse, call: _Call) -> list[Any]:
-        """Take note of an answer; what of it the caller has not seen."""
-        name = answer.WhichOneof("payload")
-        if name == "resume_token":
-            self._token = answer.resume_token
-            if self._token.HasField("position"):
-                self._position = self._token.position
-            self._forget()
-            return []
-        message = getattr(answer, name)
-        if name == "event":
-            return [message] if self._is_new(message) else []
-        if name == "media" and not self._take_media(message, call):
-            return []
-        if name == "motion":
-            new = [frame for frame in message.frames if frame.index >= self._next_frame]
-            if not new:
-                return []
-            if len(new) < len(message.frames):
-                del message.frames[: len(message.frames) - len(new)]
-            self._next_frame = new[-1].index + 1
-            self._frames += len(new)
-            self._see(message)
-        if name in ("media", "motion") and self._broken is not None:
-            stall, self._broken = time.perf_counter() - self._broken, None
-            return [self._recovered(stall), message]
-        return [message]
-
-    def _take_media(self, media: Any, call: _Call) -> bool:
-        """Whether something in a piece of media is new; what came before is cut off."""
-        known = self._heard - call.sample
-        call.sample += len(media.audio) // 2
-        self._heard = max(self._heard, call.sample)
-        if known > 0:
-            media.audio = media.audio[2 * known :]
-        if media.frame_count and media.first_frame < self._next_frame:
-            media.frame_count, media.data = 0, b""
-        elif media.frame_count:
-            self._next_frame = media.first_frame + media.frame_count
-            self._frames += media.frame_count
-            self._see(media)
-        return bool(media.frame_count or media.audio)
-
-    def _see(self, message: Any) -> None:
-        """Frames have come: what was played until their end need not be sent again."""
-        if message.HasField("position"):
-            self._position = message.position
-            self._forget()
-
-    def _is_new(self, event: Event) -> bool:
-        if event.kind not in (Event.KIND_SPEECH_STARTED, Event.KIND_SPEECH_ENDED):
-            return True
-        time_us = event.time.ToMicroseconds()
-        is_new, self._told = time_us > self._told, max(time_us, self._told)
-        return is_new
-
-    def _recovered(self, stall: float) -> Event:
-        event = Event(kind=Event.KIND_RECOVERED, stage="orchestrator")
-        event.time.FromMicroseconds(self._next_frame * 1_000_000 // self._frame_rate)
-        event.stall.FromMicroseconds(round(stall * 1e6))
-        return event
-
-    # --- what is sent
-
-    def _forget(self) -> None:
-        """Let go of what lies before the position and in the token."""
-        if self._token is None:
-            return
-        first = min(self._position.messages, self._token.messages)
-        if self._floor is not None:
-            first = min(first, self._floor)
-        while self._first < first and self._held:
-            self._held.popleft()
-            self._first += 1
-
-    def _start_sending(self, call: _Call, number: int, offset: int = 0) -> None:
-        call.sender = asyncio.create_task(self._send(call, number, offset))
-
-    async def _send(self, call: _Call, number: int, offset: int) -> None:
-        """Send from a message on, of which `offset` bytes are left out."""
-        try:
-            while (request := await self._request(number)) is not None:
-                if offset:
-                    request, offset = AnimateRequest(audio=request.audio[offset:]), 0
-                await call.stream.write(request)
-                number += 1
-            await call.stream.done_writing()
-        except _SENDING_ENDED:
-            return  # the call has ended: its reader knows why
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:
-            self._failure = error
-            call.stream.cancel()
-
-    async def _request(self, number: int) -> AnimateRequest | None:
-        """A message by its number, or None after the last."""
-        while number >= self._first + len(self._held):
-            if self._all:
-                return None
-            if self._pulling is None:
-                self._pulling = asyncio.ensure_future(anext(self._requests, None))
-            await asyncio.wait([self._pulling])
-            if self._pulling is None or not self._pulling.done():
-                continue
-            pulled, self._pulling = self._pulling, None
-            request = pulled.result()
-            if request is None:
-                self._all = True
-                request = AnimateRequest(end_of_audio={})
-            self._held.append(request)
-        return self._held[number - self._first]
-
-    # --- elsewhere
-
-    async def _go_on(self, error: ServiceError | None) -> _Call:
-        """Another call that has the session.
-
-        :param error: that ended the last one; None while it lives.
-        :raises ServiceError: the session cannot go on.
+        :param error: the error that ended the last call; None if it still delivers
+        :raises ServiceError: the session cannot continue
         """
-        until = time.perf_counter() + self._patience
-        pause, last = _PAUSES[0], error
+        deadline = time.perf_counter() + self._patience
+        pause, last = _MIN_PAUSE, error
         while True:
             try:
                 return await self._resume()
-            except ServiceError as again:
-                if again.reason == "PORTRAIT_NOT_FOUND" and self._upload is not None:
+            except ServiceError as refusal:
+                if refusal.reason == "PORTRAIT_NOT_FOUND" and self._upload is not None:
                     upload, self._upload = self._upload, None
                     await upload()
                     continue
-                if not lost(again) and again.reason not in ("NO_CAPACITY", "STAGE_UNAVAILABLE"):
+                if not is_server_lost(refusal) and refusal.reason not in (
+                    "NO_CAPACITY",
+                    "STAGE_UNAVAILABLE",
+                ):
                     raise
-                last = again
+                last = refusal
             except TimeoutError:
-                pass  # as good as no answer
-            if time.perf_counter() + pause > until:
-                text = f"the session is lost: no server has taken it up in {self._patience:g} s"
+                pass  # no response: try again
+            if time.perf_counter() + pause > deadline:
+                text = f"the session is lost: no server has taken over in {self._patience:g} s"
                 raise ServiceError(
-                    "STAGE_UNAVAILABLE", f"{text} ({last.message if last else 'no answer'})"
+                    "STAGE_UNAVAILABLE", f"{text} ({last.message if last else 'no response'})"
                 )
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-            pause = min(2 * pause, _PAUSES[1])
+            pause = min(2 * pause, _MAX_PAUSE)
 
-    async def _resume(self) -> _Call:
-        assert self._token is not None
-        token, position = self._token, StreamPosition()
-        position.CopyFrom(self._position)
-        between = (
-            self._held[number - self._first].control
-            for number in range(max(token.messages, self._first), position.messages)
-            if self._held[number - self._first].HasField("control")
-        )
+    async def _resume(self) -> AnimateCall:
+        """Make one attempt to continue the session at a server.
+
+        :raises ServiceError: the server refuses
+        :raises TimeoutError: it did not respond in time
+        """
+        inbox = self._inbox
+        assert inbox.token is not None
+        position = StreamPosition()
+        position.CopyFrom(inbox.position)
         resume = Resume(
-            token=token.token, next_frame=self._next_frame, position=position, frames=self._frames
+            token=inbox.token.token,
+            next_frame=inbox.next_frame,
+            position=position,
+            frames=inbox.frames,
         )
-        resume.controls.extend(between)
-        self._floor = position.messages
-        call = _Call(self._target)
-        call.sample = self._next_frame * SAMPLE_RATE // self._frame_rate
+        resume.controls.extend(
+            self._outbox.control_updates(inbox.token.messages, position.messages)
+        )
+        self._outbox.pin(position.messages)
+        call = AnimateCall(self._target)
+        call.next_sample = inbox.next_frame * SAMPLE_RATE // inbox.frame_rate
         try:
             async with asyncio.timeout(_OPEN_SECONDS):
                 await call.open(AnimateConfig(resume=resume))
         except BaseException:
             await call.close()
             raise
-        self._start_sending(call, position.messages, position.bytes)
+        call.start_sending(self._outbox.send(call, position.messages, position.bytes))
         return call
 
 
-def _is_draining(answer: AnimateResponse) -> bool:
-    return answer.WhichOneof("payload") == "event" and answer.event.kind == Event.KIND_DRAINING
+def _is_draining(response: AnimateResponse) -> bool:
+    return response.HasField("event") and response.event.kind == Event.KIND_DRAINING

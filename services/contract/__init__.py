@@ -1,1 +1,1 @@
-"""What client, services and tests agree on: rates, arrays, limits, messages and errors."""
+"""Rates, array formats, limits, messages and errors that client, services and tests share."""

@@ -1,29 +1,34 @@
-"""The true status of a streaming call, for clients.
+"""The status that the server of a streaming call has sent, for clients.
 
 When a server ends a stream while the client is writing, grpc.aio may report "Internal error from
-Core" in place of the status that the server has sent (https://github.com/grpc/grpc/issues/36066,
-open in 1.85): the failed write overwrites the status, which comes just before or just after. The
-status is kept here as it first arrives. For it to arrive at all, all messages before it must be
-read: read in one task while another writes; what then is still unread is dropped here.
+Core" instead of the server's status (https://github.com/grpc/grpc/issues/36066, open in 1.85): the
+failed write overwrites the status, which arrives just before or just after. This module keeps the
+first status that arrives. It can arrive only after all messages before it have been read: read in
+one task while another one writes; messages that are still unread at an error are dropped here.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 
 from talkingface.contract.errors import ServiceError, has_details
 
-# Codes that gRPC itself gives when the other side, or the way to it, is gone.
-_GONE = (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN, grpc.StatusCode.UNAVAILABLE)
-_GRACE = 2.0  # seconds within which a status follows the failed write
+# Codes that gRPC itself reports when the peer, or the connection to it, is lost.
+_CONNECTION_LOST = (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN, grpc.StatusCode.UNAVAILABLE)
+# Seconds to wait for the status after a failed write, and between two looks; by eye.
+_STATUS_SECONDS = 2.0
+_POLL_SECONDS = 0.005
+
+
+T = TypeVar("T")
 
 
 class CallStatus:
-    """Watches one call from its opening on.
+    """Keeps the first status of one call; create it together with the call.
 
     status = CallStatus(call)
     try:
@@ -32,34 +37,38 @@ class CallStatus:
         raise await status.error(error) from error
     """
 
-    def __init__(self, call: Any) -> None:
+    def __init__(self, call: grpc.aio.StreamStreamCall[Any, Any]) -> None:
         self._call = call
         self._first: grpc.aio.AioRpcError | None = None
         call.add_done_callback(self._note)
 
     async def error(self, error: grpc.aio.AioRpcError) -> ServiceError:
-        """What the server has told of an error that reading or writing has raised."""
+        """Return the error that the server has sent.
+
+        :param error: that reading or writing has raised
+        """
         if not _is_overwritten(error):
             return ServiceError.from_rpc(error)
         if self._first is not None and not _is_overwritten(self._first):
             return ServiceError.from_rpc(self._first)
         try:
-            async with asyncio.timeout(_GRACE):
-                # The public `read` does nothing any more once the call counts as done.
-                while await self._call._read() is not grpc.aio.EOF:
+            async with asyncio.timeout(_STATUS_SECONDS):
+                # The public `read` returns at once when the call is done, messages or not.
+                read = self._call._read  # type: ignore[attr-defined]
+                while await read() is not grpc.aio.EOF:
                     pass
                 while _is_overwritten(late := self._status()):  # noqa: ASYNC110
-                    await asyncio.sleep(0.005)
+                    await asyncio.sleep(_POLL_SECONDS)
         except TimeoutError:
-            # The stream has broken and no status has come: the server is gone.
-            return ServiceError("STAGE_UNAVAILABLE", "the stream has broken off")
+            # The stream has failed and no status has arrived: the server is lost.
+            return ServiceError("STAGE_UNAVAILABLE", "the stream broke without a status")
         return ServiceError.from_rpc(late)
 
     def _note(self, _: grpc.aio.Call) -> None:
         self._first = self._status()
 
     def _status(self) -> grpc.aio.AioRpcError:
-        """The status as it is now; the call must be done."""
+        """Return the current status of a call that is done."""
         call = self._call
         return grpc.aio.AioRpcError(
             _result(call.code()),
@@ -70,22 +79,23 @@ class CallStatus:
 
 
 def is_connection_lost(error: grpc.aio.AioRpcError) -> bool:
-    """Whether gRPC itself made an error because the other side, or the way to it, is gone.
+    """Return whether gRPC itself raised an error because it lost the peer or the connection.
 
-    False for an error of one of our services, whatever its code: that carries details.
+    False for an error that one of our services raised, whatever its code: those carry details.
     """
-    return error.code() in _GONE and not has_details(error)
+    return error.code() in _CONNECTION_LOST and not has_details(error)
 
 
 def _is_overwritten(error: grpc.aio.AioRpcError) -> bool:
     return error.code() is grpc.StatusCode.INTERNAL and "from Core" in (error.details() or "")
 
 
-def _result(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """The result of a coroutine that has nothing to wait for."""
+def _result(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Return the result of a coroutine that does not need to wait."""
     try:
         coroutine.send(None)
     except StopIteration as stop:
-        return stop.value
+        result: T = stop.value
+        return result
     coroutine.close()
     raise RuntimeError("the call is not done")

@@ -1,9 +1,9 @@
-"""Sizes of messages, and how every client of the mesh opens its channels."""
+"""Limits of messages, and the options with which every client of the mesh opens its channels."""
 
 from __future__ import annotations
 
-MAX_CHUNK_BYTES = 1 << 20  # of audio, image or feature bytes in one message
-MAX_MESSAGE_BYTES = 32 << 20  # of one gRPC message; beyond it gRPC itself refuses
+MAX_CHUNK_BYTES = 1 << 20  # bytes of audio, image or features in one message
+MAX_MESSAGE_BYTES = 32 << 20  # bytes of one gRPC message; gRPC itself refuses larger ones
 
 CLIENT_OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),

@@ -1,4 +1,4 @@
-"""The controls of a session: their ranges, their defaults, and how they change in its course."""
+"""The controls of a session: ranges, defaults, and changes over time."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 from google.protobuf.duration_pb2 import Duration
 
+from talkingface.contract.arrays import Float32Array
 from talkingface.contract.errors import ServiceError, invalid_field
-from talkingface.contract.motion import Array
 from talkingface.contract.rates import MOTION_FPS
 from talkingface.v1 import controls_pb2
 
-SEED_LIMIT = 2**63  # seeds lie below it
+SEED_LIMIT = 2**63  # seeds are below it
 
 EMOTIONS = ("neutral", "happiness", "sadness", "anger", "fear", "disgust", "surprise")
 
-# Ranges of the controls, both ends included, as protos/talkingface/v1/controls.proto states
-# them.
+# Ranges of the controls, both ends included, as in protos/talkingface/v1/controls.proto, which
+# states the units.
 CONTROL_RANGES: Mapping[str, tuple[float, float]] = {
     "gaze_direction.pitch": (-20, 20),
     "gaze_direction.yaw": (-25, 25),
@@ -43,15 +43,14 @@ CONTROL_RANGES: Mapping[str, tuple[float, float]] = {
 
 
 def _within(value: float, low: float, high: float) -> bool:
-    """Whether a value, which comes as a 32-bit float, lies between bounds that are read as such;
-    NaN does not."""
+    """Return whether a 32-bit float lies between bounds rounded to 32 bits; False for NaN."""
     return bool(np.float32(low) <= value <= np.float32(high))
 
 
 def check_controls(controls: controls_pb2.Controls, path: str) -> None:
     """Check every control that is present against its range.
 
-    :param path: of `controls` within its message, such as "config.controls".
+    :param path: path of `controls` within its message, such as "config.controls".
     :raises ServiceError: FIELD_INVALID naming every control that is out of range.
     """
     violations = {}
@@ -75,14 +74,14 @@ def check_controls(controls: controls_pb2.Controls, path: str) -> None:
 
 
 class ControlError(ValueError):
-    """A control out of its range. `field` names it."""
+    """A control is out of its range; `field` is its name."""
 
     def __init__(self, field_name: str, message: str) -> None:
         super().__init__(f"{field_name}: {message}")
         self.field = field_name
 
 
-# Ranges of the fields of `Controls` that have another name, or none, in the proto.
+# Names in the proto of fields of `Controls` that differ, or whose range a field shares.
 _RANGE_OF = {
     "gaze_pitch": "gaze_direction.pitch",
     "gaze_yaw": "gaze_direction.yaw",
@@ -90,7 +89,7 @@ _RANGE_OF = {
     "pose_pitch": "head_pose.pitch",
     "pose_yaw": "head_pose.yaw",
     "pose_roll": "head_pose.roll",
-    "emotion.neutral": "emotion.happiness",  # all emotions weigh alike
+    "emotion.neutral": "emotion.happiness",  # all emotions have the same range
     "emotion_strength": "emotion.strength",
     "behaviour_guidance": "audio_guidance",
     "emotion_guidance": "audio_guidance",
@@ -105,7 +104,7 @@ def _check(field_name: str, value: float) -> None:
 
 @dataclass(frozen=True)
 class Controls:
-    """What the motion generator is asked for. Raises `ControlError` when out of range.
+    """The controls of one motion frame. Raises `ControlError` for a value out of range.
 
     | field | meaning | default |
     |---|---|---|
@@ -117,10 +116,10 @@ class Controls:
     | emotion_strength | 0..1, factor on all weights | 1 |
     | blink_rate | blinks a minute; None = natural, 0 = none | None |
     | mouth_scale | factor on the mouth's articulation | 1 |
-    | expressivity | factor on what face and head express beside speech, 0 = nothing | 1 |
-    | audio_guidance | classifier-free guidance: extra weight of the voice | 0 |
-    | behaviour_guidance | of blink and gaze targets | 0 |
-    | emotion_guidance | of the emotion | 0.5 |
+    | expressivity | factor on the expression of face and head beside speech, 0 = none | 1 |
+    | audio_guidance | classifier-free guidance: extra weight of the audio | 0 |
+    | behaviour_guidance | likewise of planned blinks and gaze | 0 |
+    | emotion_guidance | likewise of the emotion | 0.5 |
     """
 
     gaze: tuple[float, float] | None = None
@@ -156,18 +155,19 @@ class Controls:
         for name in ("audio_guidance", "behaviour_guidance", "emotion_guidance"):
             _check(name, getattr(self, name))
 
-    def emotion_vector(self) -> Array:
-        """(7,) weights in the order of `EMOTIONS`, times strength; their sum is at most 1."""
+    def emotion_vector(self) -> Float32Array:
+        """Return the weights times strength, (7,), in the order of `EMOTIONS`; the sum is <= 1."""
         weights = np.array([self.emotion.get(name, 0.0) for name in EMOTIONS], np.float32)
         return weights * np.float32(self.emotion_strength / max(1.0, float(weights.sum())))
 
 
-_MAX_SECONDS = 24 * 3600
+_MAX_SECONDS = 24 * 3600  # no session is longer
 
 
 def frame_of(time: Duration, path: str) -> int:
-    """The first frame that is shown at `time` or later.
+    """Return the index of the first motion frame that is shown at `time` or later.
 
+    :param path: path of `time` within its message
     :raises ServiceError: FIELD_INVALID for a time before the session or beyond a day.
     """
     nanoseconds = time.seconds * 10**9 + time.nanos
@@ -179,7 +179,7 @@ def frame_of(time: Duration, path: str) -> int:
 def overlay(
     controls: controls_pb2.Controls, update: controls_pb2.Controls
 ) -> controls_pb2.Controls:
-    """`controls` with every field that `update` holds put in its place, as a whole."""
+    """Return `controls` with the fields of `update`; messages are replaced as a whole."""
     result = controls_pb2.Controls()
     result.CopyFrom(controls)
     for changed, _ in update.ListFields():
@@ -258,7 +258,7 @@ class ControlTrack:
 
 
 def _with_tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON has no tuples: turn lists back into them."""
+    """Convert lists back to tuples, which JSON does not have."""
     return {
         name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
     }

@@ -1,4 +1,4 @@
-"""Seconds as protobuf durations."""
+"""Conversion of seconds to protobuf durations."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from google.protobuf import duration_pb2
 
 
 def duration(seconds: float) -> duration_pb2.Duration:
-    """Seconds as a Duration, to the microsecond."""
+    """Convert seconds to a Duration, rounded to the microsecond."""
     message = duration_pb2.Duration()
     message.FromMicroseconds(round(seconds * 1e6))
     return message

@@ -1,8 +1,8 @@
-"""Errors of all services: one table of reasons, one exception, one shape on the wire.
+"""Errors of all services: the table of reasons, the exception, and its form on the wire.
 
 On the wire an error is a `google.rpc.Status` with `ErrorInfo` (domain "talkingface.v1", reason
-from `ErrorReason`), and where it applies `BadRequest` and `RetryInfo` (AIP-193). Details travel in
-HTTP/2 trailers, which proxies cut off at a few KiB, so texts are kept short.
+from `ErrorReason`), and where they apply `BadRequest` and `RetryInfo` (AIP-193). Details are sent
+in HTTP/2 trailers, which proxies truncate at a few KiB, so texts are kept short.
 """
 
 from __future__ import annotations
@@ -20,55 +20,55 @@ from grpc_status import rpc_status
 
 DOMAIN = "talkingface.v1"
 
-_MAX_TEXT = 400
-_MAX_VIOLATIONS = 8
+_MAX_TEXT = 400  # characters of a message, a metadata value or a violation
+_MAX_VIOLATIONS = 8  # field violations in one error
 
 
 @dataclass(frozen=True)
-class _Row:
+class _Reason:
     code: grpc.StatusCode
-    retry_delay: float | None = None  # seconds, on average; None: do not retry unchanged
+    retry_delay: float | None = None  # mean seconds; None: do not retry unchanged
 
 
-_BAD = _Row(grpc.StatusCode.INVALID_ARGUMENT)
+_INVALID = _Reason(grpc.StatusCode.INVALID_ARGUMENT)
 
-# Reason (without prefix) -> status code and whether, and when, the same call may be tried again.
-TABLE: Mapping[str, _Row] = {
-    "UNSPECIFIED": _Row(grpc.StatusCode.UNKNOWN),
-    "MESSAGE_ORDER": _BAD,
-    "FIELD_INVALID": _BAD,
-    "IMAGE_BROKEN": _BAD,
-    "IMAGE_FORMAT": _BAD,
-    "IMAGE_TOO_LARGE": _BAD,
-    "NO_FACE": _BAD,
-    "SEVERAL_FACES": _BAD,
-    "FACE_TOO_SMALL": _BAD,
-    "FACE_TURNED": _BAD,
-    "TOO_DARK": _BAD,
-    "PORTRAIT_NOT_FOUND": _Row(grpc.StatusCode.NOT_FOUND),
-    "AUDIO_BROKEN": _BAD,
-    "AUDIO_NOT_FINITE": _BAD,
-    "AUDIO_TOO_SHORT": _BAD,
-    "AUDIO_TOO_LONG": _BAD,
-    "NO_CAPACITY": _Row(grpc.StatusCode.RESOURCE_EXHAUSTED, retry_delay=1.0),
-    "IDLE_TIMEOUT": _Row(grpc.StatusCode.DEADLINE_EXCEEDED),
-    "STAGE_UNAVAILABLE": _Row(grpc.StatusCode.UNAVAILABLE, retry_delay=0.5),
-    "DRAINING": _Row(grpc.StatusCode.UNAVAILABLE, retry_delay=0.1),
-    "INTERNAL": _Row(grpc.StatusCode.INTERNAL),
-    "MESSAGE_TOO_LARGE": _Row(grpc.StatusCode.RESOURCE_EXHAUSTED),
-    "CHECKPOINT_MISMATCH": _Row(grpc.StatusCode.FAILED_PRECONDITION),
-    "QUOTA_EXCEEDED": _Row(grpc.StatusCode.RESOURCE_EXHAUSTED, retry_delay=2.0),
-    "SESSION_TIMEOUT": _Row(grpc.StatusCode.DEADLINE_EXCEEDED),
-    "SESSION_EXPIRED": _Row(grpc.StatusCode.FAILED_PRECONDITION),
+# Reason (a name of `ErrorReason` without prefix) -> status code, and when to retry the same call.
+TABLE: Mapping[str, _Reason] = {
+    "UNSPECIFIED": _Reason(grpc.StatusCode.UNKNOWN),
+    "MESSAGE_ORDER": _INVALID,
+    "FIELD_INVALID": _INVALID,
+    "IMAGE_BROKEN": _INVALID,
+    "IMAGE_FORMAT": _INVALID,
+    "IMAGE_TOO_LARGE": _INVALID,
+    "NO_FACE": _INVALID,
+    "SEVERAL_FACES": _INVALID,
+    "FACE_TOO_SMALL": _INVALID,
+    "FACE_TURNED": _INVALID,
+    "TOO_DARK": _INVALID,
+    "PORTRAIT_NOT_FOUND": _Reason(grpc.StatusCode.NOT_FOUND),
+    "AUDIO_BROKEN": _INVALID,
+    "AUDIO_NOT_FINITE": _INVALID,
+    "AUDIO_TOO_SHORT": _INVALID,
+    "AUDIO_TOO_LONG": _INVALID,
+    "NO_CAPACITY": _Reason(grpc.StatusCode.RESOURCE_EXHAUSTED, retry_delay=1.0),
+    "IDLE_TIMEOUT": _Reason(grpc.StatusCode.DEADLINE_EXCEEDED),
+    "STAGE_UNAVAILABLE": _Reason(grpc.StatusCode.UNAVAILABLE, retry_delay=0.5),
+    "DRAINING": _Reason(grpc.StatusCode.UNAVAILABLE, retry_delay=0.1),
+    "INTERNAL": _Reason(grpc.StatusCode.INTERNAL),
+    "MESSAGE_TOO_LARGE": _Reason(grpc.StatusCode.RESOURCE_EXHAUSTED),
+    "CHECKPOINT_MISMATCH": _Reason(grpc.StatusCode.FAILED_PRECONDITION),
+    "QUOTA_EXCEEDED": _Reason(grpc.StatusCode.RESOURCE_EXHAUSTED, retry_delay=2.0),
+    "SESSION_TIMEOUT": _Reason(grpc.StatusCode.DEADLINE_EXCEEDED),
+    "SESSION_EXPIRED": _Reason(grpc.StatusCode.FAILED_PRECONDITION),
 }
 
 
 @dataclass(eq=False)
 class ServiceError(Exception):
-    """An error that a client is told.
+    """An error that is reported to a client.
 
-    `reason` is a key of `TABLE`; `field_violations` maps the path of a field to what is wrong with
-    it; `retry_delay` (seconds) overrides the table's.
+    `reason` is a key of `TABLE`; `field_violations` maps the path of a field to its problem;
+    `retry_delay` (seconds) overrides the table's.
     """
 
     reason: str
@@ -81,23 +81,23 @@ class ServiceError(Exception):
         super().__init__(f"{self.reason}: {self.message}")
         if self.retry_delay is None:
             delay = TABLE[self.reason].retry_delay
-            # Spread, so that those who were refused together do not come again together.
+            # Randomised, so that clients that were refused together do not retry together.
             self.retry_delay = delay and delay * random.uniform(0.5, 1.5)
 
     __str__ = Exception.__str__
 
     @property
     def code(self) -> grpc.StatusCode:
-        """The gRPC status code of the reason."""
+        """gRPC status code of the reason."""
         return TABLE[self.reason].code
 
     @property
     def retryable(self) -> bool:
-        """True where the same call may succeed later."""
+        """Whether the same call may succeed later."""
         return self.retry_delay is not None
 
     def to_status(self) -> grpc.Status:
-        """The status with details, as `context.abort_with_status` takes it."""
+        """Return the status with details, for `context.abort_with_status`."""
         details: list[any_pb2.Any] = []
 
         def attach(message: Message) -> None:
@@ -130,7 +130,7 @@ class ServiceError(Exception):
 
     @classmethod
     def from_rpc(cls, error: grpc.aio.AioRpcError) -> ServiceError:
-        """The error that another service of the mesh, or gRPC on its way there, has raised."""
+        """Convert an error that another service of the mesh, or gRPC itself, has raised."""
         status = _status_of(error)
         if status is None:
             reason = _REASON_OF_CODE.get(error.code(), "INTERNAL")
@@ -149,14 +149,14 @@ class ServiceError(Exception):
         return cls(reason, status.message, metadata, violations, delay)
 
     def to_text(self) -> str:
-        """One line of JSON: how a model in Triton's Python backend tells a typed error."""
+        """Return one line of JSON, by which a model in Triton reports the error."""
         return _TEXT_MARK + json.dumps(
             {"reason": self.reason, "message": self.message, "metadata": dict(self.metadata)}
         )
 
     @classmethod
     def from_text(cls, text: str) -> ServiceError | None:
-        """The typed error within the text of a Triton error, or None if there is none."""
+        """Return the error that `to_text` put into the text of a Triton error, or None."""
         _, mark, tail = text.partition(_TEXT_MARK)
         if not mark:
             return None
@@ -165,13 +165,17 @@ class ServiceError(Exception):
 
 
 def invalid_field(path: str, problem: str) -> ServiceError:
-    """A FIELD_INVALID error about one field, its path written as in the proto."""
+    """Create a FIELD_INVALID error about one field.
+
+    :param path: of the field, with the names of the proto
+    :param problem: what is wrong with it
+    """
     return ServiceError("FIELD_INVALID", f"{path}: {problem}", field_violations={path: problem})
 
 
 _TEXT_MARK = "talkingface-error "
 
-# For errors that gRPC itself made, without details.
+# Reasons of errors without details, which gRPC itself raised.
 _REASON_OF_CODE = {
     grpc.StatusCode.UNAVAILABLE: "STAGE_UNAVAILABLE",
     grpc.StatusCode.RESOURCE_EXHAUSTED: "MESSAGE_TOO_LARGE",
@@ -183,7 +187,7 @@ _DETAILS = "grpc-status-details-bin"
 
 
 def has_details(error: grpc.aio.AioRpcError) -> bool:
-    """Whether a service made an error, which carries details then, and not gRPC itself."""
+    """Return whether a service raised an error, which has details then, and not gRPC itself."""
     return any(key == _DETAILS for key, _ in error.trailing_metadata() or ())
 
 

@@ -1,12 +1,13 @@
-"""Arrays to messages and back, with every check that the protos promise."""
+"""Conversion of arrays to messages and back, with every check that the protos promise."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from talkingface.contract.arrays import Float32Array
 from talkingface.contract.channel import MAX_CHUNK_BYTES
 from talkingface.contract.errors import ServiceError, invalid_field
-from talkingface.contract.motion import ARKIT_DIM, DISTANCE, MOTION_DIM, PITCH, TRANSLATION_X, Array
+from talkingface.contract.motion import ARKIT_DIM, DISTANCE, MOTION_DIM, PITCH, TRANSLATION_X
 from talkingface.contract.rates import MOTION_FPS
 from talkingface.contract.speech_features import FEATURE_DIM, SPEECH_DIM
 from talkingface.v1 import audio_features_pb2, motion_gen_pb2, motion_pb2
@@ -15,13 +16,13 @@ from talkingface.v1 import audio_features_pb2, motion_gen_pb2, motion_pb2
 MOTION_LOW = np.array([0.0] * ARKIT_DIM + [-30.0] * 3 + [-1.0] * 2 + [0.7], np.float32)
 MOTION_HIGH = np.array([1.0] * ARKIT_DIM + [30.0] * 3 + [1.0] * 2 + [1.6], np.float32)
 
-
-# A day of motion, which no session exceeds.
+# Frames: a day of motion, which no session exceeds.
 _MAX_START_FRAME = 24 * 3600 * MOTION_FPS
 
 
 def check_start_frame(frame: int) -> None:
-    """
+    """Check the first frame of a stream.
+
     :raises ServiceError: FIELD_INVALID for a start beyond a day of motion.
     """
     if frame > _MAX_START_FRAME:
@@ -29,7 +30,9 @@ def check_start_frame(frame: int) -> None:
 
 
 def check_size(data: bytes, path: str) -> None:
-    """
+    """Check the size of a field of bytes.
+
+    :param path: path of the field, for the error
     :raises ServiceError: MESSAGE_TOO_LARGE beyond `MAX_CHUNK_BYTES`.
     """
     if len(data) > MAX_CHUNK_BYTES:
@@ -40,21 +43,24 @@ def check_size(data: bytes, path: str) -> None:
         )
 
 
-def float_rows(data: bytes, columns: int, path: str) -> Array:
-    """Little-endian 32-bit floats of a field as (n, columns).
+def float_rows(data: bytes, columns: int, path: str) -> Float32Array:
+    """Convert a field of little-endian 32-bit floats to an array (n, columns).
 
+    :param path: path of the field, for errors
     :raises ServiceError: MESSAGE_TOO_LARGE, or FIELD_INVALID for a broken length.
     """
     check_size(data, path)
     if len(data) % (4 * columns):
-        raise invalid_field(path, f"{len(data)} bytes are no whole number of {columns} floats")
+        raise invalid_field(path, f"{len(data)} bytes are not rows of {columns} floats")
     return np.frombuffer(data, "<f4").astype(np.float32).reshape(-1, columns)
 
 
 def features_message(
-    first_row: int, features: Array, prosody: Array
+    first_row: int, features: Float32Array, prosody: Float32Array
 ) -> audio_features_pb2.AudioFeatures:
-    """
+    """Convert rows of the speech encoder to a message.
+
+    :param first_row: index of the first row in the stream
     :param features: (n, 128)
     :param prosody: (n, 4)
     """
@@ -68,9 +74,11 @@ def features_message(
 
 def features_arrays(
     message: audio_features_pb2.AudioFeatures, expected_row: int
-) -> tuple[Array, Array]:
-    """Features (n, 128) and prosody (n, 4) of a message that must begin at `expected_row`.
+) -> tuple[Float32Array, Float32Array]:
+    """Convert a message to rows of the speech encoder.
 
+    :param expected_row: index at which the message must begin
+    :return: features (n, 128) and prosody (n, 4)
     :raises ServiceError: MESSAGE_ORDER for a gap, FIELD_INVALID, MESSAGE_TOO_LARGE.
     """
     if message.first_row != expected_row:
@@ -86,12 +94,14 @@ def features_arrays(
         )
     for path, rows in (("features.embedding", features), ("features.prosody", prosody)):
         if not np.isfinite(rows).all():
-            raise invalid_field(path, "holds values that are not finite")
+            raise invalid_field(path, "contains values that are not finite")
     return features, prosody
 
 
-def motion_message(first_index: int, motion: Array) -> motion_gen_pb2.MotionChunk:
-    """
+def motion_message(first_index: int, motion: Float32Array) -> motion_gen_pb2.MotionChunk:
+    """Convert motion frames to a message.
+
+    :param first_index: index of the first frame in the stream
     :param motion: (n, 58), see `talkingface.contract.motion`
     """
     frames = []
@@ -109,9 +119,10 @@ def motion_message(first_index: int, motion: Array) -> motion_gen_pb2.MotionChun
     return motion_gen_pb2.MotionChunk(frames=frames)
 
 
-def motion_array(chunk: motion_gen_pb2.MotionChunk, expected_index: int) -> Array:
-    """Motion (n, 58) of a chunk whose frames must begin at `expected_index`.
+def motion_array(chunk: motion_gen_pb2.MotionChunk, expected_index: int) -> Float32Array:
+    """Convert a message to motion frames, (n, 58).
 
+    :param expected_index: index at which the frames must begin
     :raises ServiceError: MESSAGE_ORDER for a gap, FIELD_INVALID for a value out of range.
     """
     motion = np.zeros((len(chunk.frames), MOTION_DIM), np.float32)
@@ -129,7 +140,7 @@ def motion_array(chunk: motion_gen_pb2.MotionChunk, expected_index: int) -> Arra
         row[PITCH : PITCH + 3] = rotation.pitch, rotation.yaw, rotation.roll
         row[TRANSLATION_X : TRANSLATION_X + 2] = translation.x, translation.y
         row[DISTANCE] = frame.distance_ratio
-    # Written so that NaN fails as well.
+    # Not written as `<` or `>`, so that NaN fails as well.
     bad = ~((motion >= MOTION_LOW) & (motion <= MOTION_HIGH))
     if bad.any():
         i, column = (int(n) for n in np.argwhere(bad)[0])

@@ -1,4 +1,4 @@
-"""The motion frame: the one format in which a face's movement travels between stages.
+"""The motion frame: the format of a face's motion between the stages.
 
 A motion clip is a float32 array of shape (T, MOTION_DIM) at MOTION_FPS. Columns:
 
@@ -9,7 +9,7 @@ A motion clip is a float32 array of shape (T, MOTION_DIM) at MOTION_FPS. Columns
 | 55..56 | head translation x, y, relative to the portrait | face widths |
 | 57 | distance ratio: 1 = as photographed, 2 = twice as far (half as large) | > 0 |
 
-Signs, as the viewer sees the picture: yaw > 0 turns the face to the viewer's right, pitch > 0
+Signs, as the viewer sees the frame: yaw > 0 turns the face to the viewer's right, pitch > 0
 lifts the face up, roll > 0 tilts the head clockwise, x > 0 is to the right, y > 0 is down.
 "Left" in an ARKit name is the *subject's* left, which a viewer sees on the right.
 
@@ -20,10 +20,10 @@ Gaze lies in the eyeLook coefficients, in the head's frame: a coefficient of 1 i
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+from talkingface.contract.arrays import Float32Array
 
+Array = Float32Array
 
 ARKIT_NAMES: tuple[str, ...] = (
     "eyeBlinkLeft",
@@ -87,20 +87,23 @@ TRANSLATION_X, TRANSLATION_Y = ARKIT_DIM + 3, ARKIT_DIM + 4
 DISTANCE = ARKIT_DIM + 5
 MOTION_DIM = ARKIT_DIM + 6
 
+# Degrees of gaze at a coefficient of 1: a convention of this format, ARKit states none.
 GAZE_YAW_RANGE = 30.0
 GAZE_PITCH_RANGE = 25.0
 
 
-def neutral(frames: int) -> Array:
-    """The portrait as photographed with a neutral expression: (frames, MOTION_DIM)."""
+def neutral(frames: int) -> Float32Array:
+    """Return the portrait as photographed, with a neutral expression: (frames, MOTION_DIM)."""
     motion = np.zeros((frames, MOTION_DIM), np.float32)
     motion[:, DISTANCE] = 1.0
     return motion
 
 
-def gaze_to_arkit(pitch: Array, yaw: Array) -> Array:
-    """Gaze in the head's frame, degrees of shape (T,), to the eight eyeLook columns.
+def gaze_to_arkit(pitch: Float32Array, yaw: Float32Array) -> Float32Array:
+    """Convert gaze in the head's frame to the eight eyeLook columns.
 
+    :param pitch: (T,) degrees, up is positive
+    :param yaw: (T,) degrees, to the viewer's right is positive
     :return: (T, ARKIT_DIM), zero outside the eyeLook columns, clipped to [0, 1].
     """
     out = np.zeros((len(pitch), ARKIT_DIM), np.float32)
@@ -113,10 +116,14 @@ def gaze_to_arkit(pitch: Array, yaw: Array) -> Array:
     return out
 
 
-def arkit_to_gaze(coefficients: Array) -> tuple[Array, Array]:
-    """The mean gaze of both eyes in the head's frame: (pitch, yaw) in degrees, each (T,)."""
+def arkit_to_gaze(coefficients: Float32Array) -> tuple[Float32Array, Float32Array]:
+    """Return the mean gaze of both eyes in the head's frame.
 
-    def column(name: str) -> Array:
+    :param coefficients: (T, ARKIT_DIM)
+    :return: pitch and yaw in degrees, each (T,)
+    """
+
+    def column(name: str) -> Float32Array:
         return coefficients[:, ARKIT_INDEX[name]]
 
     pitch = (

@@ -1,4 +1,4 @@
-"""What the speech encoder promises to every other part: sizes, columns, look-ahead."""
+"""Output of the speech encoder: sizes, columns, look-ahead."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ from talkingface.contract.rates import ROW_RATE, SAMPLE_RATE
 MODEL_NAME = "speech_encoder"
 
 ROW_SAMPLES = SAMPLE_RATE // ROW_RATE
-BLOCK_ROWS = 2
-BLOCK_SAMPLES = BLOCK_ROWS * ROW_SAMPLES
+# The encoder runs once for each chunk of audio.
+CHUNK_ROWS = 2
+CHUNK_SAMPLES = CHUNK_ROWS * ROW_SAMPLES
 
 # Row i stands for time i / ROW_RATE and depends on samples below ROW_SAMPLES * i +
-# LOOK_AHEAD_SAMPLES, on none after: 60 ms of network and the right half of a 40 ms window.
+# LOOK_AHEAD_SAMPLES only: 60 ms of network and the right half of a 40 ms window.
 LOOK_AHEAD_SAMPLES = 1280
 LOOK_AHEAD_SECONDS = LOOK_AHEAD_SAMPLES / SAMPLE_RATE
-# The block whose last sample is 640 * (k + 1) - 1 gives the rows 2k - 3 and 2k - 2.
+# The chunk whose last sample is 640 * (k + 1) - 1 gives the rows 2k - 3 and 2k - 2.
 DELAY_ROWS = LOOK_AHEAD_SAMPLES // ROW_SAMPLES - 1
 
 FEATURE_DIM = 128
 SPEECH_DIM = 4
-# What a stream must remember between blocks, as one flat float32 vector; zero at its start.
+# Length of a stream's state between chunks, a flat float32 vector; zero at its start.
 STATE_SIZE = 16_660
 VOICE_ACTIVITY, ENERGY, LOG2_F0, VOICING = range(SPEECH_DIM)  # columns of a speech row
 
-# ARPAbet without stress marks (39 phones) after silence: the order of `phone posteriors`.
+# ARPAbet without stress marks (39 phones) after silence: the order of the phone posteriors.
 PHONES: tuple[str, ...] = (
     "sil",
     "aa", "ae", "ah", "ao", "aw", "ay", "eh", "er", "ey", "ih", "iy", "ow", "oy", "uh", "uw",
@@ -32,7 +33,7 @@ PHONES: tuple[str, ...] = (
 )  # fmt: skip
 PHONE_INDEX = {phone: i for i, phone in enumerate(PHONES)}
 
-# Lips and tongue by rule from the phones, each in [0, 1].
+# Articulation of lips and tongue, by rule from the phones, each in [0, 1].
 ARTICULATION: tuple[str, ...] = (
     "lip_closure",
     "lip_to_teeth",

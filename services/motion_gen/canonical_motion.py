@@ -1,6 +1,6 @@
-"""The frame in which the motion generator thinks, and how it becomes a motion frame.
+"""Canonical motion, the output format of the generator, and its conversion to motion frames.
 
-A *canonical motion* frame says what the face does before the viewer's controls move the head:
+A *canonical motion* frame describes the face before the geometric controls are applied:
 
 | columns | what | unit |
 |---|---|---|
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from talkingface.contract.arrays import Float32Array
 from talkingface.contract.motion import (
     ARKIT_DIM,
     ARKIT_INDEX,
@@ -27,7 +28,6 @@ from talkingface.contract.motion import (
     MOTION_DIM,
     PITCH,
     TRANSLATION_X,
-    Array,
     arkit_to_gaze,
     gaze_to_arkit,
 )
@@ -37,7 +37,7 @@ FACE_INDEX = {name: i for i, name in enumerate(FACE_NAMES)}
 FACE_DIM = len(FACE_NAMES)
 FACE_COLUMNS = np.array([ARKIT_INDEX[name] for name in FACE_NAMES])
 
-# Jaw and lips stand together.
+# The columns of jaw and lips, which are adjacent.
 MOUTH = slice(FACE_INDEX["jawForward"], FACE_INDEX["mouthUpperUpRight"] + 1)
 
 GAZE = slice(FACE_DIM, FACE_DIM + 2)
@@ -47,7 +47,7 @@ LOG_DISTANCE = FACE_DIM + 7
 CANONICAL_DIM = FACE_DIM + 8
 HEAD = slice(ROTATION.start, CANONICAL_DIM)
 
-# What speech does to the mouth; the mouth-scale control works on these.
+# Coefficients that articulation moves; the control `mouth_scale` scales these.
 ARTICULATION_NAMES = (
     "jawForward", "jawLeft", "jawRight", "jawOpen", "mouthClose", "mouthFunnel", "mouthPucker",
     "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper",
@@ -57,34 +57,38 @@ ARTICULATION_NAMES = (
 )  # fmt: skip
 ARTICULATION = np.array([FACE_INDEX[name] for name in ARTICULATION_NAMES])
 
-# How far expression may take a coefficient: people's everyday faces end before the templates do.
-_LIMITS = {
+# Largest coefficient that expression may add up to, by prefix of the name, by eye: everyday
+# expressions are smaller than the blend shapes' full size.
+_EXPRESSION_LIMITS = {
     "brow": 0.9, "mouthSmile": 0.8, "cheekSquint": 0.8, "jawOpen": 0.22, "mouthLowerDown": 0.35,
     "mouthUpperUp": 0.35, "": 0.6,
 }  # fmt: skip
 EXPRESSION_LIMIT = np.array(
-    [next(top for start, top in _LIMITS.items() if name.startswith(start)) for name in FACE_NAMES],
+    [
+        next(limit for prefix, limit in _EXPRESSION_LIMITS.items() if name.startswith(prefix))
+        for name in FACE_NAMES
+    ],
     np.float32,
 )
 
 
 def compose(
-    canonical: Array,
-    pose_offset: Array,
-    head_scale: Array,
-    distance: Array,
-    mouth_scale: Array,
-    expression: Array | None = None,
-) -> Array:
-    """Canonical motion with the geometric controls applied.
+    canonical: Float32Array,
+    pose_offset: Float32Array,
+    head_scale: Float32Array,
+    distance: Float32Array,
+    mouth_scale: Float32Array,
+    expression: Float32Array | None = None,
+) -> Float32Array:
+    """Apply the geometric controls to canonical motion.
 
     :param canonical: (T, CANONICAL_DIM)
-    :param pose_offset: (T, 3) pitch, yaw, roll in degrees, added to the head
-    :param head_scale: (T,) factor on its head motion, >= 0
+    :param pose_offset: (T, 3) pitch, yaw, roll in degrees, added to the head's rotation
+    :param head_scale: (T,) factor on the head motion, >= 0
     :param distance: (T,) distance ratio, > 0
     :param mouth_scale: (T,) factor on the mouth's articulation, >= 0
-    :param expression: (T, FACE_DIM) added to the face beside articulation, >= 0; it takes no
-        coefficient beyond `EXPRESSION_LIMIT`
+    :param expression: (T, FACE_DIM) added to the face on top of articulation, >= 0; it
+        raises no coefficient above `EXPRESSION_LIMIT`
     :return: (T, MOTION_DIM) float32 motion frames
     """
     face = canonical[:, :FACE_DIM].copy()
@@ -102,8 +106,8 @@ def compose(
     return motion
 
 
-def from_motion(motion: Array) -> Array:
-    """The canonical motion behind tracked motion: the inverse of `compose` without controls.
+def from_motion(motion: Float32Array) -> Float32Array:
+    """Convert tracked motion to canonical motion: the inverse of `compose` without controls.
 
     :param motion: (T, MOTION_DIM)
     :return: (T, CANONICAL_DIM) float32

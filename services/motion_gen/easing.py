@@ -1,76 +1,89 @@
-"""How a change of the controls eases in."""
+"""Smooth transitions between values of the controls."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from talkingface.contract.arrays import Float32Array, Float64Array
 from talkingface.contract.controls import EMOTIONS, Controls
-from talkingface.contract.motion import Array
-from talkingface.contract.rates import MOTION_FPS
+from talkingface.motion_gen.windows import FRAME_SECONDS
 
-# Critically damped spring: 1 - (1 + wt) exp(-wt) = 0.983 of the way after 0.6 s.
+# 1 / s of a critically damped spring, by eye: after 0.6 s it has covered
+# 1 - (1 + 6) exp(-6) = 0.983 of the way.
 EASE_RATE = 10.0
 
 
 def spring(
-    place: np.ndarray, speed: np.ndarray, target: np.ndarray, rate: float | np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Place and speed one frame on, drawn to `target` by a critically damped spring (exact).
+    position: Float64Array,
+    velocity: Float64Array,
+    target: Float64Array,
+    rate: float | Float64Array,
+) -> tuple[Float64Array, Float64Array]:
+    """Advance a critically damped spring by one frame, by its exact solution.
 
-    :param rate: 1 / s; one, or as many as there are places
+    :param position: of any shape
+    :param velocity: units of `position` per second, of the same shape
+    :param target: where the spring rests, of the same shape
+    :param rate: 1 / s; one, or one for each element
+    :return: position and velocity one frame later
     """
-    dt = 1.0 / MOTION_FPS
-    decay = np.exp(-rate * dt)
-    away = place - target
-    push = (speed + rate * away) * dt
-    return target + (away + push) * decay, (speed - rate * push) * decay
+    decay = np.exp(-rate * FRAME_SECONDS)
+    offset = position - target
+    change = (velocity + rate * offset) * FRAME_SECONDS
+    return target + (offset + change) * decay, (velocity - rate * change) * decay
 
 
-# Columns of the eased track.
+# Columns of the eased vector.
 _DISTANCE, _POSE, _HEAD_SCALE, _MOUTH_SCALE, _EXPRESSIVITY = 0, slice(1, 4), 4, 5, 6
 _EMOTION = slice(7, 7 + len(EMOTIONS))
 
 
 @dataclass(frozen=True)
 class EasedControls:
-    """Controls frame by frame: all of shape (T, ...), float32."""
+    """Continuous controls of T frames."""
 
-    distance: Array
-    pose_offset: Array
-    head_scale: Array
-    mouth_scale: Array
-    expressivity: Array
-    emotion: Array
+    distance: Float32Array  # (T,) ratio
+    pose_offset: Float32Array  # (T, 3) pitch, yaw, roll in degrees
+    head_scale: Float32Array  # (T,) factor on head motion
+    mouth_scale: Float32Array  # (T,) factor on articulation
+    expressivity: Float32Array  # (T,) factor on expression
+    emotion: Float32Array  # (T, 7) weights times strength
 
 
 class ControlEasing:
-    """Moves the continuous controls towards their targets without a jump in value or speed."""
+    """Moves the continuous controls to their targets without a jump in value or velocity."""
 
     def __init__(self, controls: Controls) -> None:
         self.value = self._target(controls)
-        self.speed = np.zeros_like(self.value)
+        self.velocity = np.zeros_like(self.value)
 
     @staticmethod
-    def _target(controls: Controls) -> np.ndarray:
-        return np.concatenate(
-            [
-                [math.log(controls.head_distance)],
-                controls.pose_offset,
-                [controls.head_motion_scale, controls.mouth_scale, controls.expressivity],
-                controls.emotion_vector(),
-            ]
-        ).astype(np.float64)
+    def _target(controls: Controls) -> Float64Array:
+        parts: list[ArrayLike] = [
+            [math.log(controls.head_distance)],
+            controls.pose_offset,
+            [controls.head_motion_scale, controls.mouth_scale, controls.expressivity],
+            controls.emotion_vector(),
+        ]
+        return np.concatenate(parts).astype(np.float64)
 
-    def step(self, controls: list[Controls]) -> EasedControls:
-        """One frame for each entry of `controls`, the targets in force at that frame."""
-        track = []
+    def step(self, controls: Sequence[Controls]) -> EasedControls:
+        """Advance by one frame for each entry.
+
+        :param controls: the targets of each frame
+        """
+        values = []
         for entry in controls:
-            self.value, self.speed = spring(self.value, self.speed, self._target(entry), EASE_RATE)
-            track.append(self.value)
-        rows = np.array(track, np.float32)
+            self.value, self.velocity = spring(
+                self.value, self.velocity, self._target(entry), EASE_RATE
+            )
+            values.append(self.value)
+        rows = np.array(values, np.float32)
         return EasedControls(
             distance=np.exp(rows[:, _DISTANCE]),
             pose_offset=rows[:, _POSE],

@@ -1,4 +1,4 @@
-"""The mouth shapes that speech is made of: symmetric groups of ARKit coefficients, with limits."""
+"""The mouth shapes of speech: symmetric groups of ARKit coefficients, with limits."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from types import MappingProxyType
 
 import numpy as np
 
-from talkingface.contract.motion import ARKIT_DIM, ARKIT_NAMES, Array
+from talkingface.contract.arrays import Float32Array
+from talkingface.contract.motion import ARKIT_DIM, ARKIT_NAMES
 
-# The most that articulation asks of each, by eye on drawn faces. A name without a side stands for
-# both. What is left out (jaw and mouth sideways) no voice tells.
+# Largest coefficient of each shape in articulation, by eye on rendered faces. A name without a
+# side stands for both. The sideways shapes of jaw and mouth are absent: audio does not predict
+# them.
 SHAPE_LIMITS: Mapping[str, float] = MappingProxyType(
     {
         "jawOpen": 0.8, "jawForward": 0.3, "mouthFunnel": 0.8, "mouthPucker": 1.0,
@@ -28,7 +30,7 @@ def _columns(shape: str) -> list[int]:
     return [ARKIT_NAMES.index(name) for name in sides]
 
 
-# (SHAPE_COUNT, ARKIT_DIM): the coefficients of each shape.
-LIP_SHAPES: Array = np.zeros((SHAPE_COUNT, ARKIT_DIM), np.float32)
+# (SHAPE_COUNT, ARKIT_DIM): 1 at the coefficients of each shape.
+LIP_SHAPES: Float32Array = np.zeros((SHAPE_COUNT, ARKIT_DIM), np.float32)
 for _row, _shape in enumerate(SHAPE_LIMITS):
     LIP_SHAPES[_row, _columns(_shape)] = 1.0

@@ -91,7 +91,7 @@ class MotionGenStage(
     Stage[GenerateConfig, GenerateRequest, GenerateResponse],
     motion_gen_pb2_grpc.MotionGenServiceServicer,
 ):
-    """Features in, motion out."""
+    """The service of the motion generator: speech features and controls in, motion out."""
 
     name = "motion_gen"
     service = "talkingface.v1.MotionGenService"
@@ -105,7 +105,7 @@ class MotionGenStage(
         motion_gen_pb2_grpc.add_MotionGenServiceServicer_to_server(self, server)
 
     def probe(self) -> Probe[GenerateRequest, GenerateResponse]:
-        """See `Stage`: silence."""
+        """See `Stage`; the features are those of silence."""
         rows = ROWS_PER_FRAME * MOTION_FPS  # a second
         features, prosody = (np.zeros((rows, n), np.float32) for n in (FEATURE_DIM, SPEECH_DIM))
         seconds = (
@@ -125,7 +125,7 @@ class MotionGenStage(
 
 
 async def main() -> int:
-    """Serve until a signal; the result is the exit code."""
+    """Serve until a signal and return the exit code."""
     config = load_or_exit(MotionGenConfig)
     set_up_logging(MotionGenStage.name, config.log_level)
     return await MotionGenStage(config).run()

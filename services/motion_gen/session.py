@@ -1,15 +1,15 @@
-"""One motion stream, without network: features and controls in, motion frames out.
+"""One motion stream without any I/O: features and controls in, motion frames out.
 
     session = MotionSession(seed=7)
     session.push(features, speech)                       # any number of rows
     while (request := session.next_request()) is not None:
         motion = session.accept(infer("motion_generator", request))
-    session.end()                                        # then ask for requests once more
+    session.end()                                        # then request the remaining windows
 
-Windows of `HOP` new frames are made one after the other, each conditioned on the `PAST` frames
-before it, so that they join without a seam. The same seed, controls and rows give the same
-frames bit for bit, however the rows are chunked: windows are cut at fixed places, and their
-noise comes from a counter-based generator keyed by seed and window.
+Windows of `HOP` new frames are generated one after the other, each conditioned on the `PAST`
+frames before it, so that they join without a seam. The same seed, controls and rows give the same
+frames bit for bit, however the rows are chunked: windows start at fixed positions of the stream,
+and their noise comes from a counter-based generator keyed by seed and window.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from talkingface.contract.arrays import Float32Array
 from talkingface.contract.controls import SEED_LIMIT, Controls, ControlTrack
-from talkingface.contract.motion import Array
 from talkingface.contract.rates import MOTION_FPS
 from talkingface.contract.speech_features import FEATURE_DIM, SPEECH_DIM
 from talkingface.motion_gen.behaviour import BehaviourPlanner
@@ -40,36 +40,37 @@ from talkingface.motion_gen.windows import (
 )
 from talkingface.serving import checkpoint
 
-# Noise per channel relative to training: the mouth follows the voice, all else may vary.
+# Factor on the noise per channel, relative to training, by eye: the mouth follows the speech, all
+# else may vary.
 TEMPERATURE = np.ones(CANONICAL_DIM, np.float32)
 TEMPERATURE[MOUTH] = 0.1
 
-# The generator knows where the head is but may let it drift over minutes: it is drawn home.
-HOME_SECONDS = 5.0
-_RETURNED = (1 - np.exp(-np.arange(1, HOP + 1) / (HOME_SECONDS * MOTION_FPS)))[:, None].astype(
-    np.float32
-)
+# The generator may let the head drift over minutes, so its head pose decays to the resting pose:
+# time constant in seconds, by eye, and the share of the pose that is lost in each frame of a hop.
+HEAD_DECAY_SECONDS = 5.0
+_HEAD_DECAY = (1 - np.exp(-np.arange(1, HOP + 1) / (HEAD_DECAY_SECONDS * MOTION_FPS)))[
+    :, None
+].astype(np.float32)
 
-# A head has mass: what generator and plan ask of it arrives 0.05 s later and without jitter.
-NECK_RATE = 40.0  # 1 / s
+# 1 / s of the spring between planned and shown head pose, by eye: it acts as the head's mass, which
+# delays the motion by 0.05 s and removes jitter.
+NECK_RATE = 40.0
 
 HOP_ROWS = ROWS_PER_FRAME * HOP
-LEAD_ROWS = HISTORY_ROWS + ROWS_PER_FRAME * PAST  # of a window, before its new frames
+LEAD_ROWS = HISTORY_ROWS + ROWS_PER_FRAME * PAST  # rows of a window before its new frames
 
 
 class MotionSession:
-    """The state of one stream, about 37 kB. Not for use by several threads at once."""
+    """The state of one stream, about 37 kB. Not thread-safe."""
 
     def __init__(
-        self,
-        seed: int = 0,
-        controls: Controls | None = None,
-        start_frame: int = 0,
+        self, seed: int = 0, controls: Controls | None = None, start_frame: int = 0
     ) -> None:
         """
-        :param seed: 0 .. 2**63 - 1; another seed is another performance of the same words
-        :param controls: in force from the first frame; None = all defaults
+        :param seed: 0 .. 2**63 - 1; another seed gives another motion for the same speech
+        :param controls: controls from the first frame on; None = all defaults
         :param start_frame: index of the first frame; its rows are the first to be pushed
+        :raises ValueError: seed out of range
         """
         if not 0 <= seed < SEED_LIMIT:
             raise ValueError(f"seed {seed} is outside 0..2**63 - 1")
@@ -80,16 +81,16 @@ class MotionSession:
         self._planner = BehaviourPlanner(seed)
         self._window = 0
         self._rows = 0
-        # Rows from the first that the next window hears.
+        # Rows from the first of the next window on.
         self._features = np.zeros((LEAD_ROWS, FEATURE_DIM), np.float32)
         self._speech = np.zeros((LEAD_ROWS, SPEECH_DIM), np.float32)
         self._past = np.zeros((PAST, CANONICAL_DIM), np.float32)
         self._past_valid = np.zeros(PAST, np.float32)
         self._behaviour = np.zeros((PAST, BEHAVIOUR_DIM), np.float32)
         self._emotion = np.zeros((PAST, EMOTION_DIM), np.float32)
-        self._neck = np.zeros(CANONICAL_DIM - HEAD.start)
-        self._neck_speed = np.zeros_like(self._neck)
-        self._waiting = False
+        self._neck = np.zeros(CANONICAL_DIM - HEAD.start)  # shown head pose, and its velocity
+        self._neck_velocity = np.zeros_like(self._neck)
+        self._pending = False
         self._ended = False
 
     @property
@@ -100,24 +101,26 @@ class MotionSession:
     @property
     def frames(self) -> int:
         """Index of the frame to be returned next."""
-        made = HOP * self._window
-        return self._start_frame + (min(made, self._total_frames) if self._ended else made)
+        generated = HOP * self._window
+        if self._ended:
+            generated = min(generated, self._total_frames)
+        return self._start_frame + generated
 
     @property
-    def _requested(self) -> int:
-        """Index of the first frame that no request has asked for yet."""
-        return self._start_frame + HOP * (self._window + self._waiting)
+    def _next_requested(self) -> int:
+        """Index of the first frame that has not been requested yet."""
+        return self._start_frame + HOP * (self._window + self._pending)
 
     @property
     def _total_frames(self) -> int:
         return -(-self._rows // ROWS_PER_FRAME)
 
-    def push(self, features: Array, speech: Array) -> None:
-        """Append rows of the speech encoder, any number.
+    def push(self, features: Float32Array, speech: Float32Array) -> None:
+        """Append any number of rows of the speech encoder.
 
         :param features: (n, 128) float32
         :param speech: (n, 4) float32: voice activity, energy dBFS, log2 F0, voicing
-        :raises ValueError: other shapes or values that are not finite; the stream stays as it was
+        :raises ValueError: other shapes, or values that are not finite; the stream is unchanged
         :raises RuntimeError: after `end`
         """
         if self._ended:
@@ -129,59 +132,65 @@ class MotionSession:
                 f"got {features.shape} and {speech.shape}"
             )
         if not (np.isfinite(features).all() and np.isfinite(speech).all()):
-            raise ValueError("rows hold values that are not finite")
+            raise ValueError("rows contain values that are not finite")
         self._features = np.concatenate([self._features, features.astype(np.float32)])
         self._speech = np.concatenate([self._speech, speech.astype(np.float32)])
         self._rows += rows
 
     def end(self) -> None:
-        """No more rows: the remaining frames can be asked for now. Calling it twice is fine."""
+        """Declare that no more rows will come, so that the remaining frames can be requested.
+
+        Idempotent.
+        """
         self._ended = True
 
     def set_controls(self, effective_frame: int = 0, **changes: Any) -> int:
         """Change controls from a frame on; changes of later frames stay.
 
+        :param effective_frame: index of the first frame with the changes
         :param changes: values of fields of `Controls`
         :return: the frame at which they take effect: `effective_frame`, or the next frame not yet
             requested if that is later
         :raises ControlError: a value out of range
         """
         Controls(**changes)
-        frame = max(effective_frame, self._requested)
+        frame = max(effective_frame, self._next_requested)
         self._controls.update(frame, changes)
         return frame
 
     @property
     def ready(self) -> bool:
-        """Whether `next_request` has a request: no more rows, and no answer, must come first."""
+        """Whether `next_request` has a request without more rows or an output coming first."""
         rows = self._rows - HOP_ROWS * self._window
         enough = rows >= HOP_ROWS + EXTRA_ROWS or (self._ended and rows > 0)
-        return enough and not self._waiting
+        return enough and not self._pending
 
-    def next_request(self) -> dict[str, Array] | None:
-        """Inputs of the model for the next window (without a batch dimension), or None while it is
-        not `ready`."""
+    def next_request(self) -> dict[str, Float32Array] | None:
+        """Return the model's inputs for the next window, without batch dimension.
+
+        :return: None while the session is not `ready`
+        """
         if not self.ready:
             return None
         features, speech = self._features[:WINDOW_ROWS], self._speech[:WINDOW_ROWS]
-        lack = WINDOW_ROWS - len(features)
-        if lack:
-            features = np.concatenate([features, np.repeat(features[-1:], lack, axis=0)])
-            speech = np.concatenate([speech, np.repeat(speech[-1:], lack, axis=0)])
-        controls = [self._controls.at(self._requested + i) for i in range(HOP)]
+        missing = WINDOW_ROWS - len(features)
+        if missing:
+            features = np.concatenate([features, np.repeat(features[-1:], missing, axis=0)])
+            speech = np.concatenate([speech, np.repeat(speech[-1:], missing, axis=0)])
+        controls = [self._controls.at(self._next_requested + i) for i in range(HOP)]
         self._eased = self._easing.step(controls)
-        heard = speech[LEAD_ROWS : LEAD_ROWS + HOP_ROWS].reshape(HOP, ROWS_PER_FRAME, SPEECH_DIM)
+        new_rows = speech[LEAD_ROWS : LEAD_ROWS + HOP_ROWS].reshape(HOP, ROWS_PER_FRAME, SPEECH_DIM)
         self._plan = [
             self._planner.step(rows, emotion, entry.gaze, entry.blink_rate, float(expressivity))
             for rows, emotion, entry, expressivity in zip(
-                heard, self._eased.emotion, controls, self._eased.expressivity, strict=True
+                new_rows, self._eased.emotion, controls, self._eased.expressivity, strict=True
             )
         ]
         eyes = np.array([plan.eyes for plan in self._plan], np.float32)
         emotion = np.array([plan.emotion for plan in self._plan])
         self._behaviour = np.concatenate([self._behaviour, eyes])
         self._emotion = np.concatenate([self._emotion, emotion])
-        self._waiting = True
+        self._pending = True
         return {
             "features": features,
             "speech": speech,
@@ -195,30 +204,34 @@ class MotionSession:
             ),
         }
 
-    def accept(self, outputs: Mapping[str, Array]) -> Array:
-        """Take the model's answer to the last request.
+    def accept(self, outputs: Mapping[str, Float32Array]) -> Float32Array:
+        """Accept the model's outputs for the last request.
 
         :param outputs: `frames` (HOP, CANONICAL_DIM)
-        :return: (n, MOTION_DIM) motion frames; n = HOP but for the end of the stream
-        :raises RuntimeError: no request is waiting for an answer
-        :raises ValueError: an answer of another shape, or not finite
+        :return: (n, MOTION_DIM) motion frames; n = HOP except at the end of the stream
+        :raises RuntimeError: no request is pending
+        :raises ValueError: outputs of another shape, or not finite
         """
-        if not self._waiting:
+        if not self._pending:
             raise RuntimeError("accept without a request")
-        made = np.asarray(outputs["frames"], np.float32)
-        if made.shape != (HOP, CANONICAL_DIM) or not np.isfinite(made).all():
-            raise ValueError(f"motion generator answered with shape {made.shape} or broken values")
-        made = made.copy()
-        made[:, HEAD] -= self._past[-1, HEAD] * _RETURNED
+        generated = np.asarray(outputs["frames"], np.float32)
+        if generated.shape != (HOP, CANONICAL_DIM) or not np.isfinite(generated).all():
+            raise ValueError(
+                f"the motion generator returned {generated.shape} or values that are not finite"
+            )
+        generated = generated.copy()
+        generated[:, HEAD] -= self._past[-1, HEAD] * _HEAD_DECAY
         eased = self._eased
-        moved = made.copy()
-        for row, plan in zip(moved, self._plan, strict=True):
-            asked = row[HEAD] + np.concatenate([plan.turn, plan.shift])
-            self._neck, self._neck_speed = spring(self._neck, self._neck_speed, asked, NECK_RATE)
+        shown = generated.copy()
+        for row, plan in zip(shown, self._plan, strict=True):
+            target = row[HEAD] + np.concatenate([plan.rotation, plan.shift])
+            self._neck, self._neck_velocity = spring(
+                self._neck, self._neck_velocity, target, NECK_RATE
+            )
             row[HEAD] = self._neck
-            row[:FACE_DIM] = plan.upon(row[:FACE_DIM])
+            row[:FACE_DIM] = plan.apply_to(row[:FACE_DIM])
         motion = compose(
-            moved,
+            shown,
             eased.pose_offset,
             eased.head_scale,
             eased.distance,
@@ -227,22 +240,22 @@ class MotionSession:
         )
         before = self.frames
         self._window += 1
-        self._past = np.concatenate([self._past, made])[HOP:]
+        self._past = np.concatenate([self._past, generated])[HOP:]
         self._past_valid = np.concatenate([self._past_valid, np.ones(HOP, np.float32)])[HOP:]
         self._behaviour = self._behaviour[HOP:]
         self._emotion = self._emotion[HOP:]
         self._features = self._features[HOP_ROWS:]
         self._speech = self._speech[HOP_ROWS:]
-        self._waiting = False
+        self._pending = False
         return motion[: self.frames - before]
 
     def snapshot(self) -> bytes:
-        """All of the state, to go on elsewhere with `restore`; about 37 kB.
+        """Return the whole state for `restore`, about 37 kB.
 
-        :raises RuntimeError: a request is waiting for its answer
+        :raises RuntimeError: a request is pending
         """
-        if self._waiting:
-            raise RuntimeError("snapshot while a request is waiting")
+        if self._pending:
+            raise RuntimeError("snapshot while a request is pending")
         values = {
             "seed": self._seed,
             "start_frame": self._start_frame,
@@ -253,12 +266,12 @@ class MotionSession:
             "controls": self._controls.state(),
         }
         arrays = {name: getattr(self, f"_{name}") for name in _SNAPSHOT_ARRAYS}
-        easing = {"easing_value": self._easing.value, "easing_speed": self._easing.speed}
+        easing = {"easing_value": self._easing.value, "easing_velocity": self._easing.velocity}
         return checkpoint.pack(values, {**arrays, **easing})
 
     @classmethod
     def restore(cls, data: bytes) -> MotionSession:
-        """The session that `snapshot` described; it goes on bit for bit.
+        """Create the session that `snapshot` described; it continues bit for bit.
 
         :raises ServiceError: CHECKPOINT_MISMATCH
         """
@@ -272,7 +285,7 @@ class MotionSession:
             session._controls.load_state(values["controls"])
             easing = session._easing
             easing.value = checkpoint.like(arrays["easing_value"], easing.value)
-            easing.speed = checkpoint.like(arrays["easing_speed"], easing.speed)
+            easing.velocity = checkpoint.like(arrays["easing_velocity"], easing.velocity)
             for name in _SNAPSHOT_ARRAYS:
                 fresh = getattr(session, f"_{name}")
                 setattr(session, f"_{name}", checkpoint.like(arrays[name], fresh))
@@ -280,8 +293,8 @@ class MotionSession:
             raise checkpoint.mismatch(repr(error)) from None
         return session
 
-    def _noise(self) -> Array:
-        # The window sits in the counter's second word: 2**64 draws apart from its neighbours.
+    def _noise(self) -> Float32Array:
+        # The window is the counter's second word, which puts windows 2**64 draws apart.
         key, counter = [self._seed, self._start_frame], [0, self._window, 0, 0]
         stream = np.random.Philox(key=key, counter=counter)
         noise = np.random.Generator(stream).standard_normal((SPAN, CANONICAL_DIM), dtype=np.float32)
@@ -290,5 +303,5 @@ class MotionSession:
 
 _SNAPSHOT_ARRAYS = (
     "features", "speech", "past", "past_valid", "behaviour", "emotion", "neck",
-    "neck_speed",
+    "neck_velocity",
 )  # fmt: skip

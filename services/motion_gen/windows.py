@@ -1,24 +1,27 @@
-"""What the motion generator promises: rates, sizes, windows. Needs numpy alone."""
+"""Sizes of the windows in which the motion generator works, and the names of its conditions."""
 
 from __future__ import annotations
 
+from talkingface.contract.rates import MOTION_FPS, ROW_RATE
+
 MODEL_NAME = "motion_generator"
 
-ROWS_PER_FRAME = 2  # features come at 50 Hz, motion goes at 25
+FRAME_SECONDS = 1.0 / MOTION_FPS
+ROWS_PER_FRAME = ROW_RATE // MOTION_FPS  # rows of speech features for each motion frame
 
-# A window: frames already made, then frames to make. A hop is one block of the encoder. The network
-# has learnt to make SPAN frames at a time, each with an eye on the other; the first HOP are used.
-PAST = 16
-HOP = 1
-SPAN = 2
-WINDOW = PAST + HOP
-# Frame f hears the rows 2f - HISTORY_ROWS .. 2f + 2: as far ahead as the encoder's blocks give
-# anyway, and about a syllable back.
+# A window holds PAST frames that are known and HOP new ones. A hop is as long as one chunk of the
+# encoder. The network was trained to generate SPAN frames together; only the first HOP are used.
+PAST = 16  # frames
+HOP = 1  # frames
+SPAN = 2  # frames
+WINDOW = PAST + HOP  # frames
+# Frame f depends on the rows 2f - HISTORY_ROWS .. 2f + 2. Looking ahead by EXTRA_ROWS adds no
+# latency, because the encoder's chunks deliver that row anyway; the history is about a syllable.
 EXTRA_ROWS = 1
 HISTORY_ROWS = 10
-HEARD_ROWS = HISTORY_ROWS + ROWS_PER_FRAME + EXTRA_ROWS
+RECEPTIVE_ROWS = HISTORY_ROWS + ROWS_PER_FRAME + EXTRA_ROWS
 WINDOW_ROWS = HISTORY_ROWS + ROWS_PER_FRAME * WINDOW + EXTRA_ROWS
 
 BEHAVIOUR_DIM = 3  # planned lid closure, gaze pitch, gaze yaw
-EMOTION_DIM = 7
-GUIDED = ("audio", "behaviour", "emotion")
+EMOTION_DIM = 7  # weights in the order of `contract.controls.EMOTIONS`
+GUIDED = ("audio", "behaviour", "emotion")  # conditions with classifier-free guidance

@@ -1,4 +1,4 @@
-"""Who is let in: the slots of a service, and how many of them one caller may hold."""
+"""Admission control: the slots of a service, and how many of them one caller may hold."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from collections.abc import Callable, Sequence
 
 from talkingface.contract.errors import ServiceError, invalid_field
 
-# Visible ASCII: names appear in tables and may be URIs, e-mail addresses or tokens' subjects.
+# Visible ASCII, because names appear in logs and tables; they may be URIs, e-mail addresses or
+# subjects of tokens.
 _CALLER = re.compile(r"[!-~]{1,128}")
 
 
 class Slots:
-    """Places that calls hold. One call more is refused, at once."""
+    """A limited number of slots; a call without a slot is refused at once."""
 
     def __init__(
         self,
@@ -23,25 +24,26 @@ class Slots:
         on_change: Callable[[int, int], None] = lambda in_use, total: None,
     ) -> None:
         """
-        :param owner: whose they are, for the text of a refusal.
-        :param per_caller: how many one caller may hold; 0: as many as there are.
-        :param on_change: told how many are in use, of how many.
+        :param owner: name of the service, for error messages
+        :param total: number of slots
+        :param per_caller: slots that one caller may hold; 0: all of them
+        :param on_change: called with the number in use and the total at every change
         """
         self._owner = owner
         self._total = total
         self._per_caller = per_caller
         self._on_change = on_change
-        self._held: Counter[str] = Counter()  # by caller; none without a slot is kept
+        self._held: Counter[str] = Counter()  # slots by caller; callers without slots are absent
         on_change(0, total)
 
     @property
     def in_use(self) -> int:
-        """How many are held."""
+        """Number of slots that are held."""
         return self._held.total()
 
     @property
     def total(self) -> int:
-        """How many there are. May fall below what is held; those calls go on."""
+        """Number of slots; it may be set below `in_use`: running calls continue."""
         return self._total
 
     @total.setter
@@ -51,15 +53,15 @@ class Slots:
             self._on_change(self.in_use, total)
 
     def take(self, caller: str = "") -> None:
-        """Hold one more.
+        """Take a slot.
 
-        :param caller: who; those without a name are one caller.
-        :raises ServiceError: QUOTA_EXCEEDED or NO_CAPACITY.
+        :param caller: name of the caller; calls without a name count as one caller
+        :raises ServiceError: QUOTA_EXCEEDED or NO_CAPACITY
         """
         if self._per_caller and self._held[caller] >= self._per_caller:
             raise ServiceError(
                 "QUOTA_EXCEEDED",
-                f"this caller holds {self._per_caller} sessions, as many as one may",
+                f"this caller already holds {self._per_caller} sessions, the limit for one caller",
                 metadata={"limit": str(self._per_caller)},
             )
         if self.in_use >= self._total:
@@ -72,14 +74,19 @@ class Slots:
         self._on_change(self.in_use, self._total)
 
     def free(self, caller: str = "") -> None:
-        """Give one back."""
+        """Free a slot.
+
+        :param caller: name with which it was taken
+        """
         self._held -= Counter({caller: 1})
         self._on_change(self.in_use, self._total)
 
 
 def check_caller(names: Sequence[str], key: str) -> str:
-    """Who calls: the one name that the metadata `key` tells, or "".
+    """Return the name of the caller, or "" without one.
 
+    :param names: values of the metadata
+    :param key: key of the metadata, for errors
     :raises ServiceError: FIELD_INVALID.
     """
     if not names:

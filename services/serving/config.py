@@ -1,8 +1,8 @@
 """Settings of the services, read from environment variables named `TALKINGFACE_` + field name.
 
 Each service has one frozen dataclass. A field is declared with `setting(default, doc, low, high)`;
-`load` reads, checks and freezes them, `load_or_exit` ends the process with a message that names
-every bad variable.
+`load` reads and checks them; `load_or_exit` ends the process with a message that names every
+invalid variable.
 """
 
 from __future__ import annotations
@@ -24,11 +24,17 @@ T = TypeVar("T")
 
 
 class ConfigError(ValueError):
-    """One or more settings are unusable; the message has a line for each."""
+    """One or more settings are invalid; the message has a line for each."""
 
 
 def setting(default: Any, doc: str, *, low: float | None = None, high: float | None = None) -> Any:
-    """A dataclass field with its documentation and its closed range [low, high]."""
+    """Declare a dataclass field.
+
+    :param default: value, or function that returns it
+    :param doc: description, for `describe`
+    :param low: smallest value allowed
+    :param high: largest value allowed
+    """
     metadata = {"doc": doc, "low": low, "high": high}
     if callable(default):
         return dataclasses.field(default_factory=default, metadata=metadata)
@@ -36,19 +42,19 @@ def setting(default: Any, doc: str, *, low: float | None = None, high: float | N
 
 
 def replica_name() -> str:
-    """Name of this replica: the pod's name in Kubernetes, the machine's elsewhere."""
+    """Return the default name of this replica: the pod's in Kubernetes, else the machine's."""
     return socket.gethostname()
 
 
 def cache_folder() -> Path:
-    """Where prepared portraits are kept unless a setting says otherwise."""
+    """Return the default folder of prepared portraits."""
     root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(root) / "talkingface" / "portraits"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceConfig:
-    """What every service can be told."""
+    """Settings of every service."""
 
     host: str = setting("127.0.0.1", "Address to listen on; 0.0.0.0 or [::] for all interfaces.")
     port: int = setting(0, "Port of the gRPC service; 0 takes a free one.", low=0, high=65535)
@@ -57,34 +63,34 @@ class ServiceConfig:
     )
     slots: int = setting(
         4,
-        "Streams held at a time; one more is refused. 0: as many as are found to be carried.",
+        "Streams held at a time; one more is refused. 0: measured at the start.",
         low=0,
         high=1024,
     )
     idle_timeout: float = setting(
-        30.0, "Seconds a client may neither send nor take anything.", low=0.1, high=3600
+        30.0, "Seconds that a client may neither send nor receive.", low=0.1, high=3600
     )
     drain_timeout: float = setting(
-        30.0, "Seconds that streams may go on after SIGTERM.", low=0, high=3600
+        30.0, "Seconds that streams may continue after SIGTERM.", low=0, high=3600
     )
     log_level: str = setting("INFO", "DEBUG, INFO, WARNING or ERROR.")
     replica: str = setting(replica_name, "Name of this replica in answers and logs.")
 
     def __post_init__(self) -> None:
         if self.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
-            raise ConfigError(f"log_level: {self.log_level!r} is not a level")
+            raise ConfigError(f"log_level: {self.log_level!r} is not a log level")
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageConfig(ServiceConfig):
-    """What every stage can be told beside."""
+    """Further settings of every stage."""
 
-    # Longer than the orchestrator's: a stage's stream stands still while a later stage is slow.
+    # Longer than the orchestrator's, because a stage's stream pauses while a later stage is slow.
     idle_timeout: float = setting(
-        120.0, "Seconds a client may neither send nor take anything.", low=0.1, high=3600
+        120.0, "Seconds that a client may neither send nor receive.", low=0.1, high=3600
     )
     triton_url: str | None = setting(
-        None, "host:port of Triton's gRPC; absent: start an embedded Triton."
+        None, "host:port of Triton's gRPC server; absent: start an embedded Triton."
     )
     triton_timeout: float = setting(
         10.0, "Seconds that one inference may take, queueing included.", low=0.1, high=300
@@ -118,14 +124,14 @@ class RendererConfig(StageConfig):
     )
     portrait_store_bytes: int = setting(
         2 << 30,
-        "Size of that folder beyond which the portraits unused for longest are deleted.",
+        "Bytes of that folder above which the least recently used portraits are deleted.",
         low=64 << 20,
         high=1 << 44,
     )
 
 
 _BOOLEANS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
-_PARSERS: dict[type, Callable[[str], Any]] = {
+_PARSERS: dict[type, Callable[[str], object]] = {
     str: str,
     int: int,
     float: float,
@@ -137,6 +143,8 @@ _PARSERS: dict[type, Callable[[str], Any]] = {
 def load(cls: type[T], environ: Mapping[str, str] | None = None) -> T:
     """Read a configuration dataclass from the environment.
 
+    :param cls: class of the configuration
+    :param environ: variables; default: those of this process
     :raises ConfigError: naming every variable that cannot be read or is out of range.
     """
     environ = os.environ if environ is None else environ
@@ -146,7 +154,7 @@ def load(cls: type[T], environ: Mapping[str, str] | None = None) -> T:
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
         variable = PREFIX + field.name.upper()
         text = environ.get(variable, "")
-        if not text:  # an empty variable is as good as none
+        if not text:  # an empty variable counts as absent
             continue
         try:
             value = _PARSERS[_plain(hints[field.name])](text)
@@ -155,7 +163,7 @@ def load(cls: type[T], environ: Mapping[str, str] | None = None) -> T:
             problems.append(f"{variable}={text!r} is not of type {kind}")
             continue
         low, high = field.metadata.get("low"), field.metadata.get("high")
-        # Written so that NaN fails as well.
+        # Not written as `<` or `>`, so that NaN fails as well.
         if (low is not None and not value >= low) or (high is not None and not value <= high):
             problems.append(f"{variable}={text!r} is outside [{low}, {high}]")
             continue
@@ -166,13 +174,16 @@ def load(cls: type[T], environ: Mapping[str, str] | None = None) -> T:
 
 
 def load_or_exit(cls: type[T]) -> T:
-    """As `load`, for a service's main module: a bad setting or any argument ends the process with
-    exit code 2 and a clear message, `--help` with a table of the settings."""
+    """Read a configuration as `load` does, for a service's main module.
+
+    An invalid setting or any argument ends the process with exit code 2 and a message; `--help`
+    prints a table of the settings.
+    """
     if sys.argv[1:] == ["--help"]:
         print(describe(cls))
         raise SystemExit(0)
     if sys.argv[1:]:
-        print("takes no arguments but --help: it is set up by its environment", file=sys.stderr)
+        print("the only argument is --help; settings are environment variables", file=sys.stderr)
         raise SystemExit(2)
     try:
         return load(cls)
@@ -182,7 +193,7 @@ def load_or_exit(cls: type[T]) -> T:
 
 
 def describe(cls: type[Any]) -> str:
-    """A table of the settings, in Markdown: variable, default, range, meaning."""
+    """Return a Markdown table of the settings: variable, default, range, meaning."""
     defaults = load(cls, {})
     lines = ["| variable | default | range | meaning |", "|---|---|---|---|"]
     for field in dataclasses.fields(cls):
@@ -196,7 +207,7 @@ def describe(cls: type[Any]) -> str:
 
 
 def _plain(hint: Any) -> type:
-    """`int` of `int | None`."""
+    """Return the type of a field without None: `int` for `int | None`."""
     if isinstance(hint, types.UnionType):
-        return next(arm for arm in typing.get_args(hint) if arm is not type(None))
+        hint = next(arm for arm in typing.get_args(hint) if arm is not type(None))
     return typing.cast(type, hint)

@@ -1,9 +1,9 @@
-"""Asks a service for its health: the container's HEALTHCHECK, and a hand tool.
+"""Health check of a service, for the container's HEALTHCHECK and for manual use.
 
 python -m talkingface.serving.health [HOST:PORT]
 
-Without an argument it asks the service of this container, at TALKINGFACE_PORT. Exit code 0 when it
-is SERVING, 1 when it is not or does not answer within 3 s, 2 when called wrongly.
+Without an argument it checks the service of this container, at TALKINGFACE_PORT. Exit code 0 when
+it is SERVING, 1 when it is not or does not answer within 3 s, 2 for wrong arguments.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _TIMEOUT = 3.0  # seconds
 
 
 def check(target: str, timeout: float = _TIMEOUT) -> str:
-    """The health of a service, such as "SERVING" or, where it does not answer, why.
+    """Return the health of a service, such as "SERVING", or the error if it does not answer.
 
-    :param target: host:port of its gRPC.
-    :param timeout: seconds to wait for a connection and an answer.
+    :param target: host:port of its gRPC server
+    :param timeout: seconds to wait for a connection and an answer
     """
     with grpc.insecure_channel(target) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
@@ -29,11 +29,16 @@ def check(target: str, timeout: float = _TIMEOUT) -> str:
             answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=timeout)
         except grpc.RpcError as error:
             return f"{error.code().name}: {error.details()}"
-    return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+    status: str = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+    return status
 
 
 def main(argv: list[str]) -> int:
-    """Command line; see the module."""
+    """Run the command; see the module.
+
+    :param argv: arguments without the program's name
+    :return: exit code
+    """
     port = os.environ.get("TALKINGFACE_PORT", "")
     if len(argv) > 1 or not (argv or port):
         print("usage: python -m talkingface.serving.health [HOST:PORT]", file=sys.stderr)

@@ -1,9 +1,9 @@
-"""Start-up, admission, error handling and shut-down of a service: the same for all four.
+"""Start-up, admission, error handling and shutdown of a service, the same for all four.
 
 class MyService(...Servicer):
     async def Method(self, requests, context):
         async with self.host.call(context, "Method") as call:
-            first = await call.admit(read)     # RESOURCE_EXHAUSTED where no slot is free
+            first = await call.admit(read)     # RESOURCE_EXHAUSTED if no slot is free
             ...                                # ServiceError -> google.rpc.Status
 
 host = ServiceHost("renderer", config)
@@ -40,21 +40,23 @@ T = TypeVar("T")
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
-# Name under which health says that the process lives, be its Triton away or itself draining.
+# Health service name that is SERVING as long as the process runs, even while its Triton is
+# unavailable or the service is draining.
 LIVENESS = "liveness"
 
-# A client that is slower to send its first message holds no slot while it is waited for.
-_HOLD_SECONDS = 1.0
-# For the last words to calls that the end of the drain has ended.
-_FAREWELL_SECONDS = 1.0
+# Seconds, by eye: a client that takes longer to send its first message gives its slot back until
+# the message arrives.
+_FIRST_MESSAGE_SECONDS = 1.0
+# Seconds, by eye, to send the status of calls that the end of the drain has ended.
+_STATUS_SECONDS = 1.0
 
 SERVER_OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    # Clients may ping every 20 s, also without a call; grpc's own limit is 5 minutes.
+    # Clients may ping every 20 s, even without a call; gRPC's default limit is 5 minutes.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    # Find out that a client's machine is gone.
+    # Detect clients whose machine or network has failed.
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.so_reuseport", 0),
@@ -62,7 +64,7 @@ SERVER_OPTIONS = (
 
 
 def set_up_logging(service: str, level: str) -> None:
-    """One line a record on stderr: time, level, service, message (key=value pairs)."""
+    """Log to stderr, one line a record: time, level, service, message (key=value pairs)."""
     logging.basicConfig(
         stream=sys.stderr,
         level=level,
@@ -73,7 +75,7 @@ def set_up_logging(service: str, level: str) -> None:
 
 
 class Call:
-    """One call of a client: its slot, its limits, its name in the logs, its clock."""
+    """One call of a client: its slot, time limits, session name and start time."""
 
     def __init__(self, host: ServiceHost, method: str) -> None:
         task = asyncio.current_task()
@@ -91,30 +93,33 @@ class Call:
     def reserve(self, slots: Slots | None = None, caller: str = "") -> None:
         """Take a slot for the rest of the call.
 
-        :param slots: default: those of the service.
-        :raises ServiceError: NO_CAPACITY or QUOTA_EXCEEDED.
+        :param slots: slots to take from; default: those of the service
+        :param caller: name of the caller
+        :raises ServiceError: NO_CAPACITY or QUOTA_EXCEEDED
         """
         slots = slots or self._host.slots
         slots.take(caller)
         self._free = partial(slots.free, caller)
 
     def release(self) -> None:
-        """Give the slot back."""
+        """Free the slot."""
         if self._free is not None:
             self._free()
             self._free = None
 
     async def admit(self, read: Callable[[], Awaitable[T]], caller: str = "") -> T:
-        """Take a slot, and only then read the first message.
+        """Take a slot, then read the first message.
 
-        A client that does not send it soon has no slot until it does.
+        A client that does not send it within a second loses the slot until it does.
 
-        :raises ServiceError: NO_CAPACITY or QUOTA_EXCEEDED, at once; what `read` raises.
+        :param read: reads the first message
+        :param caller: name of the caller
+        :raises ServiceError: NO_CAPACITY or QUOTA_EXCEEDED, at once; errors of `read`
         """
         self.reserve(caller=caller)
         reading = asyncio.ensure_future(read())
         try:
-            done, _ = await asyncio.wait([reading], timeout=_HOLD_SECONDS)
+            done, _ = await asyncio.wait([reading], timeout=_FIRST_MESSAGE_SECONDS)
             if not done:
                 self.release()
                 await reading
@@ -124,7 +129,7 @@ class Call:
             reading.cancel()
 
     def limit(self, seconds: float, reason: str, text: str) -> None:
-        """End the call with an error if it lasts so much longer."""
+        """End the call with an error if it is still running after `seconds`."""
         timer = asyncio.get_running_loop().call_later(
             seconds, self._expire, ServiceError(reason, text)
         )
@@ -136,13 +141,13 @@ class Call:
             self.task.cancel()
 
     def result(self) -> None:
-        """Note that a result has gone out."""
+        """Record that a result has been sent."""
         if self._first is None:
             self._first = time.perf_counter() - self.started
             self._host.metrics.first_result(self.method, self._first)
 
     def end(self, code: str, reason: str = "") -> None:
-        """Give the slot back, count and log."""
+        """Free the slot; count and log the call."""
         for timer in self._timers:
             timer.cancel()
         self.release()
@@ -159,12 +164,13 @@ class Call:
 
 
 class ServiceHost:
-    """What a service needs around its methods."""
+    """Everything that a service needs around its methods."""
 
     def __init__(self, service: str, config: ServiceConfig, per_caller: int = 0) -> None:
         """
-        :param service: short name such as "renderer", for logs and metrics.
-        :param per_caller: slots that one caller may hold; 0: as many as there are.
+        :param service: short name such as "renderer", for logs and metrics
+        :param config: settings of the service
+        :param per_caller: slots that one caller may hold; 0: all of them
         """
         self.service = service
         self.config = config
@@ -174,12 +180,12 @@ class ServiceHost:
         self.slots = Slots(service, config.slots, per_caller, self.metrics.set_slots)
         self._calls: set[Call] = set()
         self._health_names = [""]
-        self._drained_at = 0.0
+        self._drain_deadline = 0.0
         self.metrics.set_ready(False)
 
     @asynccontextmanager
     async def call(self, context: Context, method: str) -> AsyncIterator[Call]:
-        """The frame around one call: errors to status codes, slot, metrics, log line."""
+        """Run one call: convert errors to status codes, free its slot, count and log it."""
         call = Call(self, method)
         self._calls.add(call)
         try:
@@ -188,7 +194,7 @@ class ServiceHost:
             yield call
             call.end("OK")
         except asyncio.CancelledError:
-            if call.overdue is None or call.task.uncancel():  # the client's own wish
+            if call.overdue is None or call.task.uncancel():  # cancelled by the client
                 call.end("CANCELLED")
                 raise
             await self._abort(context, call, call.overdue)
@@ -201,10 +207,10 @@ class ServiceHost:
             await self._abort(context, call, error)
         except Exception as error:
             log.error("session=%s unexpected %r", call.session_id, error, exc_info=error)
-            told = ServiceError(
+            internal = ServiceError(
                 "INTERNAL", "defect of the server", metadata={"session_id": call.session_id}
             )
-            await self._abort(context, call, told)
+            await self._abort(context, call, internal)
         finally:
             self._calls.discard(call)
 
@@ -214,20 +220,20 @@ class ServiceHost:
         await context.abort_with_status(error.to_status())
 
     async def set_serving(self, serving: bool) -> None:
-        """Tell health checks and metrics whether streams are taken."""
+        """Report to health checks and metrics whether new streams are accepted."""
         self.metrics.set_ready(serving)
         for name in self._health_names:
             await self.health.set(name, _SERVING if serving else _NOT_SERVING)
 
     @property
     def drain_left(self) -> float:
-        """Seconds that calls may go on, once the service is draining."""
-        return max(0.0, self._drained_at - asyncio.get_running_loop().time())
+        """Seconds that calls may continue while the service is draining."""
+        return max(0.0, self._drain_deadline - asyncio.get_running_loop().time())
 
     async def drain(self) -> None:
-        """Refuse new calls, and wait until those that run have ended; `drain_timeout` ends them."""
+        """Refuse new calls and wait for the running ones, which are ended after `drain_timeout`."""
         seconds = self.config.drain_timeout
-        self._drained_at = asyncio.get_running_loop().time() + seconds
+        self._drain_deadline = asyncio.get_running_loop().time() + seconds
         self.draining.set()
         await self.set_serving(False)
         if not self._calls:
@@ -236,7 +242,7 @@ class ServiceHost:
         for call in self._calls:
             call.limit(seconds, "DRAINING", f"{self.service} has shut down")
         tasks = [call.task for call in self._calls]
-        await asyncio.wait(tasks, timeout=seconds + _FAREWELL_SECONDS)
+        await asyncio.wait(tasks, timeout=seconds + _STATUS_SECONDS)
 
     async def run(
         self,
@@ -247,41 +253,24 @@ class ServiceHost:
     ) -> int:
         """Run a service until SIGTERM or SIGINT.
 
-        It listens at once, and reports SERVING when `start` has returned. On a signal it drains,
-        ends the server and calls `stop`; a second signal ends it at once.
+        It listens at once, and reports SERVING after `start` has returned. On a signal it drains,
+        stops the server and calls `stop`; a second signal ends it at once.
 
-        :param full_name: proto name of the service, such as "talkingface.v1.RendererService".
-        :param add: registers the servicer.
-        :param start: gets ready: Triton, warm-up, connections.
-        :return: exit code: 0, or 1 where `start` failed.
+        :param full_name: proto name of the service, such as "talkingface.v1.RendererService"
+        :param add: adds the servicer to a server
+        :param start: prepares the service: Triton, warm-up, connections
+        :param stop: undoes `start`
+        :return: exit code: 0, 1 if the service could not start, 130 after a second signal
         """
         config = self.config
-        server = grpc.aio.server(options=SERVER_OPTIONS)
-        add(server)
-        health_pb2_grpc.add_HealthServicer_to_server(self.health, server)
-        names = (full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, server)
-        self._health_names.append(full_name)
-        await self.set_serving(False)
-        await self.health.set(LIVENESS, _SERVING)
+        server = await self._create_server(full_name, add)
         try:
             port = server.add_insecure_port(f"{config.host}:{config.port}")
             metrics_port, close_metrics = self.metrics.serve(config.host, config.metrics_port)
         except (RuntimeError, OSError) as error:
             log.error("event=cannot_listen host=%s port=%d: %s", config.host, config.port, error)
             return 1
-        loop = asyncio.get_running_loop()
-        main = asyncio.current_task()
-        assert main is not None
-        stopping = asyncio.Event()
-
-        def on_signal() -> None:
-            if stopping.is_set():
-                main.cancel()
-            stopping.set()
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, on_signal)
+        stopping = _stop_on_signals()
         await server.start()
         log.info("event=listening port=%d metrics_port=%d", port, metrics_port)
         begin = time.perf_counter()
@@ -310,3 +299,33 @@ class ServiceHost:
             close_metrics()
             log.info("event=stopped")
         return exit_code
+
+    async def _create_server(
+        self, full_name: str, add: Callable[[grpc.aio.Server], None]
+    ) -> grpc.aio.Server:
+        """Create the gRPC server with the service, its health and reflection."""
+        server = grpc.aio.server(options=SERVER_OPTIONS)
+        add(server)
+        health_pb2_grpc.add_HealthServicer_to_server(self.health, server)
+        names = (full_name, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server)
+        self._health_names.append(full_name)
+        await self.set_serving(False)
+        await self.health.set(LIVENESS, _SERVING)
+        return server
+
+
+def _stop_on_signals() -> asyncio.Event:
+    """Return an event that SIGTERM and SIGINT set; a second signal cancels the current task."""
+    main = asyncio.current_task()
+    assert main is not None
+    stopping = asyncio.Event()
+
+    def on_signal() -> None:
+        if stopping.is_set():
+            main.cancel()
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+    return stopping

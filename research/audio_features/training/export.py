@@ -12,8 +12,8 @@ import torch
 
 from talkingface import audio_features
 from talkingface.contract.speech_features import (
-    BLOCK_ROWS,
-    BLOCK_SAMPLES,
+    CHUNK_ROWS,
+    CHUNK_SAMPLES,
     FEATURE_DIM,
     MODEL_NAME,
     SPEECH_DIM,
@@ -53,7 +53,7 @@ def export(model: SpeechEncoder, repository: Path) -> None:
     names = ["pcm", "state", "features", "speech", "next_state"]
     torch.onnx.export(
         model,
-        (torch.zeros(2, BLOCK_SAMPLES), model.initial_state(2)),
+        (torch.zeros(2, CHUNK_SAMPLES), model.initial_state(2)),
         str(folder / "1" / "model.onnx"),
         input_names=names[:2],
         output_names=names[2:],
@@ -63,9 +63,9 @@ def export(model: SpeechEncoder, repository: Path) -> None:
     )
     config = CONFIG.format(
         name=MODEL_NAME,
-        samples=BLOCK_SAMPLES,
+        samples=CHUNK_SAMPLES,
         state=model.state_size,
-        rows=BLOCK_ROWS,
+        rows=CHUNK_ROWS,
         features=FEATURE_DIM,
         speech=SPEECH_DIM,
     )

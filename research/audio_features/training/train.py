@@ -30,7 +30,7 @@ from talkingface.contract.speech_features import (
     PHONE_INDEX,
     PHONES,
 )
-from talkingface.motion_gen.windows import HEARD_ROWS, HISTORY_ROWS
+from talkingface.motion_gen.windows import HISTORY_ROWS, RECEPTIVE_ROWS
 from talkingface_research.audio_features.network import (
     F0_BINS,
     MEL_BANDS,
@@ -59,7 +59,7 @@ CLOSURE_WEIGHT = 2.5
 CONTEXT_ROWS = (-4, -2, 0, 2)
 NASALS = [PHONE_INDEX[p] for p in ("m", "n", "ng")]
 # Rows before and after its own that lips are predicted from, as in the motion generator.
-LIP_ROWS = (HISTORY_ROWS, HEARD_ROWS - HISTORY_ROWS - 1)
+LIP_ROWS = (HISTORY_ROWS, RECEPTIVE_ROWS - HISTORY_ROWS - 1)
 SONORANTS = [i for i, p in enumerate(PHONES) if p[0] in "aeiou" or p in ("l", "r", "w", "y")]
 
 

@@ -37,9 +37,9 @@ from talkingface.motion_gen.canonical_motion import (
 )
 from talkingface.motion_gen.windows import (
     EXTRA_ROWS,
-    HEARD_ROWS,
     HISTORY_ROWS,
     PAST,
+    RECEPTIVE_ROWS,
     ROWS_PER_FRAME,
     SPAN,
 )
@@ -321,8 +321,8 @@ class Chunks:
 class LipFrames:
     """N single frames: the speech rows of each and the lips it should have."""
 
-    features: Tensor  # (N, HEARD_ROWS, 128)
-    speech: Tensor  # (N, HEARD_ROWS, 4)
+    features: Tensor  # (N, RECEPTIVE_ROWS, 128)
+    speech: Tensor  # (N, RECEPTIVE_ROWS, 4)
     lips: Tensor  # (N, COMPONENTS) in face widths
     seal: Tensor  # (N, 2)
     kind: Tensor  # (N,)
@@ -467,7 +467,7 @@ class Variant:
                 streams.append(own[pick])
         stream = torch.cat(streams)
         frame = torch.randint(FRAMES, (len(stream),), generator=generator, device=device)
-        row = ROWS_PER_FRAME * (PAST + frame)[:, None] + torch.arange(HEARD_ROWS, device=device)
+        row = ROWS_PER_FRAME * (PAST + frame)[:, None] + torch.arange(RECEPTIVE_ROWS, device=device)
         index = stream[:, None]
         return LipFrames(
             self.features[index, row].float(),

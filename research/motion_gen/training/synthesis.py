@@ -16,9 +16,8 @@ from talkingface.contract.speech_features import SPEECH_DIM, VOICE_ACTIVITY
 from talkingface.motion_gen.behaviour.blinks import BlinkPlanner
 from talkingface.motion_gen.behaviour.emotion import MEAN, TEMPLATES, WAVES, WAVES_HZ
 from talkingface.motion_gen.behaviour.gaze import GazePlanner
-from talkingface.motion_gen.behaviour.memory import FRAME
-from talkingface.motion_gen.behaviour.voice import VoiceTracker
-from talkingface.motion_gen.windows import EMOTION_DIM, ROWS_PER_FRAME
+from talkingface.motion_gen.behaviour.speech import SpeechTracker
+from talkingface.motion_gen.windows import EMOTION_DIM, FRAME_SECONDS, ROWS_PER_FRAME
 
 Generator = np.random.Generator
 
@@ -59,7 +58,7 @@ def plan_behaviour(rng: Generator, frames: int) -> Array:
     :return: (frames, 3) blink closure, gaze pitch and yaw in degrees
     """
     seed = int(rng.integers(2**62))
-    blinks, gazes, voices = BlinkPlanner(seed), GazePlanner(seed), VoiceTracker()
+    blinks, gazes, voices = BlinkPlanner(seed), GazePlanner(seed), SpeechTracker()
     plan = np.empty((frames, 3), np.float32)
     target: tuple[float, float] | None = None
     rows, left = np.zeros((ROWS_PER_FRAME, SPEECH_DIM), np.float32), 0
@@ -74,7 +73,7 @@ def plan_behaviour(rng: Generator, frames: int) -> Array:
         offset, base = gazes.step(voice, target is not None), target or (0.0, 0.0)
         plan[i, 1:] = base[0] + offset[0], base[1] + offset[1]
         shift = float(np.linalg.norm(plan[i, 1:] - plan[max(i - 1, 0), 1:]))
-        plan[i, 0] = blinks.step(i * FRAME, voice, shift, None)
+        plan[i, 0] = blinks.step(i * FRAME_SECONDS, voice, shift, None)
     return plan
 
 

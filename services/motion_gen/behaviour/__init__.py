@@ -1,10 +1,9 @@
-"""What the body does beside speaking: a seeded, causal plan of eyes, face, head and emotion.
+"""Planned behaviour: eyes, brows, expression, head and emotion, seeded and causal.
 
-Lid closure, gaze and emotion are handed to the generator as conditions; head, brows, expression
-and the life of lips in pauses are added to what it makes. All of it follows the voice as it is
-heard (`voice.py`), frame after frame, with no look-ahead of its own. The same seed and the same
-rows give the same plan; what draws random numbers has its own stream, so that one control leaves
-the others as they were.
+Lid closure, gaze and emotion are conditions of the generator; head, brows, expression and the lips
+in pauses are added to its output. Everything follows the speech frame by frame (`speech.py`),
+without look-ahead of its own. The same seed and the same rows give the same plan; every planner
+draws from a random stream of its own, so that one control does not change what others do.
 """
 
 from __future__ import annotations
@@ -14,17 +13,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from talkingface.contract.motion import Array
+from talkingface.contract.arrays import Float32Array
 from talkingface.motion_gen.behaviour.blinks import BlinkPlanner
 from talkingface.motion_gen.behaviour.brows import BrowPlanner
 from talkingface.motion_gen.behaviour.emotion import OUTSIDE_SPEECH, EmotionPlanner
 from talkingface.motion_gen.behaviour.expression import ExpressionPlanner
 from talkingface.motion_gen.behaviour.gaze import GazePlanner
 from talkingface.motion_gen.behaviour.head import HeadPlanner
-from talkingface.motion_gen.behaviour.memory import FRAME, Stateful
 from talkingface.motion_gen.behaviour.pauses import PausePlanner
-from talkingface.motion_gen.behaviour.voice import VoiceTracker
+from talkingface.motion_gen.behaviour.speech import SpeechTracker
+from talkingface.motion_gen.behaviour.state import Serializable
 from talkingface.motion_gen.canonical_motion import FACE_INDEX
+from talkingface.motion_gen.windows import FRAME_SECONDS
 
 __all__ = ["Behaviour", "BehaviourPlanner"]
 
@@ -34,26 +34,27 @@ LIDS = [FACE_INDEX["eyeBlinkLeft"], FACE_INDEX["eyeBlinkRight"]]
 class Behaviour(NamedTuple):
     """The plan of one frame."""
 
-    eyes: tuple[float, float, float]  # lid closure 0..1, gaze pitch and yaw in degrees, camera's
-    emotion: Array  # (7,) weights as they show now
-    turn: Array  # (3,) head pitch, yaw, roll in degrees
-    shift: Array  # (3,) head x, y in face widths, log distance
-    least: Array  # (FACE_DIM,) what the face shows at least: lids, and emotion beside the lips
-    face: Array  # (FACE_DIM,) to be added: sides of an emotion, its jaw in silence
-    expression: Array  # (FACE_DIM,) >= 0: brows, expression, pauses, by the caller's expressivity
+    # Lid closure 0..1, and gaze pitch and yaw in degrees in the camera's frame.
+    eyes: tuple[float, float, float]
+    emotion: Float32Array  # (7,) weights as they show now
+    rotation: Float32Array  # (3,) head pitch, yaw, roll in degrees
+    shift: Float32Array  # (3,) head x, y in face widths, log of the distance ratio
+    minimum: Float32Array  # (FACE_DIM,) lower bound: lids, and the emotion outside the lips
+    face: Float32Array  # (FACE_DIM,) to be added: an emotion's asymmetry, its jaw in silence
+    expression: Float32Array  # (FACE_DIM,) >= 0, times expressivity: brows, expression, pauses
 
-    def upon(self, face: Array) -> Array:
-        """The generator's face (FACE_DIM,) with the plan: more than planned may show, not less."""
-        return np.maximum(face, self.least) + self.face
+    def apply_to(self, face: Float32Array) -> Float32Array:
+        """Return the generated face (FACE_DIM,) raised to `minimum`, plus `face`."""
+        return np.maximum(face, self.minimum) + self.face
 
 
-class BehaviourPlanner(Stateful):
-    """Plans frame after frame."""
+class BehaviourPlanner(Serializable):
+    """Plans the behaviour of one stream, frame by frame."""
 
     def __init__(self, seed: int) -> None:
         self.frame = 0
-        self.target = (0.0, 0.0)
-        self.voice = VoiceTracker()
+        self.gaze_target = (0.0, 0.0)  # pitch, yaw in degrees
+        self.speech = SpeechTracker()
         self.emotion = EmotionPlanner(seed)
         self.gaze = GazePlanner(seed)
         self.blinks = BlinkPlanner(seed)
@@ -64,45 +65,45 @@ class BehaviourPlanner(Stateful):
 
     def step(
         self,
-        rows: Array,
-        emotion: Array,
+        rows: Float32Array,
+        emotion: Float32Array,
         gaze: tuple[float, float] | None = None,
         blink_rate: float | None = None,
         expressivity: float = 1.0,
     ) -> Behaviour:
-        """The plan of the next frame.
+        """Plan the next frame.
 
         :param rows: (n, 4) the frame's rows of the speech encoder: voice activity, energy dBFS,
             log2 F0, voicing
         :param emotion: (7,) eased weights times strength
-        :param gaze: where the caller wants the eyes, degrees; None = natural gaze
+        :param gaze: pitch and yaw that the caller asks for, degrees; None = natural gaze
         :param blink_rate: blinks a minute; None = natural
         :param expressivity: factor on what is expressed beside speech, 0..2; blinks, gaze, sway of
             the head and emotion do not depend on it
         """
-        now = self.frame * FRAME
+        now = self.frame * FRAME_SECONDS
         self.frame += 1
-        voice = self.voice.step(rows)
-        shown, face, manner = self.emotion.step(emotion, voice)
-        offset = self.gaze.step(voice, gaze is not None, manner.shyness, manner.downcast)
+        speech = self.speech.step(rows)
+        visible, face, manner = self.emotion.step(emotion, speech)
+        offset = self.gaze.step(speech, gaze is not None, manner.shyness, manner.downcast)
         base = gaze or (0.0, 0.0)
         target = base[0] + offset[0], base[1] + offset[1]
-        shift = math.dist(target, self.target)
-        self.target = target
-        closure = self.blinks.step(now, voice, shift, blink_rate, manner.blinks)
-        turn, place = self.head.step(voice, target, manner, expressivity)
-        lips, dip = self.pauses.step(voice)
-        expression = self.brows.step(voice, target[0], manner)
-        expression += self.expression.step(voice, manner) + lips
-        turn[0] += expressivity * dip
-        least = shown @ OUTSIDE_SPEECH
-        least[LIDS] = np.maximum(least[LIDS], closure)
+        gaze_shift = math.dist(target, self.gaze_target)
+        self.gaze_target = target
+        closure = self.blinks.step(now, speech, gaze_shift, blink_rate, manner.blink_rate)
+        rotation, shift = self.head.step(speech, target, manner, expressivity)
+        lips, swallow_pitch = self.pauses.step(speech)
+        expression = self.brows.step(speech, target[0], manner)
+        expression += self.expression.step(speech, manner) + lips
+        rotation[0] += expressivity * swallow_pitch
+        minimum = visible @ OUTSIDE_SPEECH
+        minimum[LIDS] = np.maximum(minimum[LIDS], closure)
         return Behaviour(
             eyes=(closure, *target),
-            emotion=shown,
-            turn=turn.astype(np.float32),
-            shift=place.astype(np.float32),
-            least=least,
+            emotion=visible,
+            rotation=rotation.astype(np.float32),
+            shift=shift.astype(np.float32),
+            minimum=minimum,
             face=face,
             expression=np.float32(expressivity) * expression,
         )

@@ -1,47 +1,61 @@
-"""Actions of the face: each has an onset, an apex and an offset."""
+"""Facial actions with onset, apex and offset."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from talkingface.motion_gen.behaviour.memory import FRAME, Floats, Stateful
+from talkingface.contract.arrays import Float64Array
+from talkingface.motion_gen.behaviour.state import Serializable
 from talkingface.motion_gen.easing import spring
+from talkingface.motion_gen.windows import FRAME_SECONDS
 
-REACH = 3.9  # a critically damped spring is 90 % of the way after this over its rate
+# A critically damped spring has covered 90 % of the way when its rate times the time is this.
+RATE_TIMES_SECONDS = 3.9
 
 
-class Actions(Stateful):
-    """Several actions side by side, without a jump in place or speed, also where one begins anew or
-    is cut short: each is drawn to its size while it lasts, and home afterwards."""
+class Actions(Serializable):
+    """Several independent actions, each driven by a spring.
+
+    Position and velocity never jump, even where an action starts anew or is cut short: the spring
+    pulls it to its size until its apex is over, then back to zero.
+    """
+
+    position: Float64Array  # (count,)
+    velocity: Float64Array  # (count,) per second
 
     def __init__(self, count: int) -> None:
-        self.size, self.left, self.place, self.speed = np.zeros((4, count))
-        self.onset, self.offset = np.ones((2, count))
+        self.size, self.hold_left, self.position, self.velocity = np.zeros((4, count))
+        self.onset, self.offset = np.ones((2, count))  # seconds
 
     def begin(self, which: int, size: float, onset: float, apex: float, offset: float) -> None:
-        """Let an action begin in the next frame.
+        """Start an action in the next frame.
 
-        :param size: its height at the apex
-        :param onset: seconds in which it gets 90 % of the way there
-        :param apex: seconds that it stays
-        :param offset: seconds in which it loses 90 % of it
+        :param which: index of the action
+        :param size: height at the apex
+        :param onset: seconds until 90 % of the size is reached
+        :param apex: seconds at the apex
+        :param offset: seconds in which 90 % of the size is lost afterwards
         """
-        self.size[which], self.left[which] = size, onset + apex
+        self.size[which], self.hold_left[which] = size, onset + apex
         self.onset[which], self.offset[which] = onset, offset
 
     def release(self, which: int | slice, offset: float) -> None:
-        """Let what lasts go now, in `offset` seconds at most."""
-        self.left[which] = np.minimum(self.left[which], 0.0)
+        """End actions now.
+
+        :param which: index or indices of the actions
+        :param offset: most seconds in which they lose 90 % of their size
+        """
+        self.hold_left[which] = np.minimum(self.hold_left[which], 0.0)
         self.offset[which] = np.minimum(self.offset[which], offset)
 
-    def since(self, which: int) -> float:
-        """Seconds since an action let go; negative while it lasts."""
-        return -float(self.left[which])
+    def seconds_since_release(self, which: int) -> float:
+        """Return the seconds since an action's apex ended; negative before that."""
+        return -float(self.hold_left[which])
 
-    def step(self) -> Floats:
-        """Places one frame on, (count,)."""
-        lasts = self.left > 0
-        self.left -= FRAME
-        rate = REACH / np.where(lasts, self.onset, self.offset)
-        self.place, self.speed = spring(self.place, self.speed, lasts * self.size, rate)
-        return self.place
+    def step(self) -> Float64Array:
+        """Advance by one frame and return the positions, (count,)."""
+        held = self.hold_left > 0
+        self.hold_left -= FRAME_SECONDS
+        rate = RATE_TIMES_SECONDS / np.where(held, self.onset, self.offset)
+        self.position, self.velocity = spring(self.position, self.velocity, held * self.size, rate)
+        return self.position

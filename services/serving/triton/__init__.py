@@ -1,1 +1,1 @@
-"""Triton: the embedded server, the client and the memory that they share."""
+"""Triton: the embedded server, the client and their shared memory."""

@@ -1,9 +1,8 @@
-"""The embedded Triton: NVIDIA's `tritonserver` binary (from `nvidia-pytriton`), run as a child.
+"""The embedded Triton: NVIDIA's `tritonserver` binary (from `nvidia-pytriton`) as a child process.
 
-It serves one model repository on localhost. The binary comes with the Python backend alone;
-`backends/` adds the others that our repositories name, written for the Python backend.
-Production mounts the same repositories into NVIDIA's Triton container instead and sets
-TALKINGFACE_TRITON_URL.
+It serves one model repository on localhost. The binary has only the Python backend; `backends/`
+adds the other backends that the repositories need, written for the Python backend. In production
+the same repositories are mounted into NVIDIA's Triton container, and TALKINGFACE_TRITON_URL is set.
 """
 
 from __future__ import annotations
@@ -34,23 +33,23 @@ log = logging.getLogger(__name__)
 
 _BACKENDS = Path(__file__).parent / "backends"
 
-# Runs a program that gets SIGTERM when its parent dies, even by SIGKILL. Done in a fresh
-# interpreter: preexec_fn is not safe in a process with threads.
-_EXEC_TIED = """
+# Runs a program that gets SIGTERM when its parent dies, even by SIGKILL. In a fresh interpreter,
+# because preexec_fn is not safe in a process with threads.
+_EXEC_WITH_PARENT = """
 import ctypes, os, signal, sys
 ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 if os.getppid() != int(sys.argv[1]):
-    sys.exit("the parent is gone")
+    sys.exit("the parent has ended")
 os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
 class TritonError(RuntimeError):
-    """Triton cannot be started or has ended; the message carries what it wrote."""
+    """Triton could not be started or has ended; the message contains its log lines."""
 
 
-class TritonAccident(TritonError):
-    """Triton has not come up, for a reason that another start may not meet."""
+class TransientTritonError(TritonError):
+    """Triton did not start, for a reason that may not affect another attempt."""
 
 
 class EmbeddedTriton:
@@ -63,9 +62,9 @@ class EmbeddedTriton:
         on_line: Callable[[str], None] | None = None,
     ) -> None:
         """
-        :param repository: folder of models.
-        :param environ: variables for the models, beside those of this process.
-        :param on_line: called with each line that Triton writes; default: the log, at DEBUG.
+        :param repository: folder of models
+        :param environ: environment variables for the models, added to those of this process
+        :param on_line: called with each line of Triton's log; default: logged at DEBUG
         """
         self._repository = repository
         self._environ = dict(environ or {})
@@ -84,7 +83,7 @@ class EmbeddedTriton:
 
     @property
     def running(self) -> bool:
-        """True until the process has ended."""
+        """Whether the process is running."""
         return self._process is not None and self._process.returncode is None
 
     def _choose_ports(self) -> None:
@@ -92,18 +91,20 @@ class EmbeddedTriton:
         self.metrics_port = _free_port()
 
     async def start(self, within: float = 120.0) -> None:
-        """Start it and wait until every model of the repository is loaded; once more, at other
-        ports, when it ends for a reason that is not in the models.
+        """Start Triton and wait until every model of the repository is loaded.
 
-        :raises TritonError: when it ends, fails to load a model, or takes too long.
+        If it fails for a reason that is not in the models, it is started once more, on other ports.
+
+        :param within: seconds to wait
+        :raises TritonError: it has ended, could not load a model, or took too long
         """
         for last in (False, True):
             try:
                 return await self._start(within)
-            except TritonAccident as accident:
+            except TransientTritonError as error:
                 if last:
                     raise
-                log.warning("Triton is started again: %s", accident)
+                log.warning("Triton is restarted: %s", error)
                 self._choose_ports()
 
     async def _start(self, within: float) -> None:
@@ -112,11 +113,11 @@ class EmbeddedTriton:
         binary, environ = _prepare(backends, self._environ)
         port = self.url.rpartition(":")[2]
         self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-S", "-c", _EXEC_TIED, str(os.getpid()), str(binary)),
+            *(sys.executable, "-I", "-S", "-c", _EXEC_WITH_PARENT, str(os.getpid()), str(binary)),
             f"--id={self._prefix}",
             f"--model-repository={self._repository}",
             f"--backend-directory={backends}",
-            # Our configurations are complete; else each model would be imported once more.
+            # The configurations are complete; completing them would import each model once more.
             "--disable-auto-complete-config",
             "--allow-http=false",
             "--grpc-address=127.0.0.1",
@@ -132,7 +133,7 @@ class EmbeddedTriton:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             env=environ,
-            start_new_session=True,  # a group of its own: Ctrl-C reaches the service alone
+            start_new_session=True,  # its own process group: Ctrl-C must not reach it
         )
         self._lines.clear()
         self._reader = asyncio.create_task(self._read(self._process))
@@ -155,27 +156,28 @@ class EmbeddedTriton:
                     await self._reader
                     raise self._failure()
                 with contextlib.suppress(grpc.aio.AioRpcError):
-                    answer = await stub.ServerReady(service_pb2.ServerReadyRequest(), timeout=1)
-                    if answer.ready:
-                        await self._recognise(stub)
+                    response = await stub.ServerReady(service_pb2.ServerReadyRequest(), timeout=1)
+                    if response.ready:
+                        await self._check_identity(stub)
                         return
                 await asyncio.sleep(0.05)
 
-    async def _recognise(self, stub: service_pb2_grpc.GRPCInferenceServiceStub) -> None:
-        """Make sure that it is our own process that answers: its gRPC server would share a port
-        that another one of this machine serves.
+    async def _check_identity(self, stub: service_pb2_grpc.GRPCInferenceServiceStub) -> None:
+        """Check that the child process responds, and not another server of this machine.
 
-        :raises TritonAccident: another one answers
+        Triton's gRPC server does not fail on a port that is in use, but shares it.
+
+        :raises TransientTritonError: another server responds
         """
-        answer = await stub.ServerMetadata(service_pb2.ServerMetadataRequest(), timeout=1)
-        if answer.name != self._prefix:
-            raise TritonAccident(f"another server, {answer.name!r}, answers at {self.url}")
+        response = await stub.ServerMetadata(service_pb2.ServerMetadataRequest(), timeout=1)
+        if response.name != self._prefix:
+            raise TransientTritonError(f"another server, {response.name!r}, responds at {self.url}")
 
     async def stop(self) -> None:
-        """End it and its models' processes at once, and remove what they leave behind.
+        """Kill Triton and its models' processes, and remove their files and shared memory.
 
-        Killed, not asked: the service has drained, nothing is in flight, and Triton takes more than
-        a second for each model to leave.
+        A kill is safe, because the service has drained and no inference is running; an orderly
+        shutdown would take more than a second for each model.
         """
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -191,30 +193,30 @@ class EmbeddedTriton:
             self._folder = None
 
     def tail(self, lines: int = 40) -> str:
-        """The last lines that Triton wrote."""
+        """Return the last lines of Triton's log."""
         return "\n".join(list(self._lines)[-lines:])
 
     def _failure(self) -> TritonError:
-        """Why it ended: its lines of severity E, else the last ones."""
+        """Return the error of a Triton that has ended: its lines of severity E, or the last."""
         errors = [
             line
             for line in self._lines
             if re.match(r"E\d{4} ", line) and "CudaDriverHelper" not in line
         ]
         assert self._process is not None
-        said = "\n".join(errors) or self.tail()
+        output = "\n".join(errors) or self.tail()
         text = f"Triton ended with code {self._process.returncode} while loading "
-        text += f"{self._repository}:\n{said}"
+        text += f"{self._repository}:\n{output}"
         # On a machine under heavy load the Python backend can lose a race for its own lock.
-        accident = "failed to load" not in said or "lock_exception" in said
-        return (TritonAccident if accident else TritonError)(text)
+        transient = "failed to load" not in output or "lock_exception" in output
+        return (TransientTritonError if transient else TritonError)(text)
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None
         while True:
             try:
                 line = await process.stdout.readline()
-            except ValueError:  # a line longer than the reader's limit; what is left of it follows
+            except ValueError:  # a line beyond the reader's limit; its rest follows
                 continue
             if not line:
                 return
@@ -231,9 +233,11 @@ _FAST_RECONNECT = (
 
 
 def _prepare(folder: Path, extra: Mapping[str, str]) -> tuple[Path, dict[str, str]]:
-    """Lay out a backend directory and the environment of the server.
+    """Prepare a backend directory and the environment of the server.
 
-    :return: the server's binary, its environment.
+    :param folder: empty folder for the backends
+    :param extra: environment variables to add
+    :return: the server's binary and its environment
     """
     package = _pytriton()
     triton = package / "tritonserver"
@@ -252,7 +256,7 @@ def _prepare(folder: Path, extra: Mapping[str, str]) -> tuple[Path, dict[str, st
             shutil.copytree(
                 backend, folder / backend.name, ignore=shutil.ignore_patterns("__pycache__")
             )
-    # The models bring their own parallelism; a thread pool in each would fight for the cores.
+    # The models run in parallel already; a thread pool in each would compete for the cores.
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
     environ = {**threads, **os.environ, **extra}
     libraries = [str(package.parent / "nvidia_pytriton.libs")]
@@ -260,13 +264,13 @@ def _prepare(folder: Path, extra: Mapping[str, str]) -> tuple[Path, dict[str, st
         libraries.append(str(sysconfig.get_config_var("LIBDIR")))
     libraries.append(environ.get("LD_LIBRARY_PATH", ""))
     environ["LD_LIBRARY_PATH"] = ":".join(filter(None, libraries))
-    # The stub embeds Python and finds this environment by the `python3` that is first on the path.
+    # The stub embeds Python and finds its environment by the first `python3` on the path.
     environ["PATH"] = f"{Path(sys.executable).parent}:{environ.get('PATH', os.defpath)}"
     return triton / "bin" / "tritonserver", environ
 
 
 def _pytriton() -> Path:
-    """The installed package `pytriton`, found without importing it (its import is slow)."""
+    """Return the folder of the installed package `pytriton`, whose import would be slow."""
     for folder in {*site.getsitepackages(), sysconfig.get_path("platlib")}:
         package = Path(folder) / "pytriton"
         if (package / "tritonserver").is_dir():
@@ -275,7 +279,7 @@ def _pytriton() -> Path:
 
 
 def _free_port() -> int:
-    """A port below the range from which outgoing connections take theirs, for Triton binds late."""
+    """Return a free port below the range of outgoing connections, because Triton binds it late."""
     while True:
         port = random.randrange(20_000, 32_000)
         with socket.socket() as probe, contextlib.suppress(OSError):

@@ -1,9 +1,10 @@
 """Names, creation and clean-up of POSIX shared memory in /dev/shm.
 
 Every region of the mesh is called `talkingface-<machine>-<pid>-<start>-...`: machine is a hash of
-the host's name (in Kubernetes, the pod's), pid that of the process that made it, start a time that
-tells it from an earlier process of the same pid (in a container it is 1 every time). A process
-killed with SIGKILL leaves its regions behind; the next one to start there removes them.
+the host's name (in Kubernetes, the pod's), pid is the process that created it, and start is a time
+that distinguishes it from an earlier process with the same pid (in a container the pid is always
+1). A process killed with SIGKILL leaves its regions behind; the next one that starts on the machine
+removes them.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ _numbers = itertools.count()
 
 
 def unique_name(purpose: str) -> str:
-    """A region name (without slash) that no other region has."""
+    """Return a unique region name, without slash."""
     return f"talkingface-{_MACHINE}-{os.getpid()}-{_START}-{purpose}{next(_numbers)}"
 
 
 def sweep() -> list[str]:
-    """Remove the regions of processes of this machine that no longer live.
+    """Remove the regions of processes of this machine that have ended.
 
-    :return: the names removed.
+    :return: names of the removed regions
     """
     removed = []
     for path in FOLDER.iterdir():
@@ -48,17 +49,22 @@ def sweep() -> list[str]:
 
 
 def sweep_prefix(prefix: str) -> None:
-    """Remove the regions whose names begin with a prefix."""
+    """Remove the regions whose names begin with `prefix`."""
     for path in FOLDER.glob(f"{prefix}*"):
         path.unlink(missing_ok=True)
 
 
 class Region:
-    """A new region of shared memory, mapped here; `name` is its key for others (with slash)."""
+    """A new region of shared memory, mapped by this process.
+
+    `name`, with slash, is its key for other processes.
+    """
 
     def __init__(self, purpose: str, size: int) -> None:
         """
-        :raises OSError: where /dev/shm has no room (rather than SIGBUS at the first write).
+        :param purpose: part of the name
+        :param size: bytes
+        :raises OSError: /dev/shm is full (instead of SIGBUS at the first write)
         """
         path = FOLDER / unique_name(purpose)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
@@ -77,5 +83,5 @@ class Region:
     def close(self) -> None:
         """Unmap and remove the region; processes that have mapped it keep their mapping."""
         self._path.unlink(missing_ok=True)
-        with contextlib.suppress(BufferError):  # an array still looks at it; freed with the array
+        with contextlib.suppress(BufferError):  # an array still uses it; freed with the array
             self.memory.close()

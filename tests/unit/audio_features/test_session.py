@@ -13,7 +13,7 @@ from talkingface.audio_features.session import AudioFeaturesSession, SpeechRows
 from talkingface.contract.errors import ServiceError
 from talkingface.contract.rates import SAMPLE_RATE
 from talkingface.contract.speech_features import (
-    BLOCK_SAMPLES,
+    CHUNK_SAMPLES,
     ENERGY,
     FEATURE_DIM,
     LOG2_F0,
@@ -108,7 +108,7 @@ def test_a_row_has_the_same_bits_whoever_shares_its_batch(
     model: onnxruntime.InferenceSession,
 ) -> None:
     rng = np.random.default_rng(1)
-    pcm = np.stack([voice(BLOCK_SAMPLES, seed) for seed in range(16)])
+    pcm = np.stack([voice(CHUNK_SAMPLES, seed) for seed in range(16)])
     state = np.zeros((16, STATE_SIZE), np.float32)
     state[:, :480] = rng.normal(scale=0.05, size=(16, 480))
     for _ in range(3):
@@ -162,7 +162,7 @@ def test_bad_input_is_refused_and_the_stream_lives_on(
     model: onnxruntime.InferenceSession,
 ) -> None:
     session = AudioFeaturesSession()
-    good = voice(BLOCK_SAMPLES)
+    good = voice(CHUNK_SAMPLES)
     bad = good.copy()
     bad[5] = np.nan
     with pytest.raises(ServiceError, match="AUDIO_NOT_FINITE"):
@@ -203,8 +203,8 @@ def test_the_training_network_gives_the_streamed_rows(tmp_path: Path) -> None:
         str(tmp_path / "speech_encoder" / "1" / "model.onnx"), providers=["CPUExecutionProvider"]
     )
     carried = state.numpy()
-    padded = np.pad(pcm, (0, -len(pcm) % BLOCK_SAMPLES + BLOCK_SAMPLES))
-    for block in padded.reshape(-1, 1, BLOCK_SAMPLES):
+    padded = np.pad(pcm, (0, -len(pcm) % CHUNK_SAMPLES + CHUNK_SAMPLES))
+    for block in padded.reshape(-1, 1, CHUNK_SAMPLES):
         *rows, carried = infer(exported, {"pcm": block, "state": carried})
         parts.append(rows)
     streamed = [np.concatenate([p[i][0] for p in parts])[3 : 3 + len(features)] for i in (0, 1)]

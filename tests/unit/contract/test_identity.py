@@ -27,14 +27,14 @@ def replace(path: Path, old: str, new: str) -> None:
 
 def test_a_constant_of_the_planner_makes_another_build(tree: Path) -> None:
     before = digest(("contract", "motion_gen"), root=tree)
-    replace(tree / "motion_gen/behaviour/head.py", "TUNE = 0.4", "TUNE = 0.5")
+    replace(tree / "motion_gen/behaviour/head.py", "PITCH_LIFT = 0.4", "PITCH_LIFT = 0.5")
     assert digest(("contract", "motion_gen"), root=tree) != before
 
 
 def test_words_change_nothing(tree: Path) -> None:
     before = digest(("contract", "motion_gen"), root=tree)
     planner = tree / "motion_gen/behaviour/head.py"
-    replace(planner, '"""How the head moves', '"""The way the head moves')
+    replace(planner, '"""Head motion', '"""Motion of the head')
     planner.write_text("# A comment.\n" + planner.read_text())
     (tree / "motion_gen/README.md").write_text("Other words.")
     (tree / "motion_gen/__pycache__").mkdir()

@@ -17,8 +17,9 @@ from talkingface.motion_gen.behaviour.actions import Actions
 from talkingface.motion_gen.behaviour.blinks import BlinkPlanner, draw_blink
 from talkingface.motion_gen.behaviour.emotion import POSE, TEMPLATES, EmotionPlanner, template
 from talkingface.motion_gen.behaviour.gaze import GazePlanner
-from talkingface.motion_gen.behaviour.memory import FRAME, Drift, stream
-from talkingface.motion_gen.behaviour.voice import SILENCE, VoiceTracker
+from talkingface.motion_gen.behaviour.noise import SmoothNoise
+from talkingface.motion_gen.behaviour.speech import SILENCE, SpeechTracker
+from talkingface.motion_gen.behaviour.state import random_stream
 from talkingface.motion_gen.canonical_motion import (
     ARTICULATION,
     CANONICAL_DIM,
@@ -29,12 +30,12 @@ from talkingface.motion_gen.canonical_motion import (
     compose,
 )
 from talkingface.motion_gen.session import MotionSession
-from talkingface.motion_gen.windows import HOP
+from talkingface.motion_gen.windows import FRAME_SECONDS, HOP
 from talkingface.renderer.face.model import FaceModel
 from talkingface_research.motion_gen.evaluation.smoothness import roughness
 
 CALM = np.zeros(len(EMOTIONS), np.float32)
-TALKING = SILENCE._replace(heard=True, speaking=True, silence=0.0)
+TALKING = SILENCE._replace(active=True, speaking=True, silence=0.0)
 SEEDS = range(3)
 
 
@@ -81,7 +82,7 @@ def silence(seconds: float) -> np.ndarray:
 def perform(
     rows: np.ndarray, seed: int = 0, emotion: np.ndarray = CALM, **fields: Any
 ) -> dict[str, np.ndarray]:
-    """The plan as arrays (T, ...): `eyes`, `turn`, `shift`, `face`, `expression`, `emotion`."""
+    """The plan as arrays (T, ...): `eyes`, `rotation`, `shift`, `face`, `expression`, `emotion`."""
     planner = BehaviourPlanner(seed)
     plan = [planner.step(two, emotion, **fields) for two in rows.reshape(-1, 2, 4)]
     return {name: np.array([getattr(p, name) for p in plan]) for name in plan[0]._fields}
@@ -100,7 +101,7 @@ def step_size(turn: np.ndarray) -> float:
 
 def test_accents_are_the_stressed_syllables() -> None:
     rows = speech(60)
-    tracker = VoiceTracker()
+    tracker = SpeechTracker()
     voices = [tracker.step(two) for two in rows.reshape(-1, 2, 4)]
     energy = rows[:, 1].reshape(-1, 2).mean(axis=1)
     at = np.array([voice.accent for voice in voices])
@@ -108,7 +109,9 @@ def test_accents_are_the_stressed_syllables() -> None:
     assert 30 <= at.sum() <= 120
     assert (near > -24).mean() > 0.8
     assert not at[energy < -60].any(), "none in silence"
-    began, ended = (np.array([getattr(v, n) for v in voices]) for n in ("onset", "ended"))
+    began, ended = (
+        np.array([getattr(v, n) for v in voices]) for n in ("utterance_start", "utterance_end")
+    )
     assert began.sum() == pytest.approx(ended.sum(), abs=1)
 
 
@@ -116,18 +119,18 @@ def test_accents_are_the_stressed_syllables() -> None:
 def test_a_rising_end_is_a_question(rise: float, asks: bool) -> None:
     rows = np.concatenate([np.tile(np.float32([0.95, -30.0, 7.0, 0.9]), (100, 1)), silence(1)])
     rows[70:100, 2] += np.linspace(0, rise, 30)
-    tracker = VoiceTracker()
+    tracker = SpeechTracker()
     voices = [tracker.step(two) for two in rows.reshape(-1, 2, 4)]
-    asked = [voice.question for voice in voices]
+    asked = [voice.rising_end for voice in voices]
     assert any(asked) == asks
-    assert all(voice.pause for voice in voices if voice.question)
-    assert voices[-1].spoken == pytest.approx(2.0)
+    assert all(voice.pause_start for voice in voices if voice.rising_end)
+    assert voices[-1].phrase_seconds == pytest.approx(2.0)
 
 
 def test_arousal_is_louder_and_higher_than_of_late() -> None:
     rows = np.tile(np.float32([0.95, -30.0, 7.0, 0.9]), (600, 1))
     rows[400:, 1:3] += (8.0, 0.2)
-    tracker = VoiceTracker()
+    tracker = SpeechTracker()
     arousal = np.array([tracker.step(two).arousal for two in rows.reshape(-1, 2, 4)])
     assert np.abs(arousal[150:200]).max() < 0.05
     assert arousal[200:260].max() > 0.5
@@ -144,8 +147,8 @@ def test_an_action_has_onset_apex_and_offset() -> None:
     height = track[:, 1]
     assert height.max() == pytest.approx(0.5, rel=0.02)
     reached, left = (np.flatnonzero(height > share * 0.5) for share in (0.9, 0.1))
-    assert reached[0] * FRAME == pytest.approx(0.4, abs=0.05)
-    assert left[-1] * FRAME == pytest.approx(0.4 + 1.0 + 0.8, abs=0.12)
+    assert reached[0] * FRAME_SECONDS == pytest.approx(0.4, abs=0.05)
+    assert left[-1] * FRAME_SECONDS == pytest.approx(0.4 + 1.0 + 0.8, abs=0.12)
     assert np.abs(np.diff(height, 2)).max() < 0.06, "no jump in speed"
 
 
@@ -162,7 +165,7 @@ def test_loudness_is_judged_by_the_speaker_himself() -> None:
     def accents(gain: float) -> int:
         rows = speech(40)
         rows[:, 1] += gain
-        tracker = VoiceTracker()
+        tracker = SpeechTracker()
         return sum(tracker.step(two).accent for two in rows.reshape(-1, 2, 4))
 
     assert accents(0.0) == pytest.approx(accents(-20.0), abs=2)
@@ -176,7 +179,10 @@ def blinks(minutes: float, seed: int = 1, rate: float | None = None) -> np.ndarr
     voice = TALKING._replace(prominence=0.5)
     frames = range(int(minutes * 1500))
     return np.array(
-        [planner.step(i * FRAME, voice._replace(accent=i % 33 == 0), 0.0, rate) for i in frames]
+        [
+            planner.step(i * FRAME_SECONDS, voice._replace(accent=i % 33 == 0), 0.0, rate)
+            for i in frames
+        ]
     )
 
 
@@ -194,7 +200,7 @@ def test_blinks_follow_the_statistics() -> None:
 
 
 def test_lids_close_faster_than_they_open() -> None:
-    rng = stream(0, 0)
+    rng = random_stream(0, 0)
     drawn = [draw_blink(rng, 0.0) for _ in range(200)]
     length = np.array([blink.end for blink in drawn])
     assert (length > 0.15).all() and (length < 0.4).all()
@@ -210,10 +216,10 @@ def test_blink_rate_is_obeyed(rate: float) -> None:
 def test_blinks_seek_the_pauses() -> None:
     planner, at_pause, elsewhere = BlinkPlanner(5), [], []
     for i in range(30_000):
-        voice = TALKING._replace(pause=i % 75 == 0)
+        voice = TALKING._replace(pause_start=i % 75 == 0)
         before = planner.blink
-        planner.step(i * FRAME, voice, 0.0, None)
-        (at_pause if voice.pause else elsewhere).append(planner.blink != before)
+        planner.step(i * FRAME_SECONDS, voice, 0.0, None)
+        (at_pause if voice.pause_start else elsewhere).append(planner.blink != before)
     assert np.mean(at_pause) > 5 * np.mean(elsewhere)
 
 
@@ -260,12 +266,12 @@ def test_controlled_gaze_holds() -> None:
 
 def test_eyes_come_back_as_the_utterance_ends() -> None:
     planner = GazePlanner(0)
-    planner.away, planner.left = (0.0, 12.0), 1.0
+    planner.aversion, planner.aversion_left = (0.0, 12.0), 1.0
     quiet = SILENCE._replace(silence=0.3)
-    planner.step(quiet._replace(ended=True), False)
+    planner.step(quiet._replace(utterance_end=True), False)
     for _ in range(5):
         planner.step(quiet, False)
-    assert planner.away == (0.0, 0.0)
+    assert planner.aversion == (0.0, 0.0)
 
 
 # --- head
@@ -275,7 +281,7 @@ def test_eyes_come_back_as_the_utterance_ends() -> None:
 def test_head_moves_with_the_voice(seed: int) -> None:
     rows = speech(120, seed)
     energy = band(np.maximum(rows[:, 1].reshape(-1, 2).mean(axis=1), -60.0), 1, 2)
-    pitch = band(perform(rows, seed)["turn"][:, 0], 1, 2)
+    pitch = band(perform(rows, seed)["rotation"][:, 0], 1, 2)
 
     def coupling(heard: np.ndarray) -> float:
         return max(np.corrcoef(np.roll(heard, lag), pitch)[0, 1] for lag in range(8))
@@ -288,10 +294,10 @@ def test_head_moves_with_the_voice(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_head_is_lively_in_speech_and_calm_in_silence(seed: int) -> None:
-    turn = perform(speech(30, seed), seed)["turn"]
+    turn = perform(speech(30, seed), seed)["rotation"]
     assert 0.2 < step_size(turn) < 0.5
     assert np.abs(turn).max() < 22
-    still = perform(silence(60), seed)["turn"][50:]
+    still = perform(silence(60), seed)["rotation"][50:]
     assert 0.02 < step_size(still) < 0.12
 
 
@@ -310,20 +316,20 @@ def test_head_is_smooth() -> None:
     assert roughness([turn]) < 0.47, "real heads, measured with the tracker's error"
     speed = np.diff(turn, axis=0)
     spectrum = np.abs(np.fft.rfft(speed * np.hanning(len(speed))[:, None], axis=0)) ** 2
-    hz = np.fft.rfftfreq(len(speed), FRAME)
+    hz = np.fft.rfftfreq(len(speed), FRAME_SECONDS)
     assert spectrum[hz > 5].sum() < 0.06 * spectrum.sum(), "even of the speed"
 
 
 def test_head_rises_with_an_utterance_and_sinks_after_it() -> None:
     rows = np.concatenate([silence(2), speech(3.5)[24:-1], silence(2.52)])
     heard = np.flatnonzero(rows[:, 0] > 0.5) // 2
-    pitch = np.mean([perform(rows, seed)["turn"][:, 0] for seed in range(240)], axis=0)
+    pitch = np.mean([perform(rows, seed)["rotation"][:, 0] for seed in range(240)], axis=0)
     assert pitch[heard[0] + 20] - pitch[heard[0] - 1] > 0.7
     assert pitch[-10] < pitch[heard[-1]] - 0.5
 
 
 def test_drift_has_unit_variance() -> None:
-    drift = Drift(stream(0, 0), np.array([0.3, 0.9, 2.0]))
+    drift = SmoothNoise(random_stream(0, 0), np.array([0.3, 0.9, 2.0]))
     track = np.array([drift.step() for _ in range(20_000)])
     assert track.std(axis=0) == pytest.approx([1, 1, 1], rel=0.2)
 
@@ -333,7 +339,7 @@ def test_drift_has_unit_variance() -> None:
 
 def test_brows_rise_on_some_accents_and_live_in_silence() -> None:
     rows = speech(60, 4)
-    tracker = VoiceTracker()
+    tracker = SpeechTracker()
     accent = np.array([tracker.step(two).accent for two in rows.reshape(-1, 2, 4)])
     raised = perform(rows, 4)["expression"][:, FACE_INDEX["browInnerUp"]]
     assert raised.min() >= 0 and raised.max() < 1.5
@@ -379,8 +385,8 @@ PARTED = 0.006  # face widths
     "shape",
     [
         *(kind.shape for kind in expression.KINDS),
-        *(shape for pair in expression.TONES for shape in pair),
-        *(shape for shape in pauses.SHAPES if shape is not pauses.APART),
+        *(shape for pair in expression.WAVE_SHAPES for shape in pair),
+        *(shape for shape in pauses.SHAPES if shape is not pauses.PARTED),
     ],
 )
 def test_no_action_opens_the_lips(shape: dict[str, float]) -> None:
@@ -471,11 +477,11 @@ def test_expressivity_scales_what_is_expressed_alone() -> None:
     still, once, twice = (perform(rows, 5, expressivity=x) for x in (0.0, 1.0, 2.0))
     assert (still["expression"] == 0).all()
     assert twice["expression"] == pytest.approx(2 * once["expression"])
-    for name in ("eyes", "face", "least", "emotion"):
+    for name in ("eyes", "face", "minimum", "emotion"):
         assert (still[name] == once[name]).all() and (twice[name] == once[name]).all(), name
-    steps = [step_size(plan["turn"]) for plan in (still, once, twice)]
+    steps = [step_size(plan["rotation"]) for plan in (still, once, twice)]
     assert 0.3 * steps[1] < steps[0] < 0.8 * steps[1] < steps[1] < steps[2] < 2 * steps[1]
-    assert np.abs(twice["turn"]).max() < 28
+    assert np.abs(twice["rotation"]).max() < 28
 
 
 def test_expression_is_beside_articulation_and_has_limits() -> None:
@@ -528,7 +534,7 @@ def test_emotion_shows_beside_the_lips_whatever_the_generator_makes(name: str) -
     upper = [i for n, i in FACE_INDEX.items() if n.startswith(("brow", "eye", "nose", "cheek"))]
     for two in speech(3)[24:].reshape(-1, 2, 4):
         plan = planner.step(two, weights(name))
-        made = plan.upon(weak)
+        made = plan.apply_to(weak)
         assert (made[ARTICULATION] == weak[ARTICULATION]).all(), "lips belong to speech"
         assert (made[upper] >= 0.55 * full[upper]).all()
         assert made[LIDS] == pytest.approx(max(plan.eyes[0], *full[LIDS]), abs=0.08)
@@ -536,13 +542,13 @@ def test_emotion_shows_beside_the_lips_whatever_the_generator_makes(name: str) -
 
 def test_emotions_carry_the_head() -> None:
     rows = speech(16)
-    rest = perform(rows)["turn"][:, 0].mean()
+    rest = perform(rows)["rotation"][:, 0].mean()
     for name in ("sadness", "anger", "surprise"):
-        moved = perform(rows, emotion=weights(name))["turn"][:, 0].mean() - rest
+        moved = perform(rows, emotion=weights(name))["rotation"][:, 0].mean() - rest
         assert np.sign(moved) == np.sign(POSE[EMOTIONS.index(name), 0]), name
-    sad = step_size(perform(rows, emotion=weights("sadness"))["turn"])
-    happy = step_size(perform(rows, emotion=weights("happiness"))["turn"])
-    assert sad < step_size(perform(rows)["turn"]) < happy
+    sad = step_size(perform(rows, emotion=weights("sadness"))["rotation"])
+    happy = step_size(perform(rows, emotion=weights("happiness"))["rotation"])
+    assert sad < step_size(perform(rows)["rotation"]) < happy
 
 
 def test_surprise_drops_the_jaw_in_silence_only() -> None:
@@ -566,7 +572,7 @@ def test_plan_depends_on_the_seed_alone() -> None:
 
 def test_seeds_differ_as_much_as_the_head_moves() -> None:
     rows = speech(12)
-    heads = np.array([perform(rows, seed)["turn"] for seed in range(5)])
+    heads = np.array([perform(rows, seed)["rotation"] for seed in range(5)])
     assert heads.std(axis=0).mean() > 0.5 * heads.std(axis=1).mean()
 
 

@@ -1,14 +1,14 @@
 """A Triton backend named "onnxruntime", for servers that have the Python backend alone.
 
-It loads unmodified `backend: "onnxruntime"` models, so that one model repository serves both the
-embedded Triton and NVIDIA's container with its own ONNX Runtime backend. Understood of the model's
-configuration: `default_model_filename`, `max_batch_size`, `dynamic_batching`, and the parameters
+It loads unmodified `backend: "onnxruntime"` models, so that the same model repository works in the
+embedded Triton and in NVIDIA's container with its own ONNX Runtime backend. Supported settings of a
+model: `default_model_filename`, `max_batch_size`, `dynamic_batching`, and the parameters
 `intra_op_thread_count` and `inter_op_thread_count` of NVIDIA's backend.
 
-On the CPU every request is run for itself, so that a session's bits cannot depend on the
-neighbours it meets in a batch. (ONNX Runtime 1.31 on x86-64 with AVX2 gives equal bits for merged
-rows too, but promises nothing of the kind for other processors.) Requests that Triton has gathered
-into one batch run in parallel instead, one thread each. On a GPU they are merged.
+On the CPU every request is run alone, so that the bits of a session cannot depend on the other
+requests of its batch. (ONNX Runtime 1.31 on x86-64 with AVX2 gives equal bits for merged rows too,
+but does not guarantee it for other processors.) The requests of a batch run in parallel instead,
+one thread each. On a GPU they are merged.
 """
 
 from __future__ import annotations
@@ -21,15 +21,20 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 import triton_python_backend_utils as pb_utils
+from numpy.typing import NDArray
 
-Tensors = list[np.ndarray]
+# A module of its own within Triton, which imports nothing of talkingface.
+Tensors = list[NDArray[Any]]
 
 
 class TritonPythonModel:
     """One instance of one ONNX model."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Load the model; an error here fails the load of the model in Triton."""
+        """Load the model; an error here makes Triton's load of the model fail.
+
+        :param args: arguments that Triton's Python backend passes
+        """
         config = json.loads(args["model_config"])
         path = os.path.join(
             args["model_repository"],
@@ -41,7 +46,7 @@ class TritonPythonModel:
         options.intra_op_num_threads = _parameter(config, "intra_op_thread_count", 1)
         options.inter_op_num_threads = _parameter(config, "inter_op_thread_count", 1)
         options.log_severity_level = 3
-        # Threads that wait for work must not burn a core that the next model needs.
+        # Idle threads must not spin on a core that another model needs.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         providers: list[Any] = ["CPUExecutionProvider"]
         if on_gpu:
@@ -56,15 +61,15 @@ class TritonPythonModel:
         self._pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Answer a batch of requests."""
+        """Return a response for each request of a batch."""
         rows = [
             [pb_utils.get_input_tensor_by_name(r, name).as_numpy() for name in self._inputs]
             for r in requests
         ]
         if len(rows) == 1:
-            return [self._answer(rows[0])]
+            return [self._respond(rows[0])]
         if not self._merge:
-            return list(self._pool.map(self._answer, rows))
+            return list(self._pool.map(self._respond, rows))
         merged = [np.concatenate(tensors) for tensors in zip(*rows, strict=True)]
         cuts = np.cumsum([len(tensors[0]) for tensors in rows])[:-1]
         try:
@@ -74,7 +79,7 @@ class TritonPythonModel:
         return [self._response([part[i] for part in outputs]) for i in range(len(requests))]
 
     def finalize(self) -> None:
-        """End the threads."""
+        """Stop the threads."""
         self._pool.shutdown()
 
     def _run(self, tensors: Tensors) -> Tensors:
@@ -83,7 +88,7 @@ class TritonPythonModel:
         )
         return outputs
 
-    def _answer(self, tensors: Tensors) -> Any:
+    def _respond(self, tensors: Tensors) -> Any:
         try:
             return self._response(self._run(tensors))
         except Exception as error:
