@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from talkingface.contract.motion import MOTION_DIM, Array
+from talkingface.contract.motion import MOTION_DIM
 from talkingface.contract.picture import frame_count
 from talkingface.contract.rates import MOTION_FPS
+from talkingface.renderer.arrays import Float32Array
 
 
 class MotionInterpolator:
@@ -29,7 +30,7 @@ class MotionInterpolator:
         self._given = 0  # frames returned
         self._last = np.zeros((0, MOTION_DIM), np.float32)  # the last two motion frames
 
-    def push(self, motion: Array) -> Array:
+    def push(self, motion: Float32Array) -> Float32Array:
         """Take the next motion (n, 58); the frames (m, 58) that are known with it."""
         frames = [self._last[:0]]
         for row in motion:
@@ -42,7 +43,7 @@ class MotionInterpolator:
                 self._given += 1
         return np.concatenate(frames)
 
-    def end(self) -> Array:
+    def end(self) -> Float32Array:
         """The frames (m, 58) after the last motion frame, which they hold."""
         missing = frame_count(self._known, self._rate) - self._given
         self._given += missing
@@ -54,11 +55,11 @@ class MotionInterpolator:
         return self._given
 
     @property
-    def last(self) -> Array:
+    def last(self) -> Float32Array:
         """The last two motion frames, or none: with the counts all that there is to remember."""
         return self._last
 
-    def restore(self, known: int, given: int, last: Array) -> None:
+    def restore(self, known: int, given: int, last: Float32Array) -> None:
         """Go on after `known` motion frames, of which `last` are the last, and `given` frames."""
         self._known, self._given, self._last = known, given, last
 
@@ -66,7 +67,7 @@ class MotionInterpolator:
         """The next frame's motion frame, and the part of a frame behind it in 1 / rate."""
         return divmod(self._given * MOTION_FPS, self._rate)
 
-    def _until(self, row: Array) -> Array:
+    def _until(self, row: Float32Array) -> Float32Array:
         """The frames between the last motion frame and the one that follows it."""
         frames = [self._last[:0]]
         while (place := self._place())[0] < self._known:

@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.contract.motion import MOTION_DIM, Array
+from talkingface.contract.motion import MOTION_DIM
 from talkingface.contract.picture import View
+from talkingface.renderer.arrays import Float32Array, Uint8Image
 from talkingface.renderer.interpolation import MotionInterpolator
 from talkingface.serving import checkpoint
 
@@ -33,7 +34,7 @@ class RenderedFrame:
     """A picture and its number in the stream."""
 
     index: int
-    image: NDArray[np.uint8]  # in the shape of the view
+    image: Uint8Image  # in the shape of the view
 
 
 class RenderSession:
@@ -50,8 +51,8 @@ class RenderSession:
         self._interpolator = MotionInterpolator(frame_rate)
         self._first_frame = first_frame
         # Numbers and motion of the pictures not yet requested, and not yet accepted.
-        self._waiting: deque[tuple[int, Array]] = deque()
-        self._requested: deque[tuple[int, Array]] = deque()
+        self._waiting: deque[tuple[int, Float32Array]] = deque()
+        self._requested: deque[tuple[int, Float32Array]] = deque()
         self._pushed = 0
 
     @property
@@ -59,7 +60,7 @@ class RenderSession:
         """Frames of motion pushed so far."""
         return self._pushed
 
-    def push(self, motion: Array, *, seen: bool = True) -> None:
+    def push(self, motion: Float32Array, *, seen: bool = True) -> None:
         """Append motion (n, 58).
 
         :param seen: False leaves its pictures out; their numbers are not given again.
@@ -131,5 +132,5 @@ class RenderSession:
         except (KeyError, TypeError, ValueError) as error:
             raise checkpoint.mismatch(repr(error)) from None
 
-    def _await(self, pictures: Iterable[tuple[int, Array]]) -> None:
+    def _await(self, pictures: Iterable[tuple[int, Float32Array]]) -> None:
         self._waiting.extend(p for p in pictures if p[0] >= self._first_frame)

@@ -7,15 +7,12 @@ from typing import Protocol
 
 import av
 import cv2
-import numpy as np
-from numpy.typing import NDArray
 
 from talkingface.contract.errors import ServiceError, invalid_field
 from talkingface.contract.picture import QUALITY, Quality
+from talkingface.renderer.arrays import Uint8Image
 from talkingface.v1.media_pb2 import PictureFormat, VideoCodec
 from talkingface.v1.renderer_pb2 import RenderConfig
-
-Image = NDArray[np.uint8]
 
 _MAX_KEYFRAME_INTERVAL = 250
 _KEYFRAME_SECONDS = 2
@@ -27,7 +24,7 @@ class Encoder(Protocol):
     planar: bool
     """Whether it takes the planes of I420, (3 / 2 H, W), instead of RGB, (H, W, 3)."""
 
-    def encode(self, image: Image) -> tuple[bytes, bool]:
+    def encode(self, image: Uint8Image) -> tuple[bytes, bool]:
         """Encode a picture.
 
         :return: the packet, and whether decoding can begin with it.
@@ -68,7 +65,7 @@ class H264Encoder:
         self._codec = codec
         self._index = 0
 
-    def encode(self, image: Image) -> tuple[bytes, bool]:
+    def encode(self, image: Uint8Image) -> tuple[bytes, bool]:
         frame = av.VideoFrame.from_ndarray(image, format="yuv420p")
         frame.pts = self._index
         self._index += 1
@@ -86,7 +83,7 @@ class JpegEncoder:
     def __init__(self, quality: int) -> None:
         self._options = [cv2.IMWRITE_JPEG_QUALITY, quality]
 
-    def encode(self, image: Image) -> tuple[bytes, bool]:
+    def encode(self, image: Uint8Image) -> tuple[bytes, bool]:
         return _encode_picture(".jpg", image, self._options), True
 
 
@@ -95,7 +92,7 @@ class PngEncoder:
 
     planar = False
 
-    def encode(self, image: Image) -> tuple[bytes, bool]:
+    def encode(self, image: Uint8Image) -> tuple[bytes, bool]:
         return _encode_picture(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1]), True
 
 
@@ -126,7 +123,7 @@ def _in_range(config: RenderConfig, name: str, limits: Quality) -> int:
     return value
 
 
-def _encode_picture(extension: str, image: Image, options: list[int]) -> bytes:
+def _encode_picture(extension: str, image: Uint8Image, options: list[int]) -> bytes:
     done, data = cv2.imencode(extension, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
     if not done:
         raise ServiceError("INTERNAL", f"cannot encode {extension}")

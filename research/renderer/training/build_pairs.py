@@ -35,8 +35,8 @@ from talkingface.renderer.face.camera import Camera
 from talkingface.renderer.face.fitting import LIPS, track
 from talkingface.renderer.face.model import rotation_matrix
 from talkingface.renderer.geometry.eyes import RINGS
-from talkingface.renderer.geometry.image import cv
 from talkingface.renderer.geometry.portrait import BLINKS
+from talkingface.renderer.opencv import cv
 from talkingface_research.renderer.training.dataset import KINDS, PHOTO, QUALITY, VIDEO, Pair, write
 
 Array = NDArray[Any]

@@ -7,11 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from talkingface.contract.portrait import MIN_FACE
 from talkingface.renderer.analysis import matting
@@ -19,12 +16,10 @@ from talkingface.renderer.analysis.detection import Detection, FaceDetector, box
 from talkingface.renderer.analysis.errors import FaceError, PortraitReason
 from talkingface.renderer.analysis.image import read_photo
 from talkingface.renderer.analysis.landmarks import FaceMesher, Mesh
+from talkingface.renderer.arrays import Float32Array, Uint8Image
 from talkingface.renderer.face.pyramid_fill import fill_outside
 from talkingface.renderer.fetch_assets import MODEL_DIR, require_models
-
-# OpenCV's stubs do not tell element types: float32 and uint8 are meant.
-Array = NDArray[Any]
-Image = NDArray[Any]
+from talkingface.renderer.opencv import cv
 
 FRAME = 512
 FACE_SHARE = 0.5  # the face's larger side over the frame's, where the photo leaves room for it
@@ -42,18 +37,18 @@ SURE_DETECTION = 0.62  # the detector's, for a second face and for one that only
 class AnalysedPortrait:
     """What the renderer needs to know of a portrait; pixels of the frame unless said otherwise."""
 
-    photo: Image  # (H, W, 3) RGB, the upright photo; a very large one reduced
+    photo: Uint8Image  # (H, W, 3) RGB, the upright photo; a very large one reduced
     photo_size: tuple[int, int]  # width and height of the upright file
-    frame: Image  # (512, 512, 3) RGB
-    landmarks: Array  # (478, 3); z in pixels, too, growing away from the viewer
-    matte: Array  # (512, 512) opacity of the person, 0..1
-    background: Image  # (512, 512, 3) RGB, the person removed
-    pad_mask: Array  # (512, 512), 1 where the frame reaches beyond the photo
-    to_photo: Array  # (2, 3): frame pixel -> pixel of `photo`
+    frame: Uint8Image  # (512, 512, 3) RGB
+    landmarks: Float32Array  # (478, 3); z in pixels, too, growing away from the viewer
+    matte: Float32Array  # (512, 512) opacity of the person, 0..1
+    background: Uint8Image  # (512, 512, 3) RGB, the person removed
+    pad_mask: Float32Array  # (512, 512), 1 where the frame reaches beyond the photo
+    to_photo: Float32Array  # (2, 3): frame pixel -> pixel of `photo`
     rotation: tuple[float, float, float]  # pitch, yaw, roll in degrees, signs as in a motion frame
 
 
-def head_rotation(landmarks: Array) -> tuple[float, float, float]:
+def head_rotation(landmarks: Float32Array) -> tuple[float, float, float]:
     """Pitch, yaw and roll in degrees from landmarks (478, 3), to a few degrees.
 
     Signs as in `contract.motion`: yaw > 0 looks to the viewer's right, pitch > 0 up, roll > 0 is
@@ -77,7 +72,7 @@ class FaceAnalyser:
         self._mesher = FaceMesher(folder)
         self._matter = matting.PersonMatter(folder)
 
-    def faces(self, image: Image) -> list[Mesh]:
+    def faces(self, image: Uint8Image) -> list[Mesh]:
         """All faces in (H, W, 3) RGB, largest first, each confirmed by the mesh network."""
         found = self._confirm(image, self._detector.coarse(image))
         if found:
@@ -85,12 +80,12 @@ class FaceAnalyser:
         sure = [d for d in self._detector.fine(image) if d.score >= SURE_DETECTION]
         return self._confirm(image, sure)
 
-    def landmarks(self, image: Image) -> Array | None:
+    def landmarks(self, image: Uint8Image) -> Float32Array | None:
         """(478, 3) of the largest face in the pixels of the image, or None; no other checks."""
         found = self.faces(image)
         return found[0].points if found else None
 
-    def _confirm(self, image: Image, detections: list[Detection]) -> list[Mesh]:
+    def _confirm(self, image: Uint8Image, detections: list[Detection]) -> list[Mesh]:
         meshes: list[Mesh] = []
         for detection in sorted(detections, key=lambda d: -d.score):
             if meshes and detection.score < SURE_DETECTION:
@@ -102,7 +97,7 @@ class FaceAnalyser:
                 meshes.append(mesh)
         return sorted(meshes, key=lambda m: -m.size)
 
-    def matte(self, frame: Image) -> Array:
+    def matte(self, frame: Uint8Image) -> Float32Array:
         """Opacity 0..1 of the person in a square frame: (H, W)."""
         return self._matter(frame)
 
@@ -155,7 +150,7 @@ def _choose(faces: list[Mesh], width: int, height: int) -> Mesh:
     return faces[0]
 
 
-def check(photo: Image, face: Mesh, reduction: float = 1.0) -> None:
+def check(photo: Uint8Image, face: Mesh, reduction: float = 1.0) -> None:
     """
     :param reduction: pixels of the file for one of the photo.
     :raises FaceError: FACE_TOO_SMALL, FACE_TURNED or TOO_DARK.
@@ -177,7 +172,7 @@ def check(photo: Image, face: Mesh, reduction: float = 1.0) -> None:
         )
     x0, y0, x1, y1 = (round(v) for v in face.box)
     skin = photo[max(y0, 0) : max(y1, 1), max(x0, 0) : max(x1, 1)]
-    luma = cv2.cvtColor(skin, cv2.COLOR_RGB2GRAY)
+    luma = cv.cvtColor(skin, cv.COLOR_RGB2GRAY)
     brightness = float(np.percentile(luma, 95))
     if brightness < MIN_BRIGHTNESS:
         raise FaceError(
@@ -188,7 +183,7 @@ def check(photo: Image, face: Mesh, reduction: float = 1.0) -> None:
         )
 
 
-def frame_square(box: tuple[float, float, float, float], width: int, height: int) -> Array:
+def frame_square(box: tuple[float, float, float, float], width: int, height: int) -> Float32Array:
     """Where the 512x512 frame lies in the photo: (2, 3), frame pixel -> photo pixel.
 
     A square around the face's box (x0, y0, x1, y1); in a tightly cut photo it is made smaller,
@@ -208,7 +203,7 @@ def frame_square(box: tuple[float, float, float, float], width: int, height: int
     return np.array([[scale, 0, origin[0]], [0, scale, origin[1]]], np.float32)
 
 
-def cut_frame(photo: Image, to_photo: Array) -> tuple[Image, Array]:
+def cut_frame(photo: Uint8Image, to_photo: Float32Array) -> tuple[Uint8Image, Float32Array]:
     """The frame (512, 512, 3) and its pad mask (512, 512), 1 where it reaches beyond the photo.
 
     Beyond the photo its mirror image blurs into a smooth continuation, so that neither a streak
@@ -216,14 +211,14 @@ def cut_frame(photo: Image, to_photo: Array) -> tuple[Image, Array]:
     """
     scale, (x0, y0) = float(to_photo[0, 0]), to_photo[:, 2]
     if scale > 1:  # reduce by averaging first: warpAffine only samples
-        photo = cv2.resize(photo, None, fx=1 / scale, fy=1 / scale, interpolation=cv2.INTER_AREA)
+        photo = cv.resize(photo, None, fx=1 / scale, fy=1 / scale, interpolation=cv.INTER_AREA)
         x0, y0 = x0 / scale, y0 / scale
         scale = 1.0
     height, width = photo.shape[:2]
     matrix = np.array([[scale, 0, x0], [0, scale, y0]], np.float32)
-    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    flags = cv.INTER_CUBIC | cv.WARP_INVERSE_MAP
     size = (FRAME, FRAME)
-    frame = cv2.warpAffine(photo, matrix, size, flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+    frame = cv.warpAffine(photo, matrix, size, flags=flags, borderMode=cv.BORDER_REFLECT_101)
     # Distance beyond the photo in frame pixels.
     grid = np.arange(FRAME, dtype=np.float32) * scale
     beyond_x = np.maximum(np.maximum(-(grid + x0), grid + x0 - (width - 1)), 0) / scale
@@ -232,12 +227,12 @@ def cut_frame(photo: Image, to_photo: Array) -> tuple[Image, Array]:
     pad_mask = (distance > 0.5).astype(np.float32)
     if pad_mask.any():
         smooth = fill_outside(frame.astype(np.float32), 1 - pad_mask)
-        smooth = cv2.GaussianBlur(smooth, (0, 0), 6)
+        smooth = cv.GaussianBlur(smooth, (0, 0), 6)
         # The further out, the more blurred the mirror image, and the more of the continuation.
         padded = frame.astype(np.float32)
         for reach, spread in _FADING:
             share = np.clip(distance / reach, 0, 1)[..., None]
-            padded += share * (cv2.GaussianBlur(frame, (0, 0), spread) - padded)
+            padded += share * (cv.GaussianBlur(frame, (0, 0), spread) - padded)
         padded += np.clip(distance / 60 - 0.1, 0, 1)[..., None] * (smooth - padded)
         frame = np.clip(padded + 0.5, 0, 255).astype(np.uint8)
     return frame, pad_mask

@@ -7,18 +7,11 @@ to fine (Wexler et al. 2007, "Space-time completion of video"). Deterministic.
 
 from __future__ import annotations
 
-from typing import Any
-
-import cv2
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
-Mask = NDArray[np.uint8]
-Indices = NDArray[np.int32]
-
-cv: Any = cv2  # OpenCV's stubs know no float results
+from talkingface.renderer.arrays import Float32Array, Int32Array, Uint8Image
+from talkingface.renderer.opencv import cv
 
 RADIUS = 3  # of a patch, pixels
 _COARSEST = 32
@@ -29,7 +22,9 @@ _AGREEMENT_REACH = 12.0  # pixels of the finest picture searched
 _NOISE = 12.0  # variance of three colours that no patch needs to match
 
 
-def complete(image: NDArray[np.uint8], guess: Array, hole: Mask) -> tuple[Array, Array]:
+def complete(
+    image: Uint8Image, guess: Float32Array, hole: Uint8Image
+) -> tuple[Float32Array, Float32Array]:
     """Fill a hole with patches from around it.
 
     :param image: (S, S, 3), S a power of two.
@@ -45,11 +40,11 @@ def complete(image: NDArray[np.uint8], guess: Array, hole: Mask) -> tuple[Array,
     while side >= _COARSEST:
         sides.append(side)
         side //= 2
-    found: Indices | None = None
+    found: Int32Array | None = None
     filled = np.zeros((0, 0, 3), np.float32)
     for level, side in enumerate(reversed(sides)):
         photo, mask = _reduced(image, hole, side)
-        start = cv.resize(guess, (side, side), interpolation=cv2.INTER_AREA)
+        start = cv.resize(guess, (side, side), interpolation=cv.INTER_AREA)
         sources = _sources(mask)
         if len(sources) < 50 or not (mask == 1).any():
             continue
@@ -70,20 +65,20 @@ def complete(image: NDArray[np.uint8], guess: Array, hole: Mask) -> tuple[Array,
     while found.shape[0] < size:
         photo, mask = _reduced(image, hole, 2 * found.shape[0])
         found = _finer(found, mask, _sources(mask), 0)
-        start = cv.resize(guess, photo.shape[1::-1], interpolation=cv2.INTER_AREA)
+        start = cv.resize(guess, photo.shape[1::-1], interpolation=cv.INTER_AREA)
         filled = _vote(photo, start, mask, found)
     return filled, agreement
 
 
-def _reduced(image: NDArray[np.uint8], hole: Mask, side: int) -> tuple[Array, Mask]:
+def _reduced(image: Uint8Image, hole: Uint8Image, side: int) -> tuple[Float32Array, Uint8Image]:
     """Picture and hole at another size; what is in part a hole is one."""
-    photo = cv.resize(image, (side, side), interpolation=cv2.INTER_AREA).astype(np.float32)
+    photo = cv.resize(image, (side, side), interpolation=cv.INTER_AREA).astype(np.float32)
     step = len(hole) // side
     cells = hole.reshape(side, step, side, step).transpose(0, 2, 1, 3).reshape(side, side, -1)
     return photo, np.where((cells == 1).any(-1), 1, cells.max(-1)).astype(np.uint8)
 
 
-def _sources(mask: Mask) -> Indices:
+def _sources(mask: Uint8Image) -> Int32Array:
     """(n, 2) centres (y, x) of the patches that are known as a whole."""
     size = 2 * RADIUS + 1
     whole = cv.erode((mask == 0).astype(np.uint8), np.ones((size, size), np.uint8), borderValue=0)
@@ -92,13 +87,13 @@ def _sources(mask: Mask) -> Indices:
     return np.argwhere(whole * inside).astype(np.int32)
 
 
-def _targets(mask: Mask) -> Mask:
+def _targets(mask: Uint8Image) -> Uint8Image:
     """Centres of the patches that touch what is to be filled."""
     size = 2 * RADIUS + 1
     return np.asarray(cv.dilate((mask == 1).astype(np.uint8), np.ones((size, size), np.uint8)))
 
 
-def _random(mask: Mask, sources: Indices, seed: int) -> Indices:
+def _random(mask: Uint8Image, sources: Int32Array, seed: int) -> Int32Array:
     """A first find for every target: (H, W, 2), -1 where there is none."""
     found = np.full((*mask.shape, 2), -1, np.int32)
     wanted = _targets(mask) > 0
@@ -107,7 +102,7 @@ def _random(mask: Mask, sources: Indices, seed: int) -> Indices:
     return found
 
 
-def _finer(coarse: Indices, mask: Mask, sources: Indices, seed: int) -> Indices:
+def _finer(coarse: Int32Array, mask: Uint8Image, sources: Int32Array, seed: int) -> Int32Array:
     """Finds at twice the size; where they do not lie in the known part any more, new ones."""
     found = (
         _random(mask, sources, seed) if len(sources) else np.full((*mask.shape, 2), -1, np.int32)
@@ -126,7 +121,14 @@ def _finer(coarse: Indices, mask: Mask, sources: Indices, seed: int) -> Indices:
 
 @njit(cache=True)
 def _distance(
-    filled: Array, mask: Mask, y: int, x: int, v: int, u: int, trust: np.float32, best: np.float32
+    filled: Float32Array,
+    mask: Uint8Image,
+    y: int,
+    x: int,
+    v: int,
+    u: int,
+    trust: np.float32,
+    best: np.float32,
 ) -> np.float32:
     """Squared difference of the patches about (y, x) and (v, u), up to `best`."""
     height, width = mask.shape
@@ -146,7 +148,12 @@ def _distance(
 
 @njit(cache=True)
 def _search(
-    filled: Array, mask: Mask, found: Indices, turn: int, seed: int, trust: np.float32
+    filled: Float32Array,
+    mask: Uint8Image,
+    found: Int32Array,
+    turn: int,
+    seed: int,
+    trust: np.float32,
 ) -> None:
     """One round: take over from neighbours, then try at random around what was found."""
     height, width = mask.shape
@@ -194,7 +201,7 @@ def _search(
             found[y, x, 0], found[y, x, 1] = v, u
 
 
-def _agreement(filled: Array, mask: Mask, found: Indices) -> Array:
+def _agreement(filled: Float32Array, mask: Uint8Image, found: Int32Array) -> Float32Array:
     """How well finds at the hole's edge match what is known there, spread from there, (H, W)."""
     sums = np.zeros((*mask.shape, 2), np.float32)
     _edge_errors(filled, mask, found, sums)
@@ -204,7 +211,9 @@ def _agreement(filled: Array, mask: Mask, found: Indices) -> Array:
 
 
 @njit(cache=True)
-def _edge_errors(filled: Array, mask: Mask, found: Indices, out: Array) -> None:
+def _edge_errors(
+    filled: Float32Array, mask: Uint8Image, found: Int32Array, out: Float32Array
+) -> None:
     """For patches in part known: squared error of the find there, and the variance; (H, W, 2)."""
     height, width = mask.shape
     for y in range(RADIUS, height - RADIUS):
@@ -233,7 +242,9 @@ def _edge_errors(filled: Array, mask: Mask, found: Indices, out: Array) -> None:
 
 
 @njit(cache=True)
-def _vote(photo: Array, filled: Array, mask: Mask, found: Indices) -> Array:
+def _vote(
+    photo: Float32Array, filled: Float32Array, mask: Uint8Image, found: Int32Array
+) -> Float32Array:
     """Every pixel to be filled becomes the mean of what the patches over it found."""
     height, width = mask.shape
     out = filled.copy()

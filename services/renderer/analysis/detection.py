@@ -11,17 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from talkingface.renderer.analysis.tflite_graph import Runner
-
-# OpenCV's stubs do not tell element types: float32 and uint8 are meant.
-Array = NDArray[Any]
-Image = NDArray[Any]
+from talkingface.renderer.arrays import Float32Array, Uint8Image
+from talkingface.renderer.opencv import cv
 
 
 @dataclass(frozen=True)
@@ -30,7 +25,7 @@ class Detection:
     (image pixels), and score 0..1."""
 
     box: tuple[float, float, float, float]
-    eyes: Array
+    eyes: Float32Array
     score: float
 
     @property
@@ -49,7 +44,7 @@ def box_overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
     return width * height / max(smaller, 1e-9)
 
 
-def _anchors(input_size: int, strides: list[tuple[int, int]]) -> Array:
+def _anchors(input_size: int, strides: list[tuple[int, int]]) -> Float32Array:
     """Anchor centres in [0, 1], (n, 2), for layers of (stride, anchors a cell)."""
     layers = []
     for stride, count in strides:
@@ -66,12 +61,12 @@ class _BlazeFace:
         self._run, self._size = Runner(path.read_bytes()), size
         self._anchors = _anchors(size, strides)
 
-    def __call__(self, image: Image, square: tuple[float, float, float]) -> list[Detection]:
+    def __call__(self, image: Uint8Image, square: tuple[float, float, float]) -> list[Detection]:
         """Faces in the square (x0, y0, side) of the image, which may reach beyond it."""
         x0, y0, side = square
         scale = self._size / side
         matrix = np.array([[scale, 0, -x0 * scale], [0, scale, -y0 * scale]])
-        patch = cv2.warpAffine(image, matrix, (self._size, self._size), flags=cv2.INTER_LINEAR)
+        patch = cv.warpAffine(image, matrix, (self._size, self._size), flags=cv.INTER_LINEAR)
         regression, logits = self._run(patch[None].astype(np.float32) / 127.5 - 1)
         scores = 1 / (1 + np.exp(-np.clip(logits[0, :, 0], -80, 80)))
         found = []
@@ -119,7 +114,7 @@ class FaceDetector:
         )
         self._full = _BlazeFace(folder / "face_detection_full_range_sparse.tflite", 192, [(4, 1)])
 
-    def coarse(self, image: Image) -> list[Detection]:
+    def coarse(self, image: Uint8Image) -> list[Detection]:
         """Faces seen at the scale of the whole picture, and at half of it (very large faces).
 
         :param image: (H, W, 3) RGB.
@@ -134,7 +129,7 @@ class FaceDetector:
             found += _scaled(self._full, image, small, square)
         return suppress(found)
 
-    def fine(self, image: Image) -> list[Detection]:
+    def fine(self, image: Uint8Image) -> list[Detection]:
         """Faces seen in tiles of a half or, failing that, a quarter of the larger side.
 
         The smallest face found is about 2.5 % of that side.
@@ -152,16 +147,16 @@ class FaceDetector:
         return []
 
 
-def _shrink(image: Image, side: float, target: int) -> Image:
+def _shrink(image: Uint8Image, side: float, target: int) -> Uint8Image:
     """The image reduced by area averaging so that `side` pixels become `target` at most."""
     scale = min(1.0, target / side)
     if scale == 1.0:
         return image
-    return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return cv.resize(image, None, fx=scale, fy=scale, interpolation=cv.INTER_AREA)
 
 
 def _scaled(
-    network: _BlazeFace, image: Image, small: Image, square: tuple[float, float, float]
+    network: _BlazeFace, image: Uint8Image, small: Uint8Image, square: tuple[float, float, float]
 ) -> list[Detection]:
     """Detect in a reduced copy, with `square` and the result in the pixels of the image."""
     scale = small.shape[1] / image.shape[1]

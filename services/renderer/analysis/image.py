@@ -9,11 +9,11 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from talkingface.contract.portrait import MAX_BYTES, MAX_PIXELS
 from talkingface.renderer.analysis.errors import ImageError, PortraitReason
+from talkingface.renderer.arrays import Uint8Image
 
 MIN_SIDE = 64
 # Of larger photos not all is kept: decoding must not take more memory than all the rest.
@@ -28,12 +28,12 @@ _BACKDROP = (192, 192, 192)  # seen through the transparent parts of a picture
 class Photo:
     """An upright picture; a very large one is reduced."""
 
-    pixels: NDArray[np.uint8]  # (H, W, 3) RGB
+    pixels: Uint8Image  # (H, W, 3) RGB
     width: int  # of the upright file
     height: int
 
 
-def decode(content: bytes) -> NDArray[np.uint8]:
+def decode(content: bytes) -> Uint8Image:
     """The pixels of `read_photo`."""
     return read_photo(content).pixels
 

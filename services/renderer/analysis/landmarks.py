@@ -13,15 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from talkingface.renderer.analysis.tflite_graph import TfliteGraph
-
-# OpenCV's stubs do not tell element types: float32 and uint8 are meant.
-Array = NDArray[Any]
-Image = NDArray[Any]
+from talkingface.renderer.arrays import Float32Array, Float64Array, Uint8Image
+from talkingface.renderer.opencv import cv
 
 LANDMARKS = 478
 _INPUT = 192
@@ -35,7 +31,7 @@ class Mesh:
     """Landmarks (478, 3) in image pixels, z relative and growing away from the viewer, with the
     network's score 0..1 that this is a face."""
 
-    points: Array
+    points: Float32Array
     score: float
 
     @property
@@ -64,7 +60,9 @@ class FaceMesher:
         matrices = [f"landmarks_to_transform_matrix_v2{suffix}" for suffix in ("", "_1", "_2")]
         self._regions = [graph.custom_options(name) for name in matrices]
 
-    def __call__(self, image: Image, box: tuple[float, float, float, float], eyes: Array) -> Mesh:
+    def __call__(
+        self, image: Uint8Image, box: tuple[float, float, float, float], eyes: Float32Array
+    ) -> Mesh:
         """The mesh of the face in `box` whose eyes lie at `eyes` (2, 2), image pixels.
 
         The first look takes its region from the detector, the second from the first one's mesh,
@@ -73,7 +71,9 @@ class FaceMesher:
         mesh = self._look(image, box, eyes)
         return self._look(image, mesh.box, mesh.points[list(_EYE_CORNERS), :2])
 
-    def _look(self, image: Image, box: tuple[float, float, float, float], eyes: Array) -> Mesh:
+    def _look(
+        self, image: Uint8Image, box: tuple[float, float, float, float], eyes: Float32Array
+    ) -> Mesh:
         centre = np.array([box[0] + box[2], box[1] + box[3]]) / 2
         side = max(box[2] - box[0], box[3] - box[1]) * _ROI_MARGIN
         across = eyes[1] - eyes[0]
@@ -102,19 +102,19 @@ class FaceMesher:
         return Mesh(points, float(score))
 
 
-def _cut_out(image: Image, to_image: NDArray[np.float64], size: int) -> Image:
+def _cut_out(image: Uint8Image, to_image: Float64Array, size: int) -> Uint8Image:
     """The patch (size, size, 3) whose pixels lie in the image at `to_image` (2, 3); a strongly
     reduced patch is averaged, not sampled."""
     step = float(np.hypot(*to_image[:, 0]))
     if step > 2:
         scale = 1.5 / step
-        image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        image = cv.resize(image, None, fx=scale, fy=scale, interpolation=cv.INTER_AREA)
         to_image = to_image * scale
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(image, to_image, (size, size), flags=flags)
+    flags = cv.INTER_LINEAR | cv.WARP_INVERSE_MAP
+    return cv.warpAffine(image, to_image, (size, size), flags=flags)
 
 
-def _region_matrix(coarse: Array, options: dict[str, Any]) -> Array:
+def _region_matrix(coarse: Float32Array, options: dict[str, Any]) -> Float32Array:
     """Cell of a region's 16x16 crop -> cell of the feature map, (2, 3).
 
     The crop is the bounding box of the region's points, turned so that the line between the two
@@ -134,7 +134,7 @@ def _region_matrix(coarse: Array, options: dict[str, Any]) -> Array:
     return np.column_stack([linear, turn @ ((low + high) / 2) - linear @ (size / 2)])
 
 
-def _sample(features: Array, matrix: Array, size: int = 16) -> Array:
+def _sample(features: Float32Array, matrix: Float32Array, size: int = 16) -> Float32Array:
     """The feature map (H, W, C) at the cells of a crop: (size, size, C), zero outside.
 
     Cell centres lie at half numbers, hence the shifts by a half.
@@ -147,11 +147,11 @@ def _sample(features: Array, matrix: Array, size: int = 16) -> Array:
     (fx, fy), x, y = np.moveaxis(at - low, -1, 0)[..., None], low[..., 0], low[..., 1]
     upper = features[y, x] * (1 - fx) + features[y, x + 1] * fx
     lower = features[y + 1, x] * (1 - fx) + features[y + 1, x + 1] * fx
-    result: Array = np.where(inside[..., None], upper * (1 - fy) + lower * fy, 0)
+    result: Float32Array = np.where(inside[..., None], upper * (1 - fy) + lower * fy, 0)
     return result
 
 
-def _to_input(head: Array, matrix: Array) -> Array:
+def _to_input(head: Float32Array, matrix: Float32Array) -> Float32Array:
     """A head's points (1, 1, 1, 2 n), in input pixels of its crop, to input pixels: (n, 2)."""
-    points: Array = head.reshape(-1, 2) @ matrix[:, :2].T + matrix[:, 2] * _MAP_STRIDE
+    points: Float32Array = head.reshape(-1, 2) @ matrix[:, :2].T + matrix[:, 2] * _MAP_STRIDE
     return points

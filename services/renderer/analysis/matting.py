@@ -5,17 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from talkingface.renderer.analysis import completion
 from talkingface.renderer.analysis.tflite_graph import TfliteGraph
+from talkingface.renderer.arrays import Float32Array, Uint8Image
 from talkingface.renderer.face.pyramid_fill import fill_outside
-
-# OpenCV's stubs do not tell element types: float32 and uint8 are meant.
-Array = NDArray[Any]
-Image = NDArray[Any]
+from talkingface.renderer.opencv import cv
 
 _INPUT = 256
 _PLATE = 256  # working size of the background plate
@@ -36,22 +32,22 @@ class PersonMatter:
         self._bias = graph.constant("segment/Bias_dequantize")
         self._run = graph.cut(["input_1"], ["add_13__xeno_compat__1"])
 
-    def __call__(self, frame: Image) -> Array:
+    def __call__(self, frame: Uint8Image) -> Float32Array:
         """Opacity 0..1 of the person, (H, W), for a square frame (H, W, 3) RGB."""
-        small = cv2.resize(frame, (_INPUT, _INPUT), interpolation=cv2.INTER_AREA)
+        small = cv.resize(frame, (_INPUT, _INPUT), interpolation=cv.INTER_AREA)
         (features,) = self._run(small[None].astype(np.float32) / 255)
         # The last layer, a 2x2 transposed convolution with stride 2, is an operator of
         # MediaPipe's own: each cell yields a block of 2x2 logits.
         blocks = np.einsum("ijc,abc->iajb", features[0], self._kernel)
         logits = blocks.reshape(_INPUT, _INPUT) + self._bias
         coarse = (1 / (1 + np.exp(-np.clip(logits, -80, 80)))).astype(np.float32)
-        coarse = cv2.resize(coarse, frame.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+        coarse = cv.resize(coarse, frame.shape[1::-1], interpolation=cv.INTER_CUBIC)
         refined = guided_filter(frame.astype(np.float32) / 255, np.clip(coarse, 0, 1), 8, 1e-4)
         # Full inside and empty outside; only the band between follows the picture.
         return np.clip((refined - 0.08) / 0.84, 0, 1)
 
 
-def settled(matte: Array, frame: Image, face: Array) -> Array:
+def settled(matte: Float32Array, frame: Uint8Image, face: Float32Array) -> Float32Array:
     """A matte corrected by what the picture and the landmarks know better, (H, W).
 
     The face belongs to the person. What no colour or edge tells from the background around the
@@ -62,45 +58,47 @@ def settled(matte: Array, frame: Image, face: Array) -> Array:
     """
     height, width = matte.shape
     hull = np.zeros((height, width), np.uint8)
-    outline: Any = cv2.convexHull(face.round().astype(np.int32))
-    cv2.fillConvexPoly(hull, outline, (1,))
-    matte = np.maximum(matte, cv2.GaussianBlur(hull.astype(np.float32), (0, 0), 2))
+    outline: Any = cv.convexHull(face.round().astype(np.int32))
+    cv.fillConvexPoly(hull, outline, (1,))
+    matte = np.maximum(matte, cv.GaussianBlur(hull.astype(np.float32), (0, 0), 2))
     size = (_PLATE, _PLATE)
-    soft = cv2.resize(cv2.GaussianBlur(frame, (0, 0), 2), size, interpolation=cv2.INTER_AREA)
+    soft = cv.resize(cv.GaussianBlur(frame, (0, 0), 2), size, interpolation=cv.INTER_AREA)
     soft = soft.astype(np.float32)
-    empty = cv2.resize(matte, size, interpolation=cv2.INTER_AREA) < 0.04
-    known: Array = cv2.erode(empty.astype(np.uint8), np.ones((5, 5), np.uint8))
+    empty = cv.resize(matte, size, interpolation=cv.INTER_AREA) < 0.04
+    known: Float32Array = cv.erode(empty.astype(np.uint8), np.ones((5, 5), np.uint8))
     if known.mean() < 0.003:
         return matte
     missed = np.abs(soft - fill_outside(soft, np.maximum(known.astype(np.float32), 1e-6))).max(-1)
-    spread = cv2.blur(soft**2, (9, 9)) - cv2.blur(soft, (9, 9)) ** 2
-    luma = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)[hull > 0]
+    spread = cv.blur(soft**2, (9, 9)) - cv.blur(soft, (9, 9)) ** 2
+    luma = cv.cvtColor(frame, cv.COLOR_RGB2GRAY)[hull > 0]
     light = float(np.clip(np.percentile(luma, 90) / _LIT, 0.2, 1))
     like = (missed < _LIKE * light) & (spread.max(-1) < (_PLAIN * light) ** 2)
     head = hull.copy()
     low, high = face.min(0), face.max(0)
     x, y = ((low + high) / 2).astype(int).tolist()
     across, up = (0.62 * (high - low) * (1, 1.5)).astype(int).tolist()
-    cv2.ellipse(head, (x, y), (across, up), 0, 180, 360, (1,), -1)
-    like &= cv2.resize(head, size) == 0
-    broad = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (17, 17))
-    plain = cv2.morphologyEx((like | (known > 0)).astype(np.uint8), cv2.MORPH_OPEN, broad)
+    cv.ellipse(head, (x, y), (across, up), 0, 180, 360, (1,), -1)
+    like &= cv.resize(head, size) == 0
+    broad = cv.getStructuringElement(cv.MORPH_ELLIPSE, (17, 17))
+    plain = cv.morphologyEx((like | (known > 0)).astype(np.uint8), cv.MORPH_OPEN, broad)
     # Only what hangs together with the background that is sure.
-    _, areas = cv2.connectedComponents(plain)
+    _, areas = cv.connectedComponents(plain)
     joined = np.isin(areas, np.unique(areas[(known > 0) & (plain > 0)])) & (plain > 0)
-    leave = cv2.resize(cv2.GaussianBlur(joined.astype(np.float32), (0, 0), 2), (width, height))
+    leave = cv.resize(cv.GaussianBlur(joined.astype(np.float32), (0, 0), 2), (width, height))
     return matte * (1 - leave)
 
 
-def guided_filter(guide: Array, values: Array, radius: int, epsilon: float) -> Array:
+def guided_filter(
+    guide: Float32Array, values: Float32Array, radius: int, epsilon: float
+) -> Float32Array:
     """Edge-aware smoothing of `values` (H, W) along the colours of `guide` (H, W, 3).
 
     He, Sun, Tang 2013, "Guided image filtering": in every window the result is an affine function
     of the colour.
     """
 
-    def mean(array: Array) -> Array:
-        return cv2.blur(array, (2 * radius + 1,) * 2, borderType=cv2.BORDER_REFLECT)
+    def mean(array: Float32Array) -> Float32Array:
+        return cv.blur(array, (2 * radius + 1,) * 2, borderType=cv.BORDER_REFLECT)
 
     mean_guide, mean_values = mean(guide), mean(values)
     covariance = mean(guide * values[..., None]) - mean_guide * mean_values[..., None]
@@ -124,7 +122,9 @@ def guided_filter(guide: Array, values: Array, radius: int, epsilon: float) -> A
     return (mean(slope) * guide).sum(-1) + mean(offset)
 
 
-def inpaint_background(frame: Image, matte: Array, pad_mask: Array) -> Image:
+def inpaint_background(
+    frame: Uint8Image, matte: Float32Array, pad_mask: Float32Array
+) -> Uint8Image:
     """The frame without its person: (H, W, 3).
 
     Only what lies near the outline is ever uncovered: there the surroundings go on in patches of
@@ -134,21 +134,21 @@ def inpaint_background(frame: Image, matte: Array, pad_mask: Array) -> Image:
     """
     height, width = frame.shape[:2]
     # Hair and shadow leak beyond the matte: keep clear of it.
-    reach = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (25, 25))
-    person = cv2.dilate((matte > 0.04).astype(np.float32), reach)
-    person = cv2.GaussianBlur(person, (0, 0), 3)
+    reach = cv.getStructuringElement(cv.MORPH_ELLIPSE, (25, 25))
+    person = cv.dilate((matte > 0.04).astype(np.float32), reach)
+    person = cv.GaussianBlur(person, (0, 0), 3)
     trust = np.where(pad_mask > 0.5, 0.05, 1).astype(np.float32)
     known = (np.clip(1 - person, 0, 1) * trust).astype(np.float32)
-    small = cv2.resize(frame, (_PLATE, _PLATE), interpolation=cv2.INTER_AREA).astype(np.float32)
-    weight = cv2.resize(known, (_PLATE, _PLATE), interpolation=cv2.INTER_AREA)
+    small = cv.resize(frame, (_PLATE, _PLATE), interpolation=cv.INTER_AREA).astype(np.float32)
+    weight = cv.resize(known, (_PLATE, _PLATE), interpolation=cv.INTER_AREA)
     # A trace everywhere, so that a frame without any visible background gets its mean colour.
     weight = np.where(weight > 0.98, 1, np.maximum(weight, 1e-5)).astype(np.float32)
-    filled = cv2.resize(fill_outside(small, weight), (width, height), interpolation=cv2.INTER_CUBIC)
-    grain = frame.astype(np.float32) - cv2.GaussianBlur(frame.astype(np.float32), (0, 0), 2)
+    filled = cv.resize(fill_outside(small, weight), (width, height), interpolation=cv.INTER_CUBIC)
+    grain = frame.astype(np.float32) - cv.GaussianBlur(frame.astype(np.float32), (0, 0), 2)
     clear = (person < 0.02) & (pad_mask < 0.5)
     spread = float(np.sqrt(np.median(grain[clear] ** 2))) if clear.any() else 0.0
     noise = np.random.default_rng(0).standard_normal((height, width, 1)).astype(np.float32)
-    depth = cv2.distanceTransform((~clear).astype(np.uint8), cv2.DIST_L2, 3)
+    depth = cv.distanceTransform((~clear).astype(np.uint8), cv.DIST_L2, 3)
     hole = np.where(clear, 0, np.where(depth < _UNCOVERED, 1, 2)).astype(np.uint8)
     patched, agreement = completion.complete(frame, filled.astype(np.float32), hole)
     share = agreement * np.clip(2.5 * (1 - depth / _UNCOVERED), 0, 1)

@@ -16,9 +16,8 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema  # type: ignore[import-untyped]
 from ai_edge_litert.interpreter import Interpreter  # type: ignore[import-untyped]
 from flatbuffers import flexbuffers
-from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+from talkingface.renderer.arrays import Float32Array
 
 
 class TfliteGraph:
@@ -39,7 +38,7 @@ class TfliteGraph:
         options: dict[str, Any] = flexbuffers.Loads(bytes(operator.customOptions))
         return options
 
-    def constant(self, name: str) -> Array:
+    def constant(self, name: str) -> Float32Array:
         """The value of a half-precision constant, named by the tensor it is widened into."""
         model = self._parse()
         graph = model.subgraphs[0]
@@ -81,7 +80,7 @@ class Runner:
             raise ValueError("the cut graph has lost outputs")
         self._lock = threading.Lock()
 
-    def __call__(self, *inputs: Array) -> list[Array]:
+    def __call__(self, *inputs: Float32Array) -> list[Float32Array]:
         """Outputs in the model's order, for inputs in the model's order (with batch dimension)."""
         with self._lock:
             for index, value in zip(self._inputs, inputs, strict=True):

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from talkingface.contract.motion import (
     ARKIT_DIM,
@@ -18,19 +17,18 @@ from talkingface.contract.motion import (
     YAW,
     neutral,
 )
-
-Array = NDArray[np.float32]
+from talkingface.renderer.arrays import Float32Array
 
 
 @dataclass(frozen=True)
 class Camera:
     """Weak perspective of T frames."""
 
-    rotation: Array  # (T, 3, 3)
-    scale: Array  # (T,) pixels a face width
-    translation: Array  # (T, 2) pixels, where the head's origin lands
+    rotation: Float32Array  # (T, 3, 3)
+    scale: Float32Array  # (T,) pixels a face width
+    translation: Float32Array  # (T, 2) pixels, where the head's origin lands
 
-    def project(self, points: Array) -> Array:
+    def project(self, points: Float32Array) -> Float32Array:
         """Head points (T or 1, N, 3) to pixels and depth in pixels, near = large: (T, N, 3)."""
         turned = np.einsum("tij,tnj->tni", self.rotation, points, optimize=True)
         out = turned * self.scale[:, None, None]
@@ -39,7 +37,7 @@ class Camera:
         return out
 
     @cached_property
-    def angles(self) -> Array:
+    def angles(self) -> Float32Array:
         """Pitch, yaw, roll in degrees, (T, 3), in the motion frame's sense."""
         r = self.rotation
         pitch = np.arctan2(-r[:, 2, 1], r[:, 2, 2])
@@ -52,13 +50,13 @@ class Camera:
 class FaceFit:
     """A head fitted to one picture."""
 
-    identity: Array  # (K,)
-    coefficients: Array  # (52,) ARKit order, [0, 1]
+    identity: Float32Array  # (K,)
+    coefficients: Float32Array  # (52,) ARKit order, [0, 1]
     camera: Camera  # of one frame
     error: float  # mean landmark distance in face widths
 
     @property
-    def angles(self) -> Array:
+    def angles(self) -> Float32Array:
         """(3,) pitch, yaw, roll in degrees."""
         return self.camera.angles[0]
 
@@ -67,12 +65,12 @@ class FaceFit:
 class Track:
     """A head followed through T frames."""
 
-    identity: Array  # (K,)
-    coefficients: Array  # (T, 52)
+    identity: Float32Array  # (K,)
+    coefficients: Float32Array  # (T, 52)
     camera: Camera
-    error: Array  # (T,) mean landmark distance in face widths
+    error: Float32Array  # (T,) mean landmark distance in face widths
 
-    def motion(self) -> Array:
+    def motion(self) -> Float32Array:
         """Motion frames (T, 58), pose relative to the median frame."""
         motion = neutral(len(self.coefficients))
         motion[:, :ARKIT_DIM] = self.coefficients

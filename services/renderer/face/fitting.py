@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from talkingface.contract.motion import (
     ARKIT_DIM,
@@ -23,7 +22,8 @@ from talkingface.contract.motion import (
     GAZE_YAW_RANGE,
     gaze_to_arkit,
 )
-from talkingface.renderer.face.camera import Array, Camera, FaceFit, Track
+from talkingface.renderer.arrays import Float32Array, Int64Array
+from talkingface.renderer.face.camera import Camera, FaceFit, Track
 from talkingface.renderer.face.model import LANDMARKS, FaceModel
 from talkingface.renderer.face.solver import bounded_least_squares, gauss_newton
 
@@ -66,17 +66,17 @@ GAZE_PITCH_BIAS = -2.3
 class _Problem:
     """What every fit shares. Its N rows are the 478 landmarks, then differences of landmarks."""
 
-    pairs: NDArray[np.int64]  # (P, 2): rows after the 478 landmarks are differences of these
-    weight: Array  # (N,)
-    rigid: Array  # (478,) weight of a landmark for the pose
-    solved: NDArray[np.int64]  # columns of ARKIT_NAMES that are solved for
-    basis: Array  # (3, N, C) expressions of the solved columns, by axis
-    gram: Array  # (3, 3, C, C) weighted products of the basis
-    identity_basis: Array  # (3, N, K)
-    identity_gram: Array  # (3, 3, K, K)
-    spread: Array  # (C,) expected size of the coefficients
+    pairs: Int64Array  # (P, 2): rows after the 478 landmarks are differences of these
+    weight: Float32Array  # (N,)
+    rigid: Float32Array  # (478,) weight of a landmark for the pose
+    solved: Int64Array  # columns of ARKIT_NAMES that are solved for
+    basis: Float32Array  # (3, N, C) expressions of the solved columns, by axis
+    gram: Float32Array  # (3, 3, C, C) weighted products of the basis
+    identity_basis: Float32Array  # (3, N, K)
+    identity_gram: Float32Array  # (3, 3, K, K)
+    spread: Float32Array  # (C,) expected size of the coefficients
 
-    def rows(self, values: Array) -> Array:
+    def rows(self, values: Float32Array) -> Float32Array:
         """Values of the landmarks (..., 478, k) to values of the rows (..., N, k)."""
         first, second = self.pairs.T
         return np.concatenate([values, values[..., first, :] - values[..., second, :]], -2)
@@ -101,7 +101,7 @@ def _problem() -> _Problem:
     weight *= 60 / LANDMARKS / NOISE**2
     solved = np.array([i for i, n in enumerate(ARKIT_NAMES) if n not in DIRECT])
 
-    def by_axis(offsets: Array) -> Array:
+    def by_axis(offsets: Float32Array) -> Float32Array:
         first, second = ends.T
         rows = np.concatenate([offsets, offsets[:, first] - offsets[:, second]], 1)
         return np.ascontiguousarray(rows.transpose(2, 1, 0))
@@ -113,7 +113,7 @@ def _problem() -> _Problem:
     for name in rare:
         spread[names.index(name)] = 0.12
 
-    def gram(b: Array) -> Array:
+    def gram(b: Float32Array) -> Float32Array:
         return np.einsum("inc,n,jnd->ijcd", b, weight, b, optimize=True).astype(np.float32)
 
     return _Problem(
@@ -121,7 +121,9 @@ def _problem() -> _Problem:
     )
 
 
-def estimate_camera(points: Array, shape: Array, start: Camera | None = None) -> Camera:
+def estimate_camera(
+    points: Float32Array, shape: Float32Array, start: Camera | None = None
+) -> Camera:
     """Pose of T frames by Gauss-Newton on the landmarks.
 
     :param points: (T, 478, 2) pixels.
@@ -163,7 +165,9 @@ def estimate_camera(points: Array, shape: Array, start: Camera | None = None) ->
     )
 
 
-def _solve_expressions(points: Array, person: Array, camera: Camera, fixed: Array) -> Array:
+def _solve_expressions(
+    points: Float32Array, person: Float32Array, camera: Camera, fixed: Float32Array
+) -> Float32Array:
     """Coefficients of T frames, (T, 52); `fixed` (T, 52) holds the measured ones.
 
     :param points: (T, 478, 2) pixels.
@@ -197,7 +201,9 @@ def _solve_expressions(points: Array, person: Array, camera: Camera, fixed: Arra
     return coefficients
 
 
-def _solve_identity(points: Array, coefficients: Array, camera: Camera) -> Array:
+def _solve_identity(
+    points: Float32Array, coefficients: Float32Array, camera: Camera
+) -> Float32Array:
     """Identity (K,) that explains all frames best, with its normal prior."""
     problem, model = _problem(), FaceModel.load()
     shape = model.landmarks(np.zeros(len(model.identity), np.float32), coefficients)
@@ -213,7 +219,7 @@ def _solve_identity(points: Array, coefficients: Array, camera: Camera) -> Array
     return np.linalg.solve(gram + np.eye(len(right)), right).astype(np.float32)
 
 
-def lid_apertures(points: Array, camera: Camera) -> Array:
+def lid_apertures(points: Float32Array, camera: Camera) -> Float32Array:
     """Height of the lid openings in face widths, (T, 2): subject's right eye, left."""
     heights = [
         np.mean([np.linalg.norm(points[:, a] - points[:, b], axis=1) for a, b in eye], 0)
@@ -224,7 +230,9 @@ def lid_apertures(points: Array, camera: Camera) -> Array:
     return (np.stack(heights, 1) / (camera.scale * tilt)[:, None]).astype(np.float32)
 
 
-def _gaze(points: Array, person: Array, camera: Camera, open_share: Array) -> Array:
+def _gaze(
+    points: Float32Array, person: Float32Array, camera: Camera, open_share: Float32Array
+) -> Float32Array:
     """Gaze (T, 2) pitch, yaw in degrees, both eyes as one; bridged where the lids are shut."""
     model = FaceModel.load()
     inverse = np.linalg.inv(camera.rotation[:, :2, :2] * np.array([[1], [-1]], np.float32))
@@ -248,7 +256,7 @@ def _gaze(points: Array, person: Array, camera: Camera, open_share: Array) -> Ar
     return np.clip(gaze, -limit, limit).astype(np.float32)
 
 
-def _lids(apertures: Array, opened: Array, gaze: Array) -> Array:
+def _lids(apertures: Float32Array, opened: Float32Array, gaze: Float32Array) -> Float32Array:
     """Blink coefficients (T, 52, only blinks) from lid heights and the open eye's height (2,)."""
     model = FaceModel.load()
     out = np.zeros((len(apertures), ARKIT_DIM), np.float32)
@@ -263,8 +271,8 @@ def _lids(apertures: Array, opened: Array, gaze: Array) -> Array:
 
 
 def _fit(
-    points: Array, identity: Array | None, opened: Array | None, rounds: int
-) -> tuple[Array, Array, Camera]:
+    points: Float32Array, identity: Float32Array | None, opened: Float32Array | None, rounds: int
+) -> tuple[Float32Array, Float32Array, Camera]:
     """Common part of `fit` and `track`: identity, coefficients, camera."""
     model = FaceModel.load()
     size = len(model.identity)
@@ -290,14 +298,16 @@ def _fit(
     return current, coefficients, camera
 
 
-def _error(points: Array, identity: Array, coefficients: Array, camera: Camera) -> Array:
+def _error(
+    points: Float32Array, identity: Float32Array, coefficients: Float32Array, camera: Camera
+) -> Float32Array:
     """Mean landmark distance of each frame in face widths, (T,)."""
     shape = FaceModel.load().landmarks(identity, coefficients)
     gap = np.linalg.norm(camera.project(shape)[..., :2] - points, axis=2)
     return (gap.mean(1) / camera.scale).astype(np.float32)
 
 
-def fit(landmarks: Array) -> FaceFit:
+def fit(landmarks: Float32Array) -> FaceFit:
     """Fit one portrait.
 
     :param landmarks: (478, 2 or more) pixels; only x and y are used.
@@ -311,7 +321,9 @@ def fit(landmarks: Array) -> FaceFit:
     return FaceFit(identity, coefficients[0], camera, error)
 
 
-def _whole_smile(points: Array, identity: Array, coefficients: Array, camera: Camera) -> Array:
+def _whole_smile(
+    points: Float32Array, identity: Float32Array, coefficients: Float32Array, camera: Camera
+) -> Float32Array:
     """Coefficients (52,) of one picture with the part of its smile that was taken for a trait.
 
     One picture cannot tell high and wide mouth corners that a person always has from those of a
@@ -330,7 +342,7 @@ def _whole_smile(points: Array, identity: Array, coefficients: Array, camera: Ca
         low, high = SMILE_EVIDENCE
         evident = min(max((own[used[0]] - low) / (high - low), 0.0), 1.0)
 
-        def place(marks: Array, corner: int = corner, sign: int = sign) -> Array:
+        def place(marks: Float32Array, corner: int = corner, sign: int = sign) -> Float32Array:
             middle = (marks[..., 13, :2] + marks[..., 14, :2]) / 2
             return (marks[..., corner, :2] - middle) * [sign, 1] / REST_CORNER_SPREAD
 
@@ -346,7 +358,7 @@ def _whole_smile(points: Array, identity: Array, coefficients: Array, camera: Ca
     return out
 
 
-def estimate_person(landmarks: Array, frames: int = 96) -> tuple[Array, Array]:
+def estimate_person(landmarks: Float32Array, frames: int = 96) -> tuple[Float32Array, Float32Array]:
     """Identity (K,) and open lids' heights (2,) of the one person in T frames (T, 478, 2+)."""
     points = _checked(landmarks)
     points = points[np.linspace(0, len(points) - 1, min(frames, len(points))).round().astype(int)]
@@ -354,7 +366,11 @@ def estimate_person(landmarks: Array, frames: int = 96) -> tuple[Array, Array]:
     return identity, np.percentile(lid_apertures(points, camera), 75, 0).astype(np.float32)
 
 
-def track(landmarks: Array, identity: Array | None = None, open_lids: Array | None = None) -> Track:
+def track(
+    landmarks: Float32Array,
+    identity: Float32Array | None = None,
+    open_lids: Float32Array | None = None,
+) -> Track:
     """Follow one person's head through a video.
 
     :param landmarks: (T, 478, 2 or more) pixels.
@@ -386,7 +402,7 @@ def track(landmarks: Array, identity: Array | None = None, open_lids: Array | No
     )
 
 
-def _checked(landmarks: Array) -> Array:
+def _checked(landmarks: Float32Array) -> Float32Array:
     """Landmarks as (T, 478, 2) float32, or ValueError."""
     if landmarks.ndim != 3 or landmarks.shape[1] != LANDMARKS or landmarks.shape[2] < 2:
         raise ValueError(f"landmarks must be (T, {LANDMARKS}, 2), not {landmarks.shape}")

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]  # float32 is meant
-
-cv: Any = cv2  # OpenCV's stubs know no float results
+from talkingface.renderer.arrays import Float32Array
+from talkingface.renderer.opencv import cv
 
 
-def fill_outside(image: Array, weight: Array) -> Array:
+def fill_outside(image: Float32Array, weight: Float32Array) -> Float32Array:
     """Continue an image smoothly from where `weight` is 1 to where it is 0.
 
     Push and pull on a pyramid (Gortler et al. 1996, "The lumigraph").

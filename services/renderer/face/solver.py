@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
-from talkingface.renderer.face.camera import Array
+from talkingface.renderer.arrays import Float32Array, Float64Array, Int64Array
 
 
 # Numba hands matrix products and solvers to SciPy, which is no run-time dependency.
 @njit(cache=True)
-def product(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+def product(a: Float64Array, b: Float64Array) -> Float64Array:
     """The product of two matrices (3, 3)."""
     out = np.zeros((3, 3))
     for i in range(3):
@@ -22,7 +21,7 @@ def product(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float6
 
 
 @njit(cache=True)
-def solve(matrix: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
+def solve(matrix: Float64Array, right: Float64Array) -> Float64Array:
     """Solve a positive definite system by elimination, using up both arguments."""
     size = len(right)
     for i in range(size):
@@ -40,14 +39,14 @@ def solve(matrix: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np
 
 @njit(cache=True)
 def gauss_newton(
-    points: Array,
-    shape: Array,
-    used: NDArray[np.int64],
-    weight: Array,
+    points: Float32Array,
+    shape: Float32Array,
+    used: Int64Array,
+    weight: Float32Array,
     steps: int,
-    rotation: NDArray[np.float64],
-    scale: NDArray[np.float64],
-    translation: NDArray[np.float64],
+    rotation: Float64Array,
+    scale: Float64Array,
+    translation: Float64Array,
 ) -> None:
     """Improve rotation (T, 3, 3), scale (T,) and translation (T, 2) in place, frame by frame."""
     jx, jy = np.zeros(6), np.zeros(6)
@@ -84,7 +83,13 @@ def gauss_newton(
 
 @njit(cache=True)
 def bounded_least_squares(
-    grams: Array, rights: Array, ridge: Array, linear: float, jaw: int, close: int, out: Array
+    grams: Float32Array,
+    rights: Float32Array,
+    ridge: Float32Array,
+    linear: float,
+    jaw: int,
+    close: int,
+    out: Float32Array,
 ) -> None:
     """Coordinate descent for min c'Gc/2 - r'c + ridge c^2/2 + linear c over 0 <= c <= 1.
 

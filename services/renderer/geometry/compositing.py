@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
-from talkingface.renderer.geometry.image import FRAME, box, carry, cv, raster
+from talkingface.renderer.arrays import (
+    BoolArray,
+    Float32Array,
+    Int32Array,
+    Int64Array,
+    Uint8Image,
+    Uint32Array,
+)
+from talkingface.renderer.geometry.image import FRAME, box, carry, raster
 from talkingface.renderer.geometry.portrait import PreparedPortrait
 from talkingface.renderer.geometry.rear_layer import MARGIN, SOLID
 from talkingface.renderer.geometry.relief import CELL, still_field
 from talkingface.renderer.geometry.surface import anatomy, smoothstep
-
-Array = NDArray[np.float32]
-Image = NDArray[np.uint8]
-Indices = NDArray[np.int32]
+from talkingface.renderer.opencv import cv
 
 Borders = tuple[bool, bool, bool, bool]  # left, top, right, bottom
 # The cheek that a turned side keeps in the rear plate: heights over which, face widths from the
@@ -26,14 +30,14 @@ PINNED = (10.0, 80.0)  # pixels from a pinned border over which motion sets in
 
 @njit(cache=True, fastmath=True)
 def _blend_face(
-    image: Image,
-    mask: Image,
+    image: Uint8Image,
+    mask: Uint8Image,
     left: int,
     top: int,
-    colour: Image,
-    opacity: Array,
-    ids: Indices,
-    worn: Array,
+    colour: Uint8Image,
+    opacity: Float32Array,
+    ids: Int32Array,
+    worn: Float32Array,
 ) -> None:
     """Lay the face over the frame in place; `worn` (T,) goes to the mask's second channel.
 
@@ -52,7 +56,9 @@ def _blend_face(
 
 
 @njit(cache=True, fastmath=True)
-def _blend_rear(background: Image, near: Image, rear: Image, field: Array, out: Image) -> None:
+def _blend_rear(
+    background: Uint8Image, near: Uint8Image, rear: Uint8Image, field: Float32Array, out: Uint8Image
+) -> None:
     """Rear plate (RGBA) over background; where little moves, the background is the photo's own.
 
     `background` is invented around the person, to be clear of strands of hair that the matte
@@ -90,7 +96,7 @@ def _blend_rear(background: Image, near: Image, rear: Image, field: Array, out: 
                 out[y, x, k] = np.uint8(below + a * (np.float32(rear[y, x, k]) - below) + half)
 
 
-def border_distance(size: int, borders: Borders) -> Array:
+def border_distance(size: int, borders: Borders) -> Float32Array:
     """Pixels of the frame from each cell (size, size) to the nearest of some borders."""
     step = FRAME / size
     along = (np.arange(size) + 0.5) * step
@@ -101,7 +107,7 @@ def border_distance(size: int, borders: Borders) -> Array:
     return np.minimum(across[None], down[:, None]).astype(np.float32)
 
 
-def pin_field(field: Array, borders: Borders) -> Array:
+def pin_field(field: Float32Array, borders: Borders) -> Float32Array:
     """A field of motion that comes to rest at some borders."""
     free = smoothstep(*PINNED, border_distance(len(field), borders))[..., None]
     return still_field() + free * (field - still_field())
@@ -109,15 +115,15 @@ def pin_field(field: Array, borders: Borders) -> Array:
 
 @njit(cache=True, fastmath=True)
 def _clear(
-    plate: Image,
-    cleared: Image,
-    whole: NDArray[np.uint32],
-    whole_cleared: NDArray[np.uint32],
-    box: Indices,
+    plate: Uint8Image,
+    cleared: Uint8Image,
+    whole: Uint32Array,
+    whole_cleared: Uint32Array,
+    box: Int32Array,
     share: float,
-    near: Array,
-    across: Array,
-    up: Array,
+    near: Float32Array,
+    across: Float32Array,
+    up: Float32Array,
 ) -> None:
     """Take jaw and cheeks out of the rear plate in place, save on a side that turns to the viewer.
 
@@ -149,7 +155,7 @@ def _clear(
             plate[y, x, 3] = min(plate[y, x, 3], SOLID)  # no longer the photo itself
 
 
-def rear_plate_now(portrait: PreparedPortrait, cleared: float, near: Array) -> Image:
+def rear_plate_now(portrait: PreparedPortrait, cleared: float, near: Float32Array) -> Uint8Image:
     """The rear plate with jaw and cheeks taken out where they move away, (704, 704, 4)."""
     plate = portrait.rear.copy()
     if cleared > 0:
@@ -169,14 +175,14 @@ def rear_plate_now(portrait: PreparedPortrait, cleared: float, near: Array) -> I
 
 def compose(
     portrait: PreparedPortrait,
-    points: Array,
-    source: Array,
-    front: Array,
-    field: Array,
+    points: Float32Array,
+    source: Float32Array,
+    front: Float32Array,
+    field: Float32Array,
     cleared: float,
-    near: Array,
-    hidden: Array | None,
-) -> tuple[Image, Image, Array, tuple[slice, slice], NDArray[np.bool_]]:
+    near: Float32Array,
+    hidden: Float32Array | None,
+) -> tuple[Uint8Image, Uint8Image, Float32Array, tuple[slice, slice], BoolArray]:
     """Background, rear plate and face: (512, 512, 3), and the mask (512, 512, 2).
 
     :param points: (V, 3) the mesh in the frame; source (V, 2) where in the photo its colours are.
@@ -220,7 +226,7 @@ def compose(
     return image, mask, flow, place, opacity > 0.5
 
 
-def finely(photo: Image) -> Image:
+def finely(photo: Uint8Image) -> Uint8Image:
     """A photo at twice its size, every second pixel its own; see `_look_up`."""
     double = np.array([[0.5, 0, 0], [0, 0.5, 0]], np.float32)
     size = (2 * photo.shape[1], 2 * photo.shape[0])
@@ -228,7 +234,7 @@ def finely(photo: Image) -> Image:
     return cv.warpAffine(photo, double, size, flags=flags, borderMode=cv.BORDER_REFLECT_101)
 
 
-def _look_up(image: Image, places: Array) -> Image:
+def _look_up(image: Uint8Image, places: Float32Array) -> Uint8Image:
     """An image's colours at places (H, W, 2).
 
     From the photo at twice its size this is nearly as sharp as cubic interpolation, and several
@@ -237,7 +243,7 @@ def _look_up(image: Image, places: Array) -> Image:
     return cv.remap(image, places, None, cv.INTER_LINEAR, borderMode=cv.BORDER_REFLECT_101)
 
 
-def enlarge(field: Array) -> Array:
+def enlarge(field: Float32Array) -> Float32Array:
     """A field (FIELD, FIELD, 2) for every pixel of the frame, (512, 512, 2)."""
     out = np.asarray(cv.resize(field, (FRAME, FRAME), interpolation=cv.INTER_LINEAR))
     # Half a cell at the rim lies beyond the outermost centres: there the field goes on evenly.
@@ -250,7 +256,7 @@ def enlarge(field: Array) -> Array:
 
 # Compiled at once, for not every portrait has a hidden side, and a stream must not wait for it.
 @njit("void(u1[:,:,::1], u1[:,:,::1], f4[:,::1])", cache=True, fastmath=True)
-def _mix(image: Image, other: Image, share: Array) -> None:
+def _mix(image: Uint8Image, other: Uint8Image, share: Float32Array) -> None:
     """Change an image into another one where `share` (H, W) is 1, in place."""
     for y in range(share.shape[0]):
         for x in range(share.shape[1]):
@@ -264,7 +270,11 @@ def _mix(image: Image, other: Image, share: Array) -> None:
 
 @njit(cache=True, fastmath=True)
 def _measure_wear(
-    points: Array, triangles: Indices, index: NDArray[np.int64], area: Array, out: Array
+    points: Float32Array,
+    triangles: Int32Array,
+    index: Int64Array,
+    area: Float32Array,
+    out: Float32Array,
 ) -> None:
     """How little the photo knows of each front triangle, 0..1: stretched, or hidden there.
 
@@ -284,7 +294,7 @@ def _measure_wear(
 
 
 @njit(cache=True, fastmath=True)
-def _skirt(flow: Array, ids: Indices) -> None:
+def _skirt(flow: Float32Array, ids: Int32Array) -> None:
     """Continue a flow (H, W, 2) a few pixels beyond its edge in place, so that edges can be soft.
 
     The displacement is what continues, taken from the nearest covered pixel of the row or column.

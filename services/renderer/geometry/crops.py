@@ -6,16 +6,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from talkingface.contract.motion import ARKIT_INDEX
+from talkingface.renderer.arrays import Float32Array, Uint8Image
 from talkingface.renderer.face.camera import Camera
 from talkingface.renderer.geometry.eyes import RINGS
-from talkingface.renderer.geometry.image import FRAME, affine, cv
+from talkingface.renderer.geometry.image import FRAME, affine
 from talkingface.renderer.geometry.surface import INNER_LOWER, INNER_UPPER, mean_landmarks
-
-Array = NDArray[np.float32]
-Image = NDArray[np.uint8]
+from talkingface.renderer.opencv import cv
 
 MOUTH_CROP, EYE_CROP = 128, 64  # pixels
 MOUTH_SHARE, EYE_SHARE = 0.66, 0.36  # face widths a crop spans
@@ -25,13 +23,13 @@ MOUTH_SHARE, EYE_SHARE = 0.66, 0.36  # face widths a crop spans
 class Crop:
     """One of the inpainter's inputs: mouth, subject's left eye, right eye."""
 
-    matrix: Array  # (2, 3) frame pixel -> crop pixel
-    rgb: Image  # (S, S, 3)
-    mask: Image  # (S, S, 2): drawn instead of photographed; stretched or uncovered
-    control: Array  # (6,)
+    matrix: Float32Array  # (2, 3) frame pixel -> crop pixel
+    rgb: Uint8Image  # (S, S, 3)
+    mask: Uint8Image  # (S, S, 2): drawn instead of photographed; stretched or uncovered
+    control: Float32Array  # (6,)
 
 
-def paste(image: Image, crop: Crop, residual: Array, alpha: Array) -> None:
+def paste(image: Uint8Image, crop: Crop, residual: Float32Array, alpha: Float32Array) -> None:
     """Add an inpainter's answer to a frame, in place.
 
     :param residual: (S, S, 3) in [-1, 1], the full range of a colour; alpha (S, S) in [0, 1].
@@ -62,13 +60,13 @@ def paste(image: Image, crop: Crop, residual: Array, alpha: Array) -> None:
 
 
 @lru_cache(maxsize=4)
-def _edge(size: int) -> Array:
+def _edge(size: int) -> Float32Array:
     """Fades a crop of `size` pixels out towards its edges, (size,)."""
     ramp = np.clip(np.minimum(np.arange(size), np.arange(size)[::-1]) / (0.12 * size), 0, 1)
     return (0.5 - 0.5 * np.cos(np.pi * ramp)).astype(np.float32)
 
 
-def crop_matrices(points: Array) -> list[tuple[Array, int]]:
+def crop_matrices(points: Float32Array) -> list[tuple[Float32Array, int]]:
     """Similarities frame -> crop, upright by the eyes: mouth, subject's left eye, right eye."""
     marks = mean_landmarks(points)[:, :2]
     across = (marks[263] + marks[362] - marks[33] - marks[133]) / 2
@@ -94,7 +92,9 @@ def crop_matrices(points: Array) -> list[tuple[Array, int]]:
     return out
 
 
-def crop_controls(coefficients: Array, opened: float, camera: Camera) -> tuple[Array, Array, Array]:
+def crop_controls(
+    coefficients: Float32Array, opened: float, camera: Camera
+) -> tuple[Float32Array, Float32Array, Float32Array]:
     """Numbers that tell the inpainter what the crops ought to show."""
 
     def value(name: str) -> float:

@@ -6,14 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
+from talkingface.renderer.arrays import BoolArray, Float32Array, Int64Array, Uint8Image
 from talkingface.renderer.face.pyramid_fill import fill_outside
-from talkingface.renderer.geometry.image import cv, ramp
+from talkingface.renderer.geometry.image import ramp
 from talkingface.renderer.geometry.surface import smoothstep
-
-Array = NDArray[np.float32]
-Image = NDArray[np.uint8]
+from talkingface.renderer.opencv import cv
 
 RINGS = (
     (33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246),
@@ -41,17 +39,19 @@ CHEEK = 0.2  # face widths below the eye, where skin like the lid's is seen
 class EyeTexture:
     """One eye without lids, in a box of the portrait's frame; colours float RGB 0..255."""
 
-    origin: Array  # (2,) frame pixel of the box's upper left pixel
-    rest: Array  # (H, W, 3) as photographed, completed under the lids
-    ball: Array  # (H, W, 4) sclera without the upper lid's shadow; 1 where the photo shows the eye
-    iris: Array  # (H, W, 4) completed disc, likewise; its opacity
-    white: Array  # (3,) the sclera's bright colour
-    lid: Array  # (H, W, 4) the shut lid's skin in the eye's place; 1 over the eye, fading out
+    origin: Float32Array  # (2,) frame pixel of the box's upper left pixel
+    rest: Float32Array  # (H, W, 3) as photographed, completed under the lids
+    ball: Float32Array  # (H, W, 4) sclera without the upper lid's shadow; 1 where the photo shows the eye
+    iris: Float32Array  # (H, W, 4) completed disc, likewise; its opacity
+    white: Float32Array  # (3,) the sclera's bright colour
+    lid: (
+        Float32Array  # (H, W, 4) the shut lid's skin in the eye's place; 1 over the eye, fading out
+    )
     visible: float  # 0 behind dark glasses, else 1
 
 
 @njit(cache=True)
-def lid_shade(ring: Array, face: float, wanted: NDArray[np.bool_], out: Array) -> None:
+def lid_shade(ring: Float32Array, face: float, wanted: BoolArray, out: Float32Array) -> None:
     """Light on an eyeball under its lids, 0..1.
 
     :param ring: (16, 2) the lids' edge as in `RINGS`, in pixels.
@@ -87,7 +87,7 @@ def lid_shade(ring: Array, face: float, wanted: NDArray[np.bool_], out: Array) -
             out[row, column] = light * (1 - 0.2 * min(abs(across), 1.2) ** 4)
 
 
-def eye_texture(frame: Image, landmarks: Array, eye: int, face: float) -> EyeTexture:
+def eye_texture(frame: Uint8Image, landmarks: Float32Array, eye: int, face: float) -> EyeTexture:
     """Take an eye (0 = subject's right) apart.
 
     :param frame: (512, 512, 3); landmarks (478, 2+) in its pixels; face: the face's width in them.
@@ -132,7 +132,7 @@ def eye_texture(frame: Image, landmarks: Array, eye: int, face: float) -> EyeTex
     )
 
 
-def _visible(white: Array, luma: Array, skin: float, inside: Array) -> float:
+def _visible(white: Float32Array, luma: Float32Array, skin: float, inside: Float32Array) -> float:
     """Whether an eye is to be seen, 0..1: not where it and all around it are dark, or it is blue.
 
     :param white: (3,) colour of the white; luma (H, W): brightness of the picture.
@@ -147,8 +147,8 @@ def _visible(white: Array, luma: Array, skin: float, inside: Array) -> float:
 
 
 def _sclera(
-    box: Array, lit: Array, trusted: NDArray[np.bool_], beside: NDArray[np.bool_]
-) -> tuple[Array, Array]:
+    box: Float32Array, lit: Float32Array, trusted: BoolArray, beside: BoolArray
+) -> tuple[Float32Array, Float32Array]:
     """The white of an eye continued under iris and lids, and its bright colour (3,).
 
     :param lit: the picture without the lids' shadow; beside: outside the iris.
@@ -175,8 +175,8 @@ def _sclera(
 
 
 def _iris(
-    lit: Array, centre: Array, distance: Array, seen: NDArray[np.bool_], radius: float
-) -> Array:
+    lit: Float32Array, centre: Float32Array, distance: Float32Array, seen: BoolArray, radius: float
+) -> Float32Array:
     """The iris as a whole disc: as seen, else mirrored from below, else its mean by radius."""
     profile = _radial_profile(lit, distance, seen, radius)
     index = np.clip(distance / radius * (len(profile) - 1), 0, len(profile) - 1)
@@ -186,7 +186,7 @@ def _iris(
     iris = profile[lower] * (1 - share) + profile[upper] * share
     iris *= 1 - LASH_SHADE * smoothstep(0.75, 1.0, distance / radius)[..., None]
 
-    def known(mask: NDArray[np.bool_]) -> Array:
+    def known(mask: BoolArray) -> Float32Array:
         return (cv.GaussianBlur(mask.astype(np.float32), (0, 0), 1.0) * mask)[..., None]
 
     height, width = distance.shape
@@ -200,15 +200,20 @@ def _iris(
 
 
 def _lid_skin(
-    frame: Image, low: NDArray[np.int64], box: Array, inside: Array, brow: Array, face: float
-) -> tuple[Array, Array]:
+    frame: Uint8Image,
+    low: Int64Array,
+    box: Float32Array,
+    inside: Float32Array,
+    brow: Float32Array,
+    face: float,
+) -> tuple[Float32Array, Float32Array]:
     """A lid's skin and its share, (H, W, 3) and (H, W).
 
     Colours continued over the eye from around it, leaving out lashes, brow and deep shadow, with
     the fine detail of the cheek below.
     """
 
-    def grown(mask: Array, reach: float) -> Array:
+    def grown(mask: Float32Array, reach: float) -> Float32Array:
         size = 2 * max(round(reach * face), 1) + 1
         return cv.dilate(mask, cv.getStructuringElement(cv.MORPH_ELLIPSE, (size, size)))
 
@@ -235,7 +240,7 @@ def _lid_skin(
     return np.maximum(lid, 0), share
 
 
-def _lid_form(ring: Array, shape: tuple[int, int], face: float) -> Array:
+def _lid_form(ring: Float32Array, shape: tuple[int, int], face: float) -> Float32Array:
     """Shading (H, W) of a shut lid over the eyeball: a crease, a bulge, the shadow at the rim."""
     along = (ring[8] - ring[0]) * (1 if ring[8, 0] > ring[0, 0] else -1)
     length = float(np.linalg.norm(along))
@@ -247,7 +252,7 @@ def _lid_form(ring: Array, shape: tuple[int, int], face: float) -> Array:
     x, y = xs - start[0], ys - start[1]
     across, height = x * along[0] + y * along[1], x * up[0] + y * up[1]
 
-    def rim(edge: Array) -> Array:
+    def rim(edge: Float32Array) -> Float32Array:
         order = np.argsort(edge @ along)
         return np.interp(across, (edge @ along)[order], (edge @ up)[order])
 
@@ -260,7 +265,7 @@ def _lid_form(ring: Array, shape: tuple[int, int], face: float) -> Array:
     return (1 - crease + bulge - under).astype(np.float32)
 
 
-def polygon_mask(ring: Array, shape: tuple[int, ...]) -> Array:
+def polygon_mask(ring: Float32Array, shape: tuple[int, ...]) -> Float32Array:
     """Soft-edged mask (H, W) of a polygon (N, 2) of pixels."""
     mask = np.zeros((shape[0] * 4, shape[1] * 4), np.uint8)
     cv.fillPoly(mask, [np.round((ring + 0.5) * 4 - 0.5).astype(np.int32)], 255)
@@ -268,8 +273,8 @@ def polygon_mask(ring: Array, shape: tuple[int, ...]) -> Array:
 
 
 def _radial_profile(
-    box: Array, distance: Array, seen: NDArray[np.bool_], radius: float, bins: int = 10
-) -> Array:
+    box: Float32Array, distance: Float32Array, seen: BoolArray, radius: float, bins: int = 10
+) -> Float32Array:
     """Mean colour of the iris by distance from its centre, (bins, 3)."""
     index = np.minimum((distance / radius * bins).astype(int), bins - 1)
     profile = np.zeros((bins, 3), np.float32)
@@ -287,7 +292,9 @@ def _radial_profile(
     return profile
 
 
-def look_up(texture: EyeTexture, image: Array, back: Array, size: tuple[int, int]) -> Array:
+def look_up(
+    texture: EyeTexture, image: Float32Array, back: Float32Array, size: tuple[int, int]
+) -> Float32Array:
     """A part of an eye's texture, (H, W, ...), for drawing.
 
     :param back: (2, 3) pixel of the answer -> frame pixel of the portrait; size: (H, W).
@@ -300,15 +307,15 @@ def look_up(texture: EyeTexture, image: Array, back: Array, size: tuple[int, int
 
 @njit(cache=True)
 def paint_eye(
-    hole: NDArray[np.bool_],
-    rest: Array,
-    ball: Array,
-    iris: Array,
-    shade: Array,
+    hole: BoolArray,
+    rest: Float32Array,
+    ball: Float32Array,
+    iris: Float32Array,
+    shade: Float32Array,
     moved: float,
     changed: float,
-    drawn: Array,
-    new: Array,
+    drawn: Float32Array,
+    new: Float32Array,
 ) -> None:
     """Colour the pixels between the lids, in place.
 
@@ -333,15 +340,15 @@ def paint_eye(
 
 @njit(cache=True)
 def paint_lid(
-    skin: NDArray[np.bool_],
-    lid: Array,
-    ball: Array,
+    skin: BoolArray,
+    lid: Float32Array,
+    ball: Float32Array,
     begun: float,
-    lashes: Array,
-    lash: Array,
-    drawn: Array,
-    share: Array,
-    new: Array,
+    lashes: Float32Array,
+    lash: Float32Array,
+    drawn: Float32Array,
+    share: Float32Array,
+    new: Float32Array,
 ) -> None:
     """Lay a closing lid and its lashes over an eye, in place.
 

@@ -7,9 +7,9 @@ from functools import lru_cache
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 from talkingface.contract.motion import ARKIT_NAMES
+from talkingface.renderer.arrays import BoolArray, Float32Array, Int32Array, Int64Array, Uint8Image
 from talkingface.renderer.face.camera import Camera
 from talkingface.renderer.face.model import FaceModel
 from talkingface.renderer.geometry.eyes import (
@@ -20,7 +20,7 @@ from talkingface.renderer.geometry.eyes import (
     paint_eye,
     paint_lid,
 )
-from talkingface.renderer.geometry.image import FLIP, SKIN, box, carry, cv, ramp, raster
+from talkingface.renderer.geometry.image import FLIP, SKIN, box, carry, ramp, raster
 from talkingface.renderer.geometry.mouth import (
     LOWER_TEETH,
     REDDISH,
@@ -38,10 +38,7 @@ from talkingface.renderer.geometry.surface import (
     INNER_UPPER,
     anatomy,
 )
-
-Array = NDArray[np.float32]
-Image = NDArray[np.uint8]
-Indices = NDArray[np.int32]
+from talkingface.renderer.opencv import cv
 
 LID_NAMES = tuple(
     [
@@ -65,11 +62,11 @@ SHUT = 0.7  # blink from which on a photo's eyes count as shut
 
 def place_eye(
     portrait: PreparedPortrait,
-    image: Image,
-    mask: Image,
-    points: Array,
-    source: Array,
-    coefficients: Array,
+    image: Uint8Image,
+    mask: Uint8Image,
+    points: Float32Array,
+    source: Float32Array,
+    coefficients: Float32Array,
     camera: Camera,
     eye: int,
     closing: float,
@@ -135,14 +132,14 @@ def place_eye(
     merge(image, mask, left, top, drawn, share, hole | (ids >= 0), new)
 
 
-def _lids_changed(portrait: PreparedPortrait, coefficients: Array, eye: int) -> float:
+def _lids_changed(portrait: PreparedPortrait, coefficients: Float32Array, eye: int) -> float:
     """Whether an eye's lids left their place in the photo, 0..1."""
     names = LID_NAMES[eye]
     change = np.abs(coefficients[names] - portrait.fit.coefficients[names]).max()
     return min(float(change) / 0.05, 1.0)
 
 
-def _lash_line(ring: Array, size: tuple[int, ...], face: float) -> Array:
+def _lash_line(ring: Float32Array, size: tuple[int, ...], face: float) -> Float32Array:
     """Opacity (H, W) of the lashes on an upper lid (16, 2); `face` = face width in these pixels."""
     upper = ring[[*range(10, 16), 0]]  # without the inner corner, where no lashes grow
     steps, outer = np.linspace(0, len(upper) - 1, 13), np.linspace(0, 1, 13)
@@ -166,7 +163,7 @@ def _lash_line(ring: Array, size: tuple[int, ...], face: float) -> Array:
 
 
 @njit(cache=True)
-def _draw_strokes(strokes: Array, soft: float, out: Array) -> None:
+def _draw_strokes(strokes: Float32Array, soft: float, out: Float32Array) -> None:
     """Lines with soft edges, in place: strokes (N, 6) from x, y to x, y, thickness, opacity."""
     height, width = out.shape
     for n in range(len(strokes)):
@@ -190,12 +187,12 @@ def _draw_strokes(strokes: Array, soft: float, out: Array) -> None:
 
 def place_mouth(
     portrait: PreparedPortrait,
-    image: Image,
-    mask: Image,
-    points: Array,
-    source: Array,
-    vertices: Array,
-    normals: Array,
+    image: Uint8Image,
+    mask: Uint8Image,
+    points: Float32Array,
+    source: Float32Array,
+    vertices: Float32Array,
+    normals: Float32Array,
     lip_change: float,
     draw_always: bool,
 ) -> None:
@@ -252,18 +249,18 @@ def place_mouth(
 
 @njit(cache=True)
 def _compose_mouth(
-    part: NDArray[np.uint8],
-    photo: Image,
-    known: Array,
-    lips: Array,
-    light: Array,
-    opened: Array,
+    part: Uint8Image,
+    photo: Uint8Image,
+    known: Float32Array,
+    lips: Float32Array,
+    light: Float32Array,
+    opened: Float32Array,
     draw_always: bool,
     lip_change: float,
     tooth: float,
-    drawn: Array,
-    share: Array,
-    new: Array,
+    drawn: Float32Array,
+    share: Float32Array,
+    new: Float32Array,
 ) -> None:
     """Lay the photo's lips, and what it shows between them, over the painted inside, in place.
 
@@ -320,7 +317,7 @@ def _compose_mouth(
             share[y, x], new[y, x] = 1.0, 1 - keep
 
 
-def _marks(points: Array, indices: Sequence[int]) -> Array:
+def _marks(points: Float32Array, indices: Sequence[int]) -> Float32Array:
     """Some of the skin's landmarks (N, C) of any vertex values (V, C)."""
     model = FaceModel.load()
     corners, weights = model.landmark_corners, model.landmark_weights
@@ -331,7 +328,11 @@ def _marks(points: Array, indices: Sequence[int]) -> Array:
 
 @njit(cache=True)
 def _weigh(
-    points: Array, indices: NDArray[np.int64], corners: Indices, weights: Array, out: Array
+    points: Float32Array,
+    indices: Int64Array,
+    corners: Int32Array,
+    weights: Float32Array,
+    out: Float32Array,
 ) -> None:
     for n in range(len(indices)):
         i = indices[n]
@@ -342,18 +343,18 @@ def _weigh(
             out[n, k] = total
 
 
-def _lip_middle(vertices: Array) -> Array:
+def _lip_middle(vertices: Float32Array) -> Float32Array:
     """The middle of the lips' inner edges, upper and lower (2, 3)."""
     return _marks(vertices, [13, 14])
 
 
-def _lip_gap(vertices: Array) -> float:
+def _lip_gap(vertices: Float32Array) -> float:
     """Height of the lips' opening in face widths, in the middle."""
     upper, lower = _lip_middle(vertices)
     return float(upper[1] - lower[1])
 
 
-def _soft_line(line: Array, size: tuple[int, ...], thick: float) -> Array:
+def _soft_line(line: Float32Array, size: tuple[int, ...], thick: float) -> Float32Array:
     """Opacity (H, W) of a line (N, 2) of a thickness in pixels."""
     out = np.zeros(size, np.uint8)
     at = [np.round(line * 8).astype(np.int32)]
@@ -363,14 +364,14 @@ def _soft_line(line: Array, size: tuple[int, ...], thick: float) -> Array:
 
 @njit(cache=True)
 def merge(
-    image: Image,
-    mask: Image,
+    image: Uint8Image,
+    mask: Uint8Image,
     left: int,
     top: int,
-    drawn: Array,
-    share: Array,
-    solid: NDArray[np.bool_],
-    new: Array,
+    drawn: Float32Array,
+    share: Float32Array,
+    solid: BoolArray,
+    new: Float32Array,
 ) -> None:
     """Lay what is drawn at twice the resolution into the frame and its mask, in place.
 
@@ -409,13 +410,13 @@ def merge(
 
 
 @lru_cache(maxsize=1)
-def _mouth_parts() -> NDArray[np.uint8]:
+def _mouth_parts() -> Uint8Image:
     """Part of each of `_mouth_triangles()`."""
     return FaceModel.load().part[_mouth_triangles()].max(1)
 
 
 @lru_cache(maxsize=1)
-def _mouth_triangles() -> Indices:
+def _mouth_triangles() -> Int32Array:
     """Triangles around and inside the mouth, and the nose, which may hang over it."""
     model, shape = FaceModel.load(), anatomy()
     centre = model.mean[model.triangles].mean(1)
@@ -425,5 +426,5 @@ def _mouth_triangles() -> Indices:
 
 
 @lru_cache(maxsize=1)
-def _teeth() -> Array:
+def _teeth() -> Float32Array:
     return tooth_coordinates(FaceModel.load())

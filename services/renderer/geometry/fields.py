@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from talkingface.renderer.arrays import BoolArray, Float32Array
 from talkingface.renderer.face.camera import Camera
 from talkingface.renderer.face.fitting import LIP_PAIRS
 from talkingface.renderer.face.model import FaceModel
-from talkingface.renderer.geometry.image import FLIP, FRAME, SKIN, cv, ramp
+from talkingface.renderer.geometry.image import FLIP, FRAME, SKIN, ramp
 from talkingface.renderer.geometry.portrait import BLINKS
 from talkingface.renderer.geometry.rasterizer import rasterize
 from talkingface.renderer.geometry.surface import (
@@ -17,16 +17,14 @@ from talkingface.renderer.geometry.surface import (
     anatomy,
     mean_landmarks,
 )
-
-Array = NDArray[np.float32]
-Image = NDArray[np.uint8]
+from talkingface.renderer.opencv import cv
 
 FOLD_STILL = 0.65  # how much less the fold above a closing lid moves than the lid
 UPPER_LIDS = ((161, 160, 159, 158, 157), (388, 387, 386, 385, 384))
 LOWER_LIDS = ((163, 144, 145, 153, 154), (390, 373, 374, 380, 381))
 
 
-def shut_lids(vertices: Array) -> Array:
+def shut_lids(vertices: Float32Array) -> Float32Array:
     """What moves the photographed lids to shut ones, (2, V, 3)."""
     model = FaceModel.load()
     marks = mean_landmarks(vertices)
@@ -42,7 +40,7 @@ def shut_lids(vertices: Array) -> Array:
     return out
 
 
-def shut_lips(base: Array) -> Array:
+def shut_lips(base: Float32Array) -> Float32Array:
     """What the lips of the neutral mesh lack to just touch, (V, 3)."""
     shape = anatomy()
     marks = mean_landmarks(base)
@@ -58,7 +56,7 @@ def shut_lips(base: Array) -> Array:
     return out
 
 
-def lip_shift(source: Array, landmarks: Array, camera: Camera) -> Array:
+def lip_shift(source: Float32Array, landmarks: Float32Array, camera: Camera) -> Float32Array:
     """Change of the photo coordinates at the lips' edges, (V, 2).
 
     The photo of closed lips does not show their inner sides. Where a parting lip turns out such a
@@ -75,7 +73,7 @@ def lip_shift(source: Array, landmarks: Array, camera: Camera) -> Array:
     # Beside an open mouth it stays clear of teeth and darkness, where landmarks err most.
     margin = (0.008 + 0.008 * ramp((0.01, 0.04), gap)) * float(camera.scale[0])
 
-    def rim(indices: tuple[int, ...]) -> Array:
+    def rim(indices: tuple[int, ...]) -> Float32Array:
         at = landmarks[list(indices), :2] - landmarks[78, :2]
         return np.interp(position, at @ along, at @ up)
 
@@ -91,7 +89,7 @@ def lip_shift(source: Array, landmarks: Array, camera: Camera) -> Array:
     return (moved[:, None] * up + inward[:, None] * along).astype(np.float32)
 
 
-def hidden_vertices(source: Array) -> NDArray[np.bool_]:
+def hidden_vertices(source: Float32Array) -> BoolArray:
     """Which vertices lie behind others in the photo, (V,)."""
     depth = np.full((FRAME, FRAME), -np.inf, np.float32)
     ids, weights = np.full((FRAME, FRAME), -1, np.int32), np.zeros((FRAME, FRAME, 2), np.float32)
@@ -100,7 +98,7 @@ def hidden_vertices(source: Array) -> NDArray[np.bool_]:
     return source[:, 2] < depth[y, x] - 1.5
 
 
-def lid_shift(shut: Array, camera: Camera) -> Array:
+def lid_shift(shut: Float32Array, camera: Camera) -> Float32Array:
     """Change of the photo coordinates, (2, V, 2), that keeps the photo in place on closing lids.
 
     The lid's own skin is drawn; the fold above it hardly stretches, nor do the frames of glasses.
@@ -111,7 +109,7 @@ def lid_shift(shut: Array, camera: Camera) -> Array:
     return (FOLD_STILL * moved * camera.scale[0]).astype(np.float32)
 
 
-def outside_person(source: Array, matte: Array, inset: int) -> Array:
+def outside_person(source: Float32Array, matte: Float32Array, inset: int) -> Float32Array:
     """What brings the sides of face and jaw back inside the person's outline, (V, 2) pixels.
 
     Landmarks stop short of the outline; where the mesh bulges over it, the face would carry a seam

@@ -5,16 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from talkingface.renderer.arrays import Float32Array
 from talkingface.renderer.face.camera import Camera
 from talkingface.renderer.geometry.image import ramp
 from talkingface.renderer.geometry.portrait import PreparedPortrait
 from talkingface.renderer.geometry.pose import lid_closing, placed, posed_vertices, torso_map
 from talkingface.renderer.geometry.relief import look_up, relief_field, skin_places
 from talkingface.renderer.geometry.surface import anatomy, smoothstep, vertex_normals
-
-Array = NDArray[np.float32]
 
 SIDE_TURN = (0.0, 8.0)  # degrees of yaw over which a side begins to count as turned to the viewer
 
@@ -23,23 +21,25 @@ SIDE_TURN = (0.0, 8.0)  # degrees of yaw over which a side begins to count as tu
 class FramePlan:
     """A posed portrait, vertex by vertex. Pixels are those of the portrait's frame, (512, 512)."""
 
-    vertices: Array  # (V, 3) in the head, face widths
-    normals: Array  # (V, 3)
+    vertices: Float32Array  # (V, 3) in the head, face widths
+    normals: Float32Array  # (V, 3)
     opened: float  # the lips' opening, face widths
     lip_change: float  # how far the lips have moved from the photo's
-    closing: Array  # (2,) how far each lid has shut beyond the photo's
-    points: Array  # (V, 3) pixels and depth in the frame
-    source: Array  # (V, 2) pixels in the photo
-    texture_uv: Array  # (V, 2) pixels in the photo from which a vertex takes its colours
-    opacity: Array  # (V,) of the face's layer
-    relief: Array  # field of motion of hair, ears and neck, as `relief_field` makes it
+    closing: Float32Array  # (2,) how far each lid has shut beyond the photo's
+    points: Float32Array  # (V, 3) pixels and depth in the frame
+    source: Float32Array  # (V, 2) pixels in the photo
+    texture_uv: Float32Array  # (V, 2) pixels in the photo from which a vertex takes its colours
+    opacity: Float32Array  # (V,) of the face's layer
+    relief: Float32Array  # field of motion of hair, ears and neck, as `relief_field` makes it
     cleared: float  # 0..1, how much of the rear plate without jaw and cheeks is seen
-    turned: Array  # (2,) how much each side that the photo shows has turned to the viewer
-    occluded: Array | None  # (V,) weights of the side that the photo hides; None: it stays hidden
+    turned: Float32Array  # (2,) how much each side that the photo shows has turned to the viewer
+    occluded: (
+        Float32Array | None
+    )  # (V,) weights of the side that the photo hides; None: it stays hidden
     travel: float  # pixels that the front of the face has moved, at most
 
 
-def plan_frame(portrait: PreparedPortrait, coefficients: Array, camera: Camera) -> FramePlan:
+def plan_frame(portrait: PreparedPortrait, coefficients: Float32Array, camera: Camera) -> FramePlan:
     """Pose a portrait.
 
     :param coefficients: (52,), absolute.

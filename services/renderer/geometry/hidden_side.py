@@ -10,16 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from talkingface.renderer.arrays import BoolArray, Float32Array, Uint8Image
 from talkingface.renderer.face.camera import Camera
 from talkingface.renderer.face.model import rotation_matrix
 from talkingface.renderer.face.pyramid_fill import fill_outside
-from talkingface.renderer.geometry.image import FRAME, box, carry, cv, raster
+from talkingface.renderer.geometry.image import FRAME, box, carry, raster
 from talkingface.renderer.geometry.surface import anatomy, smooth, smoothstep, vertex_normals
-
-Array = NDArray[np.float32]
-Image = NDArray[np.uint8]
+from talkingface.renderer.opencv import cv
 
 TURNED = 14.0  # degrees of a photo's yaw from which a side counts as hidden
 SEEN = (0.25, 0.6)  # cosine towards the camera over which the photo's own skin comes in
@@ -31,19 +29,19 @@ LIGHT = 0.08  # face widths: what is larger than this is light, not skin
 class HiddenSide:
     """A picture of the head from the front, complete, and how it is used."""
 
-    picture: Image  # (h, w, 3)
-    places: Array  # (V, 2) where in it each vertex is
-    share: Array  # (V,) how much of a vertex's colour comes from it when the hidden side turns up
-    hidden: Array  # (2,) 1 where the viewer's left, right side is hidden in the photo
+    picture: Uint8Image  # (h, w, 3)
+    places: Float32Array  # (V, 2) where in it each vertex is
+    share: Float32Array  # (V,) how much of a vertex's colour comes from it when the hidden side turns up
+    hidden: Float32Array  # (2,) 1 where the viewer's left, right side is hidden in the photo
 
 
 def hidden_side(
-    frame: Image,
-    matte: Array,
-    vertices: Array,
-    source: Array,
+    frame: Uint8Image,
+    matte: Float32Array,
+    vertices: Float32Array,
+    source: Float32Array,
     camera: Camera,
-    unseen: NDArray[np.bool_],
+    unseen: BoolArray,
 ) -> HiddenSide:
     """Complete the hidden side of a portrait.
 
@@ -97,13 +95,13 @@ def hidden_side(
     )
 
 
-def _look(frame: Image, places: Array) -> Array:
+def _look(frame: Uint8Image, places: Float32Array) -> Float32Array:
     return cv.remap(
         frame, np.ascontiguousarray(places), None, cv.INTER_CUBIC, borderMode=cv.BORDER_REFLECT_101
     ).astype(np.float32)
 
 
-def _blurred(image: Array, weight: Array, sigma: float) -> Array:
+def _blurred(image: Float32Array, weight: Float32Array, sigma: float) -> Float32Array:
     """Mean colours (H, W, 3) around each pixel, of those with weight (H, W)."""
     total = cv.GaussianBlur(image * weight[..., None], (0, 0), sigma)
     return total / (cv.GaussianBlur(weight, (0, 0), sigma) + 1e-3)[..., None]

@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import cv2
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
+from talkingface.renderer.arrays import Float32Array, Int32Array
 from talkingface.renderer.face.model import PARTS, FaceModel
 from talkingface.renderer.geometry.rasterizer import interpolate, rasterize
 from talkingface.renderer.geometry.surface import smoothstep
-
-Array = NDArray[np.float32]
-Indices = NDArray[np.int32]
-
-cv: Any = cv2  # OpenCV's stubs know neither float results nor lookups by one map
 
 FRAME = 512
 FLIP = np.array([1, -1], np.float32)
 SKIN = PARTS.index("skin")
 
 
-def affine(matrix: Array, points: Array) -> Array:
+def affine(matrix: Float32Array, points: Float32Array) -> Float32Array:
     return points @ matrix[:, :2].T + matrix[:, 2]
 
 
 def raster(
-    points: Array, triangles: Indices, height: int, width: int, cull: bool = True
-) -> tuple[Indices, Array]:
+    points: Float32Array, triangles: Int32Array, height: int, width: int, cull: bool = True
+) -> tuple[Int32Array, Float32Array]:
     """Triangle ids (H, W), -1 where none, and weights (H, W, 2)."""
     ids = np.full((height, width), -1, np.int32)
     weights = np.zeros((height, width, 2), np.float32)
@@ -38,7 +30,9 @@ def raster(
     return ids, weights
 
 
-def carry(values: Array, triangles: Indices, ids: Indices, weights: Array) -> Array:
+def carry(
+    values: Float32Array, triangles: Int32Array, ids: Int32Array, weights: Float32Array
+) -> Float32Array:
     """Vertex values (V,) or (V, C) at the covered pixels, 0 elsewhere."""
     flat = values.reshape(len(values), -1).astype(np.float32)
     out = np.zeros((*ids.shape, flat.shape[1]), np.float32)
@@ -46,14 +40,14 @@ def carry(values: Array, triangles: Indices, ids: Indices, weights: Array) -> Ar
     return out[..., 0] if values.ndim == 1 else out
 
 
-def triangle_areas(points: Array) -> Array:
+def triangle_areas(points: Float32Array) -> Float32Array:
     """Signed areas (T,) of the mesh's triangles in the picture, positive when facing the viewer."""
     a, b, c = (points[FaceModel.load().triangles[:, k], :2] for k in range(3))
     u, v = b - a, c - a
     return (u[:, 1] * v[:, 0] - u[:, 0] * v[:, 1]).astype(np.float32)
 
 
-def box(points: Array, margin: float) -> tuple[int, int, int, int]:
+def box(points: Float32Array, margin: float) -> tuple[int, int, int, int]:
     """left, top, right, bottom of points (N, 2+) with a margin, inside the frame."""
     limits = _bounds(points)
     low = np.clip(np.floor(limits[:2] - margin), 0, FRAME - 1).astype(int)
@@ -63,7 +57,7 @@ def box(points: Array, margin: float) -> tuple[int, int, int, int]:
 
 
 @njit(cache=True)
-def _bounds(points: Array) -> Array:
+def _bounds(points: Float32Array) -> Float32Array:
     out = np.array([np.inf, np.inf, -np.inf, -np.inf], np.float32)
     for n in range(len(points)):
         x, y = points[n, 0], points[n, 1]

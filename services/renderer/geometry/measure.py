@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from talkingface.renderer.arrays import Float32Array, Uint8Image
 from talkingface.renderer.face.camera import Camera
 from talkingface.renderer.geometry.eyes import LUMA, RINGS, EyeTexture
-from talkingface.renderer.geometry.image import FRAME, SKIN, box, cv
+from talkingface.renderer.geometry.image import FRAME, SKIN, box
 from talkingface.renderer.geometry.mouth import TOOTH
 from talkingface.renderer.geometry.surface import INNER_LOWER, INNER_UPPER, anatomy, smoothstep
-
-Array = NDArray[np.float32]
-Image = NDArray[np.uint8]
+from talkingface.renderer.opencv import cv
 
 TEETH_SHOW = 0.032  # face widths
 TOOTHLIKE = 0.6  # of white's brightness, from which on something between the lips may be teeth
@@ -21,7 +19,7 @@ TOOTH_LIT = 0.92  # brightness of well-lit teeth as drawn over their paint
 
 
 def teeth_edge(
-    frame: Image, landmarks: Array, camera: Camera, lip: float, closed_lip: float
+    frame: Uint8Image, landmarks: Float32Array, camera: Camera, lip: float, closed_lip: float
 ) -> float:
     """Height of the upper front teeth's biting edge in the head's frame.
 
@@ -49,7 +47,9 @@ def teeth_edge(
     return lip - max(depth, TEETH_SHOW)
 
 
-def near_background(frame: Image, rear: Image, cleared: Image, background: Image) -> Image:
+def near_background(
+    frame: Uint8Image, rear: Uint8Image, cleared: Uint8Image, background: Uint8Image
+) -> Uint8Image:
     """The background changed so that the rear plate (RGBA) before it makes up the photo.
 
     Not where the plate is `cleared`: there the photo's edge would stay behind the moving jaw.
@@ -60,7 +60,7 @@ def near_background(frame: Image, rear: Image, cleared: Image, background: Image
     return np.clip(background + lacking / np.maximum(1 - seen, 0.15) + 0.5, 0, 255).astype(np.uint8)
 
 
-def inside_mouth(source: Array, part: NDArray[np.uint8]) -> Array:
+def inside_mouth(source: Float32Array, part: Uint8Image) -> Float32Array:
     """Soft mask (512, 512) of the mouth's inside in the photo."""
     shape = anatomy()
     left, top, right, bottom = box(source[shape.lip > 0.3], 2)
@@ -70,7 +70,9 @@ def inside_mouth(source: Array, part: NDArray[np.uint8]) -> Array:
     return cv.GaussianBlur(inner.astype(np.float32), (0, 0), 0.8) * inner
 
 
-def white_point(frame: Image, eyes: tuple[EyeTexture, EyeTexture], landmarks: Array) -> Array:
+def white_point(
+    frame: Uint8Image, eyes: tuple[EyeTexture, EyeTexture], landmarks: Float32Array
+) -> Float32Array:
     """What white looks like in the photo's light, RGB, from teeth, else from eyes and cheeks."""
     cheeks = landmarks[[50, 280, 205, 425, 101, 330], :2].round().astype(int).clip(2, FRAME - 3)
     skin = np.median([frame[y - 2 : y + 3, x - 2 : x + 3].mean((0, 1)) for x, y in cheeks], 0)
@@ -87,7 +89,7 @@ def white_point(frame: Image, eyes: tuple[EyeTexture, EyeTexture], landmarks: Ar
     return np.clip(white, 0, 255).astype(np.float32)
 
 
-def _photographed_teeth(frame: Image, landmarks: Array) -> Array | None:
+def _photographed_teeth(frame: Uint8Image, landmarks: Float32Array) -> Float32Array | None:
     """The brightest of what is seen between the lips, RGB, if that is hardly coloured."""
     ring = landmarks[[*INNER_UPPER, *INNER_LOWER[::-1]], :2]
     inside = np.zeros((FRAME, FRAME), np.uint8)
@@ -101,7 +103,7 @@ def _photographed_teeth(frame: Image, landmarks: Array) -> Array | None:
     return colour if float(np.ptp(colour) / colour.max()) < TOOTH_SATURATION else None
 
 
-def saturation(frame: Image, landmarks: Array) -> float:
+def saturation(frame: Uint8Image, landmarks: Float32Array) -> float:
     """0 in a photo without colours, 1 in an ordinary one, by the cheeks' skin."""
     cheeks = landmarks[[50, 280, 205, 425], :2].round().astype(int).clip(0, FRAME - 1)
     skin = frame[cheeks[:, 1], cheeks[:, 0]].astype(np.float32)
@@ -109,7 +111,7 @@ def saturation(frame: Image, landmarks: Array) -> float:
     return float(np.clip((share - 0.03) / 0.3, 0, 1))
 
 
-def lash_colour(frame: Image, landmarks: Array) -> Array:
+def lash_colour(frame: Uint8Image, landmarks: Float32Array) -> Float32Array:
     """The dark of the upper lid rims, RGB."""
     rims = landmarks[[i for ring in RINGS for i in ring[9:]], :2].round().astype(int)
     rims = rims.clip(2, FRAME - 3)

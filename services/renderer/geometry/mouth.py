@@ -6,12 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
+from talkingface.renderer.arrays import Float32Array, Uint8Image
 from talkingface.renderer.face.model import PARTS, FaceModel
-
-Array = NDArray[np.float32]
-Image = NDArray[np.uint8]
 
 MILLIMETRES = 133.8  # in a face width of the mean head
 # Where one tooth ends and the next begins, millimetres along the arch from the middle
@@ -35,16 +32,16 @@ REDDISH = (-0.2, 0.1, 0.2)  # what has bounced is red: powers of the light, for 
 class MouthPaint:
     """Colours of the mouth's inside in a photo's light, RGB 0..255."""
 
-    tooth: Array
-    gum: Array
-    tongue: Array
-    cavity: Array
+    tooth: Float32Array
+    gum: Float32Array
+    tongue: Float32Array
+    cavity: Float32Array
 
 
-def mouth_paint(white: Array, saturation: float) -> MouthPaint:
+def mouth_paint(white: Float32Array, saturation: float) -> MouthPaint:
     """Colours under a light in which white looks like `white` (3,); saturation 0 = grey photo."""
 
-    def shade(*reflectance: float) -> Array:
+    def shade(*reflectance: float) -> Float32Array:
         colour = white * np.array(reflectance)
         grey = colour @ np.array([0.299, 0.587, 0.114])
         return (grey + saturation * (colour - grey)).astype(np.float32)
@@ -57,7 +54,7 @@ def mouth_paint(white: Array, saturation: float) -> MouthPaint:
     )
 
 
-def tooth_coordinates(model: FaceModel) -> Array:
+def tooth_coordinates(model: FaceModel) -> Float32Array:
     """(V, 2) millimetres along the arch from the middle, and above the biting edge.
 
     On the tongue: from the middle, and behind the tip.
@@ -99,7 +96,7 @@ def light_between(opened: float) -> float:
 
 
 @njit(cache=True)
-def openings(part: NDArray[np.uint8], unit: float, out: Array) -> None:
+def openings(part: Uint8Image, unit: float, out: Float32Array) -> None:
     """Where in each column of pixels the mouth's inside begins, ends, and how high it stands open.
 
     :param part: (H, W) index into PARTS, 255 nothing; unit: pixels a face width.
@@ -128,14 +125,14 @@ def openings(part: NDArray[np.uint8], unit: float, out: Array) -> None:
 
 @njit(cache=True, fastmath=True)
 def paint_inside(
-    part: NDArray[np.uint8],
-    carried: Array,
-    opened: Array,
+    part: Uint8Image,
+    carried: Float32Array,
+    opened: Float32Array,
     unit: float,
-    boundaries: Array,
-    colours: Array,
-    lit: Array,
-    out: Array,
+    boundaries: Float32Array,
+    colours: Float32Array,
+    lit: Float32Array,
+    out: Float32Array,
 ) -> None:
     """Colour every pixel that shows the mouth's inside.
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from talkingface.renderer.arrays import Float32Array, Uint8Image
 from talkingface.renderer.face.camera import FaceFit
 from talkingface.renderer.face.model import SKIN_LANDMARKS, FaceModel
 from talkingface.renderer.geometry.fields import outside_person
@@ -16,9 +16,6 @@ from talkingface.renderer.geometry.portrait import GAZES
 from talkingface.renderer.geometry.pose import expression_offsets, without_blinks
 from talkingface.renderer.geometry.surface import extend, mean_landmarks, smooth
 
-Array = NDArray[np.float32]
-Image = NDArray[np.uint8]
-
 LOWER_TEETH = 0.01  # face widths from the closed lips' line down to the lower front teeth
 
 
@@ -26,12 +23,14 @@ LOWER_TEETH = 0.01  # face widths from the closed lips' line down to the lower f
 class PersonalMesh:
     """Vertices (V, 3) in the head, face widths."""
 
-    fitted: Array  # the fit alone, with the photo's expression
-    photographed: Array  # ... moved to where the photo shows it
-    base: Array  # ... without expression
+    fitted: Float32Array  # the fit alone, with the photo's expression
+    photographed: Float32Array  # ... moved to where the photo shows it
+    base: Float32Array  # ... without expression
 
 
-def personal_mesh(frame: Image, landmarks: Array, matte: Array, face: FaceFit) -> PersonalMesh:
+def personal_mesh(
+    frame: Uint8Image, landmarks: Float32Array, matte: Float32Array, face: FaceFit
+) -> PersonalMesh:
     """Move the fitted model to where the photo shows it.
 
     :param frame: (512, 512, 3) RGB; `landmarks` (478, 2+) in its pixels.
@@ -60,7 +59,9 @@ def personal_mesh(frame: Image, landmarks: Array, matte: Array, face: FaceFit) -
     return PersonalMesh(fitted=fitted, photographed=fitted + offsets, base=base)
 
 
-def _landmark_residuals(fitted: Array, landmarks: Array, face: FaceFit) -> Array:
+def _landmark_residuals(
+    fitted: Float32Array, landmarks: Float32Array, face: FaceFit
+) -> Float32Array:
     """What lies between the fit and the landmarks, spread over all vertices: (V, 3)."""
     camera = face.camera
     seen = camera.project(mean_landmarks(fitted)[None])[0, :, :2]

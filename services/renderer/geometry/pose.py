@@ -6,7 +6,6 @@ from functools import lru_cache
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 from talkingface.contract.motion import (
     ARKIT_DIM,
@@ -21,6 +20,7 @@ from talkingface.contract.motion import (
     TRANSLATION_X,
     TRANSLATION_Y,
 )
+from talkingface.renderer.arrays import Float32Array
 from talkingface.renderer.face.camera import Camera
 from talkingface.renderer.face.fitting import LIP_PAIRS
 from talkingface.renderer.face.model import PARTS, FaceModel, gaze_angles, rotation_matrix
@@ -33,8 +33,6 @@ from talkingface.renderer.geometry.surface import (
     mean_landmarks,
     smooth,
 )
-
-Array = NDArray[np.float32]
 
 FUNNEL = ARKIT_INDEX["mouthFunnel"]
 JAW = ARKIT_INDEX["jawOpen"]
@@ -87,7 +85,7 @@ UPPER_FACE = np.array(
 )
 
 
-def target_pose(portrait: PreparedPortrait, motion: Array) -> tuple[Array, Camera]:
+def target_pose(portrait: PreparedPortrait, motion: Float32Array) -> tuple[Float32Array, Camera]:
     """A motion frame (58,) as absolute coefficients (52,) and camera for this portrait."""
     if motion.shape != (MOTION_DIM,) or not np.isfinite(motion).all():
         raise ValueError(f"motion must be {MOTION_DIM} finite numbers")
@@ -135,7 +133,9 @@ def _within_sight(yaw: float) -> float:
     return float(np.copysign(min(abs(yaw), free) + room * np.tanh(beyond / room), yaw))
 
 
-def placed(portrait: PreparedPortrait, vertices: Array, camera: Camera, torso: Array) -> Array:
+def placed(
+    portrait: PreparedPortrait, vertices: Float32Array, camera: Camera, torso: Float32Array
+) -> Float32Array:
     """Unposed vertices to target pixels and depth (V, 3); the neck runs over into the shoulders."""
     out = np.empty_like(vertices)
     _place(
@@ -147,7 +147,7 @@ def placed(portrait: PreparedPortrait, vertices: Array, camera: Camera, torso: A
 
 
 @lru_cache(maxsize=1)
-def _set_back() -> Array:
+def _set_back() -> Float32Array:
     """(V,) face widths by which walls of mouth and eyes stand back.
 
     So they do not poke through the skin around strongly bent lips.
@@ -157,15 +157,15 @@ def _set_back() -> Array:
 
 @njit(cache=True)
 def _place(
-    vertices: Array,
-    rotation: Array,
+    vertices: Float32Array,
+    rotation: Float32Array,
     scale: np.float32,
-    translation: Array,
-    follow: Array,
-    back: Array,
-    torso: Array,
-    source: Array,
-    out: Array,
+    translation: Float32Array,
+    follow: Float32Array,
+    back: Float32Array,
+    torso: Float32Array,
+    source: Float32Array,
+    out: Float32Array,
 ) -> None:
     for v in range(len(vertices)):
         x, y, z = vertices[v, 0], vertices[v, 1], vertices[v, 2]
@@ -180,19 +180,21 @@ def _place(
             out[v, k] = w * value + (np.float32(1.0) - w) * rest
 
 
-def without_blinks(coefficients: Array) -> Array:
+def without_blinks(coefficients: Float32Array) -> Float32Array:
     out = coefficients.copy()
     out[BLINKS] = 0
     return out
 
 
-def expression_offsets(coefficients: Array) -> Array:
+def expression_offsets(coefficients: Float32Array) -> Float32Array:
     """Sum of the expressions (V, 3); eyeballs never move by it."""
     active = np.nonzero(coefficients)[0]
     return np.tensordot(coefficients[active], FaceModel.load().expressions[active], 1)
 
 
-def posed_vertices(portrait: PreparedPortrait, coefficients: Array) -> tuple[Array, float, float]:
+def posed_vertices(
+    portrait: PreparedPortrait, coefficients: Float32Array
+) -> tuple[Float32Array, float, float]:
     """Unposed vertices (V, 3), the lips' opening in face widths, and how far the lips changed."""
     own = without_blinks(portrait.fit.coefficients)
     moving = without_blinks(coefficients)
@@ -217,7 +219,7 @@ def posed_vertices(portrait: PreparedPortrait, coefficients: Array) -> tuple[Arr
 
 
 @njit(cache=True)
-def _add(vertices: Array, weights: Array, offsets: Array) -> None:
+def _add(vertices: Float32Array, weights: Float32Array, offsets: Float32Array) -> None:
     """Add offsets (N, V, 3) by their weights (N,) to vertices (V, 3), in place."""
     for n in range(len(weights)):
         if abs(weights[n]) > 1e-6:
@@ -226,7 +228,7 @@ def _add(vertices: Array, weights: Array, offsets: Array) -> None:
                     vertices[v, k] += weights[n] * offsets[n, v, k]
 
 
-def _sink_tongue(vertices: Array, opened: float, lip_change: float) -> None:
+def _sink_tongue(vertices: Float32Array, opened: float, lip_change: float) -> None:
     """Lay the tongue down behind the lower teeth as the mouth opens, in place.
 
     In the face model it keeps its full height and would fill the open mouth.
@@ -242,7 +244,7 @@ def _sink_tongue(vertices: Array, opened: float, lip_change: float) -> None:
 
 
 @lru_cache(maxsize=1)
-def drawn_expressions() -> Array:
+def drawn_expressions() -> Float32Array:
     """The expressions (52, V, 3) as they are drawn beyond a portrait's own.
 
     The face model's are those of a thin head of wax: some hardly show, some come to a point.
@@ -266,7 +268,7 @@ def drawn_expressions() -> Array:
     return out
 
 
-def _rounding(coefficient: int, peak: float, power: float) -> Array:
+def _rounding(coefficient: int, peak: float, power: float) -> Float32Array:
     """Heights (V,) that make the opening of the lips round, which in the face model has points.
 
     There next to nothing but the middle of the lips moves; here the lips follow (1 - x^2)^power
@@ -295,7 +297,7 @@ def _visible(portrait: PreparedPortrait) -> float:
     return max(eye.visible for eye in portrait.eyes)
 
 
-def lid_closing(portrait: PreparedPortrait, coefficients: Array) -> Array:
+def lid_closing(portrait: PreparedPortrait, coefficients: Float32Array) -> Float32Array:
     """How far the upper lids went from the photo to shut, (2,): right, left eye.
 
     They follow a gaze that sinks: looking down they cover the eye as a blink does.
@@ -307,7 +309,7 @@ def lid_closing(portrait: PreparedPortrait, coefficients: Array) -> Array:
     return (_visible(portrait) * (blink + (1 - blink) * LIDS_SINK * sunk)).astype(np.float32)
 
 
-def torso_map(start: Camera, camera: Camera) -> Array:
+def torso_map(start: Camera, camera: Camera) -> Float32Array:
     """Where the shoulders go: (2, 3), portrait pixel -> target pixel."""
     # Whoever leans back takes the head further away than the shoulders.
     zoom = float(camera.scale[0] / start.scale[0]) ** TORSO_ZOOM
@@ -323,7 +325,7 @@ def torso_map(start: Camera, camera: Camera) -> Array:
     )
 
 
-def plane_map(start: Camera, camera: Camera, depth: float) -> Array:
+def plane_map(start: Camera, camera: Camera, depth: float) -> Float32Array:
     """Where a plane facing the portrait's camera at a depth (face widths) goes, (2, 3)."""
     turn = camera.rotation[0] @ start.rotation[0].T
     flip = np.diag(FLIP)
@@ -334,11 +336,13 @@ def plane_map(start: Camera, camera: Camera, depth: float) -> Array:
     )
 
 
-def gaze_shift(portrait: PreparedPortrait, coefficients: Array, eye: int) -> tuple[Array, float]:
+def gaze_shift(
+    portrait: PreparedPortrait, coefficients: Float32Array, eye: int
+) -> tuple[Float32Array, float]:
     """How far an iris moved in the portrait's pixels (2,), and whether it did, 0..1."""
     model, start = FaceModel.load(), portrait.fit.camera
 
-    def direction(values: Array) -> Array:
+    def direction(values: Float32Array) -> Float32Array:
         pitch, yaw = np.deg2rad(gaze_angles(values)[eye])
         return np.array([np.sin(yaw) * np.cos(pitch), np.sin(pitch)], np.float32)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from talkingface.renderer.arrays import Float32Array, Int32Array, Uint8Image
 from talkingface.renderer.face.fitting import fit
 from talkingface.renderer.face.model import FaceModel
 from talkingface.renderer.geometry.compositing import finely
@@ -21,7 +21,7 @@ from talkingface.renderer.geometry.fields import (
     shut_lips,
 )
 from talkingface.renderer.geometry.hidden_side import hidden_side
-from talkingface.renderer.geometry.image import FRAME, SKIN, carry, cv, raster, triangle_areas
+from talkingface.renderer.geometry.image import FRAME, SKIN, carry, raster, triangle_areas
 from talkingface.renderer.geometry.measure import (
     inside_mouth,
     lash_colour,
@@ -39,15 +39,14 @@ from talkingface.renderer.geometry.surface import (
     smooth,
     smoothstep,
 )
-
-Array = NDArray[np.float32]
-Image = NDArray[np.uint8]
-Indices = NDArray[np.int32]
+from talkingface.renderer.opencv import cv
 
 EYE_NAMES = (("Right", "eye_right"), ("Left", "eye_left"))
 
 
-def prepare(frame: Image, landmarks: Array, matte: Array, background: Image) -> PreparedPortrait:
+def prepare(
+    frame: Uint8Image, landmarks: Float32Array, matte: Float32Array, background: Uint8Image
+) -> PreparedPortrait:
     """Fit a portrait and take it apart into layers.
 
     :param frame: (512, 512, 3) RGB; landmarks (478, 2+) in its pixels.
@@ -127,7 +126,7 @@ def prepare(frame: Image, landmarks: Array, matte: Array, background: Image) -> 
     return replace(portrait, crops=(cut[0], cut[1], cut[2]))
 
 
-def _difference_box(one: Image, other: Image) -> Indices:
+def _difference_box(one: Uint8Image, other: Uint8Image) -> Int32Array:
     """left, top, right, bottom of where two pictures differ, (4,)."""
     differ = (one != other).any(-1)
     left, top, width, height = cv.boundingRect(differ.astype(np.uint8))

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
-Indices = NDArray[np.int32]
+from talkingface.renderer.arrays import Float32Array, Int32Array
 
 
 @njit(cache=True, fastmath=True)
 def rasterize(
-    points: Array,
-    triangles: Indices,
+    points: Float32Array,
+    triangles: Int32Array,
     cull: bool,
-    triangle_id: Indices,
-    weights: Array,
-    depth: Array,
+    triangle_id: Int32Array,
+    weights: Float32Array,
+    depth: Float32Array,
 ) -> None:
     """Draw triangles into existing buffers, nearer ones in front.
 
@@ -69,7 +67,11 @@ def rasterize(
 
 @njit(cache=True, fastmath=True)
 def interpolate(
-    values: Array, triangles: Indices, triangle_id: Indices, weights: Array, out: Array
+    values: Float32Array,
+    triangles: Int32Array,
+    triangle_id: Int32Array,
+    weights: Float32Array,
+    out: Float32Array,
 ) -> None:
     """Carry vertex values (V, C) to the pixels that `rasterize` covered, the rest stays."""
     height, width, channels = out.shape

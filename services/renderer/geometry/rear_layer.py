@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from talkingface.renderer.arrays import BoolArray, Float32Array, Int64Array, Uint8Image
 from talkingface.renderer.face.pyramid_fill import fill_outside
-from talkingface.renderer.geometry.image import cv
 from talkingface.renderer.geometry.surface import smoothstep
-
-Array = NDArray[np.float32]
-Image = NDArray[np.uint8]
-
+from talkingface.renderer.opencv import cv
 
 CHIN = 0.045  # of the face's width: how far below the fitted chin its edge is looked for
 SHADES = (0.35, 1.15)  # of the face's colour that a neck may have
@@ -23,7 +19,9 @@ SOLID = 254  # opacity from which nothing shines through; 255 is the photo itsel
 MARGIN = 96  # pixels by which the rear plate reaches beyond the frame
 
 
-def settled_matte(frame: Image, matte: Array, background: Image, chin: float) -> Array:
+def settled_matte(
+    frame: Uint8Image, matte: Float32Array, background: Uint8Image, chin: float
+) -> Float32Array:
     """The matte with its doubtful parts decided by whether they look like the background.
 
     What does may as well stand still, and its colours, taken for a person's, would be a ghost. What
@@ -48,7 +46,7 @@ def settled_matte(frame: Image, matte: Array, background: Image, chin: float) ->
     return (settled + sleeve * (1 - settled)).astype(np.float32)
 
 
-def person_colours(frame: Image, matte: Array, background: Image) -> Array:
+def person_colours(frame: Uint8Image, matte: Float32Array, background: Uint8Image) -> Float32Array:
     """The person's own colours where hair and edge are half transparent, (H, W, 3) float.
 
     Solves frame = matte * person + (1 - matte) * background; where next to nothing of the person
@@ -68,8 +66,12 @@ def person_colours(frame: Image, matte: Array, background: Image) -> Array:
 
 
 def rear_plate(
-    frame: Image, matte: Array, background: Image, face: Array, behind: Array
-) -> tuple[Image, Image]:
+    frame: Uint8Image,
+    matte: Float32Array,
+    background: Uint8Image,
+    face: Float32Array,
+    behind: Float32Array,
+) -> tuple[Uint8Image, Uint8Image]:
     """Hair, neck and shoulders as RGBA: as they are, and with the jaw and cheeks taken away.
 
     :param face: (H, W) 1 where the face hides what is behind it and may uncover it.
@@ -96,11 +98,11 @@ def rear_plate(
     return plate, cleared
 
 
-def _as_bytes(values: Array) -> Image:
+def _as_bytes(values: Float32Array) -> Uint8Image:
     return np.clip(values + 0.5, 0, 255).astype(np.uint8)
 
 
-def _around(photo: Array, hide: Array) -> Array:
+def _around(photo: Float32Array, hide: Float32Array) -> Float32Array:
     """The person's colours and opacity (H, W, 4) continued over what is hidden."""
     half = cv.resize(photo, None, fx=0.5, fy=0.5, interpolation=cv.INTER_AREA)
     shown = cv.resize(1 - hide, half.shape[1::-1], interpolation=cv.INTER_AREA) > 0.999
@@ -112,7 +114,9 @@ def _around(photo: Array, hide: Array) -> Array:
     return np.asarray(cv.resize(filled, photo.shape[1::-1], interpolation=cv.INTER_LINEAR))
 
 
-def _add_neck(filled: Array, photo: Array, hide: Array, behind: Array) -> None:
+def _add_neck(
+    filled: Float32Array, photo: Float32Array, hide: Float32Array, behind: Float32Array
+) -> None:
     """Neck and skull behind the face, in place: solid, but no wider than right below the jaw.
 
     Of the colour that the neck has there, save at the sides, where hair comes down.
@@ -131,7 +135,7 @@ def _add_neck(filled: Array, photo: Array, hide: Array, behind: Array) -> None:
     filled[..., 3] = 255 * np.maximum(opacity, behind * seen)
 
 
-def _without_slivers(plate: Array, face: Array) -> Array:
+def _without_slivers(plate: Float32Array, face: Float32Array) -> Float32Array:
     """The opacity (H, W) of a plate without thin remains of the jaw's outline below the ears.
 
     Of what is thin about the jaw only what has the face's colour: the edge of a collar stays.
@@ -148,13 +152,13 @@ def _without_slivers(plate: Array, face: Array) -> Array:
     return opacity - thin * alike
 
 
-def _middle_row(face: Array) -> int:
+def _middle_row(face: Float32Array) -> int:
     """Row of a face (H, W) below its ears."""
     rows = np.nonzero(face.max(1) > 0.5)[0]
     return int(rows.min() + 0.3 * np.ptp(rows)) if len(rows) else 0
 
 
-def _skin_beside(colours: Array, face: Array, hide: Array) -> Array:
+def _skin_beside(colours: Float32Array, face: Float32Array, hide: Float32Array) -> Float32Array:
     """Where a rim of skin beside the jaw was left, for the face's edge is not known to the pixel.
 
     Below the middle of the face only: above lie the ears.
@@ -163,7 +167,7 @@ def _skin_beside(colours: Array, face: Array, hide: Array) -> Array:
     small = cv.resize(colours, None, fx=0.25, fy=0.25, interpolation=cv.INTER_AREA)
     size = colours.shape[1::-1]
 
-    def continued_from(mask: Array) -> Array:
+    def continued_from(mask: Float32Array) -> Float32Array:
         weight = cv.resize(mask, small.shape[1::-1], interpolation=cv.INTER_AREA)
         found = fill_outside(small, (weight > 0.99).astype(np.float32))
         return cv.resize(found, size, interpolation=cv.INTER_LINEAR)
@@ -176,7 +180,7 @@ def _skin_beside(colours: Array, face: Array, hide: Array) -> Array:
     return cv.dilate(ring.astype(np.float32), np.ones((3, 3), np.uint8))
 
 
-def _run_over(photo: Array, filled: Array, hide: Array) -> Array:
+def _run_over(photo: Float32Array, filled: Float32Array, hide: Float32Array) -> Float32Array:
     """Share (H, W) by which a fill runs on below what is hidden, where the photo is like it."""
     reach = np.ones((2 * RUN + 1, 1), np.uint8)
     below = cv.dilate(hide, reach, anchor=(0, 2 * RUN))
@@ -185,12 +189,12 @@ def _run_over(photo: Array, filled: Array, hide: Array) -> Array:
     return below * smoothstep(100, 40, cv.blur(apart, (11, 11)))
 
 
-def _lower_end(hide: Array) -> NDArray[np.intp]:
+def _lower_end(hide: Float32Array) -> Int64Array:
     """The last hidden row of each column, (W,); the last row of all where nothing is hidden."""
     return len(hide) - 1 - np.argmax(hide[::-1] > 0.5, 0)
 
 
-def _chin_beyond(frame: Image, hide: Array) -> Array:
+def _chin_beyond(frame: Uint8Image, hide: Float32Array) -> Float32Array:
     """Where the chin goes on below what is hidden, for the fit may be short of its edge.
 
     The strongest edge in the next few pixels, if it is one, and its neighbours agree.
@@ -219,7 +223,7 @@ def _chin_beyond(frame: Image, hide: Array) -> Array:
     return out
 
 
-def _mirrored_grain(colours: Array, hide: Array) -> Array:
+def _mirrored_grain(colours: Float32Array, hide: Float32Array) -> Float32Array:
     """What is hidden above the neck takes on the neck's grain, mirrored at the edge, (H, W, 3)."""
     height, width = hide.shape
     last = _lower_end(hide).astype(np.float32)
@@ -233,7 +237,7 @@ def _mirrored_grain(colours: Array, hide: Array) -> Array:
     return np.clip(found, -GRAIN, GRAIN) * share[..., None]
 
 
-def continued(plate: Image) -> Image:
+def continued(plate: Uint8Image) -> Uint8Image:
     """A plate (H, W, 4) continued beyond the frame, for heads that move off or away from it.
 
     Colours are mirrored right at the edge and soon become smooth, so that no mirrored button shows.
@@ -259,7 +263,7 @@ def continued(plate: Image) -> Image:
     return out
 
 
-def _dome(opacity: Image) -> Array:
+def _dome(opacity: Uint8Image) -> Float32Array:
     """How far (W,) an outline that the upper edge cuts goes on above it, closed by parabolas.
 
     :param opacity: (H, W); how fast the outline narrows towards its first row says how soon it
@@ -280,20 +284,22 @@ def _dome(opacity: Image) -> Array:
     return out
 
 
-def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
+def _runs(flags: BoolArray) -> list[tuple[int, int]]:
     """First and one past the last index of every run of True."""
     ends = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
     return [(int(a), int(b)) for a, b in ends.reshape(-1, 2)]
 
 
-def _like_skin(colours: Array, skin: Array) -> Array:
+def _like_skin(colours: Float32Array, skin: Float32Array) -> Float32Array:
     """How much colours (N, 3) are some shade of a face's colour (3,), (N,)."""
     shade = np.clip(colours @ skin / max(float(skin @ skin), 1), *SHADES)[:, None]
     strange = np.linalg.norm(colours - shade * skin, axis=1) / max(float(np.linalg.norm(skin)), 1)
     return smoothstep(0.22, 0.1, strange)
 
 
-def _below(photo: Array, hide: Array) -> tuple[Array, Array, Array]:
+def _below(
+    photo: Float32Array, hide: Float32Array
+) -> tuple[Float32Array, Float32Array, Float32Array]:
     """For each column what is seen just below `hide`, if it is skin: colours (W, 3), share of a
     person (W,), and how much like skin it is (W,). Collars and beards lend the neck no colour.
 

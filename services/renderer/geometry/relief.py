@@ -12,12 +12,12 @@ from functools import lru_cache
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
+from talkingface.renderer.arrays import BoolArray, Float32Array, Int32Array
 from talkingface.renderer.face.camera import Camera
 from talkingface.renderer.face.model import FaceModel
 from talkingface.renderer.face.pyramid_fill import fill_outside
-from talkingface.renderer.geometry.image import FRAME, SKIN, carry, cv, raster
+from talkingface.renderer.geometry.image import FRAME, SKIN, carry, raster
 from talkingface.renderer.geometry.rear_layer import MARGIN
 from talkingface.renderer.geometry.surface import (
     anatomy,
@@ -25,9 +25,7 @@ from talkingface.renderer.geometry.surface import (
     smoothstep,
     vertex_normals,
 )
-
-Array = NDArray[np.float32]
-Indices = NDArray[np.int32]
+from talkingface.renderer.opencv import cv
 
 STEP = 8  # pixels between the relief's nodes
 NODES = (FRAME + 2 * MARGIN) // STEP + 1
@@ -46,7 +44,7 @@ SLANT = (0.86, 0.70)  # cosines towards the camera over which they do
 SHOULDERS = (-1.35, -0.55)  # heights between which hair goes over to the shoulders' motion
 
 
-def build_relief(source: Array, camera: Camera, matte: Array) -> Array:
+def build_relief(source: Float32Array, camera: Camera, matte: Float32Array) -> Float32Array:
     """The relief (6, NODES, NODES) of a portrait. For each node of the grid:
 
     0: depth in pixels before the turning point, where the side turns towards the viewer
@@ -118,12 +116,12 @@ def build_relief(source: Array, camera: Camera, matte: Array) -> Array:
 
 
 @lru_cache(maxsize=1)
-def _skin_triangles() -> NDArray[np.bool_]:
+def _skin_triangles() -> BoolArray:
     """Which of the whole head's triangles are skin, not the inside of mouth or nostrils."""
     return (FaceModel.load().part[anatomy().whole] == SKIN).all(1)
 
 
-def _spread(places: Array, values: Array, scale: float) -> Array:
+def _spread(places: Float32Array, values: Float32Array, scale: float) -> Float32Array:
     """Values (N,) at grid places (N, 2) spread smoothly over the whole grid."""
     total = np.zeros((NODES, NODES), np.float32)
     count = np.zeros((NODES, NODES), np.float32)
@@ -137,11 +135,11 @@ def _spread(places: Array, values: Array, scale: float) -> Array:
 
 
 def _membrane(
-    inner_values: list[Array],
-    outer_values: list[Array],
-    inner: NDArray[np.bool_],
-    outer: NDArray[np.bool_],
-) -> Array:
+    inner_values: list[Float32Array],
+    outer_values: list[Float32Array],
+    inner: BoolArray,
+    outer: BoolArray,
+) -> Float32Array:
     """Known at `inner` and `outer` nodes, in between as a soap film, (C, N, N)."""
     start = np.stack(
         [np.where(inner, i, o) for i, o in zip(inner_values, outer_values, strict=True)], -1
@@ -153,7 +151,7 @@ def _membrane(
 
 
 @njit(cache=True, fastmath=True)
-def _relax(film: Array, fixed: NDArray[np.bool_], rounds: int) -> None:
+def _relax(film: Float32Array, fixed: BoolArray, rounds: int) -> None:
     """Gauss-Seidel with over-relaxation, in place."""
     height, width, channels = film.shape
     for _ in range(rounds):
@@ -167,7 +165,9 @@ def _relax(film: Array, fixed: NDArray[np.bool_], rounds: int) -> None:
                     film[y, x, k] += 1.6 * (total / 4 - film[y, x, k])
 
 
-def _limited(depth: Array, outline: Array, outside: NDArray[np.bool_], slope: float) -> Array:
+def _limited(
+    depth: Float32Array, outline: Float32Array, outside: BoolArray, slope: float
+) -> Float32Array:
     """Lowered where it rises by more than `slope` a node from the outline inwards."""
     out = np.where(outside, np.minimum(depth, outline), depth).astype(np.float32)
     _envelope(out, slope)
@@ -175,7 +175,7 @@ def _limited(depth: Array, outline: Array, outside: NDArray[np.bool_], slope: fl
 
 
 @njit(cache=True, fastmath=True)
-def _envelope(values: Array, slope: float) -> None:
+def _envelope(values: Float32Array, slope: float) -> None:
     """The largest function below `values` that nowhere rises by more than `slope`, in place."""
     height, width = values.shape
     for _ in range(3):
@@ -206,7 +206,7 @@ def _envelope(values: Array, slope: float) -> None:
 
 
 @lru_cache(maxsize=1)
-def _grid() -> tuple[Array, Indices]:
+def _grid() -> tuple[Float32Array, Int32Array]:
     """Pixels of the nodes that draw the field, (N * N, 2), and triangles."""
     along = np.arange(0, NODES, THINNED, dtype=np.float32) * STEP - MARGIN
     xs, ys = np.meshgrid(along, along)
@@ -220,8 +220,8 @@ def _grid() -> tuple[Array, Indices]:
 
 @njit(cache=True, fastmath=True)
 def _move(
-    relief: Array, nodes: Array, turn: Array, flat: Array, start: Array, target: Array,
-    torso: Array, left: float, right: float, out: Array,
+    relief: Float32Array, nodes: Float32Array, turn: Float32Array, flat: Float32Array, start: Float32Array, target: Float32Array,
+    torso: Float32Array, left: float, right: float, out: Float32Array,
 ) -> None:  # fmt: skip
     """Nodes (N, 3) in a new frame: pixels and depth.
 
@@ -245,14 +245,14 @@ def _move(
         out[n, 2] = weight * (turn[2, 0] * x + turn[2, 1] * y + turn[2, 2] * z)
 
 
-def _in_plane(linear: Array) -> Array:
+def _in_plane(linear: Float32Array) -> Float32Array:
     """The rotation (2, 2) within the picture's plane that comes closest to `linear`, zoom kept."""
     (a, b), (c, d) = linear
     turn = np.array([[a + d, b - c], [c - b, a + d]], np.float32)
     return turn / float(np.hypot(a + d, b - c))
 
 
-def _turning(start: Camera, camera: Camera) -> tuple[Array, Array]:
+def _turning(start: Camera, camera: Camera) -> tuple[Float32Array, Float32Array]:
     """From the photo to a frame, in image axes: (3, 3), and its part in the plane alone (2, 2)."""
     mirror = np.diag([1.0, -1.0, 1.0]).astype(np.float32)
     zoom = float(camera.scale[0] / start.scale[0])
@@ -261,8 +261,13 @@ def _turning(start: Camera, camera: Camera) -> tuple[Array, Array]:
 
 
 def relief_field(
-    relief: Array, start: Camera, camera: Camera, torso: Array, left: float, right: float
-) -> Array:
+    relief: Float32Array,
+    start: Camera,
+    camera: Camera,
+    torso: Float32Array,
+    left: float,
+    right: float,
+) -> Float32Array:
     """Where the person's pixels come from, (FIELD, FIELD, 2), at the cells' centres.
 
     :param left, right: how far that side of the head (the viewer's) turns towards the viewer, 0..1.
@@ -288,7 +293,7 @@ def relief_field(
 
 
 @lru_cache(maxsize=1)
-def still_field() -> Array:
+def still_field() -> Float32Array:
     """The field (FIELD, FIELD, 2) in which nothing moves: pixels at the cells' centres."""
     along = np.arange(FIELD, dtype=np.float32) * CELL + (CELL - 1) / 2
     here = np.stack(np.meshgrid(along, along), -1)
@@ -296,7 +301,7 @@ def still_field() -> Array:
     return here
 
 
-def side_shares(vertices: Array, camera: Camera) -> Array:
+def side_shares(vertices: Float32Array, camera: Camera) -> Float32Array:
     """How little the photo shows of the vertices on the head's sides, (2, V): left, right, 0..1.
 
     By the angle about the head's upright axis, from the camera's direction, which leaves out nose
@@ -317,7 +322,7 @@ def side_shares(vertices: Array, camera: Camera) -> Array:
     )
 
 
-def edge_seen(source: Array) -> Array:
+def edge_seen(source: Float32Array) -> Float32Array:
     """0 where the jaw's underside and the cheeks' backs look away in the photo, else 1, (V,)."""
     model = FaceModel.load()
     facing = vertex_normals(source * np.array([1, -1, 1], np.float32))[:, 2]
@@ -329,8 +334,8 @@ def edge_seen(source: Array) -> Array:
 
 @njit(cache=True, fastmath=True)
 def _invert(
-    relief: Array, turn: Array, flat: Array, start: Array, target: Array, points: Array,
-    places: Array, wanted: NDArray[np.bool_],
+    relief: Float32Array, turn: Float32Array, flat: Float32Array, start: Float32Array, target: Float32Array, points: Float32Array,
+    places: Float32Array, wanted: BoolArray,
 ) -> None:  # fmt: skip
     """Find the photo's pixels (V, 2) that the skin's relief brings to `points`, in place.
 
@@ -368,9 +373,9 @@ def _invert(
 
 
 def skin_places(
-    relief: Array, start: Camera, camera: Camera, points: Array, places: Array,
-    wanted: NDArray[np.bool_],
-) -> Array:  # fmt: skip
+    relief: Float32Array, start: Camera, camera: Camera, points: Float32Array, places: Float32Array,
+    wanted: BoolArray,
+) -> Float32Array:  # fmt: skip
     """Photo pixels (V, 2) from which turned skin at `points` (V, 2+) takes its colours.
 
     :param places: (V, 2) where the vertices are in the photo; stays where not `wanted` (V,).
@@ -381,7 +386,7 @@ def skin_places(
     return out
 
 
-def look_up(field: Array, points: Array) -> Array:
+def look_up(field: Float32Array, points: Float32Array) -> Float32Array:
     """A field's values (N, 2) at pixels (N, 2+) of the frame."""
     at = ((points[:, :2] - (CELL - 1) / 2) / CELL).astype(np.float32)
     found = cv.remap(field, at[:, None], None, cv.INTER_LINEAR, borderMode=cv.BORDER_REPLICATE)

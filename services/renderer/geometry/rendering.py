@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
+from talkingface.renderer.arrays import Float32Array, Int16Array, Uint8Image
 from talkingface.renderer.face.camera import Camera
 from talkingface.renderer.geometry.compositing import (
     PINNED,
@@ -32,7 +32,7 @@ from talkingface.renderer.geometry.compositing import (
 from talkingface.renderer.geometry.crops import Crop, crop_controls, crop_matrices
 from talkingface.renderer.geometry.eyes_mouth import place_eye, place_mouth
 from talkingface.renderer.geometry.frame_plan import plan_frame
-from talkingface.renderer.geometry.image import FRAME, cv
+from talkingface.renderer.geometry.image import FRAME
 from talkingface.renderer.geometry.portrait import PreparedPortrait
 from talkingface.renderer.geometry.pose import (
     gaze_shift,
@@ -40,27 +40,25 @@ from talkingface.renderer.geometry.pose import (
 )
 from talkingface.renderer.geometry.relief import still_field
 from talkingface.renderer.geometry.surface import smoothstep
-
-Array = NDArray[np.float32]
-Image = NDArray[np.uint8]
+from talkingface.renderer.opencv import cv
 
 
 @dataclass(frozen=True)
 class WarpedFrame:
     """One frame as geometry alone makes it."""
 
-    image: Image  # (512, 512, 3) RGB
-    mask: Image  # (512, 512, 2), as in `Crop`
+    image: Uint8Image  # (512, 512, 3) RGB
+    mask: Uint8Image  # (512, 512, 2), as in `Crop`
     crops: tuple[Crop, Crop, Crop]
     # Only when traced: where in the portrait's frame each pixel comes from, (512, 512, 2), and how
     # much of it is that pixel, (512, 512), 0..255; 0 where drawn, filled or continued.
-    flow: Array | None = None
-    carried: Image | None = None
+    flow: Float32Array | None = None
+    carried: Uint8Image | None = None
 
 
 def render(
     portrait: PreparedPortrait,
-    motion: Array,
+    motion: Float32Array,
     *,
     pinned: Borders | bool = False,
     traced: bool = False,
@@ -78,7 +76,7 @@ def render(
 
 def render_pose(
     portrait: PreparedPortrait,
-    coefficients: Array,
+    coefficients: Float32Array,
     camera: Camera,
     draw_always: bool = False,
     pinned: Borders | bool = False,
@@ -152,7 +150,7 @@ def render_pose(
     return WarpedFrame(image, mask, cut, field, _carried(portrait.frame, image, field))
 
 
-def _pin(image: Image, photo: Image, borders: Borders) -> None:
+def _pin(image: Uint8Image, photo: Uint8Image, borders: Borders) -> None:
     """Let a frame run over into the photo at some borders, in place."""
     away = border_distance(FRAME, borders)
     rim = away < PINNED[0]
@@ -162,7 +160,7 @@ def _pin(image: Image, photo: Image, borders: Borders) -> None:
     )
 
 
-def _carried(photo: Image, image: Image, flow: Array) -> Image:
+def _carried(photo: Uint8Image, image: Uint8Image, flow: Float32Array) -> Uint8Image:
     """How much of a frame is the photo's pixels along a flow, (512, 512), by looking.
 
     Not pixel by pixel, for interpolation changes single ones, but with their neighbours.
@@ -177,7 +175,7 @@ def _carried(photo: Image, image: Image, flow: Array) -> Image:
 
 
 @njit(cache=True)
-def _largest(apart: NDArray[np.int16], flow: Array, out: Image) -> None:
+def _largest(apart: Int16Array, flow: Float32Array, out: Uint8Image) -> None:
     """Largest of the colours' differences (H, W, 3), 255 where the flow leaves the photo."""
     height, width = out.shape
     for y in range(height):

@@ -5,17 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-import cv2
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 from talkingface.contract.motion import ARKIT_INDEX
+from talkingface.renderer.arrays import BoolArray, Float32Array, Int32Array, Int64Array, Uint8Image
 from talkingface.renderer.face.fitting import OUTLINE
 from talkingface.renderer.face.model import PARTS, FaceModel
-
-Array = NDArray[np.float32]
-Indices = NDArray[np.int32]
+from talkingface.renderer.opencv import cv
 
 # The lips' inner edges from the subject's right corner to the left.
 INNER_UPPER = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)
@@ -29,22 +26,22 @@ STIFFNESS = 0.004
 class Anatomy:
     """Fixed properties of the mesh, all by vertex or triangle."""
 
-    front: Array  # (V,) 1 on the face that hides what is behind it, fading to 0 towards the skull
-    hard: Array  # (V,) 1 on cheek and jaw, whose edge is a real edge; 0 on the forehead
-    rim: NDArray[np.bool_]  # (V,) where cheeks and jaw end
-    lower_lip: NDArray[np.bool_]  # (V,) moves with the jaw
-    lip: Array  # (V,) 1 near the mouth's line, 0 elsewhere
-    triangle_part: NDArray[np.uint8]  # (T,) index into PARTS
-    head: Indices  # triangles that make up the front layer, insides included
-    head_index: NDArray[np.int64]  # ... and where these stand among all triangles
-    head_vertices: NDArray[np.int64]  # ... and the vertices they use
-    behind: Indices  # triangles of skull, ears and neck, which the face layer hides
-    whole: Indices  # all triangles but ears, eyes, teeth and tongue
-    mouth: Indices  # triangles around and inside the mouth
-    eyes: tuple[Indices, Indices]  # skin triangles around the subject's right and left eye
-    neighbours: Indices  # CSR of the skin's and the cavities' edges
-    starts: Indices
-    mirror: NDArray[np.int64]  # (V,) each vertex's partner on the other side
+    front: Float32Array  # (V,) 1 on the face that hides what is behind it, fading to 0 towards the skull
+    hard: Float32Array  # (V,) 1 on cheek and jaw, whose edge is a real edge; 0 on the forehead
+    rim: BoolArray  # (V,) where cheeks and jaw end
+    lower_lip: BoolArray  # (V,) moves with the jaw
+    lip: Float32Array  # (V,) 1 near the mouth's line, 0 elsewhere
+    triangle_part: Uint8Image  # (T,) index into PARTS
+    head: Int32Array  # triangles that make up the front layer, insides included
+    head_index: Int64Array  # ... and where these stand among all triangles
+    head_vertices: Int64Array  # ... and the vertices they use
+    behind: Int32Array  # triangles of skull, ears and neck, which the face layer hides
+    whole: Int32Array  # all triangles but ears, eyes, teeth and tongue
+    mouth: Int32Array  # triangles around and inside the mouth
+    eyes: tuple[Int32Array, Int32Array]  # skin triangles around the subject's right and left eye
+    neighbours: Int32Array  # CSR of the skin's and the cavities' edges
+    starts: Int32Array
+    mirror: Int64Array  # (V,) each vertex's partner on the other side
 
 
 @lru_cache(maxsize=1)
@@ -53,10 +50,7 @@ def anatomy() -> Anatomy:
     mean, triangles, part = model.mean, model.triangles, model.part
     outline = mean_landmarks(mean)[list(OUTLINE), :2]
     distance = np.array(
-        [
-            cv2.pointPolygonTest(outline[:, None], (float(x), float(y)), True)
-            for x, y in mean[:, :2]
-        ],
+        [cv.pointPolygonTest(outline[:, None], (float(x), float(y)), True) for x, y in mean[:, :2]],
         np.float32,
     )
     hard = smoothstep(EYE_LEVEL, NOSE_LEVEL, mean[:, 1])
@@ -128,7 +122,7 @@ def anatomy() -> Anatomy:
     )
 
 
-def _partners(mean: Array) -> NDArray[np.int64]:
+def _partners(mean: Float32Array) -> Int64Array:
     """The vertex closest to each vertex's mirror image, (V,)."""
     mirrored = mean * np.array([-1, 1, 1], np.float32)
     size = (mean**2).sum(1)
@@ -136,7 +130,7 @@ def _partners(mean: Array) -> NDArray[np.int64]:
     return np.concatenate(out)
 
 
-def vertex_normals(vertices: Array) -> Array:
+def vertex_normals(vertices: Float32Array) -> Float32Array:
     """Unit normals (V, 3), outwards."""
     out = np.zeros_like(vertices)
     _sum_normals(vertices, FaceModel.load().triangles, out)
@@ -144,7 +138,7 @@ def vertex_normals(vertices: Array) -> Array:
 
 
 @njit(cache=True, fastmath=True)
-def _sum_normals(vertices: Array, triangles: Indices, out: Array) -> None:
+def _sum_normals(vertices: Float32Array, triangles: Int32Array, out: Float32Array) -> None:
     for t in range(len(triangles)):
         a, b, c = vertices[triangles[t, 0]], vertices[triangles[t, 1]], vertices[triangles[t, 2]]
         ux, uy, uz = b[0] - a[0], b[1] - a[1], b[2] - a[2]
@@ -156,20 +150,22 @@ def _sum_normals(vertices: Array, triangles: Indices, out: Array) -> None:
             out[triangles[t, k], 2] += z
 
 
-def mean_landmarks(vertices: Array) -> Array:
+def mean_landmarks(vertices: Float32Array) -> Float32Array:
     """Skin landmarks (468, ...) of any vertex values (V, ...)."""
     model = FaceModel.load()
     return np.einsum("lk,lk...->l...", model.landmark_weights, vertices[model.landmark_corners])
 
 
-def smoothstep(low: float, high: float, x: Array) -> Array:
+def smoothstep(low: float, high: float, x: Float32Array) -> Float32Array:
     """Hermite step from 0 at `low` to 1 at `high`; `low` may be the larger."""
     t = np.clip((x - low) / (high - low), 0, 1)
     return (t * t * (3 - 2 * t)).astype(np.float32)
 
 
 @njit(cache=True, fastmath=True)
-def _laplace(values: Array, neighbours: Indices, starts: Indices, out: Array) -> None:
+def _laplace(
+    values: Float32Array, neighbours: Int32Array, starts: Int32Array, out: Float32Array
+) -> None:
     for v in range(len(values)):
         first, last = starts[v], starts[v + 1]
         for k in range(values.shape[1]):
@@ -179,7 +175,7 @@ def _laplace(values: Array, neighbours: Indices, starts: Indices, out: Array) ->
             out[v, k] = total / max(last - first, 1)
 
 
-def smooth(values: Array, rounds: int) -> Array:
+def smooth(values: Float32Array, rounds: int) -> Float32Array:
     """Average vertex values (V, C) with their neighbours' along the surface."""
     shape = anatomy()
     scratch = np.zeros_like(values)
@@ -191,15 +187,15 @@ def smooth(values: Array, rounds: int) -> Array:
 
 @njit(cache=True, fastmath=True)
 def _apply(
-    values: Array,
-    corners: Indices,
-    weights: Array,
-    neighbours: Indices,
-    starts: Indices,
+    values: Float32Array,
+    corners: Int32Array,
+    weights: Float32Array,
+    neighbours: Int32Array,
+    starts: Int32Array,
     smooth: float,
     stiff: float,
-    scratch: Array,
-    out: Array,
+    scratch: Float32Array,
+    out: Float32Array,
 ) -> None:
     """Normal operator of the extension: data + smooth * Laplacian^2 + stiff * Laplacian."""
     _laplace(values, neighbours, starts, scratch)
@@ -216,7 +212,7 @@ def _apply(
                 out[corners[n, i], k] += weights[n, i] * here
 
 
-def extend(offsets: Array) -> Array:
+def extend(offsets: Float32Array) -> Float32Array:
     """Spread offsets given at the skin landmarks (468, C) over the surface, (V, C).
 
     Biharmonic with a little stiffness, along the mesh: what happens to the upper lip does not reach

@@ -9,14 +9,12 @@ from numpy.typing import NDArray
 
 from talkingface.contract.motion import ARKIT_DIM, ARKIT_INDEX, YAW, neutral
 from talkingface.contract.picture import View
+from talkingface.renderer.arrays import Float32Array, Uint8Image
 from talkingface.renderer.face.model import FaceModel
 from talkingface.renderer.geometry import FRAME, PreparedPortrait, WarpedFrame, paste, prepare
-from talkingface.renderer.geometry.image import cv
+from talkingface.renderer.opencv import cv
 from talkingface.renderer.worker.viewport import PhotoPixels, make_viewer
 from talkingface.v1.media_pb2 import FRAMING_PHOTO
-
-Image = NDArray[np.uint8]
-Array = NDArray[np.float32]
 
 
 def inpainter_inputs(portrait: PreparedPortrait, frame: WarpedFrame) -> dict[str, NDArray[Any]]:
@@ -34,7 +32,7 @@ def inpainter_inputs(portrait: PreparedPortrait, frame: WarpedFrame) -> dict[str
     }
 
 
-def finish(frame: WarpedFrame, mouth: Array, eyes: Array) -> Image:
+def finish(frame: WarpedFrame, mouth: Float32Array, eyes: Float32Array) -> Uint8Image:
     """The frame with the network's answer in it, (512, 512, 3).
 
     :param mouth: residual (128, 128, 4): RGB in [-1, 1], alpha in [0, 1]
@@ -45,7 +43,7 @@ def finish(frame: WarpedFrame, mouth: Array, eyes: Array) -> Image:
     return frame.image
 
 
-def grey_face() -> tuple[Image, Array]:
+def grey_face() -> tuple[Uint8Image, Float32Array]:
     """A grey frame (512, 512, 3), and the mean face's landmarks (478, 3) in it."""
     model = FaceModel.load()
     none = np.zeros(len(model.identity), np.float32)
@@ -53,7 +51,7 @@ def grey_face() -> tuple[Image, Array]:
     return np.full((FRAME, FRAME, 3), 128, np.uint8), points.astype(np.float32)
 
 
-def whole(frame: Image) -> PhotoPixels:
+def whole(frame: Uint8Image) -> PhotoPixels:
     """A frame as the whole photo, without larger pixels."""
     return PhotoPixels(np.zeros((0, 0, 3), np.uint8), frame, (0, 0, FRAME))
 

@@ -14,15 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 from talkingface.contract.picture import MAX_SIZE, View
+from talkingface.renderer.arrays import Float32Array, Uint8Image
 from talkingface.renderer.geometry import FRAME, PreparedPortrait, WarpedFrame, render
-from talkingface.renderer.geometry.image import cv
+from talkingface.renderer.opencv import cv
 from talkingface.v1.media_pb2 import FRAMING_CROP
-
-Image = NDArray[np.uint8]
-Array = NDArray[np.float32]
 
 WORTH_KEEPING = 1.1  # pixels of the photo for one of the frame, from which its detail is kept
 STRIP = 128  # rows worked on at a time
@@ -34,12 +31,14 @@ NO_DETAIL = 128
 class PhotoPixels:
     """What the photo holds beyond the portrait's frame."""
 
-    square: Image  # (S, S, 3) the frame's square, 512 < S <= 1024; (0, 0, 3): the frame is all
-    whole: Image  # (H, W, 3) the photo at the size of its picture, see `photo_size`
+    square: Uint8Image  # (S, S, 3) the frame's square, 512 < S <= 1024; (0, 0, 3): the frame is all
+    whole: Uint8Image  # (H, W, 3) the photo at the size of its picture, see `photo_size`
     place: tuple[int, int, int]  # left, top, side of the frame's square in `whole`
 
 
-def photo_pixels(photo: Image, frame: Image, to_photo: Array, size: tuple[int, int]) -> PhotoPixels:
+def photo_pixels(
+    photo: Uint8Image, frame: Uint8Image, to_photo: Float32Array, size: tuple[int, int]
+) -> PhotoPixels:
     """Keep what pictures other than the frame need of a photo.
 
     :param photo: (H, W, 3), upright; frame (512, 512, 3) of `analysis.cut_frame`.
@@ -67,7 +66,9 @@ def photo_pixels(photo: Image, frame: Image, to_photo: Array, size: tuple[int, i
     )
 
 
-def _cut(photo: Image, frame: Image, scale: float, corner: Array, side: int) -> Image:
+def _cut(
+    photo: Uint8Image, frame: Uint8Image, scale: float, corner: Float32Array, side: int
+) -> Uint8Image:
     """The frame's square with `side` pixels; beyond the photo the enlarged frame."""
     step = scale * FRAME / side
     height, width = photo.shape[:2]
@@ -84,7 +85,7 @@ def _cut(photo: Image, frame: Image, scale: float, corner: Array, side: int) -> 
     return np.where((inside_y[:, None] & inside_x)[..., None], cut, _resized(frame, side))
 
 
-def _resized(image: Image, side: int) -> Image:
+def _resized(image: Uint8Image, side: int) -> Uint8Image:
     method = cv.INTER_AREA if side < FRAME else cv.INTER_CUBIC
     return cv.resize(image, (side, side), interpolation=method)
 
@@ -92,12 +93,12 @@ def _resized(image: Image, side: int) -> Image:
 class _Regrid:
     """Frames on a grid of `side` pixels, with the photo's detail on that grid if it is known."""
 
-    def __init__(self, frame: Image, side: int, photo: Image | None) -> None:
+    def __init__(self, frame: Uint8Image, side: int, photo: Uint8Image | None) -> None:
         """
         :param frame: (512, 512, 3) the unmoved portrait; photo: (side, side, 3) the same square.
         """
         self.side = side
-        self._detail: Image | None = None
+        self._detail: Uint8Image | None = None
         if photo is not None:
             detail = photo.astype(np.int16) - _resized(frame, side) + NO_DETAIL
             self._detail = np.clip(detail, 0, 255).astype(np.uint8)
@@ -121,7 +122,7 @@ class _Regrid:
         """Memory that it holds."""
         return 0 if self._detail is None else self._detail.nbytes
 
-    def __call__(self, frame: WarpedFrame) -> Image:
+    def __call__(self, frame: WarpedFrame) -> Uint8Image:
         """(side, side, 3)."""
         if self.side == FRAME and self._detail is None:
             return frame.image
@@ -146,7 +147,7 @@ class _Regrid:
 
 
 @njit(cache=True, fastmath=True)
-def _displacement(flow: Array, carried: Image) -> tuple[Array, Image]:
+def _displacement(flow: Float32Array, carried: Uint8Image) -> tuple[Float32Array, Uint8Image]:
     """How far each pixel has come, (H, W, 2), and how much it is the photo's own, torn ones not."""
     height, width = carried.shape
     moved = np.empty_like(flow)
@@ -165,8 +166,8 @@ def _displacement(flow: Array, carried: Image) -> tuple[Array, Image]:
 
 @njit(cache=True, fastmath=True)
 def _sources(
-    moved: Array, trust: Image, side: int, top: int, rows: int, finer: int
-) -> tuple[Array, Image]:
+    moved: Float32Array, trust: Uint8Image, side: int, top: int, rows: int, finer: int
+) -> tuple[Float32Array, Uint8Image]:
     """`moved` and `trust` on rows of a grid of `side` pixels: where in the detail, which has
     `finer` pixels for one, these come from, (rows, side, 2), and their trust (rows, side)."""
     size = len(trust)
@@ -200,7 +201,7 @@ def _sources(
 
 
 @njit(cache=True, fastmath=True)
-def _add_detail(picture: Image, detail: Image, trust: Image) -> None:
+def _add_detail(picture: Uint8Image, detail: Uint8Image, trust: Uint8Image) -> None:
     for y in range(picture.shape[0]):
         for x in range(picture.shape[1]):
             share = np.int32(trust[y, x])
@@ -229,11 +230,11 @@ class CropViewer:
         self._regrid = _Regrid(portrait.frame, view.width, photo)
         self.nbytes = self._regrid.nbytes
 
-    def render(self, motion: Array) -> WarpedFrame:
+    def render(self, motion: Float32Array) -> WarpedFrame:
         """The frame that `picture` needs, for motion (58,)."""
         return render(self._portrait, motion, traced=self._regrid.traced)
 
-    def picture(self, frame: WarpedFrame) -> Image:
+    def picture(self, frame: WarpedFrame) -> Uint8Image:
         """A finished frame in the shape of the view."""
         picture = self._regrid(frame)
         return cv.cvtColor(picture, cv.COLOR_RGB2YUV_I420) if self._planar else picture
@@ -271,11 +272,11 @@ class PhotoViewer:
             self._still = cv.cvtColor(pixels.whole, cv.COLOR_RGB2YUV_I420)
         self.nbytes = self._regrid.nbytes + self._around.nbytes + self._still.nbytes
 
-    def render(self, motion: Array) -> WarpedFrame:
+    def render(self, motion: Float32Array) -> WarpedFrame:
         """As `CropViewer.render`."""
         return render(self._portrait, motion, pinned=self._pinned, traced=True)
 
-    def picture(self, frame: WarpedFrame) -> Image:
+    def picture(self, frame: WarpedFrame) -> Uint8Image:
         """As `CropViewer.picture`."""
         changed = self._around.copy()
         changed[self._inner] = self._regrid(frame)[self._part]
@@ -291,7 +292,7 @@ class PhotoViewer:
         return picture
 
 
-def _planes(image: Image) -> tuple[Image, Image, Image]:
+def _planes(image: Uint8Image) -> tuple[Uint8Image, Uint8Image, Uint8Image]:
     """Y (H, W), U and V (H / 2, W / 2) of an I420 picture (3 / 2 H, W), not copied."""
     width, height = image.shape[1], image.shape[0] * 2 // 3
     flat, count = image.reshape(-1), width * height
