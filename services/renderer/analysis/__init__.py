@@ -13,7 +13,7 @@ from talkingface.renderer.analysis.errors import (
     PortraitError,
     PortraitReason,
 )
-from talkingface.renderer.analysis.image import decode
+from talkingface.renderer.analysis.photo import decode
 
 __all__ = [
     "FRAME",

@@ -14,8 +14,8 @@ from talkingface.contract.portrait import MIN_FACE
 from talkingface.renderer.analysis import matting
 from talkingface.renderer.analysis.detection import Detection, FaceDetector, box_overlap
 from talkingface.renderer.analysis.errors import FaceError, PortraitReason
-from talkingface.renderer.analysis.image import read_photo
 from talkingface.renderer.analysis.landmarks import FaceMesher, Mesh
+from talkingface.renderer.analysis.photo import read_photo
 from talkingface.renderer.arrays import Float32Array, Uint8Image
 from talkingface.renderer.face.pyramid_fill import fill_outside
 from talkingface.renderer.fetch_assets import MODEL_DIR, require_models

@@ -13,11 +13,13 @@ from talkingface.renderer.arrays import (
     Uint8Image,
     Uint32Array,
 )
-from talkingface.renderer.geometry.image import FRAME, box, carry, raster
+from talkingface.renderer.geometry.depth_proxy import CELL, still_field
+from talkingface.renderer.geometry.frame import FRAME, bounding_box
 from talkingface.renderer.geometry.portrait import PreparedPortrait
+from talkingface.renderer.geometry.rasterizer import interpolate_attributes, rasterize_mesh
 from talkingface.renderer.geometry.rear_layer import MARGIN, SOLID
-from talkingface.renderer.geometry.relief import CELL, still_field
-from talkingface.renderer.geometry.surface import anatomy, smoothstep
+from talkingface.renderer.geometry.surface import smoothstep
+from talkingface.renderer.geometry.topology import topology
 from talkingface.renderer.opencv import cv
 
 Borders = tuple[bool, bool, bool, bool]  # left, top, right, bottom
@@ -193,7 +195,7 @@ def compose(
     :param hidden: (V,) share of the colours from the portrait's hidden side, if any.
     :return: also the face's flow (h, w, 2), its place in the frame and where it is opaque (h, w).
     """
-    shape = anatomy()
+    shape = topology()
     plate = rear_plate_now(portrait, cleared, near)
     # Maps are made where they are small: what is 512 pixels wide is touched once.
     beyond, double = enlarge(field + MARGIN), enlarge(field * 2)
@@ -202,25 +204,25 @@ def compose(
     _blend_rear(portrait.background, portrait.near_background, rear, beyond, image)
     mask = np.zeros((FRAME, FRAME, 2), np.uint8)
 
-    facing = shape.head
-    left, top, right, bottom = box(points[shape.head_vertices], 4)
+    facing = shape.face
+    left, top, right, bottom = bounding_box(points[shape.face_vertices], 4)
     local = points - np.array([left, top, 0], np.float32)
-    ids, weights = raster(local, facing, bottom - top, right - left)
-    carried = carry(np.column_stack([source, front]), facing, ids, weights)
+    ids, weights = rasterize_mesh(local, facing, bottom - top, right - left)
+    carried = interpolate_attributes(np.column_stack([source, front]), facing, ids, weights)
     flow, shown = np.ascontiguousarray(carried[..., :2]), carried[..., 2]
     _skirt(flow, ids)
     opacity = cv.GaussianBlur(cv.dilate(shown, np.ones((3, 3), np.uint8)), (0, 0), 1.0)
     colour = _look_up(portrait.fine, flow * np.float32(2))
     if hidden is not None:
         values = np.concatenate([portrait.other_side.places, hidden[:, None]], 1)
-        other = carry(values, facing, ids, weights)
+        other = interpolate_attributes(values, facing, ids, weights)
         places = np.ascontiguousarray(other[..., :2])
         _skirt(places, ids)
         lit = _look_up(portrait.other_side.picture, places)
         share = cv.blur(cv.dilate(other[..., 2], np.ones((3, 3), np.uint8)), (3, 3))
         _mix(colour, lit, share)
     worn = np.empty(len(facing), np.float32)
-    _measure_wear(points, facing, shape.head_index, portrait.area, worn)
+    _measure_wear(points, facing, shape.face_index, portrait.area, worn)
     _blend_face(image, mask, left, top, colour, opacity, ids, worn)
     place = (slice(top, bottom), slice(left, right))
     return image, mask, flow, place, opacity > 0.5

@@ -11,8 +11,9 @@ from talkingface.contract.motion import ARKIT_INDEX
 from talkingface.renderer.arrays import Float32Array, Uint8Image
 from talkingface.renderer.face.camera import Camera
 from talkingface.renderer.geometry.eyes import RINGS
-from talkingface.renderer.geometry.image import FRAME, affine
-from talkingface.renderer.geometry.surface import INNER_LOWER, INNER_UPPER, mean_landmarks
+from talkingface.renderer.geometry.frame import FRAME, affine
+from talkingface.renderer.geometry.surface import mean_landmarks
+from talkingface.renderer.geometry.topology import INNER_LOWER, INNER_UPPER
 from talkingface.renderer.opencv import cv
 
 MOUTH_CROP, EYE_CROP = 128, 64  # pixels

@@ -9,8 +9,7 @@ from numba import njit
 
 from talkingface.renderer.arrays import BoolArray, Float32Array, Int64Array, Uint8Image
 from talkingface.renderer.face.pyramid_fill import fill_outside
-from talkingface.renderer.geometry.image import ramp
-from talkingface.renderer.geometry.surface import smoothstep
+from talkingface.renderer.geometry.surface import smoothstep, smoothstep_of
 from talkingface.renderer.opencv import cv
 
 RINGS = (
@@ -141,9 +140,9 @@ def _visible(white: Float32Array, luma: Float32Array, skin: float, inside: Float
     near = cv.dilate(inside, np.ones((15, 15))) - cv.dilate(inside, np.ones((5, 5))) > 0.5
     around = float(np.median(luma[near])) if near.any() else skin
     level = float(white @ LUMA) / max(skin, 1.0)
-    dark = ramp(DARK_WHITE, level) * ramp(DARK_AROUND, around / max(skin, 1.0))
+    dark = smoothstep_of(DARK_WHITE, level) * smoothstep_of(DARK_AROUND, around / max(skin, 1.0))
     blue = float(white[2] - white[0]) / max(float(white.max()), 1.0)
-    return (1 - dark) * (1 - ramp((0.15, 0.35), blue) * ramp((0.9, 0.6), level))
+    return (1 - dark) * (1 - smoothstep_of((0.15, 0.35), blue) * smoothstep_of((0.9, 0.6), level))
 
 
 def _sclera(

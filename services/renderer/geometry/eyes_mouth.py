@@ -20,7 +20,7 @@ from talkingface.renderer.geometry.eyes import (
     paint_eye,
     paint_lid,
 )
-from talkingface.renderer.geometry.image import FLIP, SKIN, box, carry, ramp, raster
+from talkingface.renderer.geometry.frame import FLIP, bounding_box
 from talkingface.renderer.geometry.mouth import (
     LOWER_TEETH,
     REDDISH,
@@ -33,11 +33,9 @@ from talkingface.renderer.geometry.mouth import (
 )
 from talkingface.renderer.geometry.portrait import BLINKS, PreparedPortrait
 from talkingface.renderer.geometry.pose import gaze_shift, plane_map
-from talkingface.renderer.geometry.surface import (
-    INNER_LOWER,
-    INNER_UPPER,
-    anatomy,
-)
+from talkingface.renderer.geometry.rasterizer import interpolate_attributes, rasterize_mesh
+from talkingface.renderer.geometry.surface import smoothstep_of
+from talkingface.renderer.geometry.topology import INNER_LOWER, INNER_UPPER, SKIN, topology
 from talkingface.renderer.opencv import cv
 
 LID_NAMES = tuple(
@@ -73,7 +71,7 @@ def place_eye(
     draw_always: bool,
 ) -> None:
     """Draw one eye and its lids into the frame, in place."""
-    shape = anatomy()
+    shape = topology()
     if draw_always and float(portrait.fit.coefficients[BLINKS[eye]]) > SHUT:
         closing = 1.0
     ring = _marks(points[:, :2], RINGS[eye])
@@ -83,13 +81,13 @@ def place_eye(
         down = _marks(portrait.shut[eye], RINGS[eye]) @ camera.rotation[0, :2].T * FLIP
         reach = closing * camera.scale[0] * down
     margin = 6 if closing == 0 else 0.06 * float(camera.scale[0])
-    left, top, right, bottom = box(np.concatenate([ring, ring - reach]), margin)
+    left, top, right, bottom = bounding_box(np.concatenate([ring, ring - reach]), margin)
     width, height = right - left, bottom - top
     unit = 2 * float(camera.scale[0])
     local = (points[:, :2] - np.array([left, top])) * 2 + 0.5
     local = np.concatenate([local, points[:, 2:]], 1).astype(np.float32)
     triangles = shape.eyes[eye]
-    ids, weights = raster(local, triangles, 2 * height, 2 * width)
+    ids, weights = rasterize_mesh(local, triangles, 2 * height, 2 * width)
     within = np.zeros((2 * height, 2 * width), np.uint8)
     rim = ((ring - np.array([left, top])) * 2 + 0.5).astype(np.float32)
     cv.fillPoly(within, [cv.convexHull(np.round(rim).astype(np.int32))], 1)
@@ -97,7 +95,7 @@ def place_eye(
     hole = (ids < 0) & (within > 0)
     if closing == 0 and not hole.any():
         return
-    flow = carry(source, triangles, ids, weights)
+    flow = interpolate_attributes(source, triangles, ids, weights)
     drawn = cv.remap(portrait.frame, flow, None, cv.INTER_CUBIC).astype(np.float32)
     back = cv.invertAffineTransform(
         plane_map(portrait.fit.camera, camera, float(portrait.eye_depth[eye]))
@@ -127,7 +125,7 @@ def place_eye(
         lash = portrait.lash * min(LASH_DARK * skin / max(float(portrait.lash @ LUMA), 1.0), 1.0)
         lid = look_up(texture, texture.lid, back, size)
         # Beside the eye the old rim with its lashes goes as the lid comes down.
-        begun = ramp((0.0, 0.3), closing)
+        begun = smoothstep_of((0.0, 0.3), closing)
         paint_lid(ids >= 0, lid, ball, begun, lashes, lash.astype(np.float32), drawn, share, new)
     merge(image, mask, left, top, drawn, share, hole | (ids >= 0), new)
 
@@ -197,13 +195,13 @@ def place_mouth(
     draw_always: bool,
 ) -> None:
     """Draw the mouth's inside with the lips over it into the frame, in place."""
-    shape = anatomy()
-    left, top, right, bottom = box(points[shape.lip > 0.3], 5)
+    shape = topology()
+    left, top, right, bottom = bounding_box(points[shape.lip > 0.3], 5)
     width, height = right - left, bottom - top
     unit = 2 * float(portrait.fit.camera.scale[0])
     local = (points[:, :2] - np.array([left, top])) * 2 + 0.5
     local = np.concatenate([local, points[:, 2:]], 1).astype(np.float32)
-    ids, weights = raster(local, _mouth_triangles(), 2 * height, 2 * width)
+    ids, weights = rasterize_mesh(local, _mouth_triangles(), 2 * height, 2 * width)
     part = np.where(ids >= 0, _mouth_parts()[ids], 255).astype(np.uint8)
     # Insides show between the lips; anywhere else they would shine through.
     between = np.zeros(part.shape, np.uint8)
@@ -221,7 +219,7 @@ def place_mouth(
     values = np.concatenate(
         [source, _teeth(), depth[:, None], normals, portrait.shade[:, None], shape.lip[:, None]], 1
     ).astype(np.float32)
-    carried = carry(values, _mouth_triangles(), ids, weights)
+    carried = interpolate_attributes(values, _mouth_triangles(), ids, weights)
     flow = np.ascontiguousarray(carried[..., :2])
     photo = cv.remap(portrait.frame, flow, None, cv.INTER_CUBIC)
     drawn, lit = np.empty(photo.shape, np.float32), np.zeros(part.shape, np.float32)
@@ -239,7 +237,9 @@ def place_mouth(
         part, photo, known, carried[..., 8:10], lit / light_between(photographed),
         opened[2], draw_always, lip_change, float(paint.tooth @ LUMA), drawn, share, new,
     )  # fmt: skip
-    seam = ramp((0.01, 0.04), photographed) * ramp((0.02, 0.0), _lip_gap(vertices))
+    seam = smoothstep_of((0.01, 0.04), photographed) * smoothstep_of(
+        (0.02, 0.0), _lip_gap(vertices)
+    )
     if seam > 0:
         half = len(INNER_UPPER)
         line = (marks[:half] + marks[: half - 1 : -1]) / 2
@@ -418,7 +418,7 @@ def _mouth_parts() -> Uint8Image:
 @lru_cache(maxsize=1)
 def _mouth_triangles() -> Int32Array:
     """Triangles around and inside the mouth, and the nose, which may hang over it."""
-    model, shape = FaceModel.load(), anatomy()
+    model, shape = FaceModel.load(), topology()
     centre = model.mean[model.triangles].mean(1)
     nose = (np.abs(centre[:, 0]) < 0.2) & (centre[:, 1] >= -0.08) & (centre[:, 1] < 0.1)
     nose &= (shape.triangle_part == SKIN) & (centre[:, 2] > 0.5)

@@ -8,11 +8,11 @@ import numpy as np
 
 from talkingface.renderer.arrays import Float32Array
 from talkingface.renderer.face.camera import Camera
-from talkingface.renderer.geometry.image import ramp
+from talkingface.renderer.geometry.depth_proxy import look_up, relief_field, skin_places
 from talkingface.renderer.geometry.portrait import PreparedPortrait
 from talkingface.renderer.geometry.pose import lid_closing, placed, posed_vertices, torso_map
-from talkingface.renderer.geometry.relief import look_up, relief_field, skin_places
-from talkingface.renderer.geometry.surface import anatomy, smoothstep, vertex_normals
+from talkingface.renderer.geometry.surface import smoothstep, smoothstep_of, vertex_normals
+from talkingface.renderer.geometry.topology import topology
 
 SIDE_TURN = (0.0, 8.0)  # degrees of yaw over which a side begins to count as turned to the viewer
 
@@ -45,7 +45,7 @@ def plan_frame(portrait: PreparedPortrait, coefficients: Float32Array, camera: C
     :param coefficients: (52,), absolute.
     :param camera: in the portrait's frame.
     """
-    shape = anatomy()
+    shape = topology()
     start = portrait.fit.camera
     vertices, opened, lip_change = posed_vertices(portrait, coefficients)
     normals = vertex_normals(vertices)
@@ -58,7 +58,7 @@ def plan_frame(portrait: PreparedPortrait, coefficients: Float32Array, camera: C
     # Only where jaw and cheeks end does it matter what lies behind them.
     parted = float(moved[shape.rim].max())
     yaw = float(camera.angles[0, 1] - start.angles[0, 1])
-    turned = np.array([ramp(SIDE_TURN, yaw), ramp(SIDE_TURN, -yaw)], np.float32)
+    turned = np.array([smoothstep_of(SIDE_TURN, yaw), smoothstep_of(SIDE_TURN, -yaw)], np.float32)
     # A side that the photo hides does not come by stretching, but from its own picture.
     revealed = float(turned @ portrait.other_side.hidden)
     turned *= 1 - portrait.other_side.hidden
@@ -68,7 +68,7 @@ def plan_frame(portrait: PreparedPortrait, coefficients: Float32Array, camera: C
     # Skin that the photo shows at a grazing angle takes its colours from where the relief says.
     side_weight = turned @ portrait.sides
     relief_uv = skin_places(portrait.relief, start, camera, still, portrait.source, side_weight > 0)
-    soft = (1 - shape.hard) * (1 - shape.front)
+    soft = (1 - shape.hard_edge) * (1 - shape.front)
     relief_uv += soft[:, None] * (look_up(relief, still) - relief_uv)
     texture_uv = source + min(parted / 2.0, 1.0) * portrait.inward
     texture_uv += np.maximum(side_weight, soft)[:, None] * (relief_uv - portrait.source)
@@ -76,7 +76,7 @@ def plan_frame(portrait: PreparedPortrait, coefficients: Float32Array, camera: C
     # photo did not show of the jaw's edge is left out, unless it now has colours from elsewhere.
     cleared = min(parted / 4.0, 1.0)
     facing = smoothstep(0.05, 0.35, normals @ camera.rotation[0, 2])
-    opacity = shape.front * (shape.hard + (1 - shape.hard) * facing)
+    opacity = shape.front * (shape.hard_edge + (1 - shape.hard_edge) * facing)
     opacity *= 1 - cleared * (1 - np.maximum(portrait.edge_seen, np.maximum(side_weight, revealed)))
     return FramePlan(
         vertices=vertices,

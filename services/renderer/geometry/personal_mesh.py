@@ -9,12 +9,13 @@ import numpy as np
 from talkingface.renderer.arrays import Float32Array, Uint8Image
 from talkingface.renderer.face.camera import FaceFit
 from talkingface.renderer.face.model import SKIN_LANDMARKS, FaceModel
-from talkingface.renderer.geometry.fields import outside_person
-from talkingface.renderer.geometry.image import FLIP
-from talkingface.renderer.geometry.measure import teeth_edge
+from talkingface.renderer.geometry.appearance import teeth_edge
+from talkingface.renderer.geometry.diffusion import extend, smooth
+from talkingface.renderer.geometry.frame import FLIP
 from talkingface.renderer.geometry.portrait import GAZES
 from talkingface.renderer.geometry.pose import expression_offsets, without_blinks
-from talkingface.renderer.geometry.surface import extend, mean_landmarks, smooth
+from talkingface.renderer.geometry.surface import mean_landmarks
+from talkingface.renderer.geometry.vertex_offsets import outside_person
 
 LOWER_TEETH = 0.01  # face widths from the closed lips' line down to the lower front teeth
 

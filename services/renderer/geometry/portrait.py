@@ -10,8 +10,8 @@ from talkingface.contract.motion import ARKIT_DIM, ARKIT_INDEX, ARKIT_NAMES, neu
 from talkingface.renderer.arrays import Float32Array, Int32Array, Uint8Image
 from talkingface.renderer.face.camera import FaceFit
 from talkingface.renderer.geometry.eyes import EyeTexture
-from talkingface.renderer.geometry.hidden_side import HiddenSide
 from talkingface.renderer.geometry.mouth import MouthPaint
+from talkingface.renderer.geometry.occluded_side import HiddenSide
 
 BLINKS = np.array([ARKIT_INDEX["eyeBlinkRight"], ARKIT_INDEX["eyeBlinkLeft"]])
 GAZES = np.array([i for i, n in enumerate(ARKIT_NAMES) if n.startswith("eyeLook")])

@@ -24,15 +24,11 @@ from talkingface.renderer.arrays import Float32Array
 from talkingface.renderer.face.camera import Camera
 from talkingface.renderer.face.fitting import LIP_PAIRS
 from talkingface.renderer.face.model import PARTS, FaceModel, gaze_angles, rotation_matrix
-from talkingface.renderer.geometry.image import FLIP, SKIN
+from talkingface.renderer.geometry.diffusion import smooth
+from talkingface.renderer.geometry.frame import FLIP
 from talkingface.renderer.geometry.portrait import BLINKS, GAZES, PreparedPortrait
-from talkingface.renderer.geometry.surface import (
-    INNER_LOWER,
-    INNER_UPPER,
-    anatomy,
-    mean_landmarks,
-    smooth,
-)
+from talkingface.renderer.geometry.surface import mean_landmarks
+from talkingface.renderer.geometry.topology import INNER_LOWER, INNER_UPPER, SKIN, topology
 
 FUNNEL = ARKIT_INDEX["mouthFunnel"]
 JAW = ARKIT_INDEX["jawOpen"]
@@ -289,7 +285,7 @@ def _rounding(coefficient: int, peak: float, power: float) -> Float32Array:
         line += 0.5 * np.interp(across, x, height).astype(np.float32)
     near = np.exp(-(((model.mean[:, 1] - line) / LIP_REACH) ** 2)) * (model.mean[:, 2] > 0.5)
     near *= ~np.isin(model.part, [PARTS.index(p) for p in ("teeth_upper", "teeth_lower", "tongue")])
-    return (near * np.where(anatomy().lower_lip, change[1], change[0])).astype(np.float32)
+    return (near * np.where(topology().lower_lip, change[1], change[0])).astype(np.float32)
 
 
 def _visible(portrait: PreparedPortrait) -> float:

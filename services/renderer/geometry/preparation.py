@@ -9,35 +9,38 @@ import numpy as np
 from talkingface.renderer.arrays import Float32Array, Int32Array, Uint8Image
 from talkingface.renderer.face.fitting import fit
 from talkingface.renderer.face.model import FaceModel
-from talkingface.renderer.geometry.compositing import finely
-from talkingface.renderer.geometry.crops import crop_matrices
-from talkingface.renderer.geometry.eyes import eye_texture
-from talkingface.renderer.geometry.fields import (
-    hidden_vertices,
-    lid_shift,
-    lip_shift,
-    outside_person,
-    shut_lids,
-    shut_lips,
-)
-from talkingface.renderer.geometry.hidden_side import hidden_side
-from talkingface.renderer.geometry.image import FRAME, SKIN, carry, raster, triangle_areas
-from talkingface.renderer.geometry.measure import (
+from talkingface.renderer.geometry.appearance import (
     inside_mouth,
     lash_colour,
     near_background,
     saturation,
     white_point,
 )
+from talkingface.renderer.geometry.compositing import finely
+from talkingface.renderer.geometry.crops import crop_matrices
+from talkingface.renderer.geometry.depth_proxy import build_relief, edge_seen, side_shares
+from talkingface.renderer.geometry.diffusion import smooth
+from talkingface.renderer.geometry.eyes import eye_texture
+from talkingface.renderer.geometry.frame import FRAME
 from talkingface.renderer.geometry.mouth import mouth_paint
+from talkingface.renderer.geometry.occluded_side import hidden_side
 from talkingface.renderer.geometry.personal_mesh import personal_mesh
 from talkingface.renderer.geometry.portrait import PreparedPortrait
+from talkingface.renderer.geometry.rasterizer import (
+    interpolate_attributes,
+    rasterize_mesh,
+    triangle_areas,
+)
 from talkingface.renderer.geometry.rear_layer import continued, rear_plate, settled_matte
-from talkingface.renderer.geometry.relief import build_relief, edge_seen, side_shares
-from talkingface.renderer.geometry.surface import (
-    anatomy,
-    smooth,
-    smoothstep,
+from talkingface.renderer.geometry.surface import smoothstep
+from talkingface.renderer.geometry.topology import SKIN, topology
+from talkingface.renderer.geometry.vertex_offsets import (
+    hidden_vertices,
+    lid_shift,
+    lip_shift,
+    outside_person,
+    shut_lids,
+    shut_lips,
 )
 from talkingface.renderer.opencv import cv
 
@@ -58,17 +61,17 @@ def prepare(
     if matte.shape != (FRAME, FRAME) or background.shape != frame.shape:
         raise ValueError("matte and background must have the frame's size")
     matte = settled_matte(frame, matte, background, float(landmarks[152, 1]))
-    model, shape = FaceModel.load(), anatomy()
+    model, shape = FaceModel.load(), topology()
     fitted = fit(landmarks)
     camera = fitted.camera
     mesh = personal_mesh(frame, landmarks, matte, fitted)
     source = camera.project(mesh.photographed[None])[0]
-    ids, weights = raster(source, model.triangles, FRAME, FRAME)
+    ids, weights = rasterize_mesh(source, model.triangles, FRAME, FRAME)
     part = np.where(ids >= 0, shape.triangle_part[ids], SKIN)
     # Beside the cheeks the layer ends on the ears, which it never uncovers.
-    edged = shape.front * shape.hard * smoothstep(0.1, 0.2, model.mean[:, 2])
-    hidden = carry(edged, model.triangles, ids, weights)
-    solid, _ = raster(source, shape.behind, FRAME, FRAME, False)
+    edged = shape.front * shape.hard_edge * smoothstep(0.1, 0.2, model.mean[:, 2])
+    hidden = interpolate_attributes(edged, model.triangles, ids, weights)
+    solid, _ = rasterize_mesh(source, shape.rear, FRAME, FRAME, False)
     behind = cv.GaussianBlur((solid >= 0).astype(np.float32), (0, 0), 1.5)
     # The jaw's edge and the dark line under it go with the jaw.
     down = max(round(0.035 * float(camera.scale[0])), 1)

@@ -30,15 +30,15 @@ from talkingface.renderer.geometry.compositing import (
     pin_field,
 )
 from talkingface.renderer.geometry.crops import Crop, crop_controls, crop_matrices
+from talkingface.renderer.geometry.depth_proxy import still_field
 from talkingface.renderer.geometry.eyes_mouth import place_eye, place_mouth
+from talkingface.renderer.geometry.frame import FRAME
 from talkingface.renderer.geometry.frame_plan import plan_frame
-from talkingface.renderer.geometry.image import FRAME
 from talkingface.renderer.geometry.portrait import PreparedPortrait
 from talkingface.renderer.geometry.pose import (
     gaze_shift,
     target_pose,
 )
-from talkingface.renderer.geometry.relief import still_field
 from talkingface.renderer.geometry.surface import smoothstep
 from talkingface.renderer.opencv import cv
 

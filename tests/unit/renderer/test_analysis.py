@@ -30,8 +30,8 @@ from talkingface.renderer.analysis import (
 )
 from talkingface.renderer.analysis.analyser import MAX_YAW, check
 from talkingface.renderer.analysis.completion import complete
-from talkingface.renderer.analysis.image import WORKING_PIXELS, read_photo
 from talkingface.renderer.analysis.landmarks import Mesh
+from talkingface.renderer.analysis.photo import WORKING_PIXELS, read_photo
 from talkingface.renderer.face.model import FaceModel, rotation_matrix
 from talkingface.renderer.face.pyramid_fill import fill_outside
 

@@ -16,7 +16,7 @@ from talkingface.renderer.face.fitting import fit
 from talkingface.renderer.face.model import FaceModel
 from talkingface.renderer.geometry.eyes import IRIS, LUMA, RINGS
 from talkingface.renderer.geometry.portrait import BLINKS
-from talkingface.renderer.geometry.surface import INNER_LOWER, INNER_UPPER
+from talkingface.renderer.geometry.topology import INNER_LOWER, INNER_UPPER
 
 ROOM = 0.08  # face widths around lips or eyes within which something may be drawn
 

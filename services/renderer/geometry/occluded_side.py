@@ -15,8 +15,11 @@ from talkingface.renderer.arrays import BoolArray, Float32Array, Uint8Image
 from talkingface.renderer.face.camera import Camera
 from talkingface.renderer.face.model import rotation_matrix
 from talkingface.renderer.face.pyramid_fill import fill_outside
-from talkingface.renderer.geometry.image import FRAME, box, carry, raster
-from talkingface.renderer.geometry.surface import anatomy, smooth, smoothstep, vertex_normals
+from talkingface.renderer.geometry.diffusion import smooth
+from talkingface.renderer.geometry.frame import FRAME, bounding_box
+from talkingface.renderer.geometry.rasterizer import interpolate_attributes, rasterize_mesh
+from talkingface.renderer.geometry.surface import smoothstep, vertex_normals
+from talkingface.renderer.geometry.topology import topology
 from talkingface.renderer.opencv import cv
 
 TURNED = 14.0  # degrees of a photo's yaw from which a side counts as hidden
@@ -49,7 +52,7 @@ def hidden_side(
     :param vertices: (V, 3) as photographed, unposed; source (V, 3) the same in the photo.
     :param unseen: (V,) which vertices lie behind others in the photo.
     """
-    shape = anatomy()
+    shape = topology()
     pitch, yaw, roll = (float(a) for a in camera.angles[0])
     hidden = np.array([yaw < -TURNED, yaw > TURNED], np.float32)
     if not hidden.any():
@@ -67,14 +70,14 @@ def hidden_side(
     seen = np.minimum(seen, smoothstep(*SEEN, facing) * clear)
     front = Camera(rotation_matrix(pitch, 0.0, roll)[None], camera.scale, camera.translation)
     points = front.project(vertices[None])[0]
-    left, top, right, bottom = box(points[shape.head_vertices], 8)
+    left, top, right, bottom = bounding_box(points[shape.face_vertices], 8)
     points[:, :2] -= (left, top)
-    ids, weights = raster(points, shape.head, bottom - top, right - left)
+    ids, weights = rasterize_mesh(points, shape.face, bottom - top, right - left)
     covered = ids >= 0
     values = np.concatenate(
         [source[:, :2], source[shape.mirror, :2], seen[:, None], seen[shape.mirror, None]], 1
     )
-    carried = carry(values, shape.head, ids, weights)
+    carried = interpolate_attributes(values, shape.face, ids, weights)
     own = _look(frame, carried[..., :2])
     other = _look(frame, carried[..., 2:4])
     own_share, other_share = carried[..., 4] * covered, carried[..., 5] * covered

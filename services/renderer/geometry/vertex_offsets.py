@@ -8,15 +8,11 @@ from talkingface.renderer.arrays import BoolArray, Float32Array
 from talkingface.renderer.face.camera import Camera
 from talkingface.renderer.face.fitting import LIP_PAIRS
 from talkingface.renderer.face.model import FaceModel
-from talkingface.renderer.geometry.image import FLIP, FRAME, SKIN, ramp
+from talkingface.renderer.geometry.frame import FLIP, FRAME
 from talkingface.renderer.geometry.portrait import BLINKS
 from talkingface.renderer.geometry.rasterizer import rasterize
-from talkingface.renderer.geometry.surface import (
-    INNER_LOWER,
-    INNER_UPPER,
-    anatomy,
-    mean_landmarks,
-)
+from talkingface.renderer.geometry.surface import mean_landmarks, smoothstep_of
+from talkingface.renderer.geometry.topology import INNER_LOWER, INNER_UPPER, SKIN, topology
 from talkingface.renderer.opencv import cv
 
 FOLD_STILL = 0.65  # how much less the fold above a closing lid moves than the lid
@@ -42,7 +38,7 @@ def shut_lids(vertices: Float32Array) -> Float32Array:
 
 def shut_lips(base: Float32Array) -> Float32Array:
     """What the lips of the neutral mesh lack to just touch, (V, 3)."""
-    shape = anatomy()
+    shape = topology()
     marks = mean_landmarks(base)
     upper, lower = marks[[a for a, _ in LIP_PAIRS]], marks[[b for _, b in LIP_PAIRS]]
     gap = upper[:, 1] - lower[:, 1]
@@ -62,7 +58,7 @@ def lip_shift(source: Float32Array, landmarks: Float32Array, camera: Camera) -> 
     The photo of closed lips does not show their inner sides. Where a parting lip turns out such a
     side, it takes its colour from just outside the seam, not from the other lip beyond it.
     """
-    shape, model = anatomy(), FaceModel.load()
+    shape, model = topology(), FaceModel.load()
     along = landmarks[308, :2] - landmarks[78, :2]
     width = float(np.linalg.norm(along))
     along = along / width
@@ -71,7 +67,7 @@ def lip_shift(source: Float32Array, landmarks: Float32Array, camera: Camera) -> 
     position, height = place @ along, place @ up
     gap = float(np.linalg.norm(landmarks[14, :2] - landmarks[13, :2]) / camera.scale[0])
     # Beside an open mouth it stays clear of teeth and darkness, where landmarks err most.
-    margin = (0.008 + 0.008 * ramp((0.01, 0.04), gap)) * float(camera.scale[0])
+    margin = (0.008 + 0.008 * smoothstep_of((0.01, 0.04), gap)) * float(camera.scale[0])
 
     def rim(indices: tuple[int, ...]) -> Float32Array:
         at = landmarks[list(indices), :2] - landmarks[78, :2]
@@ -115,7 +111,7 @@ def outside_person(source: Float32Array, matte: Float32Array, inset: int) -> Flo
     Landmarks stop short of the outline; where the mesh bulges over it, the face would carry a seam
     of background along.
     """
-    shape = anatomy()
+    shape = topology()
     person = cv.erode((matte > 0.5).astype(np.uint8), np.ones((inset, inset), np.uint8))
     person[-1] = 1  # never empty
     _, labels = cv.distanceTransformWithLabels(
@@ -127,6 +123,6 @@ def outside_person(source: Float32Array, matte: Float32Array, inset: int) -> Flo
     x, y = source[:, :2].round().astype(int).clip(0, FRAME - 1).T
     moved = places[labels[y, x]] - np.stack([x, y], 1)
     limit = 0.08 * float(np.ptp(source[shape.front > 0.5, 0]))
-    side = (shape.front * shape.hard > 0.02) & (person[y, x] == 0)
+    side = (shape.front * shape.hard_edge > 0.02) & (person[y, x] == 0)
     moved = np.where((side & (np.linalg.norm(moved, axis=1) < limit))[:, None], moved, 0)
     return moved.astype(np.float32)

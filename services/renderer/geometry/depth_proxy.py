@@ -17,14 +17,12 @@ from talkingface.renderer.arrays import BoolArray, Float32Array, Int32Array
 from talkingface.renderer.face.camera import Camera
 from talkingface.renderer.face.model import FaceModel
 from talkingface.renderer.face.pyramid_fill import fill_outside
-from talkingface.renderer.geometry.image import FRAME, SKIN, carry, raster
+from talkingface.renderer.geometry.diffusion import smooth
+from talkingface.renderer.geometry.frame import FRAME
+from talkingface.renderer.geometry.rasterizer import interpolate_attributes, rasterize_mesh
 from talkingface.renderer.geometry.rear_layer import MARGIN
-from talkingface.renderer.geometry.surface import (
-    anatomy,
-    smooth,
-    smoothstep,
-    vertex_normals,
-)
+from talkingface.renderer.geometry.surface import smoothstep, vertex_normals
+from talkingface.renderer.geometry.topology import SKIN, topology
 from talkingface.renderer.opencv import cv
 
 STEP = 8  # pixels between the relief's nodes
@@ -56,23 +54,23 @@ def build_relief(source: Float32Array, camera: Camera, matte: Float32Array) -> F
 
     :param source: (V, 3) mesh as photographed, pixels and depth; matte (512, 512).
     """
-    model, shape = FaceModel.load(), anatomy()
+    model, shape = FaceModel.load(), topology()
     scale = float(camera.scale[0])
     normals = vertex_normals(source * np.array([1, -1, 1], np.float32))
     local = source.copy()
     local[:, :2] = (local[:, :2] + MARGIN) / STEP
-    ids, weights = raster(local, shape.whole, NODES, NODES)
+    ids, weights = rasterize_mesh(local, shape.head, NODES, NODES)
     values = np.stack(
         [
             source[:, 2],
             normals[:, 2],
             model.head_weight,
-            shape.front * shape.hard,
+            shape.front * shape.hard_edge,
             model.mean[:, 1],
         ],
         1,
     )
-    carried = carry(values, shape.whole, ids, weights)
+    carried = interpolate_attributes(values, shape.head, ids, weights)
     covered = ids >= 0
     depth, facing, follow, edged = (carried[..., k] for k in range(4))
 
@@ -82,7 +80,7 @@ def build_relief(source: Float32Array, camera: Camera, matte: Float32Array) -> F
     outside = person < 0.3
 
     limb = (np.abs(normals[:, 2]) < LIMB) & (model.head_weight > 0.9) & (model.part == SKIN)
-    limb &= (shape.front < 0.5) | (shape.hard < 0.5) | (np.abs(normals[:, 0]) > 0.7)
+    limb &= (shape.front < 0.5) | (shape.hard_edge < 0.5) | (np.abs(normals[:, 0]) > 0.7)
     outline_depth = _spread(local[limb, :2], source[limb, 2], scale)
 
     xs, ys = np.meshgrid(*[np.arange(NODES, dtype=np.float32) * STEP - MARGIN] * 2)
@@ -118,7 +116,7 @@ def build_relief(source: Float32Array, camera: Camera, matte: Float32Array) -> F
 @lru_cache(maxsize=1)
 def _skin_triangles() -> BoolArray:
     """Which of the whole head's triangles are skin, not the inside of mouth or nostrils."""
-    return (FaceModel.load().part[anatomy().whole] == SKIN).all(1)
+    return (FaceModel.load().part[topology().head] == SKIN).all(1)
 
 
 def _spread(places: Float32Array, values: Float32Array, scale: float) -> Float32Array:
@@ -281,8 +279,8 @@ def relief_field(
         camera.translation[0], torso, left, right, points,
     )  # fmt: skip
     points[:, :2] = (points[:, :2] - (CELL - 1) / 2) / CELL
-    ids, weights = raster(points, triangles, FIELD, FIELD, False)
-    field = carry(nodes, triangles, ids, weights)
+    ids, weights = rasterize_mesh(points, triangles, FIELD, FIELD, False)
+    field = interpolate_attributes(nodes, triangles, ids, weights)
     empty = ids < 0
     here = still_field()
     moved = field - here
@@ -307,7 +305,7 @@ def side_shares(vertices: Float32Array, camera: Camera) -> Float32Array:
     By the angle about the head's upright axis, from the camera's direction, which leaves out nose
     and lips, and by how the skin there looks towards the camera; the viewer's sides.
     """
-    shape = anatomy()
+    shape = topology()
     facing = np.rad2deg(np.arctan2(camera.rotation[0, 2, 0], camera.rotation[0, 2, 2]))
     angle = np.rad2deg(np.arctan2(vertices[:, 0], vertices[:, 2] - AXIS_DEPTH)) - facing
     angle = (angle + 180) % 360 - 180

@@ -7,9 +7,10 @@ import numpy as np
 from talkingface.renderer.arrays import Float32Array, Uint8Image
 from talkingface.renderer.face.camera import Camera
 from talkingface.renderer.geometry.eyes import LUMA, RINGS, EyeTexture
-from talkingface.renderer.geometry.image import FRAME, SKIN, box
+from talkingface.renderer.geometry.frame import FRAME, bounding_box
 from talkingface.renderer.geometry.mouth import TOOTH
-from talkingface.renderer.geometry.surface import INNER_LOWER, INNER_UPPER, anatomy, smoothstep
+from talkingface.renderer.geometry.surface import smoothstep
+from talkingface.renderer.geometry.topology import INNER_LOWER, INNER_UPPER, SKIN, topology
 from talkingface.renderer.opencv import cv
 
 TEETH_SHOW = 0.032  # face widths
@@ -62,8 +63,8 @@ def near_background(
 
 def inside_mouth(source: Float32Array, part: Uint8Image) -> Float32Array:
     """Soft mask (512, 512) of the mouth's inside in the photo."""
-    shape = anatomy()
-    left, top, right, bottom = box(source[shape.lip > 0.3], 2)
+    shape = topology()
+    left, top, right, bottom = bounding_box(source[shape.lip > 0.3], 2)
     inner = np.zeros((FRAME, FRAME), np.uint8)
     inner[top:bottom, left:right] = part[top:bottom, left:right] != SKIN
     inner = cv.erode(inner, np.ones((3, 3), np.uint8))
