@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
+AnyArray = NDArray[Any]  # of any element type
 Float32Array = NDArray[np.float32]
 Float64Array = NDArray[np.float64]
 Int16Array = NDArray[np.int16]

@@ -14,18 +14,18 @@ from talkingface.renderer.arrays import Uint8Image
 from talkingface.v1.media_pb2 import PictureFormat, VideoCodec
 from talkingface.v1.renderer_pb2 import RenderConfig
 
-_MAX_KEYFRAME_INTERVAL = 250
-_KEYFRAME_SECONDS = 2
+_MAX_KEYFRAME_INTERVAL = 250  # frames, x264's default
+_KEYFRAME_SECONDS = 2  # between keyframes where a stream does not say
 
 
 class Encoder(Protocol):
     """One stream of frames. `encode` may run in any thread, one at a time."""
 
     planar: bool
-    """Whether it takes the planes of I420, (3 / 2 H, W), instead of RGB, (H, W, 3)."""
+    """Whether it expects the planes of I420, (3 / 2 H, W), instead of RGB, (H, W, 3)."""
 
     def encode(self, image: Uint8Image) -> tuple[bytes, bool]:
-        """Encode a picture.
+        """Encode a frame.
 
         :return: the packet, and whether decoding can begin with it.
         """
@@ -71,7 +71,7 @@ class H264Encoder:
         self._index += 1
         packets = self._codec.encode(frame)
         if len(packets) != 1:
-            raise RuntimeError(f"x264 gave {len(packets)} packets for a frame")
+            raise RuntimeError(f"x264 returned {len(packets)} packets for a frame")
         return bytes(packets[0]), packets[0].is_keyframe
 
 
@@ -84,20 +84,20 @@ class JpegEncoder:
         self._options = [cv2.IMWRITE_JPEG_QUALITY, quality]
 
     def encode(self, image: Uint8Image) -> tuple[bytes, bool]:
-        return _encode_picture(".jpg", image, self._options), True
+        return _encode_image(".jpg", image, self._options), True
 
 
 class PngEncoder:
-    """PNG, quick rather than small."""
+    """PNG, compressed fast rather than small."""
 
     planar = False
 
     def encode(self, image: Uint8Image) -> tuple[bytes, bool]:
-        return _encode_picture(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1]), True
+        return _encode_image(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1]), True
 
 
 def make_encoder(config: RenderConfig, picture: PictureFormat) -> Encoder:
-    """The encoder that a stream asks for.
+    """Make the encoder that a stream asks for.
 
     :raises ServiceError: FIELD_INVALID.
     """
@@ -123,7 +123,7 @@ def _in_range(config: RenderConfig, name: str, limits: Quality) -> int:
     return value
 
 
-def _encode_picture(extension: str, image: Uint8Image, options: list[int]) -> bytes:
+def _encode_image(extension: str, image: Uint8Image, options: list[int]) -> bytes:
     done, data = cv2.imencode(extension, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
     if not done:
         raise ServiceError("INTERNAL", f"cannot encode {extension}")

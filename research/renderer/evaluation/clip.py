@@ -25,7 +25,8 @@ from talkingface.contract.motion import (
     neutral,
 )
 from talkingface.renderer.analysis import PortraitError, cut_frame
-from talkingface.renderer.face.fitting import LID_PAIRS, LIPS, OUTLINE, track
+from talkingface.renderer.face.fitting import track
+from talkingface.renderer.face.landmarks import LID_PAIRS, LIPS, OUTLINE
 from talkingface.renderer.geometry.portrait import BLINKS, GAZES, PreparedPortrait
 from talkingface_research.renderer.evaluation import features, sheets
 from talkingface_research.renderer.evaluation.face_recognition import distance

@@ -160,7 +160,7 @@ def _surface(
     out: Sitting, pose: Pose, drawn: Drawn, analysed: AnalysedPortrait, areas: Regions, photo: Array
 ) -> None:
     """Folds and stretching, detail kept, and what should have stood still."""
-    field, carried = drawn.warped.flow, drawn.warped.carried
+    field, carried = drawn.warped.flow, drawn.warped.flow_weight
     assert field is not None and carried is not None
     judged = flow.surface(field, carried, drawn.image, analysed.frame, areas.head)
     for name, part in (

@@ -32,7 +32,8 @@ from talkingface.contract.motion import ARKIT_INDEX, ARKIT_NAMES
 from talkingface.renderer import geometry
 from talkingface.renderer.analysis import FaceAnalyser, cut_frame, decode, frame_square
 from talkingface.renderer.face.camera import Camera
-from talkingface.renderer.face.fitting import LIPS, track
+from talkingface.renderer.face.fitting import track
+from talkingface.renderer.face.landmarks import LIPS
 from talkingface.renderer.face.model import rotation_matrix
 from talkingface.renderer.geometry.eyes import RINGS
 from talkingface.renderer.geometry.portrait import BLINKS

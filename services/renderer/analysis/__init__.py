@@ -1,4 +1,4 @@
-"""A client's portrait: decoded, checked, its face found, framed, measured and cut out."""
+"""Analysis of a client's portrait: decoding, checks, face, frame, landmarks, matte."""
 
 from talkingface.renderer.analysis.analyser import (
     FRAME,

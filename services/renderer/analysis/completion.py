@@ -207,7 +207,8 @@ def _agreement(filled: Float32Array, mask: Uint8Image, found: Int32Array) -> Flo
     _edge_errors(filled, mask, found, sums)
     error, variance = np.moveaxis(cv.GaussianBlur(sums, (0, 0), _AGREEMENT_REACH), -1, 0)
     ratio = error / np.maximum(variance, 1e-6)
-    return np.clip(2 - ratio, 0, 1).astype(np.float32)
+    result: Float32Array = np.clip(2 - ratio, 0, 1).astype(np.float32)
+    return result
 
 
 @njit(cache=True)

@@ -1,4 +1,4 @@
-"""The 3D head: mesh, identity modes, ARKit expressions and where the 478 landmarks lie on it.
+"""The 3D head: mesh, identity modes, ARKit expressions and the 478 landmarks on it.
 
 Coordinates are those of the head: x to the viewer's right, y up, z towards the viewer when the head
 faces the camera; the unit is the mean face's width (landmark 234 to 454), the origin the joint
@@ -44,11 +44,12 @@ def rotation_matrix(pitch: float, yaw: float, roll: float) -> Float32Array:
     yaw > 0 turns the face to the viewer's right, pitch > 0 lifts it, roll > 0 tilts it clockwise;
     pitch is applied first, roll last.
     """
-    return rotation_matrices(np.array([[pitch, yaw, roll]], np.float32))[0]
+    rotation: Float32Array = rotation_matrices(np.array([[pitch, yaw, roll]], np.float32))[0]
+    return rotation
 
 
 def rotation_matrices(degrees: Float32Array) -> Float32Array:
-    """The same for many poses: (T, 3) pitch, yaw, roll to (T, 3, 3)."""
+    """Head rotations (T, 3, 3) of many poses (T, 3): pitch, yaw, roll, as in `rotation_matrix`."""
     p, y, r = np.deg2rad(np.asarray(degrees, np.float64)).T
     cp, sp, cy, sy, cr, sr = np.cos(p), np.sin(p), np.cos(y), np.sin(y), np.cos(r), np.sin(r)
     zero, one = np.zeros_like(p), np.ones_like(p)
@@ -62,7 +63,7 @@ def rotation_matrices(degrees: Float32Array) -> Float32Array:
     return (about_z @ about_y @ about_x).astype(np.float32)
 
 
-# For both eyes (right, left): columns that raise, lower, turn right and turn left.
+# For both eyes (right, left): columns of the coefficients that raise, lower, turn right and left.
 _GAZE = np.array(
     [
         [ARKIT_INDEX[f"eyeLook{way}{side}"] for way in ("Up", "Down", right, left)]
@@ -99,7 +100,7 @@ class FaceModel:
     @classmethod
     @lru_cache(maxsize=1)
     def load(cls) -> FaceModel:
-        """The model that ships with the package."""
+        """Load the model that ships with the package, once a process."""
         path = resources.files("talkingface.renderer") / "assets" / "face_model.npz"
         with resources.as_file(path) as file, np.load(file) as data:
             floats = ("mean", "identity", "expressions", "head_weight", "landmark_weights")
@@ -169,10 +170,14 @@ class FaceModel:
         moved = coefficients.reshape(-1, ARKIT_DIM) @ self.landmark_expressions.reshape(
             ARKIT_DIM, -1
         )
-        return person + moved.reshape(*coefficients.shape[:-1], LANDMARKS, 3)
+        marks: Float32Array = person + moved.reshape(*coefficients.shape[:-1], LANDMARKS, 3)
+        return marks
 
     def _landmarks(self, vertices: Float32Array, irises: bool) -> Float32Array:
-        """Landmarks of positions (irises=True) or of offsets (False), (478, 3)."""
+        """Landmarks (478, 3) of vertex positions (irises=True) or of vertex offsets (False).
+
+        :param vertices: (V, 3).
+        """
         out = np.zeros((LANDMARKS, 3), np.float32)
         corners = vertices[self.landmark_corners]
         out[:SKIN_LANDMARKS] = (self.landmark_weights[..., None] * corners).sum(1)

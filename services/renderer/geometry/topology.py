@@ -9,7 +9,7 @@ import numpy as np
 
 from talkingface.contract.motion import ARKIT_INDEX
 from talkingface.renderer.arrays import BoolArray, Float32Array, Int32Array, Int64Array, Uint8Array
-from talkingface.renderer.face.fitting import OUTLINE
+from talkingface.renderer.face.landmarks import OUTLINE
 from talkingface.renderer.face.model import PARTS, FaceModel
 from talkingface.renderer.geometry.surface import mean_landmarks, smoothstep, vertex_normals
 from talkingface.renderer.opencv import cv
@@ -21,9 +21,9 @@ INNER_LOWER = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308)
 SKIN, CAVITY = PARTS.index("skin"), PARTS.index("cavity")
 EYEBALLS = [PARTS.index(name) for name in ("eye_left", "eye_right")]
 
-# Regions of the mean head, all by eye on renderings of it. Positions are those of the face model in
-# face widths: x to the viewer's right, y up, z towards the viewer. A pair is a smooth step from 0
-# at its first number to 1 at its second.
+# Regions of the mean head, all by eye. Positions are those of the face model in face widths: x to
+# the viewer's right, y up, z towards the viewer. A pair is a smooth step from 0 at its first number
+# to 1 at its second.
 EYE_LEVEL, NOSE_LEVEL = 0.24, -0.05  # y between which the forehead's soft edge becomes a hard one
 FOREHEAD_INSIDE = (-0.05, 0.03)  # distance inside the outline; above the eyes the layer ends within
 JAW_INSIDE = (-0.08, -0.03)  # ... the hair line, below them it runs around the jaw to the ears
@@ -134,7 +134,8 @@ def _front(model: FaceModel, hard_edge: Float32Array, ears: BoolArray) -> Float3
     front = inside * reach * (1 - under) * smoothstep(*HEAD_NOT_NECK, model.head_weight)
     front[ears] = 0.0
     front[model.part != SKIN] = 1.0
-    return front
+    result: Float32Array = front
+    return result
 
 
 def _rim(model: FaceModel, opacity: Float32Array) -> BoolArray:
@@ -142,7 +143,8 @@ def _rim(model: FaceModel, opacity: Float32Array) -> BoolArray:
     mean = model.mean
     aside = np.abs(mean[:, 0]) > FRONT_ANGLE * (mean[:, 2] - HEAD_AXIS)
     rim: BoolArray = (opacity > RIM_FRONT) & (aside | (mean[:, 1] < CHIN_HEIGHT))
-    return rim & (model.part == SKIN)
+    result: BoolArray = rim & (model.part == SKIN)
+    return result
 
 
 def _lip(mean: Float32Array) -> Float32Array:
@@ -151,7 +153,8 @@ def _lip(mean: Float32Array) -> Float32Array:
     across = np.abs(mean[:, 0]) / abs(float(corner[0]))
     lip = np.exp(-(((mean[:, 1] - middle[1]) / LIP_REACH) ** 2)) * smoothstep(*LIP_CORNER, across)
     lip *= smoothstep(*LIP_DEPTH, mean[:, 2])
-    return lip.astype(np.float32)
+    result: Float32Array = lip.astype(np.float32)
+    return result
 
 
 def _mouth(centre: Float32Array, part: Uint8Array) -> BoolArray:

@@ -1,4 +1,4 @@
-"""Fields on the mesh of one portrait: how lids and lips close, where skin takes its colour from."""
+"""Offsets by vertex of one portrait: how lids and lips close, where skin takes its colour from."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from talkingface.renderer.arrays import BoolArray, Float32Array
 from talkingface.renderer.face.camera import Camera
-from talkingface.renderer.face.fitting import LIP_PAIRS
+from talkingface.renderer.face.landmarks import LIP_CORNERS, LIP_PAIRS, LOWER_LIP, UPPER_LIP
 from talkingface.renderer.face.model import FaceModel
 from talkingface.renderer.geometry.frame import FLIP, FRAME
 from talkingface.renderer.geometry.portrait import BLINKS
@@ -15,13 +15,28 @@ from talkingface.renderer.geometry.surface import mean_landmarks, smoothstep_of
 from talkingface.renderer.geometry.topology import INNER_LOWER, INNER_UPPER, SKIN, topology
 from talkingface.renderer.opencv import cv
 
-FOLD_STILL = 0.65  # how much less the fold above a closing lid moves than the lid
+# Landmarks of the lids' edges: subject's right eye, left.
 UPPER_LIDS = ((161, 160, 159, 158, 157), (388, 387, 386, 385, 384))
 LOWER_LIDS = ((163, 144, 145, 153, 154), (390, 373, 374, 380, 381))
 
+# All by eye.
+LID_GAIN_RANGE = (0.2, 3.0)  # of the face model's blink that closes a photographed eye
+LIDS_OVERLAP = 1.02  # of that gain: a little further than just touching
+FOLD_STILL = 0.65  # how much less the fold above a closing lid moves than the lid
+LIPS = 0.25  # weight of the lips from which a vertex belongs to them
+LIP_MARGIN, OPEN_MARGIN = 0.008, 0.008  # face widths beyond the seam; more beside an open mouth ...
+OPEN_LIPS = (0.01, 0.04)  # ... whose lips stand this many face widths apart
+LIP_LIMIT = 0.06  # face widths of shift at most
+OCCLUDED_BY = 1.5  # pixels of depth behind what is seen
+OUTLINE_LIMIT = 0.08  # of the face's width in the frame, that its edge is shifted at most
+OUTLINE_WEIGHT = 0.02  # of the face's hard edge from which it is shifted
 
-def shut_lids(vertices: Float32Array) -> Float32Array:
-    """What moves the photographed lids to shut ones, (2, V, 3)."""
+
+def lid_closure(vertices: Float32Array) -> Float32Array:
+    """Offsets (2, V, 3) that move the photographed lids to shut ones.
+
+    :param vertices: (V, 3) as photographed, unposed.
+    """
     model = FaceModel.load()
     marks = mean_landmarks(vertices)
     out = np.zeros((2, len(vertices), 3), np.float32)
@@ -31,85 +46,103 @@ def shut_lids(vertices: Float32Array) -> Float32Array:
         upper, lower = marks[list(UPPER_LIDS[k])], marks[list(LOWER_LIDS[k])]
         needed = (lower[:, 1] - upper[:, 1]) / np.minimum(moved[:, 1], -1e-3)
         order = np.argsort(upper[:, 0])
-        share = np.interp(vertices[:, 0], upper[order, 0], np.clip(needed[order], 0.2, 3.0))
-        out[k] = blink * (1.02 * share[:, None])
+        gain = np.clip(needed[order], *LID_GAIN_RANGE)
+        gain = np.interp(vertices[:, 0], upper[order, 0], gain)
+        out[k] = blink * (LIDS_OVERLAP * gain[:, None])
     return out
 
 
-def shut_lips(base: Float32Array) -> Float32Array:
-    """What the lips of the neutral mesh lack to just touch, (V, 3)."""
+def lip_closure(neutral: Float32Array) -> Float32Array:
+    """Offsets (V, 3) by which the lips of the neutral mesh (V, 3) just touch."""
     shape = topology()
-    marks = mean_landmarks(base)
+    marks = mean_landmarks(neutral)
     upper, lower = marks[[a for a, _ in LIP_PAIRS]], marks[[b for _, b in LIP_PAIRS]]
     gap = upper[:, 1] - lower[:, 1]
     across = (upper[:, 0] + lower[:, 0]) / 2
     order = np.argsort(across)
-    corner = marks[[78, 308], 0]
+    corner = marks[list(LIP_CORNERS), 0]
     xs = np.concatenate([[corner[0]], across[order], [corner[1]]])
-    half = 0.5 * np.interp(base[:, 0], xs, np.concatenate([[0], gap[order], [0]]))
-    out = np.zeros_like(base)
+    half = 0.5 * np.interp(neutral[:, 0], xs, np.concatenate([[0], gap[order], [0]]))
+    out = np.zeros_like(neutral)
     out[:, 1] = np.where(shape.lower_lip, half, -half) * shape.lip
     return out
 
 
-def lip_shift(source: Float32Array, landmarks: Float32Array, camera: Camera) -> Float32Array:
-    """Change of the photo coordinates at the lips' edges, (V, 2).
+def lip_uv_shift(source: Float32Array, landmarks: Float32Array, camera: Camera) -> Float32Array:
+    """Change of the texture coordinates at the lips' edges, (V, 2).
 
     The photo of closed lips does not show their inner sides. Where a parting lip turns out such a
     side, it takes its colour from just outside the seam, not from the other lip beyond it.
+
+    :param source: (V, 3) mesh as photographed, pixels and depth.
+    :param landmarks: (478, 2+) pixels.
     """
     shape, model = topology(), FaceModel.load()
-    along = landmarks[308, :2] - landmarks[78, :2]
+    right, left = (landmarks[corner, :2] for corner in LIP_CORNERS)
+    scale = float(camera.scale[0])
+    along = left - right
     width = float(np.linalg.norm(along))
     along = along / width
     up = np.array([along[1], -along[0]], np.float32)
-    place = source[:, :2] - landmarks[78, :2]
-    position, height = place @ along, place @ up
-    gap = float(np.linalg.norm(landmarks[14, :2] - landmarks[13, :2]) / camera.scale[0])
+    offset = source[:, :2] - right
+    position, height = offset @ along, offset @ up
+    opening = landmarks[LOWER_LIP, :2] - landmarks[UPPER_LIP, :2]
+    gap = float(np.linalg.norm(opening) / camera.scale[0])
     # Beside an open mouth it stays clear of teeth and darkness, where landmarks err most.
-    margin = (0.008 + 0.008 * smoothstep_of((0.01, 0.04), gap)) * float(camera.scale[0])
+    margin = (LIP_MARGIN + OPEN_MARGIN * smoothstep_of(OPEN_LIPS, gap)) * scale
 
     def rim(indices: tuple[int, ...]) -> Float32Array:
-        at = landmarks[list(indices), :2] - landmarks[78, :2]
-        return np.interp(position, at @ along, at @ up)
+        at = landmarks[list(indices), :2] - right
+        heights: Float32Array = np.interp(position, at @ along, at @ up)
+        return heights
 
-    raise_ = np.maximum(rim(INNER_UPPER) + margin - height, 0)
-    lower = np.minimum(rim(INNER_LOWER) - margin - height, 0)
-    moved = np.where(shape.lower_lip, lower, raise_)
-    limit = 0.06 * float(camera.scale[0])
-    lips = (shape.lip > 0.25) & (model.part == SKIN)
+    upwards = np.maximum(rim(INNER_UPPER) + margin - height, 0)
+    downwards = np.minimum(rim(INNER_LOWER) - margin - height, 0)
+    moved = np.where(shape.lower_lip, downwards, upwards)
+    limit = LIP_LIMIT * scale
+    lips = (shape.lip > LIPS) & (model.part == SKIN)
     moved = np.clip(moved, -limit, limit) * lips
     # Inner sides at the corners would otherwise show the cheek beyond.
     inward = np.clip(position, 2 * margin, width - 2 * margin) - position
-    inward = np.where(lips & hidden_vertices(source), inward, 0)
-    return (moved[:, None] * up + inward[:, None] * along).astype(np.float32)
+    inward = np.where(lips & occluded_vertices(source), inward, 0)
+    result: Float32Array = (moved[:, None] * up + inward[:, None] * along).astype(np.float32)
+    return result
 
 
-def hidden_vertices(source: Float32Array) -> BoolArray:
-    """Which vertices lie behind others in the photo, (V,)."""
+def occluded_vertices(source: Float32Array) -> BoolArray:
+    """Which vertices lie behind others in the photo, (V,).
+
+    :param source: (V, 3) mesh as photographed, pixels and depth.
+    """
     depth = np.full((FRAME, FRAME), -np.inf, np.float32)
     ids, weights = np.full((FRAME, FRAME), -1, np.int32), np.zeros((FRAME, FRAME, 2), np.float32)
     rasterize(np.ascontiguousarray(source), FaceModel.load().triangles, False, ids, weights, depth)
     x, y = source[:, :2].round().astype(int).clip(0, FRAME - 1).T
-    return source[:, 2] < depth[y, x] - 1.5
+    occluded: BoolArray = source[:, 2] < depth[y, x] - OCCLUDED_BY
+    return occluded
 
 
-def lid_shift(shut: Float32Array, camera: Camera) -> Float32Array:
-    """Change of the photo coordinates, (2, V, 2), that keeps the photo in place on closing lids.
+def lid_uv_shift(closure: Float32Array, camera: Camera) -> Float32Array:
+    """Change of the texture coordinates, (2, V, 2), that keeps the photo in place on closing lids.
 
     The lid's own skin is drawn; the fold above it hardly stretches, nor do the frames of glasses.
 
-    :param shut: (2, V, 3) what moves the photographed lids to shut ones.
+    :param closure: (2, V, 3) of `lid_closure`.
     """
-    moved = shut @ camera.rotation[0, :2].T * FLIP
-    return (FOLD_STILL * moved * camera.scale[0]).astype(np.float32)
+    moved = closure @ camera.rotation[0, :2].T * FLIP
+    result: Float32Array = (FOLD_STILL * moved * camera.scale[0]).astype(np.float32)
+    return result
 
 
 def outside_person(source: Float32Array, matte: Float32Array, inset: int) -> Float32Array:
     """What brings the sides of face and jaw back inside the person's outline, (V, 2) pixels.
 
-    Landmarks stop short of the outline; where the mesh bulges over it, the face would carry a seam
+    Landmarks stop short of the outline; where the mesh bulges over it, the face would take a seam
     of background along.
+
+    :param source: (V, 3) mesh as photographed, pixels and depth.
+    :param matte: (512, 512) opacity of the person.
+    :param inset: side of the square, in pixels, by which the person is eroded first.
     """
     shape = topology()
     person = cv.erode((matte > 0.5).astype(np.uint8), np.ones((inset, inset), np.uint8))
@@ -117,12 +150,12 @@ def outside_person(source: Float32Array, matte: Float32Array, inset: int) -> Flo
     _, labels = cv.distanceTransformWithLabels(
         1 - person, cv.DIST_L2, 5, labelType=cv.DIST_LABEL_PIXEL
     )
-    places = np.zeros((labels.max() + 1, 2), np.float32)
+    nearest = np.zeros((labels.max() + 1, 2), np.float32)  # pixel of the person by label
     ys, xs = np.nonzero(person)
-    places[labels[ys, xs]] = np.stack([xs, ys], 1)
+    nearest[labels[ys, xs]] = np.stack([xs, ys], 1)
     x, y = source[:, :2].round().astype(int).clip(0, FRAME - 1).T
-    moved = places[labels[y, x]] - np.stack([x, y], 1)
-    limit = 0.08 * float(np.ptp(source[shape.front > 0.5, 0]))
-    side = (shape.front * shape.hard_edge > 0.02) & (person[y, x] == 0)
+    moved = nearest[labels[y, x]] - np.stack([x, y], 1)
+    limit = OUTLINE_LIMIT * float(np.ptp(source[shape.front > 0.5, 0]))
+    side = (shape.front * shape.hard_edge > OUTLINE_WEIGHT) & (person[y, x] == 0)
     moved = np.where((side & (np.linalg.norm(moved, axis=1) < limit))[:, None], moved, 0)
     return moved.astype(np.float32)

@@ -316,7 +316,7 @@ def test_fetching_is_idempotent_and_mends_damage(tmp_path: Path) -> None:
 def test_unexpected_content_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = fetch_assets.AssetSet("scikit-image==0.26.0", {"skimage/data/astronaut.png": "0" * 64})
     monkeypatch.setitem(fetch_assets.ASSETS, "portrait", wrong)
-    with pytest.raises(fetch_assets.AssetError, match="another content"):
+    with pytest.raises(fetch_assets.AssetError, match="unexpected content"):
         fetch_assets.fetch("portrait", tmp_path)
     assert not list(tmp_path.iterdir())
 

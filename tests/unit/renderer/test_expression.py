@@ -168,7 +168,7 @@ def test_shut_lids_cover_eyes_with_skin(portrait: geometry.PreparedPortrait) -> 
 def portrait_marks(portrait: geometry.PreparedPortrait) -> np.ndarray:
     """Skin landmarks (468, 2) of the photo by the fitted mesh."""
     model = FaceModel.load()
-    corners = portrait.source[model.landmark_corners]
+    corners = portrait.uv[model.landmark_corners]
     return (model.landmark_weights[..., None] * corners).sum(1)
 
 

@@ -22,10 +22,10 @@ from talkingface.renderer import geometry
 from talkingface.renderer.face.camera import Camera
 from talkingface.renderer.face.fitting import fit, track
 from talkingface.renderer.face.model import FaceModel, rotation_matrices, rotation_matrix
-from talkingface.renderer.geometry.compositing import rear_plate_now
+from talkingface.renderer.geometry.compositing import clear_rear
 from talkingface.renderer.geometry.eyes import RINGS
 from talkingface.renderer.geometry.rasterizer import rasterize
-from talkingface.renderer.geometry.rear_layer import MARGIN, SOLID, continued
+from talkingface.renderer.geometry.rear_layer import MARGIN, SOLID, extrapolate
 
 
 def coefficients(**values: float) -> np.ndarray:
@@ -207,8 +207,8 @@ def test_nothing_pops_while_a_motion_sets_in(
 def test_what_is_partly_cleared_is_no_longer_shown_as_the_photo(
     portrait: geometry.PreparedPortrait,
 ) -> None:
-    plate = rear_plate_now(portrait, 0.1, np.zeros(2, np.float32))
-    differ = (portrait.rear != portrait.rear_cleared).any(-1)
+    plate = clear_rear(portrait, 0.1, np.zeros(2, np.float32))
+    differ = (portrait.rear != portrait.rear_without_face).any(-1)
     assert differ.any() and plate[differ, 3].max() <= SOLID
     np.testing.assert_array_equal(plate[~differ], portrait.rear[~differ])
 
@@ -226,7 +226,7 @@ def test_hair_stays_as_photographed_while_only_the_jaw_moves(
 def test_a_plate_goes_on_beyond_the_frame() -> None:
     plate = np.zeros((512, 512, 4), np.uint8)
     plate[:, 200:300] = (120, 80, 40, 255)  # a column from the upper edge to the lower
-    wide = continued(plate)
+    wide = extrapolate(plate)
     np.testing.assert_array_equal(wide[MARGIN:-MARGIN, MARGIN:-MARGIN], plate)
     opacity = wide[..., 3]
     assert (opacity[-MARGIN:, MARGIN + 250] == SOLID).all()  # the body goes on
@@ -237,24 +237,24 @@ def test_a_plate_goes_on_beyond_the_frame() -> None:
 
 def test_carried_pixels_are_the_photos_along_the_flow(portrait: geometry.PreparedPortrait) -> None:
     frame = geometry.render(portrait, motion(yaw=12, pitch=5, jawOpen=0.4), traced=True)
-    assert frame.flow is not None and frame.carried is not None
+    assert frame.flow is not None and frame.flow_weight is not None
     told = cv2.remap(portrait.frame, frame.flow, None, cv2.INTER_LINEAR).astype(int)
-    whole = frame.carried == 255
+    whole = frame.flow_weight == 255
     assert whole.mean() > 0.5
     apart = np.abs(told - frame.image).max(-1)[whole]
     assert apart.mean() < 2 and np.percentile(apart, 99) < 16
-    assert frame.carried[frame.mask[..., 0] == 255].max() < 255  # the mouth's inside is drawn
+    assert frame.flow_weight[frame.mask[..., 0] == 255].max() < 255  # the mouth's inside is drawn
     untraced = geometry.render(portrait, motion(yaw=12, pitch=5, jawOpen=0.4))
-    assert untraced.flow is None and untraced.carried is None
+    assert untraced.flow is None and untraced.flow_weight is None
     np.testing.assert_array_equal(untraced.image, frame.image)
 
 
 def test_an_unmoved_frame_comes_from_where_it_is(portrait: geometry.PreparedPortrait) -> None:
     frame = geometry.render(portrait, portrait.own_motion, traced=True)
-    assert frame.flow is not None and frame.carried is not None
+    assert frame.flow is not None and frame.flow_weight is not None
     here = np.stack(np.meshgrid(np.arange(512), np.arange(512)), -1)
     np.testing.assert_array_equal(frame.flow, here)
-    assert (frame.carried == 255).all()
+    assert (frame.flow_weight == 255).all()
 
 
 def test_pinned_borders_are_the_photos(portrait: geometry.PreparedPortrait) -> None:
@@ -276,11 +276,11 @@ def test_a_turned_head_is_neither_folded_nor_torn(
     portrait: geometry.PreparedPortrait, yaw: float
 ) -> None:
     frame = geometry.render(portrait, motion(yaw=yaw), traced=True)
-    assert frame.flow is not None and frame.carried is not None
+    assert frame.flow is not None and frame.flow_weight is not None
     across, down = frame.flow[:-1, 1:] - frame.flow[:-1, :-1], np.diff(frame.flow, axis=0)[:, :-1]
     smooth = (np.linalg.norm(across, axis=2) < 3) & (np.linalg.norm(down, axis=2) < 3)
     turned = across[..., 0] * down[..., 1] - across[..., 1] * down[..., 0]
-    head = (frame.carried[:-1, :-1] > 128) & smooth
+    head = (frame.flow_weight[:-1, :-1] > 128) & smooth
     head[400:] = False
     assert (turned < 0)[head].mean() < 1e-3
     assert (turned < 1 / 3)[head].mean() < 0.02  # stretched
@@ -299,7 +299,7 @@ def test_the_hidden_side_of_a_turned_portrait_is_made_from_the_other() -> None:
         cv2.fillPoly(picture, [cv2.convexHull(marks.round().astype(np.int32))], colour)
     portrait = geometry.prepare(frame, marks, matte, background)
     assert portrait.fit.angles[1] < -20
-    np.testing.assert_array_equal(portrait.other_side.hidden, [1, 0])
+    np.testing.assert_array_equal(portrait.occluded_side.occluded, [1, 0])
     image = geometry.render(portrait, motion(yaw=25)).image.astype(int)
     face = image[180:330, 210:300]
     assert (

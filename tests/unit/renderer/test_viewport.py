@@ -69,8 +69,8 @@ def test_the_frame_itself_is_the_picture_at_512() -> None:
     frame, to_photo = frame_of(texture(1400, 1400), 10, 20, 1300)
     pixels = pixels_of(texture(1400, 1400), frame, to_photo)
     shown = warped(frame[::-1].copy())
-    assert np.array_equal(viewer_of(frame, pixels, crop(512)).picture(shown), frame[::-1])
-    small = viewer_of(frame, pixels, crop(256)).picture(shown)
+    assert np.array_equal(viewer_of(frame, pixels, crop(512)).show(shown), frame[::-1])
+    small = viewer_of(frame, pixels, crop(256)).show(shown)
     assert np.array_equal(small, cv2.resize(shown.image, (256, 256), interpolation=cv2.INTER_AREA))
 
 
@@ -89,7 +89,7 @@ def test_an_unmoved_picture_is_the_photo(size: int) -> None:
     photo = texture(1400, 1400)
     frame, to_photo = frame_of(photo, 100, 60, 1024)
     pixels = pixels_of(photo, frame, to_photo)
-    picture = viewer_of(frame, pixels, crop(size)).picture(warped(frame))
+    picture = viewer_of(frame, pixels, crop(size)).show(warped(frame))
     truth = photo[60:1084, 100:1124]
     if size != 1024:
         truth = cv2.resize(truth, (size, size), interpolation=cv2.INTER_AREA)
@@ -103,10 +103,10 @@ def test_detail_goes_with_the_pixels_that_it_belongs_to() -> None:
     moved = np.roll(frame, -20, axis=1)  # 40 pixels of the photo
     inner = np.s_[50:-50, 50:-90]
     truth = photo[60:1084, 140:1164][inner].astype(int)
-    picture = viewer.picture(warped(moved, 20.0))
+    picture = viewer.show(warped(moved, 20.0))
     assert np.abs(picture[inner] - truth).mean() < 0.5
     # What is drawn has no detail of the photo, but is none the worse.
-    drawn = viewer.picture(warped(moved, 20.0, carried=0))
+    drawn = viewer.show(warped(moved, 20.0, carried=0))
     enlarged = cv2.resize(moved, (1024, 1024), interpolation=cv2.INTER_CUBIC)
     assert np.array_equal(drawn, enlarged)
     assert np.abs(drawn[inner] - truth).mean() > 3
@@ -119,7 +119,7 @@ def test_detail_ends_where_the_flow_tears() -> None:
     shown = warped(frame)
     assert shown.flow is not None
     shown.flow[:, 256:, 0] -= 30
-    picture = viewer.picture(shown)
+    picture = viewer.show(shown)
     enlarged = cv2.resize(frame, (1024, 1024), interpolation=cv2.INTER_CUBIC)
     assert np.array_equal(picture[:, 511:513], enlarged[:, 511:513])
     assert np.array_equal(picture[:, :508], photo[60:1084, 100:608])
@@ -134,12 +134,12 @@ def test_the_whole_photo_changes_only_within_the_square(side: int, planar: bool)
     width, height = photo_size(903, 901)
     assert (width, height) == (902, 900)
     viewer = viewer_of(frame, pixels, View(FRAMING_PHOTO, width, height, planar))
-    still, rolled = (viewer.picture(warped(image)) for image in (frame, frame[::-1].copy()))
+    still, rolled = (viewer.show(warped(image)) for image in (frame, frame[::-1].copy()))
     truth = photo[:height, :width]
     if planar:
         assert np.array_equal(still, cv2.cvtColor(truth, cv2.COLOR_RGB2YUV_I420))
         rgb = viewer_of(frame, pixels, View(FRAMING_PHOTO, width, height))
-        moved = cv2.cvtColor(rgb.picture(warped(frame[::-1].copy())), cv2.COLOR_RGB2YUV_I420)
+        moved = cv2.cvtColor(rgb.show(warped(frame[::-1].copy())), cv2.COLOR_RGB2YUV_I420)
         assert np.array_equal(rolled, moved)
         return
     assert np.array_equal(still, truth)
@@ -158,7 +158,7 @@ def test_a_square_that_reaches_beyond_the_photo() -> None:
     pixels = pixels_of(photo, frame, to_photo)
     assert pixels.place == (-60, -100, 700)
     viewer = viewer_of(frame, pixels, View(FRAMING_PHOTO, 640, 480))
-    assert np.array_equal(viewer.picture(warped(frame)), photo)
+    assert np.array_equal(viewer.show(warped(frame)), photo)
     # In the crop, what lies beyond the photo is the enlarged frame.
     assert pixels.square.shape == (700, 700, 3)
     enlarged = cv2.resize(frame, (700, 700), interpolation=cv2.INTER_CUBIC)
@@ -175,7 +175,7 @@ def test_a_large_photo_is_reduced() -> None:
     assert pixels.square.shape == (1024, 1024, 3)
     assert pixels.place == (320, 192, 960)
     viewer = viewer_of(frame, pixels, View(FRAMING_PHOTO, 1536, 1920))
-    assert np.array_equal(viewer.picture(warped(frame)), pixels.whole)
+    assert np.array_equal(viewer.show(warped(frame)), pixels.whole)
     with pytest.raises(ValueError, match="1536x1920"):
         viewer_of(frame, pixels, View(FRAMING_PHOTO, 640, 480))
 
