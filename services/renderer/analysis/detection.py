@@ -164,8 +164,8 @@ def _shrink(image: Uint8Image, side: float, target: int) -> Uint8Image:
     scale = min(1.0, target / side)
     if scale == 1.0:
         return image
-    result: Uint8Image = cv.resize(image, None, fx=scale, fy=scale, interpolation=cv.INTER_AREA)
-    return result
+    small: Uint8Image = cv.resize(image, None, fx=scale, fy=scale, interpolation=cv.INTER_AREA)
+    return small
 
 
 def _scaled(

@@ -167,8 +167,8 @@ def _sample(features: Float32Array, matrix: Float32Array, size: int = 16) -> Flo
     (fx, fy), x, y = np.moveaxis(at - low, -1, 0)[..., None], low[..., 0], low[..., 1]
     upper = features[y, x] * (1 - fx) + features[y, x + 1] * fx
     lower = features[y + 1, x] * (1 - fx) + features[y + 1, x + 1] * fx
-    result: Float32Array = np.where(inside[..., None], upper * (1 - fy) + lower * fy, 0)
-    return result
+    sampled: Float32Array = np.where(inside[..., None], upper * (1 - fy) + lower * fy, 0)
+    return sampled
 
 
 def _to_input(head: Float32Array, matrix: Float32Array) -> Float32Array:

@@ -164,10 +164,10 @@ def _solve_3x3(triangle: Float32Array, epsilon: float, right: Float32Array) -> F
     c11, c12, c22 = rr * bb - rb * rb, rg * rb - rr * gb, rr * gg - rg * rg
     determinant = rr * c00 + rg * c01 + rb * c02
     r, g, b = np.moveaxis(right, -1, 0)
-    solution = np.stack(
+    products = np.stack(
         [c00 * r + c01 * g + c02 * b, c01 * r + c11 * g + c12 * b, c02 * r + c12 * g + c22 * b], -1
     )
-    solution /= determinant[..., None]
+    solution: Float32Array = products / determinant[..., None]
     return solution
 
 
@@ -197,8 +197,10 @@ def inpaint_background(
     weight = agreement * np.clip(2.5 * (1 - depth / _UNCOVERED), 0, 1)
     filled = filled + min(_grain(frame, clear), _MAX_GRAIN) * noise
     filled = filled + weight[..., None] * (patched - filled)
-    mix = person[..., None]
-    return np.clip(filled * mix + frame * (1 - mix) + 0.5, 0, 255).astype(np.uint8)
+    opacity = person[..., None]
+    background = filled * opacity + frame * (1 - opacity)
+    plate: Uint8Image = np.clip(background + 0.5, 0, 255).astype(np.uint8)
+    return plate
 
 
 def _filled_smoothly(

@@ -89,8 +89,8 @@ def near_background(
     missing = frame - seen * rear[..., :3] - (1 - seen) * background
     missing *= smoothstep(*CLEARED, np.abs(rear[..., 3:].astype(np.float32) - cleared[..., 3:]))
     near = background + missing / np.maximum(1 - seen, BACKGROUND_OPACITY)
-    result: Uint8Image = np.clip(near + 0.5, 0, 255).astype(np.uint8)
-    return result
+    image: Uint8Image = np.clip(near + 0.5, 0, 255).astype(np.uint8)
+    return image
 
 
 def mouth_mask(source: Float32Array) -> Float32Array:
@@ -127,8 +127,8 @@ def white_point(
     teeth = _photographed_teeth(frame, landmarks)
     if teeth is not None and teeth @ LUMA > TOOTHLIKE * luma:
         white = teeth / (TOOTH * TOOTH_LIT)
-    result: Float32Array = np.clip(white, 0, 255).astype(np.float32)
-    return result
+    colour: Float32Array = np.clip(white, 0, 255).astype(np.float32)
+    return colour
 
 
 def _photographed_teeth(frame: Uint8Image, landmarks: Float32Array) -> Float32Array | None:
@@ -160,5 +160,5 @@ def lash_colour(frame: Uint8Image, landmarks: Float32Array) -> Float32Array:
     around = np.stack([frame[y - 2 : y + 3, x - 1 : x + 2].reshape(-1, 3) for x, y in rims])
     luma = around @ LUMA
     darkest = np.take_along_axis(around, luma.argmin(1)[:, None, None], 1)[:, 0]
-    result: Float32Array = np.median(darkest, 0).astype(np.float32)
-    return result
+    colour: Float32Array = np.median(darkest, 0).astype(np.float32)
+    return colour

@@ -69,8 +69,8 @@ def paste(image: Uint8Image, crop: Crop, residual: Float32Array, alpha: Float32A
 def _edge(size: int) -> Float32Array:
     """Fades a crop of `size` pixels out towards its edges, (size,)."""
     ramp = np.clip(np.minimum(np.arange(size), np.arange(size)[::-1]) / (FADE * size), 0, 1)
-    result: Float32Array = (0.5 - 0.5 * np.cos(np.pi * ramp)).astype(np.float32)
-    return result
+    fade: Float32Array = (0.5 - 0.5 * np.cos(np.pi * ramp)).astype(np.float32)
+    return fade
 
 
 def crop_matrices(points: Float32Array) -> list[tuple[Float32Array, int]]:

@@ -291,5 +291,5 @@ def edge_visibility(source: Float32Array) -> Float32Array:
     angle = np.arctan2(np.abs(model.mean[:, 0]), model.mean[:, 2] - AXIS_DEPTH)
     rim = smoothstep(*RIM_ANGLE, angle)
     rim = np.maximum(rim, smoothstep(*RIM_HEIGHT, model.mean[:, 1])) * (model.part == SKIN)
-    result: Float32Array = (1 - rim * smoothstep(*RIM_COSINE, facing)).astype(np.float32)
-    return result
+    visible: Float32Array = (1 - rim * smoothstep(*RIM_COSINE, facing)).astype(np.float32)
+    return visible

@@ -172,8 +172,8 @@ def _iris(eye: _Eye, lit: Float32Array) -> Float32Array:
     mirrored = cv.remap(lit, *below, cv.INTER_LINEAR, borderMode=cv.BORDER_REPLICATE)
     there = cv.remap(seen.astype(np.uint8), *below, cv.INTER_NEAREST) > 0
     iris += _soft(there & (distance < radius)) * (mirrored - iris)
-    result: Float32Array = (iris + _soft(seen) * (lit - iris)).astype(np.float32)
-    return result
+    disc: Float32Array = (iris + _soft(seen) * (lit - iris)).astype(np.float32)
+    return disc
 
 
 def _soft(mask: BoolArray) -> Float32Array:
@@ -272,8 +272,8 @@ def _lid_form(ring: Float32Array, shape: tuple[int, ...], face: float) -> Float3
     crease *= ends
     bulge = BULGE * np.exp(-(((place - BULGE_MIDDLE) / BULGE_SPREAD) ** 2))
     under = UNDERSHADE * smoothstep(*UNDERSHADE_FROM, place)
-    result: Float32Array = (1 - crease + bulge - under).astype(np.float32)
-    return result
+    form: Float32Array = (1 - crease + bulge - under).astype(np.float32)
+    return form
 
 
 def polygon_mask(ring: Float32Array, shape: tuple[int, ...]) -> Float32Array:

@@ -144,8 +144,8 @@ def _attributes(portrait: PreparedPortrait, plan: FramePlan) -> Float32Array:
         portrait.inner_lip[:, None],
         topology().lip[:, None],
     ]
-    result: Float32Array = np.concatenate(columns, 1).astype(np.float32)
-    return result
+    attributes: Float32Array = np.concatenate(columns, 1).astype(np.float32)
+    return attributes
 
 
 @njit(cache=True)
@@ -236,8 +236,8 @@ def _soft_line(line: Float32Array, size: tuple[int, ...], thickness: float) -> F
 @lru_cache(maxsize=1)
 def _mouth_parts() -> Uint8Array:
     """Part of each of `_mouth_triangles()`."""
-    result: Uint8Array = FaceModel.load().part[_mouth_triangles()].max(1)
-    return result
+    parts: Uint8Array = FaceModel.load().part[_mouth_triangles()].max(1)
+    return parts
 
 
 @lru_cache(maxsize=1)

@@ -80,5 +80,5 @@ def _outline_residuals(vertices: Float32Array, matte: Float32Array, face: FaceFi
     camera = face.camera
     outside = smooth(outside_person(camera.project(vertices[None])[0], matte, MESH_INSET), 3)
     flat = np.concatenate([outside * FLIP / camera.scale[0], np.zeros((len(vertices), 1))], 1)
-    result: Float32Array = (flat @ camera.rotation[0]).astype(np.float32)
-    return result
+    offsets: Float32Array = (flat @ camera.rotation[0]).astype(np.float32)
+    return offsets

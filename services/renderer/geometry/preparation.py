@@ -167,8 +167,8 @@ def _inner_lips(occluded: BoolArray) -> Float32Array:
     """1 on the lips' inner sides, which the photo does not show, (V,)."""
     shape = topology()
     inner = occluded & (shape.lip > 0.25) & (FaceModel.load().part == SKIN)
-    result: Float32Array = inner.astype(np.float32)
-    return result
+    weight: Float32Array = inner.astype(np.float32)
+    return weight
 
 
 def _eye_depths(mesh: PersonalMesh, camera: Camera) -> Float32Array:

@@ -59,8 +59,8 @@ def _setback() -> Float32Array:
 
     So they do not poke through the skin around strongly bent lips.
     """
-    result: Float32Array = (INSIDE_SETBACK * (FaceModel.load().part != SKIN)).astype(np.float32)
-    return result
+    setback: Float32Array = (INSIDE_SETBACK * (FaceModel.load().part != SKIN)).astype(np.float32)
+    return setback
 
 
 @njit(cache=True)
@@ -116,5 +116,5 @@ def _affine_matrix(
     linear: Float32Array | Float64Array, offset: Float32Array | Float64Array
 ) -> Float32Array:
     """(2, 3) of a linear part (2, 2) and an offset (2,)."""
-    result: Float32Array = np.concatenate([linear, offset[:, None]], 1).astype(np.float32)
-    return result
+    matrix: Float32Array = np.concatenate([linear, offset[:, None]], 1).astype(np.float32)
+    return matrix

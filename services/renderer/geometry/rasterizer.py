@@ -37,8 +37,8 @@ def triangle_areas(points: Float32Array) -> Float32Array:
     """Signed areas (T,) of the mesh's triangles in the frame, positive when facing the viewer."""
     a, b, c = (points[FaceModel.load().triangles[:, k], :2] for k in range(3))
     u, v = b - a, c - a
-    result: Float32Array = (u[:, 1] * v[:, 0] - u[:, 0] * v[:, 1]).astype(np.float32)
-    return result
+    areas: Float32Array = (u[:, 1] * v[:, 0] - u[:, 0] * v[:, 1]).astype(np.float32)
+    return areas
 
 
 @njit(cache=True, fastmath=True)

@@ -66,25 +66,24 @@ def rear_flow(
     _move(thin.reshape(len(thin), -1), nodes, head, torso, (left, right), points)
     points[:, :2] = (points[:, :2] - (CELL - 1) / 2) / CELL
     ids, weights = rasterize_mesh(points, triangles, CELLS, CELLS, False)
-    flow = interpolate_attributes(nodes, triangles, ids, weights)
+    drawn = interpolate_attributes(nodes, triangles, ids, weights)
     empty = ids < 0
     here = identity_flow()
-    moved = flow - here
+    moved = drawn - here
     if empty.any():
         moved[empty] = 0
         moved = fill_outside(moved, (~empty).astype(np.float32))
-    result: Float32Array = (here + cv.GaussianBlur(moved, (0, 0), 0.8)).astype(np.float32)
-    return result
+    flow: Float32Array = (here + cv.GaussianBlur(moved, (0, 0), 0.8)).astype(np.float32)
+    return flow
 
 
 @lru_cache(maxsize=1)
 def identity_flow() -> Float32Array:
     """The flow (CELLS, CELLS, 2) in which nothing moves: pixels at the cells' centres."""
     along = np.arange(CELLS, dtype=np.float32) * CELL + (CELL - 1) / 2
-    here = np.stack(np.meshgrid(along, along), -1)
+    here: Float32Array = np.stack(np.meshgrid(along, along), -1)
     here.flags.writeable = False
-    result: Float32Array = here
-    return result
+    return here
 
 
 @lru_cache(maxsize=1)

@@ -36,8 +36,8 @@ class Region:
     def local(self, points: Float32Array) -> Float32Array:
         """Points (N, 2 or 3) of the frame in pixels of the region; depths stay."""
         flat = (points[:, :2] - np.array([self.left, self.top])) * 2 + 0.5
-        result: Float32Array = np.concatenate([flat, points[:, 2:]], 1).astype(np.float32)
-        return result
+        local: Float32Array = np.concatenate([flat, points[:, 2:]], 1).astype(np.float32)
+        return local
 
 
 class DrawnPixels(NamedTuple):

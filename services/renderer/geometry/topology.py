@@ -131,30 +131,31 @@ def _front(model: FaceModel, hard_edge: Float32Array, ears: BoolArray) -> Float3
     under *= smoothstep(*UNDER_JAW_HEIGHT, mean[:, 1])
     reach = smoothstep(*JAW_DEPTH, mean[:, 2]) * hard_edge
     reach += smoothstep(*FOREHEAD_DEPTH, mean[:, 2]) * soft_edge
-    front = inside * reach * (1 - under) * smoothstep(*HEAD_NOT_NECK, model.head_weight)
+    front: Float32Array = (
+        inside * reach * (1 - under) * smoothstep(*HEAD_NOT_NECK, model.head_weight)
+    )
     front[ears] = 0.0
     front[model.part != SKIN] = 1.0
-    result: Float32Array = front
-    return result
+    return front
 
 
 def _rim(model: FaceModel, opacity: Float32Array) -> BoolArray:
     """Where cheeks and jaw end, (V,)."""
     mean = model.mean
     aside = np.abs(mean[:, 0]) > FRONT_ANGLE * (mean[:, 2] - HEAD_AXIS)
-    rim: BoolArray = (opacity > RIM_FRONT) & (aside | (mean[:, 1] < CHIN_HEIGHT))
-    result: BoolArray = rim & (model.part == SKIN)
-    return result
+    ends = aside | (mean[:, 1] < CHIN_HEIGHT)
+    rim: BoolArray = (opacity > RIM_FRONT) & ends & (model.part == SKIN)
+    return rim
 
 
 def _lip(mean: Float32Array) -> Float32Array:
     """Weight (V,) of the lips: 1 near the mouth's line."""
     middle, corner, _ = mean_landmarks(mean)[[13, 78, 308]]
     across = np.abs(mean[:, 0]) / abs(float(corner[0]))
-    lip = np.exp(-(((mean[:, 1] - middle[1]) / LIP_REACH) ** 2)) * smoothstep(*LIP_CORNER, across)
-    lip *= smoothstep(*LIP_DEPTH, mean[:, 2])
-    result: Float32Array = lip.astype(np.float32)
-    return result
+    near = np.exp(-(((mean[:, 1] - middle[1]) / LIP_REACH) ** 2)) * smoothstep(*LIP_CORNER, across)
+    near *= smoothstep(*LIP_DEPTH, mean[:, 2])
+    lip: Float32Array = near.astype(np.float32)
+    return lip
 
 
 def _mouth(centre: Float32Array, part: Uint8Array) -> BoolArray:

@@ -105,8 +105,8 @@ def lip_uv_shift(source: Float32Array, landmarks: Float32Array, camera: Camera) 
     # Inner sides at the corners would otherwise show the cheek beyond.
     inward = np.clip(position, 2 * margin, width - 2 * margin) - position
     inward = np.where(lips & occluded_vertices(source), inward, 0)
-    result: Float32Array = (moved[:, None] * up + inward[:, None] * along).astype(np.float32)
-    return result
+    shift: Float32Array = (moved[:, None] * up + inward[:, None] * along).astype(np.float32)
+    return shift
 
 
 def occluded_vertices(source: Float32Array) -> BoolArray:
@@ -130,8 +130,8 @@ def lid_uv_shift(closure: Float32Array, camera: Camera) -> Float32Array:
     :param closure: (2, V, 3) of `lid_closure`.
     """
     moved = closure @ camera.rotation[0, :2].T * FLIP
-    result: Float32Array = (FOLD_STILL * moved * camera.scale[0]).astype(np.float32)
-    return result
+    shift: Float32Array = (FOLD_STILL * moved * camera.scale[0]).astype(np.float32)
+    return shift
 
 
 def outside_person(source: Float32Array, matte: Float32Array, inset: int) -> Float32Array:

@@ -332,7 +332,7 @@ def test_a_guessed_shoulder_that_looks_like_the_background_is_not_the_person() -
     matte[330:, 300:] = 1
     matte[330:, :210] = 0.7  # a guess
     matte[200:260, 230:280] = 0  # a hole in the face
-    found = matting.settled(matte, frame, face)
+    found = matting.refined(matte, frame, face)
     assert found[360:, :180].max() < 0.05
     assert found[350:, 320:].min() > 0.95
     assert found[200:260, 230:280].min() > 0.95
