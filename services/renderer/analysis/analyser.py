@@ -28,11 +28,11 @@ MAX_FACE_SHARE = 0.64  # the same at most, to stay inside a tightly cut photo
 FACE_HEIGHT = 0.49  # height of the face's centre in the frame, over the frame's
 MAX_FRAME_SHIFT = 0.08  # of the frame's side, to leave the photo less
 PAD_FADING = ((6, 2.0), (16, 5.0), (32, 12.0))  # pixels beyond the photo, blur reached there
-PAD_BLUR, PAD_SMOOTH, PAD_SMOOTH_FROM = 6, 60, 0.1  # of the continuation; pixels over which it
-# replaces the mirrored photo, and how late it begins, as a share of them
+PAD_BLUR = 6  # standard deviation, pixels, of the smooth continuation beyond the photo
+PAD_SMOOTH, PAD_SMOOTH_FROM = 60, 0.1  # pixels over which it replaces the mirror image; its start
 MAX_YAW = 45.0  # degrees
 MIN_BRIGHTNESS, BRIGHT = 32, 95  # luma 0..255 of the face; percentile that has to reach it
-SIDE_FACE = 0.5  # a second face smaller than this share of the largest counts as background
+SIDE_FACE = 0.5  # a second face smaller than fraction of the largest counts as background
 MIN_SCORE = 0.9  # of the mesh network that it sees a face, 0..1
 SURE_DETECTION = 0.62  # score of the detector for a second face and for one found in a tile
 SAME_FACE = 0.3  # `box_overlap` above which two boxes are of one face

@@ -289,7 +289,7 @@ def _vote(
                     if not (0 <= ny < height and 0 <= nx < width) or found[ny, nx, 0] < 0:
                         continue
                     v, u = found[ny, nx, 0] - i, found[ny, nx, 1] - j
-                    # Patches centred near say more: the result stays sharp.
+                    # Patches centred nearby weigh more, which keeps the result sharp.
                     weight = np.float32(1.0 / (1.0 + i * i + j * j))
                     total += weight
                     r += weight * photo[v, u, 0]

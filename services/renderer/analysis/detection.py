@@ -134,9 +134,9 @@ class FaceDetector:
         height, width = image.shape[:2]
         side = max(width, height)
         found = []
-        for share in SQUARES:
-            square = ((width - side * share) / 2, (height - side * share) / 2, side * share)
-            small = _shrink(image, side * share, SEARCHED_PIXELS)
+        for factor in SQUARES:
+            square = ((width - side * factor) / 2, (height - side * factor) / 2, side * factor)
+            small = _shrink(image, side * factor, SEARCHED_PIXELS)
             found += _scaled(self._short, image, small, square)
             found += _scaled(self._full, image, small, square)
         return suppress(found)

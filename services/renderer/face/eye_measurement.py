@@ -1,4 +1,4 @@
-"""Lids and gaze measured directly on landmarks: they know them better than any fitted mesh."""
+"""Lids and gaze, measured directly on the landmarks, which is more exact than a fitted mesh."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from talkingface.renderer.face.camera import Camera
 from talkingface.renderer.face.landmarks import EYE_CORNERS, IRISES, LID_PAIRS
 from talkingface.renderer.face.model import FaceModel
 
-GAZE_SHUT = 0.45  # with lids closer than this share of open, the iris says nothing; by eye
+GAZE_SHUT = 0.45  # lid opening over that of open eyes, below which gaze is unknown; by eye
 # Iris landmarks of people who look into the camera lie this many degrees low (293 synthetic
 # portraits).
 GAZE_PITCH_BIAS = -2.3
-MIN_TILT = 0.5  # cosine of the pitch beyond which lids count as foreshortened no more; by eye
-LOWEST_LID = 0.4  # of the open eye's height, that a gaze downwards leaves at least; by eye
+MIN_TILT = 0.5  # cosine of the pitch, at least, by which lids count as foreshortened; by eye
+LOWEST_LID = 0.4  # of the open eye's height, at the lowest gaze; by eye
 
 
 def lid_apertures(points: Float32Array, camera: Camera) -> Float32Array:

@@ -104,7 +104,7 @@ def _solve(
     opened: Float32Array | None,
     rounds: int,
 ) -> _Solution:
-    """Alternate between pose, expression and, where it is not given, identity.
+    """Alternate between pose, expression and, if it is unknown, identity.
 
     :param points: (T, 478, 2) pixels.
     :param opened: (2,) heights of the open eyes, face widths; None: those of the neutral mesh.
@@ -138,11 +138,12 @@ def _error(points: Float32Array, solution: _Solution) -> Float32Array:
 
 
 def _whole_smile(points: Float32Array, solution: _Solution) -> Float32Array:
-    """Coefficients (52,) of one photo with the part of its smile that was taken for a trait.
+    """Coefficients (52,) of one photo with the part of its smile that was attributed to identity.
 
-    One photo cannot tell high and wide mouth corners that a person always has from those of a
-    smile, and the priors share them out. Whoever evidently smiles would keep the trait's part for
-    ever: here the smile grows until the corners without it lie where they do in faces at rest.
+    One photo cannot distinguish high and wide mouth corners that a person always has from those of
+    a smile, so the priors divide them between both. The part attributed to identity would stay in
+    every frame: where a smile is evident, it grows until the corners without it lie where they do
+    in faces at rest.
 
     :param points: (1, 478, 2) pixels.
     """

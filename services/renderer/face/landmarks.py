@@ -21,7 +21,7 @@ LID_PAIRS = (
 )
 EYE_CORNERS = ((33, 133), (362, 263))
 IRISES = (468, 473)  # centres: subject's right, left
-# The face's outline slides over the cheek when the head turns, so it says little.
+# The face's outline; it slides over the cheek when the head turns.
 OUTLINE = (
     10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152,
     148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,

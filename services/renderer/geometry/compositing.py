@@ -1,4 +1,4 @@
-"""Background, rear layer and front layer, laid over one another."""
+"""Compositing of background, rear layer and front layer."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class _Face(NamedTuple):
 
 
 class _Clearing(NamedTuple):
-    """How jaw and cheeks are to be taken out of the rear layer."""
+    """How jaw and cheeks are to be removed from the rear layer."""
 
     box: Int32Array  # (4,) left, top, right, bottom of where it differs from the cleared one
     weight: float  # 0..1
@@ -203,7 +203,7 @@ def pin_flow(flow: Float32Array, borders: Borders) -> Float32Array:
 
 
 def clear_rear(portrait: PreparedPortrait, cleared: float, turned: Float32Array) -> Uint8Image:
-    """The rear layer with jaw and cheeks taken out where they move away, (704, 704, 4).
+    """The rear layer without jaw and cheeks where they move away, (704, 704, 4).
 
     :param cleared: how far they are, 0..1.
     :param turned: (2,) how far the viewer's left, right side turned towards the viewer, 0..1.
@@ -237,7 +237,7 @@ def _clear(
     without_pixels: Uint32Array,
     clearing: _Clearing,
 ) -> None:
-    """Take jaw and cheeks out of the rear layer in place, save on a side that turns to the viewer.
+    """Remove jaw and cheeks from the rear layer in place, except on a side turned to the viewer.
 
     :param rear_pixels: (H, W) the pixels of `rear` as one number each.
     :param without_pixels: (H, W) the same of `without_face`.
@@ -300,10 +300,10 @@ def upsample_flow(flow: Float32Array) -> Float32Array:
     return out
 
 
-# Compiled at once, for not every portrait has a hidden side, and a stream must not wait for it.
+# Compiled on import: not every portrait has a hidden side, and no stream must wait for it.
 @njit("void(u1[:,:,::1], u1[:,:,::1], f4[:,::1])", cache=True, fastmath=True)
 def _mix(image: Uint8Image, other: Uint8Image, weight: Float32Array) -> None:
-    """Change an image into another one where `weight` (H, W) is 1, in place."""
+    """Blend another image into an image by `weight` (H, W), in place."""
     for y in range(weight.shape[0]):
         for x in range(weight.shape[1]):
             a = weight[y, x]
@@ -322,7 +322,7 @@ def _triangle_stretch(
     area: Float32Array,
     out: Float32Array,
 ) -> None:
-    """Write how little the photo knows of each front triangle, 0..1: stretched, or hidden there.
+    """Write how far each front triangle is stretched, 0..1; 1 if the photo does not show it.
 
     :param area: (T,) of all the mesh's triangles in the photo.
     :param index: (F,) where `triangles` (F, 3) are among them.
@@ -343,8 +343,7 @@ def _triangle_stretch(
 
 @njit(cache=True, fastmath=True)
 def _dilate_flow(flow: Float32Array, ids: Int32Array) -> None:
-    """Extrapolate a flow (H, W, 2) a few pixels beyond its edge in place, so that edges can be
-    soft.
+    """Extrapolate a flow (H, W, 2) a few pixels beyond its edge, in place, for soft edges.
 
     The displacement is what is extrapolated, from the nearest covered pixel of the row or column.
     """

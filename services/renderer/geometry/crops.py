@@ -17,7 +17,7 @@ from talkingface.renderer.geometry.topology import INNER_LOWER, INNER_UPPER
 from talkingface.renderer.opencv import cv
 
 MOUTH_CROP, EYE_CROP = 128, 64  # pixels
-MOUTH_SHARE, EYE_SHARE = 0.66, 0.36  # face widths a crop spans
+MOUTH_SPAN, EYE_SPAN = 0.66, 0.36  # face widths a crop spans
 FADE = 0.12  # of a crop's side over which its edges fade out
 # Of the mean face, in face widths: between the eyes, and from chin to nose bridge.
 EYE_DISTANCE, FACE_HEIGHT = 0.43, 0.78
@@ -94,10 +94,10 @@ def crop_matrices(points: Float32Array) -> list[tuple[Float32Array, int]]:
         marks[list(RINGS[0])].mean(0),
     )
     out = []
-    for centre, share, size in zip(
-        centres, (MOUTH_SHARE, EYE_SHARE, EYE_SHARE), (MOUTH_CROP, EYE_CROP, EYE_CROP), strict=True
+    for centre, span, size in zip(
+        centres, (MOUTH_SPAN, EYE_SPAN, EYE_SPAN), (MOUTH_CROP, EYE_CROP, EYE_CROP), strict=True
     ):
-        zoom = size / (share * width)
+        zoom = size / (span * width)
         c, s = np.cos(angle) * zoom, np.sin(angle) * zoom
         linear = np.array([[c, s], [-s, c]])
         moved = (size - 1) / 2 - linear @ centre

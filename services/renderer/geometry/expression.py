@@ -18,8 +18,8 @@ from talkingface.renderer.geometry.portrait import BLINKS, GAZES, PreparedPortra
 from talkingface.renderer.geometry.surface import mean_landmarks
 from talkingface.renderer.geometry.topology import INNER_LOWER, INNER_UPPER, topology
 
-# Some of the face model's expressions hardly show, and some come to a point. By eye, how they are
-# changed:
+# Some of the face model's expressions hardly show, and some have sharp points. They are changed as
+# follows, by eye.
 GAINS = {  # on the motion along x, y and z
     "mouthFrown": (1.3, 1.4, 1.0),
     "mouthPucker": (1.0, 1.3, 0.8),
@@ -34,7 +34,7 @@ JAW_ROUNDNESS = 0.7  # power of the parabola that the lips of an open jaw follow
 PUCKER, PURSED = ARKIT_INDEX["mouthPucker"], 0.2  # of the mouth's width, more than in the model
 PURSED_ASIDE, PURSED_HEIGHT = 0.24, 0.13  # face widths about the mouth that it takes along
 LIP_REACH = 0.08  # face widths around the mouth's line that its rounding takes along
-LIP_DEPTH, MOUTH_DEPTH = 0.5, 0.4  # z of the face model, face widths: only what lies before moves
+LIP_DEPTH, MOUTH_DEPTH = 0.5, 0.4  # z of the face model: only vertices in front of it move
 
 TONGUE_DOWN = 0.12  # face widths of the lips' opening at which the tongue lies low
 TONGUE_HEIGHT, TONGUE_TIP = 0.7, 0.05  # what is left of its height; face widths lower at its tip

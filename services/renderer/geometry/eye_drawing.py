@@ -42,7 +42,7 @@ LID_COLUMNS = tuple(
 OPEN_MARGIN, CLOSING_MARGIN = 6, 0.06  # around an open eye, pixels; a closing one, face widths
 LIDS_CHANGED = 0.05  # of a lid's coefficient at which the eye counts as changed
 SHUT = 0.7  # blink from which on a photo's eyes count as shut
-LASHES_BY = 2.5  # inverse of the closing at which the lash line is drawn in full
+LASHES_BY = 2.5  # the lash line's opacity for each unit of closing, up to 1
 RIM_GONE = (0.0, 0.3)  # closing over which the photo's old rim and its lashes go
 LASH_LINE = 0.0135  # face widths: its thickness
 LASH_DARK = 0.2  # of the skin's brightness: the lash line's at most
@@ -149,8 +149,11 @@ def _to_photo(
 def _changes(
     portrait: PreparedPortrait, plan: FramePlan, eye: int, draw_always: bool
 ) -> tuple[float, float, Float32Array]:
-    """Whether an iris has moved, whether anything of its eye has, 0..1, and how far the iris has
-    (2,) in pixels of the portrait."""
+    """What has changed in an eye.
+
+    :return: whether the iris has moved, whether anything has, 0..1 each, and by how many pixels of
+        the portrait the iris has moved, (2,).
+    """
     shift, moved = gaze_shift(portrait, plan.coefficients, eye)
     moved = 1.0 if draw_always else moved
     columns = LID_COLUMNS[eye]
@@ -159,7 +162,7 @@ def _changes(
 
 
 def _lash_colour(portrait: PreparedPortrait, texture: EyeTexture) -> Float32Array:
-    """RGB (3,) of the lash line, dark against any skin, as what lies between two lids is."""
+    """RGB (3,) of the lash line, which is dark against any skin."""
     skin = texture.lid[..., :3].reshape(-1, 3).mean(0) @ LUMA
     lash = portrait.lash_colour
     darkness = min(LASH_DARK * skin / max(float(lash @ LUMA), 1.0), 1.0)

@@ -91,6 +91,7 @@ def plan_frame(portrait: PreparedPortrait, coefficients: Float32Array, camera: C
 
 
 def _sides(portrait: PreparedPortrait, camera: Camera) -> _Sides:
+    """Compare the yaw of a frame with the photo's."""
     yaw = float(camera.angles[0, 1] - portrait.fit.camera.angles[0, 1])
     turned = np.array([smoothstep_of(SIDE_TURN, yaw), smoothstep_of(SIDE_TURN, -yaw)], np.float32)
     # A side that the photo hides is not stretched: it has a texture of its own.

@@ -28,7 +28,7 @@ GUM, TONGUE_SURFACE, WALL = (0.62, 0.33, 0.32), (0.62, 0.33, 0.31), (0.25, 0.09,
 
 # Light. It comes in between the lips, and the upper one throws its shadow.
 SHUT_LIGHT, OPEN_LIGHT = 0.07, 0.93  # through shut lips, and what an open mouth adds
-WIDE_OPEN = 0.03  # height of the lips' opening, face widths, that lets all light in
+WIDE_OPEN = 0.03  # height of the lips' opening, face widths, at which all light enters
 OPENING_REACH = 0.05  # face widths to each side from where light gets in
 # Share of the light that passes each lip right beside it, and that joins it further away; distance
 # from the upper lip downwards, from the lower one upwards, over which it does, face widths.
@@ -155,7 +155,7 @@ def _smooth(low: float, high: float, x: float) -> float:
 
 @njit(cache=True, fastmath=True)
 def light_between(opening: float) -> float:
-    """How much light a mouth lets in that stands open by a height in face widths, 0..1."""
+    """How much light enters a mouth that is open by a height in face widths, 0..1."""
     return SHUT_LIGHT + OPEN_LIGHT * _smooth(0.0, WIDE_OPEN, opening)
 
 

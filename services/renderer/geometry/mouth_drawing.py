@@ -129,8 +129,11 @@ def _parts(ids: Int32Array, inner_lips: Float32Array, unit: float) -> Uint8Image
 
 
 def _attributes(portrait: PreparedPortrait, plan: FramePlan) -> Float32Array:
-    """What the mouth's pixels need of the vertices, (V, 10): texture coordinates (2), coordinates
-    of the mouth's inside (6, see `MouthPixels`), lips' inner sides, and how near the lips' line."""
+    """What the mouth's pixels need of the vertices, (V, 10).
+
+    Texture coordinates (2), coordinates of the mouth's inside (6, see `MouthPixels`), weights of
+    the lips' inner sides and of the lips.
+    """
     vertices = plan.face.vertices
     upper, lower = _lip_middle(vertices)
     height = (vertices[:, 1] - lower[1]) / max(float(upper[1] - lower[1]), 1e-3)
@@ -146,6 +149,19 @@ def _attributes(portrait: PreparedPortrait, plan: FramePlan) -> Float32Array:
     ]
     attributes: Float32Array = np.concatenate(columns, 1).astype(np.float32)
     return attributes
+
+
+@njit(cache=True)
+def _sum_lips(part: Uint8Image, photo: _Photo) -> tuple[Float32Array, float]:
+    """Sum of the lips' colours (3,), and of how many pixels."""
+    lip, count = np.zeros(3, np.float32), 1e-3
+    for y in range(0, part.shape[0], 2):
+        for x in range(0, part.shape[1], 2):
+            if part[y, x] == SKIN and photo.lips[y, x, 1] > LIP_SKIN:
+                count += 1
+                for k in range(3):
+                    lip[k] += photo.colour[y, x, k]
+    return lip, count
 
 
 @njit(cache=True)
@@ -167,13 +183,7 @@ def _add_photo(
     """
     seen, inside, lips, light, tooth = photo
     colours, weight, _, invented = drawn
-    lip, count = np.zeros(3, np.float32), 1e-3
-    for y in range(0, part.shape[0], 2):
-        for x in range(0, part.shape[1], 2):
-            if part[y, x] == SKIN and lips[y, x, 1] > LIP_SKIN:
-                count += 1
-                for k in range(3):
-                    lip[k] += seen[y, x, k]
+    lip, count = _sum_lips(part, photo)
     for y in range(part.shape[0]):
         for x in range(part.shape[1]):
             p = part[y, x]
@@ -190,15 +200,15 @@ def _add_photo(
             if not draw_always:
                 # Lips that do not move show the photo.
                 keep = 1 - lip_change * (1 - inside[y, x])
-                # Upper teeth move with the head; where they cover what moves with the jaw, that
-                # would go along, and what is dark there are not teeth.
+                # Upper teeth move with the head, the rest of the mouth with the jaw. What the
+                # photo shows dark where upper teeth are now is no tooth, and must not move so.
                 if p == UPPER:
                     luma = 0.299 * seen[y, x, 0] + 0.587 * seen[y, x, 1] + 0.114 * seen[y, x, 2]
                     t = min(max((luma / tooth - TOOTH_DARK) / TOOTH_FADE, 0.0), 1.0)
                     keep *= 1 - lip_change * (1 - t * t * (3 - 2 * t))
                 else:
                     keep *= 1 - lip_change
-            # What hardly parts is a line of the lips' own colour.
+            # Lips that hardly part show a line of their own colour.
             t = min(opening[x] / SLIT, 1.0)
             t = t * t * (3 - 2 * t)
             for k in range(3):

@@ -1,8 +1,8 @@
 """The side of a turned portrait that the photo hides, made from the side that it shows.
 
-Once for a portrait the head is drawn nearly from the front. There, skin that the photo shows badly
-or not at all is taken from the mirrored place, in the light of what is seen around; the vertices
-have texture coordinates in this image as they have in the photo.
+The head is drawn nearly from the front, once for a portrait. Skin that the photo shows badly or not
+at all is replaced there by the mirrored skin of the other side, in the light of its surroundings;
+the vertices have texture coordinates in this image as they have in the photo.
 """
 
 from __future__ import annotations

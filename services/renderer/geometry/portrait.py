@@ -1,4 +1,4 @@
-"""A prepared portrait: everything that its frames share."""
+"""A prepared portrait: everything that its frames have in common."""
 
 from __future__ import annotations
 

@@ -54,9 +54,9 @@ def refine_matte(
 ) -> Float32Array:
     """Decide the doubtful parts of a matte (512, 512) by whether they look like the background.
 
-    What does may as well stand still, and its colours, taken for a person's, would be a ghost. What
-    does not, in larger areas below row `chin` (a dark sleeve), is the person's; strands of hair
-    stay as they are.
+    Parts that look like it become background: as parts of the person they would move along as a
+    ghost. Larger parts below row `chin` that do not (a dark sleeve) become the person's; strands of
+    hair stay as they are.
     """
     apart = np.abs(frame.astype(np.int16) - background).max(-1).astype(np.float32)
     alike = smoothstep(*ALIKE, cv.blur(apart, (5, 5)))
@@ -113,7 +113,7 @@ def build_rear(
     face: Float32Array,
     skull: Float32Array,
 ) -> tuple[Uint8Image, Uint8Image]:
-    """Hair, neck and shoulders as RGBA: as they are, and with the jaw and cheeks taken away.
+    """Build hair, neck and shoulders as RGBA: as they are, and without jaw and cheeks.
 
     :param face: (H, W) 1 where the face hides what is behind it and may uncover it.
     :param skull: (H, W) 1 where neck and skull are, seen or not.
@@ -162,7 +162,7 @@ def _add_neck(
 ) -> None:
     """Add neck and skull behind the face, in place: solid, but no wider than right below the jaw.
 
-    Of the colour that the neck has there, save at the sides, where hair comes down.
+    It has the colour of the neck there, except at the sides, where hair hangs down.
     """
     colour, seen, like = _below(photo, hole)
     columns = np.nonzero(hole.max(0) > 0.5)[0]
@@ -170,7 +170,7 @@ def _add_neck(
     aside = np.abs(np.arange(len(seen)) - middle) / half_width
     central = np.clip((NECK_HALF - aside) / NECK_FADE, 0, 1)
     weight = (np.maximum(central, like) * seen).astype(np.float32)[:, None]
-    # The chin keeps the light from it.
+    # The chin shades it.
     depth = _lower_end(hole) - np.arange(len(hole), dtype=np.float32)[:, None]
     shade = 1 - CHIN_SHADE * smoothstep(0, CHIN_SHADE_REACH, depth)
     filled[..., :3] += weight * (colour * shade[..., None] - filled[..., :3])
@@ -182,7 +182,7 @@ def _add_neck(
 def _without_slivers(rear: Float32Array, face: Float32Array) -> Float32Array:
     """The opacity (H, W) of RGBA without thin remains of the jaw's outline below the ears.
 
-    Of what is thin about the jaw only what has the face's colour: the edge of a collar stays.
+    Only thin parts with the face's colour are removed: the edge of a collar stays.
     """
     around = cv.dilate(face, np.ones((SLIVER_REACH, SLIVER_REACH), np.uint8))
     around[: _row_below_ears(face)] = 0
@@ -373,8 +373,8 @@ def extrapolate(rear: Uint8Image) -> Uint8Image:
 def _dome(opacity: Uint8Image) -> Float32Array:
     """How far (W,) an outline that the upper edge cuts goes on above it, closed by parabolas.
 
-    How fast the outline narrows towards its first row says how soon it closes: the square of a
-    parabola's width grows evenly from its top.
+    How fast the outline narrows towards its first row determines how soon it closes: the square of
+    a parabola's width grows linearly from its top.
 
     :param opacity: (H, W).
     """

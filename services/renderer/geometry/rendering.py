@@ -162,8 +162,7 @@ def _flow_weight(photo: Uint8Image, image: Uint8Image, flow: Float32Array) -> Ui
 
 @njit(cache=True)
 def _largest_difference(difference: Int16Array, flow: Float32Array, out: Uint8Image) -> None:
-    """Write the largest of the colours' differences (H, W, 3), 255 where the flow leaves the
-    photo."""
+    """Write the largest of three colours' differences, 255 where the flow leaves the photo."""
     height, width = out.shape
     for y in range(height):
         for x in range(width):

@@ -52,9 +52,9 @@ def portrait(tmp_path_factory: pytest.TempPathFactory) -> Image.Image:
     return Image.open(path).convert("RGB")
 
 
-def encode(picture: Image.Image, form: str = "PNG", **options: object) -> bytes:
+def encode(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, form, **options)
+    image.save(buffer, form, **options)
     return buffer.getvalue()
 
 
@@ -115,10 +115,10 @@ def test_every_form_of_picture(
     options: dict[str, object],
 ) -> None:
     if mode == "I;16":
-        picture = Image.fromarray(np.asarray(portrait.convert("L"), np.uint16) * 257)
+        image = Image.fromarray(np.asarray(portrait.convert("L"), np.uint16) * 257)
     else:
-        picture = portrait.convert(mode)
-    found = analyser.analyse(encode(picture, form, **options))
+        image = portrait.convert(mode)
+    found = analyser.analyse(encode(image, form, **options))
     check_landmarks(found)
     brightness = found.frame.mean() / analyser.analyse(encode(portrait)).frame.mean()
     assert 0.85 < brightness < 1.15
@@ -190,10 +190,10 @@ def test_no_face(analyser: FaceAnalyser) -> None:
     random = np.random.default_rng(0)
     noise = Image.fromarray(random.integers(0, 256, (512, 640, 3), np.uint8))
     clouds = noise.resize((12, 9)).resize((640, 480), Image.Resampling.BICUBIC)
-    for picture in (noise, clouds, Image.new("RGB", (600, 400), (90, 120, 200))):
-        error = refusal(analyser, encode(picture))
+    for image in (noise, clouds, Image.new("RGB", (600, 400), (90, 120, 200))):
+        error = refusal(analyser, encode(image))
         assert error.reason == PortraitReason.NO_FACE
-        assert error.details["width"] == picture.width
+        assert error.details["width"] == image.width
 
 
 def test_several_faces_but_not_small_ones(analyser: FaceAnalyser, portrait: Image.Image) -> None:
@@ -207,7 +207,7 @@ def test_several_faces_but_not_small_ones(analyser: FaceAnalyser, portrait: Imag
     assert sorted(boxes[:, 0] // 512) == [0, 1]
 
     pair.paste((180, 180, 180), (512, 0, 1024, 512))
-    pair.paste(portrait.resize((200, 200)), (700, 200))  # a picture on the wall
+    pair.paste(portrait.resize((200, 200)), (700, 200))  # a photo on the wall
     check_landmarks(analyser.analyse(encode(pair)))
 
 
@@ -224,7 +224,7 @@ def test_face_turned(yaw: float) -> None:
     model = FaceModel.load()
     none = np.zeros(len(model.identity), np.float32)
     face = model.landmarks(none, np.zeros(ARKIT_DIM, np.float32)) @ rotation_matrix(5, yaw, 0).T
-    # Pixels of a picture: y down, z growing away from the viewer.
+    # Pixels of a image: y down, z growing away from the viewer.
     mesh = Mesh((face * (200, -200, -200) + 256).astype(np.float32), 1.0)
     photo = np.full((512, 512, 3), 128, np.uint8)
     if abs(yaw) < MAX_YAW:
@@ -242,7 +242,7 @@ def test_face_too_dark(analyser: FaceAnalyser, portrait: Image.Image) -> None:
     assert error.reason == PortraitReason.TOO_DARK
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n" + bytes(60)])
+@pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n" + bytes(60)])
 def test_not_an_image(content: bytes) -> None:
     with pytest.raises(ImageError) as caught:
         decode(content)

@@ -58,13 +58,13 @@ def portrait() -> geometry.PreparedPortrait:
     frame = wall.astype(np.uint8)
     background = frame.copy()
     matte = np.zeros((512, 512), np.float32)
-    for picture, colours in (
+    for image, colours in (
         (frame, ((60, 40, 30), (40, 60, 120), (210, 165, 140))),
         (matte, (1, 1, 1)),
     ):
-        cv2.ellipse(picture, (256, 210), (130, 170), 0, 0, 360, colours[0], -1)
-        cv2.rectangle(picture, (120, 400), (392, 511), colours[1], -1)
-        cv2.rectangle(picture, (205, 330), (307, 430), colours[2], -1)
+        cv2.ellipse(image, (256, 210), (130, 170), 0, 0, 360, colours[0], -1)
+        cv2.rectangle(image, (120, 400), (392, 511), colours[1], -1)
+        cv2.rectangle(image, (205, 330), (307, 430), colours[2], -1)
     outline = cv2.convexHull(marks.round().astype(np.int32))
     cv2.fillPoly(frame, [outline], (205, 160, 135))
     cv2.fillPoly(matte, [outline], 1)
@@ -197,7 +197,7 @@ def test_a_tiny_motion_changes_the_picture_only_a_little(
 def test_nothing_pops_while_a_motion_sets_in(
     portrait: geometry.PreparedPortrait, name: str, most: float
 ) -> None:
-    """Even steps of the motion change the picture by even amounts."""
+    """Even steps of the motion change the frame by even amounts."""
     asked = (motion(**{name: float(v)}) for v in np.linspace(0, most, 17))
     frames = [geometry.render(portrait, m).image.astype(float) for m in asked]
     steps = [np.abs(b - a).mean() for a, b in pairwise(frames)]
@@ -235,13 +235,15 @@ def test_a_plate_goes_on_beyond_the_frame() -> None:
     assert not opacity[:, :MARGIN].any()
 
 
-def test_carried_pixels_are_the_photos_along_the_flow(portrait: geometry.PreparedPortrait) -> None:
+def test_weighted_pixels_are_the_photos_along_the_flow(
+    portrait: geometry.PreparedPortrait,
+) -> None:
     frame = geometry.render(portrait, motion(yaw=12, pitch=5, jawOpen=0.4), traced=True)
     assert frame.flow is not None and frame.flow_weight is not None
-    told = cv2.remap(portrait.frame, frame.flow, None, cv2.INTER_LINEAR).astype(int)
+    along_flow = cv2.remap(portrait.frame, frame.flow, None, cv2.INTER_LINEAR).astype(int)
     whole = frame.flow_weight == 255
     assert whole.mean() > 0.5
-    apart = np.abs(told - frame.image).max(-1)[whole]
+    apart = np.abs(along_flow - frame.image).max(-1)[whole]
     assert apart.mean() < 2 and np.percentile(apart, 99) < 16
     assert frame.flow_weight[frame.mask[..., 0] == 255].max() < 255  # the mouth's inside is drawn
     untraced = geometry.render(portrait, motion(yaw=12, pitch=5, jawOpen=0.4))
@@ -293,10 +295,10 @@ def test_the_hidden_side_of_a_turned_portrait_is_made_from_the_other() -> None:
     frame = np.full((512, 512, 3), (20, 40, 90), np.uint8)
     matte = np.zeros((512, 512), np.float32)
     background = frame.copy()
-    for picture, colour in ((frame, (205, 160, 135)), (matte, 1)):
-        cv2.ellipse(picture, (266, 210), (130, 170), 0, 0, 360, colour, -1)
-        cv2.rectangle(picture, (205, 330), (307, 511), colour, -1)
-        cv2.fillPoly(picture, [cv2.convexHull(marks.round().astype(np.int32))], colour)
+    for image, colour in ((frame, (205, 160, 135)), (matte, 1)):
+        cv2.ellipse(image, (266, 210), (130, 170), 0, 0, 360, colour, -1)
+        cv2.rectangle(image, (205, 330), (307, 511), colour, -1)
+        cv2.fillPoly(image, [cv2.convexHull(marks.round().astype(np.int32))], colour)
     portrait = geometry.prepare(frame, marks, matte, background)
     assert portrait.fit.angles[1] < -20
     np.testing.assert_array_equal(portrait.occluded_side.occluded, [1, 0])
@@ -354,7 +356,7 @@ def test_gaze_moves_the_iris_the_right_way(portrait: geometry.PreparedPortrait) 
     ("asked", "axis", "sign"),
     [({"yaw": 10.0}, 0, 1), ({"pitch": 10.0}, 1, -1), ({"x": 0.1}, 0, 1)],
 )
-def test_the_face_moves_the_way_it_is_told(
+def test_the_face_moves_as_asked(
     portrait: geometry.PreparedPortrait, asked: dict[str, float], axis: int, sign: int
 ) -> None:
     def lips(image: np.ndarray) -> np.ndarray:

@@ -47,10 +47,10 @@ def test_frames_lie_between_their_neighbours_and_on_them(rate: int) -> None:
 
 @pytest.mark.parametrize("rate", RATES)
 def test_no_frame_waits_for_more_than_the_next_motion_frame(rate: int) -> None:
-    stream, motion, given = MotionInterpolator(rate), noise(30), 0
+    stream, motion, produced = MotionInterpolator(rate), noise(30), 0
     for k in range(30):
-        given += len(stream.push(motion[k : k + 1]))
-        assert given == k * rate // 25 + 1
+        produced += len(stream.push(motion[k : k + 1]))
+        assert produced == k * rate // 25 + 1
 
 
 def test_acceleration_is_followed() -> None:
