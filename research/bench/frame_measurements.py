@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from talkingface.client import OUTPUT_KIND_H264, OutputKind
 from talkingface.renderer.analysis import FaceAnalyser
 from talkingface.renderer.analysis.analyser import head_rotation
-from talkingface.renderer.face.fitting import EYE_CORNERS, IRISES
+from talkingface.renderer.face.landmarks import EYE_CORNERS, IRISES
 from talkingface_research.bench.recording import ReceivedChunk
 from talkingface_research.renderer.evaluation.readback import MIDDLE_LIPS
 

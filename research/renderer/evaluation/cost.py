@@ -86,7 +86,7 @@ def measure_rendering(portrait: PreparedPortrait, pixels: PhotoPixels, size: int
             answer = inpainter(portrait, frame)
             clock.lap("network")
             finish(frame, *answer)
-            image = viewer.picture(frame)
+            image = viewer.show(frame)
             clock.lap("finishing")
             encoder.encode(image)
             clock.lap("encoding")

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.renderer.face.fitting import IRISES, LIP_CORNERS
+from talkingface.renderer.face.landmarks import IRISES, LIP_CORNERS
 from talkingface.renderer.geometry.eyes import RINGS
 from talkingface_research.renderer.evaluation.flow import luma
 from talkingface_research.renderer.evaluation.readback import MIDDLE_LIPS

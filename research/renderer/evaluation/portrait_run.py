@@ -177,7 +177,7 @@ def _surface(
     photo: Array,
 ) -> None:
     """Measure folds and stretching, detail, and change where nothing should move."""
-    field, carried = rendered.warped.flow, rendered.warped.carried
+    field, carried = rendered.warped.flow, rendered.warped.flow_weight
     assert field is not None and carried is not None
     surface = flow.surface(field, carried, rendered.image, analysed.frame, areas.head)
     for name, part in (

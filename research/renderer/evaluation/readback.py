@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from talkingface.contract.motion import ARKIT_DIM, ARKIT_INDEX
 from talkingface.renderer.face.camera import Camera, FaceFit
-from talkingface.renderer.face.fitting import IRISES, LID_PAIRS, LIP_PAIRS, lid_apertures, track
+from talkingface.renderer.face.eye_measurement import lid_apertures
+from talkingface.renderer.face.fitting import track
+from talkingface.renderer.face.landmarks import IRISES, LID_PAIRS, LIP_PAIRS
 from talkingface.renderer.face.model import FaceModel
 
 Array = NDArray[np.float32]

@@ -25,7 +25,8 @@ from talkingface.contract.motion import (
     neutral,
 )
 from talkingface.renderer.analysis import PortraitError, cut_frame
-from talkingface.renderer.face.fitting import LID_PAIRS, LIPS, OUTLINE, track
+from talkingface.renderer.face.fitting import track
+from talkingface.renderer.face.landmarks import LID_PAIRS, LIPS, OUTLINE
 from talkingface.renderer.geometry.portrait import BLINKS, GAZES, PreparedPortrait
 from talkingface_research.renderer.evaluation import contact_sheets, features
 from talkingface_research.renderer.evaluation.face_recognition import distance
@@ -73,7 +74,7 @@ def reenact(path: Path, report: Path) -> Reenactment:
     out = Reenactment(f"{path.parent.name}/{path.stem}")
     with av.open(str(path)) as video:
         video_frames = [
-            frame.to_ndarray(format="rgb24")
+            frame.to_ndarray(format="rgb24").astype(np.uint8)
             for _, frame in zip(range(FRAMES), video.decode(video=0), strict=False)
         ]
     meshes = [(frame, loaded.analyser.landmarks(frame)) for frame in video_frames]

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.renderer.face.fitting import LIPS, OUTLINE
+from talkingface.renderer.face.landmarks import LIPS, OUTLINE
 from talkingface.renderer.geometry.eyes import BROWS, RINGS
 
 Array = NDArray[np.float32]

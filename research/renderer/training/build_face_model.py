@@ -29,8 +29,8 @@ from scipy.optimize import linear_sum_assignment
 from talkingface import renderer
 from talkingface.contract.motion import ARKIT_NAMES
 from talkingface.renderer.face.model import PARTS, rotation_matrix
-from talkingface.renderer.geometry.image import cv
 from talkingface.renderer.geometry.rasterizer import interpolate, rasterize
+from talkingface.renderer.opencv import cv
 
 Array = NDArray[np.float64]
 

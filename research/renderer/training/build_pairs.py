@@ -33,11 +33,12 @@ from talkingface.contract.motion import ARKIT_INDEX, ARKIT_NAMES
 from talkingface.renderer import geometry
 from talkingface.renderer.analysis import FaceAnalyser, cut_frame, decode, frame_square
 from talkingface.renderer.face.camera import Camera
-from talkingface.renderer.face.fitting import LIPS, track
+from talkingface.renderer.face.fitting import track
+from talkingface.renderer.face.landmarks import LIPS
 from talkingface.renderer.face.model import rotation_matrix
 from talkingface.renderer.geometry.eyes import RINGS
-from talkingface.renderer.geometry.image import cv
 from talkingface.renderer.geometry.portrait import BLINKS
+from talkingface.renderer.opencv import cv
 from talkingface_research.renderer.training.dataset import KINDS, PHOTO, QUALITY, VIDEO, Pair, write
 
 Array = NDArray[Any]
@@ -327,7 +328,9 @@ def chosen_frames(
     """(frames, landmarks, blinks) of a clip: the frame with the most closed mouth, open mouths from
     the widest down, and the frames of a blink if there is one. None where no face is found."""
     with av.open(str(path)) as video:
-        video_frames = [f.to_ndarray(format="rgb24") for f in video.decode(video=0)][:300:2]
+        video_frames = [
+            f.to_ndarray(format="rgb24").astype(np.uint8) for f in video.decode(video=0)
+        ][:300:2]
     faces = analyser.faces(video_frames[0])
     if not faces:
         return None
