@@ -1,7 +1,7 @@
-"""A drawn portrait read back by Google's face landmarker.
+"""Landmarks and blendshape scores of frames by Google's face landmarker.
 
 The landmarker (`mediapipe >= 1.2` and its `.task` file, as in `training/track`) shares nothing with
-the project's models. It is for measuring only and is not shipped.
+the project's models. It is for evaluation only and is not shipped.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LANDMARKS = 478
 
 
 class Landmarker:
-    """Blendshape scores and landmarks of pictures."""
+    """Blendshape scores and landmarks of frames."""
 
     def __init__(self, model: Path) -> None:
         import mediapipe
@@ -35,16 +35,16 @@ class Landmarker:
                 output_face_blendshapes=True,
             )
         )
-        # Before the interpreter takes down what closing needs.
+        # Close it before the interpreter unloads the modules that closing needs.
         weakref.finalize(self, self._tracker.close)
 
     def close(self) -> None:
-        """Give the landmarker back."""
+        """Release the landmarker."""
         self._tracker.close()
 
     def __call__(self, image: Image) -> Curve | None:
         """Scores (52,) in Apple's order, or None where no face is found."""
-        found = self._read(image).face_blendshapes
+        found = self._detect(image).face_blendshapes
         if not found:
             return None
         scores = np.zeros(len(ARKIT_NAMES))
@@ -55,15 +55,15 @@ class Landmarker:
 
     def points(self, image: Image) -> Array:
         """Landmarks (478, 3) in pixels, z in the same scale; NaN where no face is found."""
-        found = self._read(image).face_landmarks
+        found = self._detect(image).face_landmarks
         if not found:
             return np.full((LANDMARKS, 3), np.nan, np.float32)
         height, width = image.shape[:2]
         points = np.array([[p.x, p.y, p.z] for p in found[0]], np.float32)
         return points * np.array([width, height, width], np.float32)
 
-    def _read(self, image: Image) -> Any:
-        picture = self._mediapipe.Image(
+    def _detect(self, image: Image) -> Any:
+        frame = self._mediapipe.Image(
             image_format=self._mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(image)
         )
-        return self._tracker.detect(picture)
+        return self._tracker.detect(frame)

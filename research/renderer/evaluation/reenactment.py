@@ -1,4 +1,4 @@
-"""One clip of a real person, played again by a single frame of it."""
+"""Reenactment of a clip of a real person by a single frame of it."""
 
 from __future__ import annotations
 
@@ -25,31 +25,41 @@ from talkingface.contract.motion import (
     neutral,
 )
 from talkingface.renderer.analysis import PortraitError, cut_frame
-from talkingface.renderer.face.fitting import LID_PAIRS, LIPS, OUTLINE, track
+from talkingface.renderer.face.fitting import track
+from talkingface.renderer.face.landmarks import LID_PAIRS, LIPS, OUTLINE
 from talkingface.renderer.geometry.portrait import BLINKS, GAZES, PreparedPortrait
-from talkingface_research.renderer.evaluation import features, sheets
+from talkingface_research.renderer.evaluation import contact_sheets, features
 from talkingface_research.renderer.evaluation.face_recognition import distance
-from talkingface_research.renderer.evaluation.models import studio
-from talkingface_research.renderer.evaluation.offline_renderer import Painter, prepared
-from talkingface_research.renderer.evaluation.pictures import detail, flicker, psnr, sharpness, ssim
+from talkingface_research.renderer.evaluation.image_metrics import (
+    detail,
+    flicker,
+    psnr,
+    sharpness,
+    ssim,
+)
+from talkingface_research.renderer.evaluation.models import models
+from talkingface_research.renderer.evaluation.offline_renderer import (
+    OfflineRenderer,
+    prepare_analysed,
+)
 from talkingface_research.renderer.evaluation.regions import CHEEKS, grown, hull, regions
 
 Array = NDArray[np.float32]
 Image = NDArray[np.uint8]
-cv: Any = cv2  # OpenCV's stubs do not tell element types
+cv: Any = cv2  # OpenCV's stubs have no element types
 
 FRAMES = 75  # of a clip, three seconds
-STEP = 3  # every so many frames, pictures are compared
-OPEN_LIDS = 0.85  # of the clip's median: the portrait does not blink
-BLINK = 0.5  # of the median height of the lids: lower is a blink
-STRIP = 8  # frames of a clip's sheet
-WAYS = ("real", "generated", "bare", "static")
+STEP = 3  # frames from one comparison to the next
+OPEN_LIDS = 0.85  # share of the clip's median lid height that the portrait must have
+BLINK = 0.5  # share of the clip's median lid height, below which a frame is a blink
+STRIP = 8  # frames of a clip's contact sheet
+COLUMNS = ("real", "generated", "bare", "static")
 LABELS = {"real": "real", "generated": "ours", "bare": "bare warp", "static": "static portrait"}
 
 
 @dataclass
-class Replay:
-    """What was measured of one clip, by figure and way."""
+class Reenactment:
+    """The measurements of one clip, by figure and column of the table."""
 
     name: str
     refused: str = ""
@@ -58,37 +68,37 @@ class Replay:
     distances: list[float] = field(default_factory=list)  # of real frames from the portrait
 
 
-def replay(path: Path, report: Path) -> Replay:
-    """Measure one clip and draw its strip."""
-    here = studio()
-    out = Replay(f"{path.parent.name}/{path.stem}")
+def reenact(path: Path, report: Path) -> Reenactment:
+    """Measure one clip and write its contact sheet."""
+    loaded = models()
+    out = Reenactment(f"{path.parent.name}/{path.stem}")
     with av.open(str(path)) as video:
-        shot = [
-            frame.to_ndarray(format="rgb24")
+        video_frames = [
+            frame.to_ndarray(format="rgb24").astype(np.uint8)
             for _, frame in zip(range(FRAMES), video.decode(video=0), strict=False)
         ]
-    meshes = [(picture, here.analyser.landmarks(picture)) for picture in shot]
-    seen = [(picture, mesh) for picture, mesh in meshes if mesh is not None]
+    meshes = [(frame, loaded.analyser.landmarks(frame)) for frame in video_frames]
+    seen = [(frame, mesh) for frame, mesh in meshes if mesh is not None]
     if len(seen) < 3:
         out.refused = "no face"
         return out
     points = np.stack([mesh for _, mesh in seen])[..., :2]
-    start = _calm(points)
+    start = _resting(points)
     _, portrait_file = cv2.imencode(".png", seen[start][0][..., ::-1])
     try:
-        analysed = here.analyser.analyse(portrait_file.tobytes())
+        analysed = loaded.analyser.analyse(portrait_file.tobytes())
     except PortraitError as error:
         out.refused = str(error)
         return out
-    real = np.stack([cut_frame(picture, analysed.to_photo)[0] for picture, _ in seen])
+    real = np.stack([cut_frame(frame, analysed.to_photo)[0] for frame, _ in seen])
     points = ((points - analysed.to_photo[:, 2]) / analysed.to_photo[0, 0]).astype(np.float32)
-    portrait = prepared(analysed)
-    painter = Painter(portrait, here.inpainter)
-    drawn = [painter.draw(motion) for motion in motions(portrait, points, start)]
+    portrait = prepare_analysed(analysed)
+    renderer = OfflineRenderer(portrait, loaded.inpainter)
+    rendered = [renderer.render(motion) for motion in motions(portrait, points, start)]
     shown = {
         "real": real,
-        "generated": np.stack([one.image for one in drawn]),
-        "bare": np.stack([one.bare for one in drawn]),
+        "generated": np.stack([one.image for one in rendered]),
+        "bare": np.stack([one.bare for one in rendered]),
         "static": np.broadcast_to(analysed.frame, real.shape),
     }
     out.frames = len(real)
@@ -96,23 +106,23 @@ def replay(path: Path, report: Path) -> Replay:
     _blink(out, shown, points)
     areas = regions(points[start], analysed.matte)
     around = grown(areas.face.astype(np.uint8), 0.1 * _width(points[start])) > 0
-    for way, frames in shown.items():
-        out.figures["flicker, face"][way] = flicker(frames, around)
+    for column, frames in shown.items():
+        out.figures["flicker, face"][column] = flicker(frames, around)
         if areas.background.any():
-            out.figures["flicker, background"][way] = flicker(frames, areas.background)
-    own = here.recogniser(analysed.frame, analysed.landmarks)
+            out.figures["flicker, background"][column] = flicker(frames, areas.background)
+    own = loaded.face_recognition(analysed.frame, analysed.landmarks)
     out.distances = [
-        float(distance(here.recogniser(real[i], points[i]), own))
+        float(distance(loaded.face_recognition(real[i], points[i]), own))
         for i in np.linspace(0, len(real) - 1, STRIP).round().astype(int)
         if i != start
     ]
     name = out.name.replace("/", "_")
-    sheets.write(report / "clips" / f"{name}.png", _strip(shown, points))
+    contact_sheets.write(report / "clips" / f"{name}.png", _strip(shown, points))
     return out
 
 
 def motions(portrait: PreparedPortrait, landmarks: Array, start: int) -> Array:
-    """The clip's motion as the renderer takes it, (T, 58).
+    """The clip's motion as input of the renderer, (T, 58).
 
     :param landmarks: (T, 478, 2) in the portrait's frame; `start` is the portrait's own
     """
@@ -121,7 +131,8 @@ def motions(portrait: PreparedPortrait, landmarks: Array, start: int) -> Array:
     coefficients, camera = followed.coefficients, followed.camera
     change = coefficients - coefficients[start]
     out[:, :ARKIT_DIM] = np.clip(portrait.own_motion[:ARKIT_DIM] + change, 0, 1)
-    # Lids and gaze count from the portrait; a gaze that falls goes over to the opposite direction.
+    # Lids and gaze are relative to the portrait; a coefficient of the gaze that falls below that of
+    # the portrait raises the opposite one.
     out[:, BLINKS] = np.clip(change[:, BLINKS] / (1 - coefficients[start, BLINKS]), 0, 1)
     rises = np.maximum(change[:, GAZES], 0)
     falls = np.maximum(-change[:, GAZES[_opposites()]], 0)
@@ -134,19 +145,21 @@ def motions(portrait: PreparedPortrait, landmarks: Array, start: int) -> Array:
 
 
 def _opposites() -> NDArray[np.int64]:
-    """Places in `GAZES` of each eye's opposite directions: down - up, in - out."""
+    """Indices in `GAZES` of each direction's opposite: down - up, in - out."""
     swap = {"Down": "Up", "Up": "Down", "In": "Out", "Out": "In"}
-    places = []
+    indices = []
     for index in GAZES:
         name = ARKIT_NAMES[index]
-        way = next(w for w in swap if name.startswith(f"eyeLook{w}"))
-        places.append(int(np.nonzero(ARKIT_INDEX[name.replace(way, swap[way])] == GAZES)[0][0]))
-    return np.array(places)
+        direction = next(d for d in swap if name.startswith(f"eyeLook{d}"))
+        indices.append(
+            int(np.nonzero(ARKIT_INDEX[name.replace(direction, swap[direction])] == GAZES)[0][0])
+        )
+    return np.array(indices)
 
 
-def _calm(landmarks: Array) -> int:
-    """The frame with the mouth most shut among those with open eyes, (T, 478, 2+)."""
-    mouth = np.array([features.opening_in_picture(one) for one in landmarks])
+def _resting(landmarks: Array) -> int:
+    """The frame with the mouth most closed among those with open eyes, (T, 478, 2+)."""
+    mouth = np.array([features.opening_in_frame(one) for one in landmarks])
     lids = _lids(landmarks)
     return int(np.where(lids > OPEN_LIDS * np.median(lids), mouth, np.inf).argmin())
 
@@ -162,9 +175,9 @@ def _width(landmarks: Array) -> float:
     return float(np.linalg.norm(landmarks[CHEEKS[0], :2] - landmarks[CHEEKS[1], :2]))
 
 
-def _compare(out: Replay, shown: dict[str, NDArray[np.uint8]], points: Array) -> None:
-    """Every `STEP`-th frame of each way beside the real one."""
-    here = studio()
+def _compare(out: Reenactment, shown: dict[str, NDArray[np.uint8]], points: Array) -> None:
+    """Compare every `STEP`-th frame of each column with the real one."""
+    loaded = models()
     gathered: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for i in range(0, len(points), STEP):
         real = shown["real"][i]
@@ -173,46 +186,48 @@ def _compare(out: Replay, shown: dict[str, NDArray[np.uint8]], points: Array) ->
         mouth = grown(hull(points[i][list(LIPS)], real.shape), 0.05 * width) > 0
         energy = detail(real)
         everywhere = np.ones_like(face)
-        truth = here.analyser.landmarks(real)
-        for way in WAYS[1:]:
-            frame = shown[way][i]
-            told = gathered[way]
-            told["PSNR, face"].append(psnr(frame, real, face))
-            told["PSNR, mouth"].append(psnr(frame, real, mouth))
-            told["PSNR, frame"].append(psnr(frame, real, everywhere))
+        truth = loaded.analyser.landmarks(real)
+        for column in COLUMNS[1:]:
+            frame = shown[column][i]
+            scores = gathered[column]
+            scores["PSNR, face"].append(psnr(frame, real, face))
+            scores["PSNR, mouth"].append(psnr(frame, real, mouth))
+            scores["PSNR, frame"].append(psnr(frame, real, everywhere))
             alike = ssim(frame, real)
-            told["SSIM, face"].append(float(alike[face].mean()))
-            told["SSIM, mouth"].append(float(alike[mouth].mean()))
-            told["sharpness, face"].append(sharpness(detail(frame), energy, face))
-            found = here.analyser.landmarks(frame)
+            scores["SSIM, face"].append(float(alike[face].mean()))
+            scores["SSIM, mouth"].append(float(alike[mouth].mean()))
+            scores["sharpness, face"].append(sharpness(detail(frame), energy, face))
+            found = loaded.analyser.landmarks(frame)
             if truth is None or found is None:
                 continue
             apart = np.linalg.norm(found[:, :2] - truth[:, :2], axis=1) / width
-            told["landmark distance"].append(float(apart.mean()))
-            told["landmark distance, lips"].append(float(apart[list(LIPS)].mean()))
-    for way, figures in gathered.items():
+            scores["landmark distance"].append(float(apart.mean()))
+            scores["landmark distance, lips"].append(float(apart[list(LIPS)].mean()))
+    for column, figures in gathered.items():
         for name, values in figures.items():
-            out.figures[name][way] = float(np.mean(values))
+            out.figures[name][column] = float(np.mean(values))
 
 
-def _blink(out: Replay, shown: dict[str, NDArray[np.uint8]], points: Array) -> None:
-    """How far shut the lids read in the clip's deepest blink, if there is one."""
+def _blink(out: Reenactment, shown: dict[str, NDArray[np.uint8]], points: Array) -> None:
+    """Measure how far the lids close in the clip's deepest blink, if there is one."""
     lids = _lids(points)
     opened, deepest = float(np.median(lids)), int(lids.argmin())
     if lids[deepest] > BLINK * opened:
         return
-    for way in WAYS:
-        found = studio().analyser.landmarks(shown[way][deepest])
+    for column in COLUMNS:
+        found = models().analyser.landmarks(shown[column][deepest])
         if found is not None:
-            out.figures["deepest blink"][way] = 1 - float(_lids(found[None])[0]) / opened
+            out.figures["deepest blink"][column] = 1 - float(_lids(found[None])[0]) / opened
 
 
 def _strip(shown: dict[str, NDArray[np.uint8]], points: Array) -> Image:
-    """Some frames in all ways, below one another; among them the widest mouth."""
-    mouth = np.array([features.opening_in_picture(one) for one in points])
+    """Some frames of all columns, one row each, among them that with the widest mouth."""
+    mouth = np.array([features.opening_in_frame(one) for one in points])
     chosen = np.linspace(0, len(points) - 1, STRIP).round().astype(int)
     chosen[np.abs(chosen - int(mouth.argmax())).argmin()] = int(mouth.argmax())
     tiles: Sequence[Image] = [
-        sheets.tile(shown[way][i], f"{LABELS[way]} {i}") for way in WAYS for i in chosen
+        contact_sheets.tile(shown[column][i], f"{LABELS[column]} {i}")
+        for column in COLUMNS
+        for i in chosen
     ]
-    return sheets.grid(tiles, STRIP)
+    return contact_sheets.grid(tiles, STRIP)

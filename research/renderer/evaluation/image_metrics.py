@@ -1,4 +1,4 @@
-"""How two pictures compare: error, structure, detail; and how much a clip flickers."""
+"""Comparison of two images: error, structure, detail; and flicker of a clip."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from talkingface_research.renderer.evaluation.flow import luma
 Array = NDArray[np.float32]
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
-cv: Any = cv2  # OpenCV's stubs do not tell element types
+cv: Any = cv2  # OpenCV's stubs have no element types
 
-FINE = 1.5  # pixels: what a Gaussian of this width takes away is detail
+FINE = 1.5  # pixels: sigma of the Gaussian whose residual is detail
 
 
 def psnr(first: Image, second: Image, where: Mask) -> float:
-    """Peak signal-to-noise ratio of RGB pictures within a mask, dB; at most 99."""
+    """Peak signal-to-noise ratio of RGB images within a mask, dB; at most 99."""
     error = (first[where].astype(np.float32) - second[where].astype(np.float32)) ** 2
     return min(float(10 * np.log10(255**2 / max(float(error.mean()), 1e-9))), 99.0)
 
 
 def ssim(first: Image, second: Image) -> Array:
-    """Structural similarity of light about each pixel, (H, W) (Wang et al. 2004, sigma 1.5)."""
+    """Structural similarity of luma about each pixel, (H, W) (Wang et al. 2004, sigma 1.5)."""
     a, b = luma(first), luma(second)
 
     def mean(image: Array) -> Array:
@@ -35,13 +35,13 @@ def ssim(first: Image, second: Image) -> Array:
     mu_a, mu_b = mean(a), mean(b)
     var_a, var_b = mean(a * a) - mu_a**2, mean(b * b) - mu_b**2
     both = mean(a * b) - mu_a * mu_b
-    told = (2 * mu_a * mu_b + low) * (2 * both + high)
-    told /= (mu_a**2 + mu_b**2 + low) * (var_a + var_b + high)
-    return np.asarray(told)
+    similarity = (2 * mu_a * mu_b + low) * (2 * both + high)
+    similarity /= (mu_a**2 + mu_b**2 + low) * (var_a + var_b + high)
+    return np.asarray(similarity)
 
 
 def detail(image: Image) -> Array:
-    """Energy (H, W) of what is fine in a picture's light."""
+    """Energy (H, W) of the fine detail in an image's luma."""
     grey = luma(image)
     return np.asarray((grey - cv.GaussianBlur(grey, (0, 0), FINE)) ** 2)
 
@@ -52,9 +52,9 @@ def sharpness(energy: Array, reference: Array, where: Mask) -> float:
 
 
 def flicker(frames: NDArray[np.uint8], where: Mask) -> float:
-    """How far light leaps to and fro, grey values: mean size of its second difference in time.
+    """Flicker in grey values: half the mean absolute second difference of luma in time.
 
-    :param frames: (T, H, W, 3); what moves evenly counts little, what jitters counts twice.
+    :param frames: (T, H, W, 3)
     """
     grey = np.stack([luma(frame)[where] for frame in frames])
     return float(np.abs(np.diff(grey, 2, axis=0)).mean()) / 2

@@ -1,4 +1,4 @@
-"""Measures of faces in pictures, on landmarks whose movements are known."""
+"""Measures of faces in rendered frames, on landmarks whose movements are known."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from talkingface.renderer.face.model import FaceModel
 from talkingface_research.motion_gen.evaluation import (
     curves,
     features,
-    filmed,
-    finished,
     gallery,
     phones,
+    rendered,
     ridge,
     shapes,
+    speech_clips,
     theval,
 )
-from talkingface_research.motion_gen.evaluation.bench import Bench
+from talkingface_research.motion_gen.evaluation.context import EvalContext
 from talkingface_research.motion_gen.evaluation.pipeline import Rows
 from talkingface_research.motion_gen.evaluation.sections import articulation, expression
 
@@ -37,8 +37,8 @@ def faces(
     pose: np.ndarray | None = None,
     frames: int = 50,
 ) -> np.ndarray:
-    """Landmarks (frames, 478, 3) in pixels of the mean face with the coefficients given, turned by
-    pitch, yaw, roll in degrees (frames, 3), seen from far away."""
+    """Landmarks (frames, 478, 3) in pixels of the mean face with coefficients by name, turned by
+    pitch, yaw, roll in degrees (frames, 3), in orthographic projection."""
     model = FaceModel.load()
     motion = np.zeros((frames, ARKIT_DIM), np.float32)
     for name, track in (coefficients or {}).items():
@@ -52,21 +52,21 @@ def faces(
     return (points + np.array([256.0, 256.0, 0.0])).astype(np.float32)
 
 
-def wave(frames: int = 50, hertz: float = 1.0, phase: float = 0.0) -> np.ndarray:
+def wave(frames: int = 50, hertz: float = 1.0, phase: float = 0.0) -> curves.Curve:
     return np.asarray(np.sin(2 * np.pi * hertz * np.arange(frames) / MOTION_FPS + phase))
 
 
 # Features
 
 
-def test_the_head_is_turned_as_it_was_turned() -> None:
+def test_the_angles_of_the_head_are_found() -> None:
     pose = np.stack([8 * wave(), 12 * wave(hertz=0.7), 5 * wave(hertz=1.3)], axis=1)
     found = features.head(faces(pose=pose))
     assert found.angles == pytest.approx(pose, abs=0.05)
     assert found.size == pytest.approx(np.full(50, FACE), rel=0.01)
 
 
-def test_lips_in_the_heads_frame_do_not_know_its_turns() -> None:
+def test_lips_in_the_heads_frame_do_not_depend_on_its_turns() -> None:
     opened = {"jawOpen": 0.3 + 0.3 * wave()}
     pose = np.stack([10 * wave(hertz=0.8), 15 * wave(hertz=0.5), 8 * wave()], axis=1)
     still, turned = (features.in_head(faces(opened, p), theval.LIPS) for p in (None, pose))
@@ -93,7 +93,7 @@ def test_each_feature_moves_with_what_moves_it() -> None:
     assert abs(blink["brow over eye corners"]) < 0.2 < abs(blink["brow"])
 
 
-def test_sizes_do_not_depend_on_the_size_of_the_picture() -> None:
+def test_features_do_not_depend_on_the_size_of_the_face() -> None:
     moving = faces({"jawOpen": 0.3 + 0.3 * wave(), "mouthPucker": 0.3 + 0.3 * wave(hertz=2.0)})
     large = features.measured(2.5 * moving)
     for name, track in features.measured(moving).items():
@@ -108,13 +108,13 @@ def test_deviation_is_within_windows() -> None:
     assert [len(part) for part in features.windows(np.zeros(750))] == [250] * 3
 
 
-def test_bands_take_what_is_theirs() -> None:
-    found = features.bands([2 * wave(1500, hertz=0.6), 2 * wave(1500, hertz=0.6, phase=1.0)])
+def test_bands_are_separate() -> None:
+    found = features.bands([2.0 * wave(1500, hertz=0.6, phase=phase) for phase in (0.0, 1.0)])
     assert found[1] == pytest.approx(math.sqrt(2), rel=0.1)
     assert max(found[0], *found[2:]) < 0.3
 
 
-def test_a_mouth_that_follows_loudness_is_told_from_one_that_does_not() -> None:
+def test_only_a_mouth_that_follows_loudness_correlates_with_it() -> None:
     rng = np.random.default_rng(0)
     levels = [curves.band_passed(rng.standard_normal(250), (0.3, 2.0)) for _ in range(12)]
     late = [5 * curves.shifted(level, 2, 250) for level in levels]
@@ -127,7 +127,7 @@ def test_a_mouth_that_follows_loudness_is_told_from_one_that_does_not() -> None:
     assert features.largest_with_loudness(late, levels)[1] == pytest.approx(2)
 
 
-def test_jerk_sees_trembling() -> None:
+def test_jerk_measures_trembling() -> None:
     smooth, shaking = wave(500, 0.5), wave(500, 0.5) + 0.1 * np.tile([1.0, -1.0], 250)
     assert features.jerk([shaking]) == pytest.approx(0.8, abs=0.05)
     assert features.jerk([smooth]) < 0.01
@@ -148,11 +148,12 @@ def test_lip_dynamics_is_the_mean_spread_of_distances() -> None:
     assert theval.lip_dynamics(points) == pytest.approx(39 / pairs)
 
 
-def test_the_face_is_brought_to_one_size() -> None:
-    points = theval.scaled(faces({"jawOpen": 0.4 + 0.4 * wave()}))
+def test_faces_are_scaled_to_one_size() -> None:
+    opened = faces({"jawOpen": 0.4 + 0.4 * wave()})
+    points = theval.scaled(opened)
     width = np.linalg.norm(points[:, 234] - points[:, 454], axis=1)
     assert np.median(width) == pytest.approx(theval.FACE_PIXELS)
-    bigger = theval.scaled(3 * faces({"jawOpen": 0.4 + 0.4 * wave()}))
+    bigger = theval.scaled(np.float32(3) * opened)
     assert theval.lip_dynamics(bigger) == pytest.approx(theval.lip_dynamics(points), rel=1e-5)
 
 
@@ -184,14 +185,14 @@ def test_silent_lips_are_measured_in_silence_alone() -> None:
     assert math.isnan(theval.silent_lips(points, np.ones(40, bool)))
 
 
-def test_lips_in_step_with_loudness_score_nothing() -> None:
+def test_lips_in_step_with_loudness_have_no_sync_error() -> None:
     energy = np.abs(wave(100))
     points = np.zeros((100, 478, 2))
     points[:, theval.EYE_CORNERS[1], 0] = 60.0
     points[:, theval.INNER_LOWER, 1] = (2 + 7 * energy)[:, None]
     every = np.ones(100, bool)
     assert theval.lip_sync(points, energy, every) == pytest.approx(0, abs=1e-6)
-    assert theval.lip_sync(points, 1 - energy, every) > 0.4
+    assert theval.lip_sync(points, 1.0 - energy, every) > 0.4
     assert math.isnan(theval.lip_sync(points, energy, np.zeros(100, bool)))
 
 
@@ -203,10 +204,10 @@ def test_head_motion_by_its_formula() -> None:
     assert theval.head_motion(points, angles) == pytest.approx(math.sqrt(wanted))
 
 
-def test_loudness_is_read_at_the_frames() -> None:
-    sound = np.zeros(SAMPLE_RATE, np.float32)
-    sound[SAMPLE_RATE // 2 :] = 0.5
-    energy = theval.energy_at_frames(sound, SAMPLE_RATE, 24)
+def test_energy_is_interpolated_at_the_frames() -> None:
+    audio = np.zeros(SAMPLE_RATE, np.float32)
+    audio[SAMPLE_RATE // 2 :] = 0.5
+    energy = theval.energy_at_frames(audio, SAMPLE_RATE, 24)
     assert energy[:11].max() < 0.01
     assert energy[15:] == pytest.approx(np.full(9, 0.5), abs=0.01)
 
@@ -233,25 +234,25 @@ def test_rest_drop_and_lift() -> None:
     assert found.moved[:10] == pytest.approx(0, abs=1e-4)
 
 
-def said(*names: str, seconds: float = 0.4) -> phones.Phones:
+def spoken(*names: str, seconds: float = 0.4) -> phones.Phones:
     return phones.Phones(
         np.array([PHONE_INDEX[n] for n in names], np.int8), seconds * np.arange(1, len(names) + 1)
     )
 
 
 def test_a_phone_counts_in_its_middle() -> None:
-    due = shapes.shown(said("sil", "iy", "t", "uw"), 40)
+    due = shapes.expected(spoken("sil", "iy", "t", "uw"), 40)
     names = [*shapes.SHAPES, ""]
-    told = [names[i] for i in due]
-    assert told[3:7] == ["rest"] * 4
-    assert set(told[:2]) | set(told[8:12]) == {""}
-    assert told[13:17] == ["ee"] * 4
-    assert set(told[20:30]) == {""}
-    short = shapes.shown(said("t", "m", "t", seconds=0.04), 3)
+    found = [names[i] for i in due]
+    assert found[3:7] == ["rest"] * 4
+    assert set(found[:2]) | set(found[8:12]) == {""}
+    assert found[13:17] == ["ee"] * 4
+    assert set(found[20:30]) == {""}
+    short = shapes.expected(spoken("t", "m", "t", seconds=0.04), 3)
     assert [names[i] for i in short] == ["", "m", ""]
 
 
-def test_shapes_are_told_from_lips() -> None:
+def test_shapes_are_classified_by_lips() -> None:
     rng = np.random.default_rng(1)
     pulls = (
         "mouthStretchLeft", "jawOpen", "mouthPucker", "mouthFunnel", "mouthRollLower",
@@ -266,25 +267,25 @@ def test_shapes_are_told_from_lips() -> None:
         }
         lips.append(shapes.mouth(faces(made, frames=80)).moved)
         labels.append(due)
-    read = shapes.Classifier(lips[:4], labels[:4])
-    told = np.concatenate([read(one) for one in lips[4:]])
-    found = shapes.recalls(told, np.concatenate(labels[4:]))
+    classify = shapes.ShapeClassifier(lips[:4], labels[:4])
+    predicted = np.concatenate([classify(one) for one in lips[4:]])
+    found = shapes.recalls(predicted, np.concatenate(labels[4:]))
     assert np.mean(list(found.values())) > 0.9
-    wrong = shapes.recalls(told, np.concatenate(labels[:2]))
+    wrong = shapes.recalls(predicted, np.concatenate(labels[:2]))
     assert np.mean(list(wrong.values())) < 0.35
 
 
 def test_ridge_learns_what_is_linear_and_nothing_else() -> None:
     rng = np.random.default_rng(2)
-    heard = [rng.standard_normal((300, 20)) for _ in range(5)]
+    inputs = [rng.standard_normal((300, 20)) for _ in range(5)]
     weights = rng.standard_normal((20, 2))
-    fit = ridge.Ridge(heard[:4], [one @ weights + 3 for one in heard[:4]], alpha=1.0)
-    assert fit(heard[4]) == pytest.approx(heard[4] @ weights + 3, abs=0.1)
-    shuffled = ridge.Ridge(heard[:4], [rng.standard_normal((300, 2)) for _ in range(4)], alpha=1.0)
-    assert shuffled(heard[4]).std() < 0.3 < 3 * fit(heard[4]).std()
+    fit = ridge.Ridge(inputs[:4], [one @ weights + 3.0 for one in inputs[:4]], alpha=1.0)
+    assert fit(inputs[4]) == pytest.approx(inputs[4] @ weights + 3, abs=0.1)
+    shuffled = ridge.Ridge(inputs[:4], [rng.standard_normal((300, 2)) for _ in range(4)], alpha=1.0)
+    assert shuffled(inputs[4]).std() < 0.3 < 3 * fit(inputs[4]).std()
 
 
-def test_a_frame_of_the_ridge_hears_what_a_motion_frame_hears() -> None:
+def test_a_frame_of_the_ridge_has_the_input_rows_of_a_motion_frame() -> None:
     rows = Rows(np.zeros((100, 128), np.float32), np.zeros((100, 4), np.float32))
     rows.features[:, -1] = np.arange(100)
     found = ridge.window(rows, 40).reshape(40, -1, 92)[:, :, 87]
@@ -292,7 +293,7 @@ def test_a_frame_of_the_ridge_hears_what_a_motion_frame_hears() -> None:
     assert found[0].tolist() == [0] * 10 + [0, 1, 2]
 
 
-def test_bootstrap_interval_holds_the_correlation() -> None:
+def test_the_bootstrap_interval_contains_the_correlation() -> None:
     rng = np.random.default_rng(3)
     real = [curves.band_passed(rng.standard_normal(100)) for _ in range(30)]
     made = [
@@ -305,13 +306,13 @@ def test_bootstrap_interval_holds_the_correlation() -> None:
     assert curves.bootstrap([*made[1:], made[0]], real, lag)[1] < 0.3
 
 
-def test_sound_is_moved_and_cut() -> None:
-    sound = np.arange(1000, dtype=np.float32)
-    later = filmed.moved(sound, 10)
+def test_audio_is_delayed_and_cut() -> None:
+    audio = np.arange(1000, dtype=np.float32)
+    later = speech_clips.delayed(audio, 10)
     assert len(later) == 1000 and later[160] == 0 and later[161] == 1 and not later[:160].any()
-    sooner = filmed.moved(sound, -10)
+    sooner = speech_clips.delayed(audio, -10)
     assert sooner[0] == 160 and sooner[839] == 999 and not sooner[840:].any()
-    clip = filmed.Spoken("a", np.zeros(3 * SAMPLE_RATE, np.float32), faces(frames=75))
+    clip = speech_clips.SpeechClip("a", np.zeros(3 * SAMPLE_RATE, np.float32), faces(frames=75))
     assert clip.first(2.0).frames == 50 and len(clip.first(2.0).audio) == 2 * SAMPLE_RATE
 
 
@@ -323,72 +324,72 @@ def test_real_clips_are_put_on_one_clock(tmp_path: Path) -> None:
     np.savez(
         tmp_path / "a.npz", landmarks=landmarks, fps=np.float32(25), audio=audio.astype(np.int16)
     )
-    (clip,) = filmed.on_one_clock("anyone", [tmp_path / "a.npz"])
-    assert clip.moved == pytest.approx(0.12)
+    (clip,) = speech_clips.on_one_clock("anyone", [tmp_path / "a.npz"])
+    assert clip.delay == pytest.approx(0.12)
     known = tmp_path / "RD_Radio34.npz"
     (tmp_path / "a.npz").rename(known)
-    assert filmed.on_one_clock("anyone", [known])[0].moved == pytest.approx(0.04)
+    assert speech_clips.on_one_clock("anyone", [known])[0].delay == pytest.approx(0.04)
 
 
-# Finished pictures
+# Rendered frames
 
 
-class Reader:
-    """Finds a face in bright pictures alone; its points are as bright as the picture."""
+class FakeLandmarker:
+    """Finds a face in bright frames alone; the value of its points is the brightness."""
 
     def points(self, image: np.ndarray) -> np.ndarray:
         level = float(image.mean())
         return np.full((478, 3), level if level > 50 else np.nan, np.float32)
 
 
-def studio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[finished.Studio, Path]:
-    task, photo = tmp_path / "reader.task", tmp_path / "face.png"
+def readback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[rendered.Readback, Path]:
+    task, photo = tmp_path / "landmarker.task", tmp_path / "face.png"
     task.write_bytes(b"model")
     photo.write_bytes(b"photo")
-    made = finished.Studio(task, tmp_path)
-    monkeypatch.setattr(finished, "Landmarker", lambda path: Reader())
+    made = rendered.Readback(task, tmp_path)
+    monkeypatch.setattr(rendered, "Landmarker", lambda path: FakeLandmarker())
     monkeypatch.setattr(
-        finished.Studio,
-        "painter",
+        rendered.Readback,
+        "renderer",
         lambda self, photo: lambda frame: np.full((8, 8, 3), frame[0], np.uint8),
     )
     return made, photo
 
 
-def test_landmarks_are_kept_by_what_they_depend_on(
+def test_landmarks_are_cached_by_all_that_they_depend_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made, photo = studio(tmp_path, monkeypatch)
+    made, photo = readback(tmp_path, monkeypatch)
     motion = np.full((10, 58), 100.0, np.float32)
-    first = made.read(photo, motion)
-    assert made.drawn == 10 and np.array_equal(made.read(photo, motion), first)
-    assert made.drawn == 10
-    made.read(photo, motion + 1)
-    assert made.drawn == 20
+    first = made.landmarks(photo, motion)
+    assert made.rendered == 10 and np.array_equal(made.landmarks(photo, motion), first)
+    assert made.rendered == 10
+    made.landmarks(photo, motion + 1)
+    assert made.rendered == 20
     photo.write_bytes(b"another")
-    made.read(photo, motion)
-    assert made.drawn == 30
+    made.landmarks(photo, motion)
+    assert made.rendered == 30
 
 
-def test_a_face_lost_now_and_then_is_bridged_and_no_face_is_an_error(
+def test_single_frames_without_a_face_are_interpolated_and_many_are_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made, photo = studio(tmp_path, monkeypatch)
+    made, photo = readback(tmp_path, monkeypatch)
     motion = np.full((20, 58), 100.0, np.float32)
     motion[5] = 0
-    assert made.read(photo, motion)[5, 0, 0] == pytest.approx(100)
+    assert made.landmarks(photo, motion)[5, 0, 0] == pytest.approx(100)
     motion[:10] = 0
-    with pytest.raises(finished.FaceLost, match=r"face\.png"):
-        made.read(photo, motion)
+    with pytest.raises(rendered.FaceLost, match=r"face\.png"):
+        made.landmarks(photo, motion)
 
 
-def test_the_sections_say_what_they_lack(
+def test_the_sections_report_missing_options(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bench = Bench(tracking=tmp_path, names=tmp_path, voices=tmp_path, report=tmp_path)
-    assert expression.measure(bench) == [] and articulation.measure(bench) == []
-    said_so = capsys.readouterr().err
-    assert "--portraits" in said_so and "--portrait" in said_so
+    context = EvalContext(tracking=tmp_path, names=tmp_path, voices=tmp_path, report=tmp_path)
+    assert expression.measure(context) == [] and articulation.measure(context) == []
+    message = capsys.readouterr().err
+    assert "--portraits" in message and "--portrait" in message
 
 
 def test_both_ends_of_expressivity_are_shown() -> None:
@@ -396,19 +397,19 @@ def test_both_ends_of_expressivity_are_shown() -> None:
     assert (low, high) == CONTROL_RANGES["expressivity"]
 
 
-def test_a_face_beside_its_sound() -> None:
-    sound = np.zeros(2 * SAMPLE_RATE, np.float32)
-    sound[:SAMPLE_RATE] = 0.5
+def test_a_clip_of_face_and_speech() -> None:
+    audio = np.zeros(2 * SAMPLE_RATE, np.float32)
+    audio[:SAMPLE_RATE] = 0.5
     speech = np.zeros((100, 4), np.float32)
     speech[:50, 0] = 1.0
-    clip = expression.heard(filmed.Spoken("a", sound), faces(frames=48), speech)
+    clip = expression.make_clip(speech_clips.SpeechClip("a", audio), faces(frames=48), speech)
     assert len(clip.level) == len(clip.speaking) == 48
     assert clip.speaking[:25].all() and not clip.speaking[25:].any()
     assert clip.level[10] - clip.level[40] == pytest.approx(50, abs=0.1)
     assert clip.theval["silent lips"] == 0
 
 
-def test_the_liveliest_stretch_is_shown() -> None:
+def test_the_liveliest_part_is_shown() -> None:
     track = np.zeros(200)
     track[120:150] = wave(30, 3.0)
     assert gallery.liveliest(track, 25) in range(115, 131)

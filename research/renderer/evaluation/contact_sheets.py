@@ -1,4 +1,4 @@
-"""Contact sheets: pictures in a grid, each with its name."""
+"""Contact sheets: images in a grid, each with its name."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]
-cv: Any = cv2  # OpenCV's stubs do not tell element types
+cv: Any = cv2  # OpenCV's stubs have no element types
 
-TILE = 256
+TILE = 256  # pixels
 
 
 def tile(image: Image, name: str) -> Image:
-    """A picture at tile size with its name at the top."""
+    """An image at tile size with its name at the top."""
     small = cv.resize(image, (TILE, TILE), interpolation=cv.INTER_AREA)
     return _write_on(small, name, 15)
 
@@ -46,15 +46,15 @@ def grid(tiles: Sequence[Image], columns: int) -> Image:
 
 
 def write(path: Path, image: Image) -> None:
-    """Write an RGB picture in the format that the name says.
+    """Write an RGB image in the format of the file name's suffix.
 
-    :raises OSError: it cannot be written.
+    :raises OSError: it cannot be written
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if not cv.imwrite(str(path), image[..., ::-1], [cv.IMWRITE_JPEG_QUALITY, 92]):
-        raise OSError(0, "cannot write the picture", str(path))
+        raise OSError(0, "cannot write the image", str(path))
 
 
 def read(path: Path) -> Image:
-    """An RGB picture."""
+    """Read an RGB image."""
     return np.ascontiguousarray(cv.imread(str(path), cv.IMREAD_COLOR)[..., ::-1])

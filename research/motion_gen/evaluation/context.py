@@ -1,4 +1,4 @@
-"""What all sections of the table share: recordings, voices, models, and what they made."""
+"""What all sections of the table share: recordings, voices, models and generated motion."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ import soundfile
 from talkingface.contract.controls import Controls
 from talkingface.contract.motion import Array
 from talkingface.contract.rates import SAMPLE_RATE
-from talkingface_research.audio_features.training.pack import sound_path
-from talkingface_research.motion_gen.evaluation import filmed, recordings
-from talkingface_research.motion_gen.evaluation.filmed import FILMED_NATURAL, Spoken
-from talkingface_research.motion_gen.evaluation.finished import Studio
-from talkingface_research.motion_gen.evaluation.phones import Phones, heard, packed
+from talkingface_research.audio_features.training.pack import audio_path
+from talkingface_research.motion_gen.evaluation import recordings, speech_clips
+from talkingface_research.motion_gen.evaluation.phones import Phones, packed, recognised
 from talkingface_research.motion_gen.evaluation.pipeline import Pipeline, Rows
 from talkingface_research.motion_gen.evaluation.recordings import Recording
+from talkingface_research.motion_gen.evaluation.rendered import Readback
+from talkingface_research.motion_gen.evaluation.speech_clips import FILMED_NATURAL, SpeechClip
 from talkingface_research.motion_gen.training.teacher import animate
 
-# Neither encoder nor generator was ever taught by these.
+# Neither encoder nor generator was trained on these voices.
 ENGLISH_VOICE, ITALIAN_VOICE = "flite_rms", "italian_lp"
-PIECE_SECONDS = 10.0  # of each natural recording
-QUICK_VOICES = 4
+NATURAL_SECONDS = 10.0  # of each natural recording
+QUICK_VOICES = 4  # natural recordings with --quick
 
 
 @dataclass
-class Bench:
-    """Loads what is asked for, once."""
+class EvalContext:
+    """Paths of one evaluation; what is loaded from them is kept."""
 
     tracking: Path
     names: Path
@@ -46,7 +46,7 @@ class Bench:
 
     @cached_property
     def cache(self) -> Path:
-        """Folder for what need not be computed again."""
+        """Folder of cached results."""
         folder = self.report / "cache"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
@@ -57,25 +57,25 @@ class Bench:
         return Pipeline(self.models, self.cache)
 
     @cached_property
-    def studio(self) -> Studio:
-        """Draws portraits and reads them back.
+    def readback(self) -> Readback:
+        """Renders portraits and detects landmarks in them.
 
-        :raises ValueError: there is no landmarker to read with
+        :raises ValueError: there is no landmarker
         """
         if self.landmarker is None:
             raise ValueError("no landmarker")
-        return Studio(self.landmarker, self.cache)
+        return Readback(self.landmarker, self.cache)
 
     @cached_property
-    def natural(self) -> list[Spoken]:
-        """Natural speech that nothing was trained on: filmed first, then sound alone."""
+    def natural(self) -> list[SpeechClip]:
+        """Natural speech that nothing was trained on: clips with video first, then audio alone."""
         found = [
-            clip.first(PIECE_SECONDS)
+            clip.first(NATURAL_SECONDS)
             for name in FILMED_NATURAL
-            for clip in filmed.load(name, self.tracking, self.names)
+            for clip in speech_clips.load(name, self.tracking, self.names)
         ]
         if self.speech is not None:
-            found += filmed.recorded(self.speech, PIECE_SECONDS)
+            found += speech_clips.load_audio(self.speech, NATURAL_SECONDS)
         if self.quick and len(found) > QUICK_VOICES:
             found = [found[i * len(found) // QUICK_VOICES] for i in range(QUICK_VOICES)]
         return found
@@ -93,19 +93,19 @@ class Bench:
         return self.pipeline.rows([clip.audio for clip in self.clips(name)])
 
     def motions(self, name: str, controls: Controls | None = None, seed: int = 0) -> list[Array]:
-        """What is generated from a set's sound, on the sound's clock."""
+        """Motion generated from a set's audio, on the audio clock."""
         rows = self.rows(name)
         return self.pipeline.motions(rows, controls, [seed] * len(rows))
 
-    def taught(self, rows: Sequence[Rows]) -> list[Array]:
-        """The rule teacher alone, fed with the phones that the encoder hears: (T, 52) a clip."""
-        return [by_rule(heard(one.features), -(-len(one.features) // 2)) for one in rows]
+    def by_rules(self, rows: Sequence[Rows]) -> list[Array]:
+        """The rule teacher's mouth for the phones that the encoder recognises: (T, 52) a clip."""
+        return [by_rule(recognised(one.features), -(-len(one.features) // 2)) for one in rows]
 
     def voice(self, name: str, start: float, seconds: float) -> tuple[Array, Phones]:
-        """A stretch of a packed synthetic voice and its exact phones."""
+        """A part of a packed synthetic voice and its exact phones."""
         first, last = int(start * SAMPLE_RATE), int((start + seconds) * SAMPLE_RATE)
         audio, _ = soundfile.read(
-            sound_path(self.voices, name), start=first, stop=last, dtype="float32"
+            audio_path(self.voices, name), start=first, stop=last, dtype="float32"
         )
         phones = packed(self.voices / "labels.npz", name)
         return audio, phones.between(start, start + len(audio) / SAMPLE_RATE)

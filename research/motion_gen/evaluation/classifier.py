@@ -1,4 +1,4 @@
-"""A classifier of emotions, trained on the side: linear discriminants of mean coefficients."""
+"""A linear classifier, and its features for emotions: mean coefficients of windows."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from talkingface.contract.motion import ARKIT_DIM, ARKIT_NAMES, Array
 from talkingface.contract.rates import MOTION_FPS
 from talkingface_research.motion_gen.evaluation.curves import Curve
 
-WINDOW = 2 * MOTION_FPS  # frames that are read together
-# Where the eyes look is no emotion, and blinks come and go.
-SEEN = [i for i, name in enumerate(ARKIT_NAMES) if not name.startswith("eyeLook")]
+WINDOW = 2 * MOTION_FPS  # frames that are classified together
+# All but the direction of the gaze, which is independent of emotion.
+COLUMNS = [i for i, name in enumerate(ARKIT_NAMES) if not name.startswith("eyeLook")]
 SHRINK = 0.02**2  # least variance of a coefficient
 
 
 def windows(motion: Array) -> Curve:
-    """Mean coefficients of each stretch of `WINDOW` frames: (n, coefficients)."""
+    """Mean coefficients of each window of `WINDOW` frames: (n, coefficients)."""
     count = len(motion) // WINDOW
-    cut = motion[: count * WINDOW, :ARKIT_DIM][:, SEEN].reshape(count, WINDOW, -1)
+    cut = motion[: count * WINDOW, :ARKIT_DIM][:, COLUMNS].reshape(count, WINDOW, -1)
     return np.asarray(cut.mean(axis=1), float)
 
 
 @dataclass(frozen=True)
-class Reader:
+class LinearClassifier:
     """Scores of a class: x @ weights + bias."""
 
     weights: Curve  # (features, classes)
@@ -37,7 +37,7 @@ class Reader:
         return np.asarray((features @ self.weights + self.bias).argmax(axis=1))
 
 
-def train(samples: Sequence[Curve]) -> Reader:
+def train(samples: Sequence[Curve]) -> LinearClassifier:
     """Linear discriminant analysis with a shrunk common covariance.
 
     :param samples: (n, features) of each class
@@ -46,4 +46,4 @@ def train(samples: Sequence[Curve]) -> Reader:
     rest = np.concatenate([one - one.mean(axis=0) for one in samples])
     covariance = rest.T @ rest / len(rest) + SHRINK * np.eye(rest.shape[1])
     weights = np.linalg.solve(covariance, means.T)
-    return Reader(weights, -0.5 * (means.T * weights).sum(axis=0))
+    return LinearClassifier(weights, -0.5 * (means.T * weights).sum(axis=0))

@@ -1,4 +1,4 @@
-"""Real speech: filmed people, whose faces are known, and recordings of sound alone."""
+"""Natural speech: clips with video, whose faces are known, and recordings of audio alone."""
 
 from __future__ import annotations
 
@@ -30,10 +30,11 @@ from talkingface_research.motion_gen.training.track import decode_audio
 
 ADDRESSES = "natural_speech_test"
 FILMED_NATURAL = (NATURAL, ADDRESSES)
-SPOKEN = {".wav", ".flac", ".mp3", ".m4a", ".ogg", ".opus", ".mp4", ".mov", ".webm"}
-# Milliseconds by which the sound must come later to be on the picture's clock, where loudness
-# cannot tell it: found by the lips that a ridge regression hears. Others are found by loudness.
-LATE = {
+AUDIO_SUFFIXES = {".wav", ".flac", ".mp3", ".m4a", ".ogg", ".opus", ".mp4", ".mov", ".webm"}
+# Milliseconds by which the audio must be delayed to be on the video clock, for clips in which
+# loudness does not show it: from the lips that a ridge regression predicts from the audio. For the
+# other clips the delay comes from loudness.
+DELAYS = {
     "RD_Radio2": -60,
     "RD_Radio34": 40,
     "WDA_AlexandriaOcasioCortez": -120,
@@ -42,38 +43,40 @@ LATE = {
 
 
 @dataclass(frozen=True)
-class Spoken:
-    """A piece of natural speech: what is heard and, if it was filmed, what is seen."""
+class SpeechClip:
+    """A clip of natural speech: audio and, if there is video, landmarks."""
 
     name: str
-    audio: Array  # (n,) 16 kHz, on the picture's clock
+    audio: Array  # (n,) 16 kHz, on the video clock
     landmarks: Array | None = None  # (T, 478, 3) pixels at `MOTION_FPS`
-    moved: float = 0.0  # seconds by which the sound was moved to be on the picture's clock
+    delay: float = 0.0  # seconds by which the audio was delayed to be on the video clock
 
     @property
     def frames(self) -> int:
-        """Pictures, or as many as the sound is long."""
+        """Number of video frames, or as many as the audio is long."""
         if self.landmarks is not None:
             return len(self.landmarks)
         return len(self.audio) // SAMPLES_PER_FRAME
 
-    def first(self, seconds: float) -> Spoken:
-        """The beginning alone."""
+    def first(self, seconds: float) -> SpeechClip:
+        """Its first seconds."""
         count = round(seconds * MOTION_FPS)
-        seen = None if self.landmarks is None else self.landmarks[:count]
-        return Spoken(self.name, self.audio[: round(seconds * SAMPLE_RATE)], seen, self.moved)
+        landmarks = None if self.landmarks is None else self.landmarks[:count]
+        return SpeechClip(
+            self.name, self.audio[: round(seconds * SAMPLE_RATE)], landmarks, self.delay
+        )
 
 
-def moved(audio: Array, milliseconds: float) -> Array:
-    """Sound that comes later, or sooner if negative; what is missing at its ends is silence."""
+def delayed(audio: Array, milliseconds: float) -> Array:
+    """Audio delayed, or advanced if negative, at the same length; filled up with silence."""
     by = round(milliseconds * SAMPLE_RATE / 1000)
     if by >= 0:
         return np.concatenate([np.zeros(by, audio.dtype), audio[: len(audio) - by]])
     return np.concatenate([audio[-by:], np.zeros(-by, audio.dtype)])
 
 
-def load(name: str, tracking: Path, names: Path) -> list[Spoken]:
-    """The clips of a tracked set that nothing was trained on; none where it is not there."""
+def load(name: str, tracking: Path, names: Path) -> list[SpeechClip]:
+    """Load the clips of a tracked set that nothing was trained on; none where it does not exist."""
     paths = sorted((tracking / name).glob("*.npz"))
     if name == KNOWN:
         chosen = {clip.stem for clip in held_out(sorted(names.glob("*.mp4")))}
@@ -81,8 +84,8 @@ def load(name: str, tracking: Path, names: Path) -> list[Spoken]:
     return on_one_clock(name, paths)
 
 
-def taught(tracking: Path, names: Path, count: int) -> list[Spoken]:
-    """Clips of the known speaker from the training data, spread over all of them."""
+def training_clips(tracking: Path, names: Path, count: int) -> list[SpeechClip]:
+    """Load clips of the known speaker from the training data, evenly spread."""
     every = sorted(names.glob("*.mp4"))
     kept = sorted({clip.stem for clip in every} - {clip.stem for clip in held_out(every)})
     paths = [tracking / KNOWN / f"{stem}.npz" for stem in kept]
@@ -90,40 +93,40 @@ def taught(tracking: Path, names: Path, count: int) -> list[Spoken]:
     return on_one_clock(KNOWN, paths[:: max(1, len(paths) // count)][:count])
 
 
-def on_one_clock(name: str, paths: list[Path]) -> list[Spoken]:
-    """Clips with their sound moved to where it belongs: GRID's studio has one offset, every
+def on_one_clock(name: str, paths: list[Path]) -> list[SpeechClip]:
+    """Load clips and delay their audio to the video clock: GRID's studio has one delay, every
     natural recording its own."""
     clips = [clip for path in paths if (clip := _read(path)) is not None]
     groups = [clips] if name in (KNOWN, OTHERS) else [[clip] for clip in clips]
-    out: list[Spoken] = []
+    out: list[SpeechClip] = []
     for group in groups:
         if not group:
             continue
-        known = LATE.get(group[0].name)
+        known = DELAYS.get(group[0].name)
         by = 1000.0 / MOTION_FPS * _offset(group) if known is None else float(known)
-        out += [Spoken(c.name, moved(c.audio, by), c.landmarks, by / 1000) for c in group]
+        out += [SpeechClip(c.name, delayed(c.audio, by), c.landmarks, by / 1000) for c in group]
     return out
 
 
-def recorded(folder: Path, seconds: float) -> list[Spoken]:
-    """The beginnings of the sound files of a folder."""
+def load_audio(folder: Path, seconds: float) -> list[SpeechClip]:
+    """Load the first seconds of the audio files of a folder."""
     out = []
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in SPOKEN:
+        if path.suffix.lower() in AUDIO_SUFFIXES:
             audio = decode_audio(path)[0].astype(np.float32) / 32768.0
-            out.append(Spoken(path.stem, audio[: round(seconds * SAMPLE_RATE)]))
+            out.append(SpeechClip(path.stem, audio[: round(seconds * SAMPLE_RATE)]))
     return out
 
 
-def _read(path: Path) -> Spoken | None:
+def _read(path: Path) -> SpeechClip | None:
     with np.load(path) as stored:
         if lost_frames(stored["landmarks"]).mean() > MAX_LOST:
             return None
         landmarks = to_fps(bridge(stored["landmarks"]), float(stored["fps"]))
-        return Spoken(path.stem, stored["audio"].astype(np.float32) / 32768.0, landmarks)
+        return SpeechClip(path.stem, stored["audio"].astype(np.float32) / 32768.0, landmarks)
 
 
-def _offset(clips: list[Spoken]) -> int:
+def _offset(clips: list[SpeechClip]) -> int:
     openings = [measured(clip.landmarks)[0] for clip in clips if clip.landmarks is not None]
     return -lagged_correlation(
         [frame_energy(clip.audio) for clip in clips],
