@@ -19,8 +19,11 @@ DEV := $(VENV)/.dev-installed
 ASSETS := services/renderer/assets/mediapipe/face_landmark_with_attention.tflite
 PORTRAIT := build/demo/astronaut.png
 
-.PHONY: help demo test lint protos test-unit test-services test-mesh test-faults test-deploy \
-	test-research
+# Each file's tests run in one process, which starts the services that they share.
+PYTEST := $(BIN)/python -m pytest --dist loadfile
+
+.PHONY: help demo test test-long lint protos test-unit test-services test-mesh test-faults \
+	test-deploy test-research
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -29,21 +32,25 @@ demo: $(RUNTIME) $(ASSETS) $(PORTRAIT)  ## animate a portrait with the demo spee
 	$(BIN)/talkingface animate $(PORTRAIT) demo/speech.flac --seed 7 --log out/demo.log -o out/demo.mp4
 
 test: $(DEV) $(ASSETS) $(PORTRAIT)  ## the whole suite, with the real mesh
-	$(BIN)/python -m pytest tests/unit tests/deploy -n auto
-	$(BIN)/python -m pytest tests/services tests/mesh tests/faults tests/research
+	$(PYTEST) tests/unit tests/deploy tests/research -n auto
+	$(PYTEST) tests/faults tests/mesh tests/services -n 2 --no-loadscope-reorder
+
+test-long: $(DEV) $(ASSETS) $(PORTRAIT)  ## the tests of faults, many times over
+	FUZZ_CASES=20000 FAULT_RUNS=24 ROLLING_ROUNDS=5 ISOLATION_SECONDS=300 RESUME_RUNS=20 \
+		$(BIN)/python -m pytest tests/faults tests/mesh/test_resume.py
 
 test-unit: $(DEV) $(ASSETS) $(PORTRAIT)  ## the tests without processes, in parallel
-	$(BIN)/python -m pytest tests/unit -n auto
+	$(PYTEST) tests/unit -n auto
 
 test-services test-mesh test-faults test-deploy test-research: test-%: $(DEV) $(ASSETS) $(PORTRAIT)
-	$(BIN)/python -m pytest tests/$*
+	$(PYTEST) tests/$* -n 2 --no-loadscope-reorder
 
 lint: $(DEV)  ## formatting, lint, types, imports, protos
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	mkdir -p build/typecheck && ln -sfn ../../services build/typecheck/talkingface
 	ln -sfn ../../research build/typecheck/talkingface_research
-	MYPYPATH=build/typecheck $(BIN)/mypy -p talkingface -p talkingface_research
+	MYPYPATH=build/typecheck $(BIN)/mypy -p talkingface -p talkingface_research -p tests
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/buf lint protos
 	$(BIN)/buf format --diff --exit-code protos

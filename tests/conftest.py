@@ -1,10 +1,12 @@
-"""What the tests share: the real services, each started once as a process of its own."""
+"""What all tests share: their tiers, which skips are allowed, and the services as processes."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+import os
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +17,52 @@ from talkingface.renderer import fetch_assets, geometry
 from talkingface.renderer.analysis import FaceAnalyser, PortraitError
 from talkingface.renderer.face.camera import Camera
 from talkingface.renderer.face.model import rotation_matrix
-from tests.support import ROOT
+from tests.support import ROOT, report
 from tests.support.services import ServiceProcess, running_service
+
+TIERS = ("unit", "services", "mesh", "faults", "deploy", "research")  # folders, and markers
+# Parts of the reasons of skips that CI accepts: what it has not got. Any other skip fails there.
+ALLOWED_SKIPS = ("training extra", "shared data", "GPU")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Begin new reports, in the process that controls the run."""
+    if not hasattr(config, "workerinput"):
+        report.clear()
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark a test by the tier that its folder stands for."""
+    tier = item.path.relative_to(ROOT / "tests").parts[0]
+    if tier not in TIERS:
+        raise pytest.UsageError(f"{item.path} is in none of the folders {', '.join(TIERS)}")
+    item.add_marker(tier)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail a test that is skipped in CI without need."""
+    result = yield
+    fail_if_skipped(result)
+    return result
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Fail a module that is skipped in CI without need."""
+    result = yield
+    fail_if_skipped(result)
+    return result
+
+
+def fail_if_skipped(result: Any) -> None:
+    """Turn a skip into a failure where CI is set and the reason is none of `ALLOWED_SKIPS`."""
+    if not os.environ.get("CI") or not result.skipped or hasattr(result, "wasxfail"):
+        return
+    reason = result.longrepr[2] if isinstance(result.longrepr, tuple) else str(result.longrepr)
+    if not any(allowed in reason for allowed in ALLOWED_SKIPS):
+        result.outcome = "failed"
+        result.longrepr = f"not allowed in CI: {reason}"
 
 
 @pytest.fixture(scope="session")
@@ -48,8 +94,8 @@ def portrait_image(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 @pytest.fixture(scope="session")
 def turned_face(portrait_image: bytes) -> bytes:
-    """File of a face turned away too far: the portrait in our own rendering, beyond what that is
-    made for; the least turn that the analysis refuses."""
+    """File of a face turned away too far: the portrait, rendered at a larger yaw than the renderer
+    is made for; the smallest yaw that the analysis refuses, in steps of 3 degrees."""
     fetch_assets.fetch("models", fetch_assets.MODEL_DIR)
     analyser = FaceAnalyser()
     found = analyser.analyse(portrait_image)
@@ -64,7 +110,7 @@ def turned_face(portrait_image: bytes) -> bytes:
             analyser.analyse(file.getvalue())
         except PortraitError:
             return file.getvalue()
-    pytest.fail("no picture is seen as turned away")
+    pytest.fail("no frame is refused as turned away")
 
 
 @pytest.fixture(scope="session")
@@ -109,7 +155,7 @@ def portrait_file() -> Path:
 
 @pytest.fixture(scope="session")
 def voice() -> np.ndarray:
-    """Two seconds like a voice, 16 kHz: a gliding buzz in syllables, (32000,) float32."""
+    """Two seconds of made-up speech at 16 kHz: a gliding buzz in syllables, (32000,) float32."""
     time_axis = np.arange(32_000) / 16_000
     phase = 2 * np.pi * np.cumsum(120 + 30 * np.sin(2 * np.pi * 0.7 * time_axis)) / 16_000
     buzz = sum(np.sin(k * phase) / k for k in range(1, 20))

@@ -1,6 +1,6 @@
-"""Thousands of malformed, hostile and half-finished calls: no crash, no hang, no leak.
+"""Hundreds of malformed, hostile and half-finished calls: no crash, no hang, no leak.
 
-`FUZZ_CASES` sets how many; case i is the same in every run.
+`FUZZ_CASES` sets how many; case i is the same in every run. `make test-long` makes thousands.
 """
 
 from __future__ import annotations
@@ -12,30 +12,28 @@ import random
 import struct
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
 import pytest
 
-from talkingface.cli.mesh import LocalMesh
 from talkingface.client import OUTPUT_KIND_MOTION, Motion, TalkingFace, pcm
 from talkingface.contract.call_status import CallStatus
 from talkingface.contract.errors import TABLE
 from talkingface.v1 import controls_pb2 as controls
 from talkingface.v1 import media_pb2 as media
 from talkingface.v1 import talking_face_pb2 as talking_face
-from talkingface.v1.stage_pb2 import GetStatusRequest
-from talkingface.v1.stage_pb2_grpc import StageStatusServiceStub
 from talkingface.v1.talking_face_pb2_grpc import TalkingFaceServiceStub
+from tests.support.audio import RATE
+from tests.support.meshes import Mesh
+from tests.support.report import record
 
-CASES = int(os.environ.get("FUZZ_CASES", "2000"))
-SIDE_BY_SIDE = 8
-STAGES_HERE = ("audio_features", "motion_gen")
-SECONDS_A_CASE = 120.0
-RATE = 16_000
+CASES = int(os.environ.get("FUZZ_CASES", "800"))
+CONCURRENT = 8
+SECONDS_PER_CASE = 120.0
 Request = talking_face.AnimateRequest
-# What a client may be told of calls like these. Anything else is a defect.
+# Reasons that calls like these may be refused with. Any other one is a defect.
 EXPECTED = {reason for reason, row in TABLE.items() if row.code.name != "INTERNAL"} - {
     "UNSPECIFIED", "STAGE_UNAVAILABLE", "DRAINING", "CHECKPOINT_MISMATCH"
 }  # fmt: skip
@@ -43,9 +41,11 @@ NUMBERS = (0, 1, -1, 0.5, 1e-30, 1e30, -1e30, float("nan"), float("inf"), -float
 
 
 @pytest.fixture(scope="module")
-def mesh() -> Iterator[LocalMesh]:
+def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
+    """A mesh without a renderer."""
     environ = {"TALKINGFACE_SLOTS": "16", "TALKINGFACE_IDLE_TIMEOUT": "5"}
-    with LocalMesh(stages=STAGES_HERE, environ=environ) as mesh:
+    folder, stages = tmp_path_factory.mktemp("fuzz"), ("audio_features", "motion_gen")
+    with Mesh(folder, stages=stages, environ=environ) as mesh:
         yield mesh
 
 
@@ -68,14 +68,15 @@ def random_controls(rng: random.Random) -> controls.Controls:
 
 
 def random_config(rng: random.Random) -> Request:
-    """A configuration that is mostly right, but for what chance has spoilt."""
-    config = talking_face.AnimateConfig(
+    """A configuration that is valid but for up to two random fields."""
+    pacing: Any = rng.choice([0, 0, 0, 1, 2])
+    config: Any = talking_face.AnimateConfig(  # also with numbers that no enum has
         output=OUTPUT_KIND_MOTION,
         audio=media.AudioFormat(
             encoding=media.AUDIO_ENCODING_PCM_S16LE, sample_rate=RATE, channels=1
         ),
         seed=rng.randrange(2**40),
-        pacing=rng.choice([0, 0, 0, 1, 2]),
+        pacing=pacing,
     )
     for _ in range(rng.choice([0, 0, 1, 1, 2])):
         match rng.randrange(11):
@@ -155,15 +156,16 @@ def sequence(rng: random.Random) -> list[Request]:
 
 
 async def case(stub: TalkingFaceServiceStub, index: int) -> str:
-    """Make one call; what came of it.
+    """Make one call.
 
+    :return: "OK", "cancelled" or the reason of its error.
     :raises AssertionError: an answer that no client should see.
     """
     rng = random.Random(index)
     messages = sequence(rng)
-    leave_after = rng.choice([None] * 9 + [rng.randrange(4)])
+    cancel_after = rng.choice([None] * 9 + [rng.randrange(4)])
 
-    call = stub.Animate(timeout=SECONDS_A_CASE)
+    call = stub.Animate(timeout=SECONDS_PER_CASE)
     status = CallStatus(call)
 
     async def send() -> None:
@@ -177,64 +179,43 @@ async def case(stub: TalkingFaceServiceStub, index: int) -> str:
         answers = 0
         while await call.read() is not grpc.aio.EOF:
             answers += 1
-            if answers == leave_after:
-                return "left"
+            if answers == cancel_after:
+                return "cancelled"
         return "OK"
     except grpc.aio.AioRpcError as error:
-        told = await status.error(error)
-        missing = told.metadata.get("stage") == "renderer"  # this mesh has none
-        assert told.reason in EXPECTED or missing, f"case {index}: {told} ({error.code()})"
-        return told.reason
+        refusal = await status.error(error)
+        missing = refusal.metadata.get("stage") == "renderer"  # this mesh has none
+        assert refusal.reason in EXPECTED or missing, f"case {index}: {refusal} ({error.code()})"
+        return refusal.reason
     finally:
         sender.cancel()
         call.cancel()
 
 
-def resident(mesh: LocalMesh) -> dict[str, float]:
-    """Memory of the services in MiB."""
-    pages = {
-        name: int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
-        for name, process in mesh.processes.items()
-    }
-    return {name: count * os.sysconf("SC_PAGE_SIZE") / 2**20 for name, count in pages.items()}
-
-
-async def streams_of(address: str) -> int:
-    """Slots in use at a stage."""
-    async with grpc.aio.insecure_channel(address) as channel:
-        status = await StageStatusServiceStub(channel).GetStatus(GetStatusRequest(), timeout=5)
-    return status.slots_in_use
-
-
-@pytest.mark.timeout(30 + CASES)
-async def test_whatever_comes_the_mesh_stands(mesh: LocalMesh) -> None:
+@pytest.mark.timeout(300 + CASES)
+async def test_the_mesh_survives_whatever_comes(mesh: Mesh) -> None:
     outcomes: Counter[str] = Counter()
     queue = iter(range(CASES))
     async with grpc.aio.insecure_channel(mesh.target) as channel:
         stub = TalkingFaceServiceStub(channel)
-        for index in range(50):  # what is loaded once is loaded now
+        for index in range(50):  # loads what is loaded once
             outcomes[await case(stub, -1 - index)] += 1
-        before = resident(mesh)
+        before = {name: mesh.resident(name) for name in mesh.processes}
 
         async def work() -> None:
             for index in queue:
                 outcomes[await case(stub, index)] += 1
 
         async with asyncio.TaskGroup() as group:
-            for _ in range(SIDE_BY_SIDE):
+            for _ in range(CONCURRENT):
                 group.create_task(work())
     assert outcomes.total() == CASES + 50
-    # The cases reach deep enough to mean something.
-    for reason in ("OK", "left", "FIELD_INVALID", "MESSAGE_ORDER", "AUDIO_TOO_SHORT"):
+    # The cases do reach every part of a session.
+    for reason in ("OK", "cancelled", "FIELD_INVALID", "MESSAGE_ORDER", "AUDIO_TOO_SHORT"):
         assert outcomes[reason] > CASES / 200, outcomes
     mesh.check()
-    for _ in range(100):
-        busy = [await streams_of(mesh.processes[name].target) for name in STAGES_HERE]
-        if not any(busy):
-            break
-        await asyncio.sleep(0.1)
-    assert not any(busy), "slots have leaked"
-    grown = {name: now - before[name] for name, now in resident(mesh).items()}
+    await mesh.until_idle()
+    grown = {name: mesh.resident(name) - size for name, size in before.items()}
     assert max(grown.values()) < 60, f"MiB more: {grown}"
     async with TalkingFace(mesh.target) as face:
         frames = 0
@@ -243,4 +224,5 @@ async def test_whatever_comes_the_mesh_stands(mesh: LocalMesh) -> None:
         ):
             frames += len(message.frames) if isinstance(message, Motion) else 0
     assert frames == 25
-    print(dict(outcomes.most_common()), {name: round(mib) for name, mib in grown.items()})
+    growth = {name: round(mib) for name, mib in grown.items()}
+    record(f"{dict(outcomes.most_common())}, MiB more: {growth}")

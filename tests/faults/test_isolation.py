@@ -40,14 +40,17 @@ from talkingface.client import (
     TalkingFaceError,
     pcm,
 )
-from tests.support.meshes import FPS, PIECE_SECONDS, RATE, Mesh, Seen, gap, paced, sound_of, watch
+from tests.support.audio import CHUNK_SECONDS, RATE, paced, pcm16
+from tests.support.meshes import FPS, Mesh, Transcript, longest_gap, run_session
+from tests.support.report import record
 
 SLOTS = 8
-GOOD = (0, 1)  # sessions that go on beside bad ones
+GOOD = (0, 1)  # sessions that run beside misbehaving clients
 SECONDS = 1.2
 SIZE = 256
-IDLE_SECONDS = 3.0  # that a client may take nothing
-POISONED_SECONDS = float(os.environ.get("ISOLATION_SECONDS", "8"))
+IDLE_SECONDS = 4.0  # for which a client may read nothing
+PAUSE_SECONDS = 2.0  # for which the live clients read nothing
+DISTURBED_SECONDS = float(os.environ.get("ISOLATION_SECONDS", "8"))
 FLOOD = 5_000  # changes of controls
 
 
@@ -70,41 +73,41 @@ class Session:
 
     seed: int
     portrait: str
-    sound: bytes
+    audio: bytes
     output: OutputKind = OUTPUT_KIND_JPEG
 
     async def run(self, mesh: Mesh) -> str:
         """The hash of its frames."""
-        seen = await watch(
+        transcript = await run_session(
             mesh.target,
-            paced(self.sound, 0),
+            paced(self.audio, 0),
             portrait=self.portrait if self.output != OUTPUT_KIND_MOTION else None,
             output=self.output,
             seed=self.seed,
             size=SIZE,
         )
-        assert seen.frames == SECONDS * FPS
-        assert seen.recovered == []
-        return seen.digest
+        assert transcript.frames == SECONDS * FPS
+        assert transcript.recovered == []
+        return transcript.digest
 
 
 @pytest.fixture(scope="module")
 async def sessions(mesh: Mesh, portrait_image: bytes, voice: np.ndarray) -> list[Session]:
-    """As many as there are slots: people, mirrored and in coloured light, who speak at their own
-    pitch and pace."""
+    """As many as there are slots: portraits, mirrored and in coloured light, that speak at their
+    own pitch and pace."""
     with Image.open(io.BytesIO(portrait_image)) as image:
         photo = np.asarray(image.convert("RGB"), np.float32)
     sessions = []
     for number in range(SLOTS):
         light = np.roll([1.0, 0.92, 0.84], number // 2) * (1 - number / 50)
-        picture = Image.fromarray((photo * light).astype(np.uint8))
+        lit = Image.fromarray((photo * light).astype(np.uint8))
         file = io.BytesIO()
-        (ImageOps.mirror(picture) if number % 2 else picture).save(file, "PNG")
+        (ImageOps.mirror(lit) if number % 2 else lit).save(file, "PNG")
         async with TalkingFace(mesh.target) as face:
             portrait = await face.upload_portrait(file.getvalue())
-        places = np.arange(0, len(voice), 0.8 + 0.1 * number)
-        own = np.interp(places, np.arange(len(voice)), voice)
-        sessions.append(Session(number, portrait.handle, sound_of(own, SECONDS)))
+        times = np.arange(0, len(voice), 0.8 + 0.1 * number)
+        own = np.interp(times, np.arange(len(voice)), voice)
+        sessions.append(Session(number, portrait.handle, pcm16(own, SECONDS)))
     return sessions
 
 
@@ -115,10 +118,10 @@ async def alone(mesh: Mesh, sessions: list[Session]) -> list[str]:
 
 
 def batches(mesh: Mesh, stage: str, model: str) -> tuple[int, int]:
-    """Requests that a model has answered, and in how many executions, as its Triton tells."""
+    """Requests that a model has answered, and in how many executions, by its Triton's metrics."""
     command = Path(f"/proc/{mesh.pid_of(stage, 'triton')}/cmdline").read_bytes().decode()
     port = next(x for x in command.split("\0") if x.startswith("--metrics-port=")).split("=")[1]
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
         lines = answer.read().decode().splitlines()
 
     def value(name: str) -> int:
@@ -128,7 +131,7 @@ def batches(mesh: Mesh, stage: str, model: str) -> tuple[int, int]:
     return value("nv_inference_count"), value("nv_inference_exec_count")
 
 
-@pytest.mark.timeout(300)  # with the preparation of eight portraits
+@pytest.mark.timeout(600)  # with the preparation of eight portraits
 async def test_full_batches_mix_nothing(
     mesh: Mesh, sessions: list[Session], alone: list[str]
 ) -> None:
@@ -144,12 +147,13 @@ async def test_full_batches_mix_nothing(
             batches(mesh, "motion_gen", "motion_generator"), (asked, executed), strict=True
         )
     )
-    print(f"\n{more_asked} windows of motion in {more_executed} batches")
+    record(f"{more_asked} windows of motion in {more_executed} batches")
     assert more_executed < more_asked, "nothing was batched"
-    await mesh.idle()
+    await mesh.until_idle()
 
 
-# --- bad company: each is one call that goes wrong in its own way; the answer is how it ended
+# --- misbehaving clients: each makes one call that goes wrong in its own way, and returns how the
+# call ended
 
 
 async def consume(
@@ -169,7 +173,7 @@ async def consume(
 
 
 async def not_a_number(mesh: Mesh, portrait: str) -> str:
-    """Samples that are not finite, after a good beginning."""
+    """Send samples that are not finite, after good ones."""
 
     async def audio() -> AsyncIterator[bytes]:
         yield np.zeros(RATE, "<f4").tobytes()
@@ -180,7 +184,7 @@ async def not_a_number(mesh: Mesh, portrait: str) -> str:
 
 
 async def cut_anywhere(mesh: Mesh, portrait: str) -> str:
-    """Pieces of no, one and odd numbers of bytes, and half a sample in the end."""
+    """Send chunks of no, one and odd numbers of bytes, and half a sample in the end."""
 
     async def audio() -> AsyncIterator[bytes]:
         for size in itertools.chain([0, 1, 3, 1, 0, 4097] * 20):
@@ -191,12 +195,12 @@ async def cut_anywhere(mesh: Mesh, portrait: str) -> str:
 
 
 async def far_ahead(mesh: Mesh, portrait: str) -> str:
-    """More sound at once than a live session may be ahead of the clock."""
+    """Send more audio at once than a live session may be ahead of the clock."""
     return await consume(mesh, paced(bytes(2 * RATE * 120), 0), pacing=PACING_LIVE)
 
 
-async def no_number(mesh: Mesh, portrait: str) -> str:
-    """A change of controls that is no number."""
+async def nan_control(mesh: Mesh, portrait: str) -> str:
+    """Send a change of controls that is not a number."""
 
     async def audio() -> AsyncIterator[Any]:
         yield bytes(RATE)
@@ -207,7 +211,7 @@ async def no_number(mesh: Mesh, portrait: str) -> str:
 
 
 async def flood(mesh: Mesh, portrait: str, times: int = 200) -> str:
-    """Thousands of changes of controls, at as many times as may be waiting."""
+    """Send thousands of changes of controls, at as many times as may be waiting."""
 
     async def audio() -> AsyncIterator[Any]:
         yield bytes(RATE)
@@ -220,18 +224,18 @@ async def flood(mesh: Mesh, portrait: str, times: int = 200) -> str:
     return await consume(mesh, audio())
 
 
-async def long_plan(mesh: Mesh, portrait: str) -> str:
-    """Changes of controls at more times than may be waiting."""
+async def too_many_changes(mesh: Mesh, portrait: str) -> str:
+    """Send changes of controls at more times than may be waiting."""
     return await flood(mesh, portrait, times=FLOOD)
 
 
-async def come_and_go(mesh: Mesh, portrait: str) -> str:
-    """Open and leave at once, again and again."""
+async def cancel_repeatedly(mesh: Mesh, portrait: str) -> str:
+    """Open a session and cancel it at once, again and again."""
     async with TalkingFace(mesh.target) as face:
         for number in range(20):
             answers = face.animate(
                 portrait=None,
-                audio=paced(bytes(RATE), PIECE_SECONDS),
+                audio=paced(bytes(RATE), CHUNK_SECONDS),
                 audio_format=pcm(RATE),
                 output=OUTPUT_KIND_MOTION,
             )
@@ -246,7 +250,7 @@ async def come_and_go(mesh: Mesh, portrait: str) -> str:
 
 
 async def garbage(mesh: Mesh, portrait: str) -> str:
-    """Bytes that are no gRPC, at the ports of all services."""
+    """Send bytes that are not gRPC to the ports of all services."""
     rng = random.Random(0)
     for process in mesh.processes.values():
         for beginning in (b"", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n"):
@@ -260,8 +264,8 @@ async def garbage(mesh: Mesh, portrait: str) -> str:
     return "OK"
 
 
-async def deaf(mesh: Mesh, portrait: str) -> str:
-    """Sends, and takes nothing for longer than anybody may."""
+async def never_read(mesh: Mesh, portrait: str) -> str:
+    """Send, and read nothing for longer than a client may."""
     async with TalkingFace(mesh.target) as face:
         answers = face.animate(
             portrait=portrait,
@@ -269,12 +273,12 @@ async def deaf(mesh: Mesh, portrait: str) -> str:
             audio_format=pcm(RATE),
             output=OUTPUT_KIND_PNG,  # more than the connection holds
         )
-        before = mesh.logged("reason=IDLE_TIMEOUT")
+        before = mesh.count_logged("reason=IDLE_TIMEOUT")
         try:
             await anext(answers)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 # Another process: there is no event to wait for.
-                while mesh.logged("reason=IDLE_TIMEOUT") == before:  # noqa: ASYNC110
+                while mesh.count_logged("reason=IDLE_TIMEOUT") == before:  # noqa: ASYNC110
                     await asyncio.sleep(0.1)
             async for _ in answers:
                 pass
@@ -285,32 +289,32 @@ async def deaf(mesh: Mesh, portrait: str) -> str:
     return "OK"
 
 
-BAD: dict[str, tuple[Callable[[Mesh, str], Awaitable[str]], str]] = {
-    "samples that are no numbers": (not_a_number, "AUDIO_NOT_FINITE"),
-    "controls that are no numbers": (no_number, "FIELD_INVALID"),
-    "sound cut anywhere": (cut_anywhere, "AUDIO_BROKEN"),
-    "a minute at once": (far_ahead, "AUDIO_TOO_LONG"),
+MISBEHAVIOURS: dict[str, tuple[Callable[[Mesh, str], Awaitable[str]], str]] = {
+    "samples that are not finite": (not_a_number, "AUDIO_NOT_FINITE"),
+    "controls that are not finite": (nan_control, "FIELD_INVALID"),
+    "audio cut anywhere": (cut_anywhere, "AUDIO_BROKEN"),
+    "two minutes at once": (far_ahead, "AUDIO_TOO_LONG"),
     "a flood of controls": (flood, "OK"),
-    "too long a plan": (long_plan, "FIELD_INVALID"),
-    "coming and going": (come_and_go, "OK"),
+    "controls at too many times": (too_many_changes, "FIELD_INVALID"),
+    "cancelled sessions": (cancel_repeatedly, "OK"),
     "garbage": (garbage, "OK"),
-    "taking nothing": (deaf, "IDLE_TIMEOUT"),
+    "reading nothing": (never_read, "IDLE_TIMEOUT"),
 }
 
 
-@pytest.mark.timeout(90 + 2 * POISONED_SECONDS)
-async def test_bad_company_does_no_harm(
+@pytest.mark.timeout(300 + 2 * DISTURBED_SECONDS)
+async def test_misbehaving_clients_do_no_harm(
     mesh: Mesh, sessions: list[Session], alone: list[str]
 ) -> None:
     """Two good sessions beside clients that do everything wrong, again and again."""
     over = asyncio.Event()
-    outcomes: dict[str, Counter[str]] = {name: Counter() for name in BAD}
+    outcomes: dict[str, Counter[str]] = {name: Counter() for name in MISBEHAVIOURS}
     at_a_time = asyncio.Semaphore(SLOTS - len(GOOD) - 2)  # the two good ones have room
 
-    async def again_and_again(name: str) -> None:
+    async def misbehave(name: str) -> None:
         while not over.is_set():
             async with at_a_time:
-                outcomes[name][await BAD[name][0](mesh, sessions[2].portrait)] += 1
+                outcomes[name][await MISBEHAVIOURS[name][0](mesh, sessions[2].portrait)] += 1
 
     async def good(number: int) -> int:
         for count in itertools.count():
@@ -319,36 +323,36 @@ async def test_bad_company_does_no_harm(
             assert await sessions[number].run(mesh) == alone[number]
         raise AssertionError("unreachable")
 
-    async with asyncio.timeout(60 + 2 * POISONED_SECONDS), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(200 + 2 * DISTURBED_SECONDS), asyncio.TaskGroup() as group:
         rounds = [group.create_task(good(number)) for number in GOOD]
-        for name in BAD:
-            group.create_task(again_and_again(name))
-        await asyncio.sleep(POISONED_SECONDS)
+        for name in MISBEHAVIOURS:
+            group.create_task(misbehave(name))
+        await asyncio.sleep(DISTURBED_SECONDS)
         over.set()
-    print(f"\ngood sessions: {[task.result() for task in rounds]}; beside them:")
-    for name, counter in outcomes.items():
-        print(f"  {name}: {dict(counter)}")
+    record(f"good sessions: {[task.result() for task in rounds]}; beside them: {outcomes}")
     mesh.check()
-    await mesh.idle()
+    await mesh.until_idle()
     assert {name: set(counter) for name, counter in outcomes.items()} == {
-        name: {expected} for name, (_, expected) in BAD.items()
+        name: {expected} for name, (_, expected) in MISBEHAVIOURS.items()
     }
 
 
 # --- slow readers
 
 
-async def listen(mesh: Mesh, portrait: str, pause: float, go_on: bool) -> tuple[Seen, float]:
-    """A live client that takes nothing for a while, and then goes on or goes away.
+async def pause_reading(
+    mesh: Mesh, portrait: str, seconds: float, resume: bool
+) -> tuple[Transcript, float]:
+    """Be a live client that reads nothing for a while, and then resumes or disconnects.
 
-    :return: what it saw, and by how many MiB the orchestrator has grown meanwhile.
+    :return: what it received, and by how many MiB the orchestrator has grown meanwhile.
     """
-    seen, end = Seen(), asyncio.Event()
+    transcript, end = Transcript(), asyncio.Event()
 
     async def audio() -> AsyncIterator[bytes]:
         while not end.is_set():
-            async for piece in paced(bytes(RATE), PIECE_SECONDS):
-                yield piece
+            async for chunk in paced(bytes(RATE), CHUNK_SECONDS):
+                yield chunk
 
     async with TalkingFace(mesh.target) as face:
         answers = face.animate(
@@ -362,47 +366,48 @@ async def listen(mesh: Mesh, portrait: str, pause: float, go_on: bool) -> tuple[
         paused = 0.0
         async for message in answers:
             if isinstance(message, Summary):
-                seen.late = message.dropped_frames
-                seen.expected = int(
-                    np.ceil(round(message.audio_duration.ToMicroseconds() / 1e6 * FPS, 3))
-                )
+                length = message.audio_duration.ToMicroseconds() / 1e6
+                transcript.dropped_frames = message.dropped_frames
+                transcript.expected_frames = int(np.ceil(round(length * FPS, 3)))
             if not isinstance(message, Media):
                 continue
             now = time.perf_counter()
             if message.audio:
-                seen.sounds.append(now)
+                transcript.audio_times.append(now)
             if message.frame_count:
-                seen.pictures.append(now)
-                seen.shown.append(message.first_frame)
+                transcript.frame_times.append(now)
+                transcript.indices.append(message.first_frame)
             if not paused and message.first_frame >= FPS:
-                while paused < pause:
+                while paused < seconds:
                     await asyncio.sleep(0.1)
                     paused += 0.1
                     most = max(most, mesh.resident(ORCHESTRATOR))
-                if not go_on:
+                if not resume:
                     await answers.aclose()
                     break
                 resumed = time.perf_counter()
             elif paused and now > resumed + 2:
                 end.set()
-    return seen, most - before
+    return transcript, most - before
 
 
-async def test_a_live_client_that_pauses_goes_on(mesh: Mesh, sessions: list[Session]) -> None:
-    seen, grown = await listen(mesh, sessions[0].portrait, IDLE_SECONDS - 0.5, go_on=True)
-    print(
-        f"\npaused for {gap(seen.pictures):.1f} s: {seen.late} of {seen.expected} pictures left "
-        f"out, orchestrator {grown:.1f} MiB larger"
+async def test_a_live_client_that_pauses_and_resumes(mesh: Mesh, sessions: list[Session]) -> None:
+    transcript, grown = await pause_reading(mesh, sessions[0].portrait, PAUSE_SECONDS, resume=True)
+    record(
+        f"paused for {longest_gap(transcript.frame_times):.1f} s: {transcript.dropped_frames} of "
+        f"{transcript.expected_frames} frames left out, orchestrator {grown:.1f} MiB larger"
     )
-    assert len(seen.shown) + seen.late == seen.expected
-    assert seen.shown == sorted(set(seen.shown))
+    assert len(transcript.indices) + transcript.dropped_frames == transcript.expected_frames
+    assert transcript.indices == sorted(set(transcript.indices))
     assert grown < 40
-    await mesh.idle()
+    await mesh.until_idle()
 
 
-async def test_a_live_client_that_pauses_goes_away(mesh: Mesh, sessions: list[Session]) -> None:
-    _, grown = await listen(mesh, sessions[0].portrait, IDLE_SECONDS - 0.5, go_on=False)
+async def test_a_live_client_that_pauses_and_disconnects(
+    mesh: Mesh, sessions: list[Session]
+) -> None:
+    _, grown = await pause_reading(mesh, sessions[0].portrait, PAUSE_SECONDS, resume=False)
     began = time.perf_counter()
-    await mesh.idle()
-    print(f"\nall slots free after {time.perf_counter() - began:.2f} s; {grown:.1f} MiB larger")
+    await mesh.until_idle()
+    record(f"all slots free after {time.perf_counter() - began:.2f} s; {grown:.1f} MiB larger")
     assert grown < 40

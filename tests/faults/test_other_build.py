@@ -9,6 +9,7 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,17 +22,19 @@ from talkingface.client import (
     OUTPUT_KIND_MOTION,
     Event,
     Motion,
-    Summary,
+    Started,
     TalkingFace,
     pcm,
 )
 from talkingface.contract.messages import motion_array
 from talkingface.contract.motion import YAW
 from talkingface.v1.motion_gen_pb2 import MotionChunk
-from tests.support.meshes import PIECE_SECONDS, RATE, Mesh, Seen, paced, sound_of, watch
+from tests.support.audio import CHUNK_SECONDS, RATE, paced, pcm16
+from tests.support.meshes import FaultOnce, Mesh, run_session
+from tests.support.report import record
 
 SIZE = 256
-DEADLINE = 100.0
+DEADLINE = 200.0
 SECONDS = 8.0
 # A constant of every stage, and of the orchestrator, that decides results.
 CHANGES = {
@@ -77,10 +80,10 @@ def two_builds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MeshOfTwoBu
 @pytest.fixture
 async def mesh(two_builds: MeshOfTwoBuilds) -> AsyncIterator[MeshOfTwoBuilds]:
     yield two_builds
-    await two_builds.whole()
+    await two_builds.recover()
 
 
-async def test_the_builds_are_told_apart(mesh: MeshOfTwoBuilds) -> None:
+async def test_the_builds_are_distinguished(mesh: MeshOfTwoBuilds) -> None:
     for stage in STAGES:
         models = {(await mesh.status(name)).info.model for name in (stage, f"{stage}-2")}
         assert len(models) == 2, stage
@@ -91,64 +94,53 @@ async def test_the_builds_are_told_apart(mesh: MeshOfTwoBuilds) -> None:
 async def test_an_offline_job_is_finished_by_another_build(
     mesh: MeshOfTwoBuilds, portrait_image: bytes, voice: np.ndarray, stage: str
 ) -> None:
-    """Every frame comes once, in an MP4 that can be played; see `watch`."""
-    killed = False
-
-    def kill(seen: Seen) -> None:
-        nonlocal killed
-        if not killed and seen.frames > 12:
-            killed = True
-            mesh.kill(seen.replicas[stage], "service")
-
-    audio = paced(sound_of(voice, SECONDS), PIECE_SECONDS)
-    seen = await watch(
-        mesh.target, audio, portrait=portrait_image, output=OUTPUT_KIND_FMP4, size=SIZE,
+    """Every frame comes once, in an MP4 that can be played; see `run_session`."""
+    kill = FaultOnce(13, lambda transcript: mesh.kill(transcript.replicas[stage], "service"))
+    transcript = await run_session(
+        mesh.target,
+        paced(pcm16(voice, SECONDS), CHUNK_SECONDS),
+        portrait=portrait_image,
+        output=OUTPUT_KIND_FMP4,
+        size=SIZE,
         on_frame=kill,
-    )  # fmt: skip
-    assert killed
-    assert [name for name, _ in seen.recovered] == [stage]
-    assert seen.frames == SECONDS * 25
+    )
+    assert kill.injected
+    assert [name for name, _ in transcript.recovered] == [stage]
+    assert transcript.frames == SECONDS * 25
 
 
 @pytest.mark.parametrize("stage", STAGES)
 async def test_a_live_session_goes_on_at_another_build(
     mesh: MeshOfTwoBuilds, portrait_image: bytes, voice: np.ndarray, stage: str
 ) -> None:
-    killed = False
-
-    def kill(seen: Seen) -> None:
-        nonlocal killed
-        if not killed and seen.shown[-1] > 50:
-            killed = True
-            mesh.kill(seen.replicas[stage], "service")
-
-    seen = await watch(
+    kill = FaultOnce(52, lambda transcript: mesh.kill(transcript.replicas[stage], "service"))
+    transcript = await run_session(
         mesh.target,
-        paced(sound_of(voice, SECONDS), PIECE_SECONDS),
+        paced(pcm16(voice, SECONDS), CHUNK_SECONDS),
         portrait=portrait_image,
         output=OUTPUT_KIND_H264,
         live=True,
         size=SIZE,
         on_frame=kill,
     )
-    print(
-        f"\n{stage}: {seen.recovered}; no frame for {seen.stall:.2f} s, {seen.late} of "
-        f"{seen.expected} dropped"
-    )
-    assert killed
-    assert [name for name, _ in seen.recovered] == [stage]
-    assert seen.shown[-1] > seen.expected - 25, "it shows the end again"
+    record(transcript.live_figures())
+    assert kill.injected
+    # On a busy machine another stage may fall silent as well, for a moment.
+    assert stage in [name for name, _ in transcript.recovered]
+    assert transcript.indices[-1] > transcript.expected_frames - 25, "it shows the end again"
 
 
 async def test_motion_goes_on_without_a_jump(mesh: MeshOfTwoBuilds, voice: np.ndarray) -> None:
-    audio = sound_of(voice, SECONDS)
+    audio = pcm16(voice, SECONDS)
 
     async def run(kill_after: int | None) -> tuple[np.ndarray, list[Event]]:
-        frames, events, holder = [], [], ""
+        frames: list[Any] = []
+        events: list[Event] = []
+        holder = ""
         async with TalkingFace(mesh.target) as face, asyncio.timeout(DEADLINE):
             async for message in face.animate(
                 portrait=None,
-                audio=paced(audio, PIECE_SECONDS / 2),
+                audio=paced(audio, CHUNK_SECONDS / 2),
                 audio_format=pcm(RATE),
                 output=OUTPUT_KIND_MOTION,
                 seed=5,
@@ -160,7 +152,7 @@ async def test_motion_goes_on_without_a_jump(mesh: MeshOfTwoBuilds, voice: np.nd
                         mesh.kill(holder, "service")
                 elif isinstance(message, Event):
                     events.append(message)
-                elif not isinstance(message, Summary):
+                elif isinstance(message, Started):
                     (holder,) = (i.replica for i in message.stages if i.stage == "motion_gen")
         motion = motion_array(MotionChunk(frames=frames), 0)
         return motion, [event for event in events if event.kind == Event.KIND_RECOVERED]
@@ -170,5 +162,5 @@ async def test_motion_goes_on_without_a_jump(mesh: MeshOfTwoBuilds, voice: np.nd
     assert len(broken) == len(whole) == SECONDS * 25
     assert [(event.stage, event.restarted) for event in recovered] == [("motion_gen", True)]
     steps = [np.abs(np.diff(motion[:, YAW])).max() for motion in (whole, broken)]
-    print(f"\nlargest step of yaw: {steps[0]:.2f} undisturbed, {steps[1]:.2f} degrees a frame")
+    record(f"largest step of yaw: {steps[0]:.2f} undisturbed, {steps[1]:.2f} degrees a frame")
     assert steps[1] < max(3 * steps[0], 3.0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import signal
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -38,10 +37,11 @@ from talkingface.v1 import media_pb2 as media
 from talkingface.v1 import motion_gen_pb2 as motion_gen
 from talkingface.v1 import talking_face_pb2 as talking_face
 from talkingface.v1.talking_face_pb2_grpc import TalkingFaceServiceStub
-from tests.support.services import ServiceProcess
+from tests.support.audio import RATE, pcm16
+from tests.support.report import record
+from tests.support.services import ServiceProcess, until_free
 
 SLOTS = 3
-RATE = 16000
 Request = talking_face.AnimateRequest
 
 
@@ -52,7 +52,7 @@ def orchestrator(
     audio_features_service: ServiceProcess,
     motion_gen_service: ServiceProcess,
 ) -> Iterator[ServiceProcess]:
-    """An orchestrator whose renderer is away: for all that needs no pictures."""
+    """An orchestrator whose renderer is unavailable, for all that needs no frames."""
     service = ServiceProcess(
         "talkingface.orchestrator.server",
         service_logs / "orchestrator.log",
@@ -85,8 +85,8 @@ async def stub(orchestrator: ServiceProcess) -> AsyncIterator[TalkingFaceService
 
 @pytest.fixture(scope="session")
 def speech(voice: np.ndarray) -> bytes:
-    """The voice as 16-bit samples at 16 kHz."""
-    return np.rint(voice * 32767).astype("<i2").tobytes()
+    """The made-up speech as 16-bit samples at 16 kHz."""
+    return pcm16(voice)
 
 
 async def chunks(data: bytes, size: int) -> AsyncIterator[bytes]:
@@ -95,7 +95,7 @@ async def chunks(data: bytes, size: int) -> AsyncIterator[bytes]:
 
 
 async def motion_of(face: TalkingFace, audio: Any, **options: Any) -> np.ndarray:
-    """All frames of a session without pictures: (n, 58)."""
+    """The motion of a session without frames: (n, 58)."""
     options = {"audio_format": pcm(RATE), "seed": 11, **options}
     frames: list[Any] = []
     messages = face.animate(portrait=None, audio=audio, output=OUTPUT_KIND_MOTION, **options)
@@ -108,7 +108,7 @@ async def motion_of(face: TalkingFace, audio: Any, **options: Any) -> np.ndarray
 def file_of(speech: bytes, container: str, codec: str) -> bytes:
     file = io.BytesIO()
     with av.open(file, "w", format=container) as out:
-        stream = out.add_stream(codec, rate=RATE, layout="mono")
+        stream: Any = out.add_stream(codec, rate=RATE, layout="mono")
         stream.format = "s16"
         samples = np.frombuffer(speech, "<i2").reshape(1, -1)
         frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
@@ -118,7 +118,9 @@ def file_of(speech: bytes, container: str, codec: str) -> bytes:
     return file.getvalue()
 
 
-async def test_motion_is_the_same_however_the_audio_comes(face: TalkingFace, speech: bytes) -> None:
+async def test_motion_does_not_depend_on_how_the_audio_is_sent(
+    face: TalkingFace, speech: bytes
+) -> None:
     whole = await motion_of(face, speech)
     assert whole.shape == (50, 58)
     assert whole[:, :52].std(axis=0).max() > 0.005, "the face moves"
@@ -131,31 +133,31 @@ async def test_motion_is_the_same_however_the_audio_comes(face: TalkingFace, spe
         "floats": motion_of(face, floats, audio_format=pcm(RATE, floats=True)),
         "stereo": motion_of(face, stereo, audio_format=pcm(RATE, 2)),
         "WAV": motion_of(face, wav, audio_format=None),
-        "FLAC in pieces": motion_of(face, chunks(flac, 1000), audio_format=None),
+        "FLAC in chunks": motion_of(face, chunks(flac, 1000), audio_format=None),
     }
     for what, motion in others.items():
         np.testing.assert_array_equal(await motion, whole, err_msg=what)
     assert not np.array_equal(await motion_of(face, speech, seed=12), whole)
 
 
-async def test_motion_comes_while_the_audio_is_still_sent(face: TalkingFace, speech: bytes) -> None:
-    heard = asyncio.Event()
+async def test_motion_comes_before_the_audio_ends(face: TalkingFace, speech: bytes) -> None:
+    enough = asyncio.Event()
 
     async def audio() -> AsyncIterator[bytes]:
         yield speech[:RATE]  # half a second
-        await heard.wait()
+        await enough.wait()
         yield speech[RATE:]
 
     frames = 0
     messages = face.animate(
         portrait=None, audio=audio(), audio_format=pcm(RATE), output=OUTPUT_KIND_MOTION
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(100):
         async for message in messages:
             if isinstance(message, Motion):
                 frames += len(message.frames)
             if frames >= 5:
-                heard.set()
+                enough.set()
     assert frames == 50
 
 
@@ -190,11 +192,11 @@ async def test_a_control_acts_at_its_time(face: TalkingFace, speech: bytes) -> N
     async def steered(time: Duration | None, size: int) -> AsyncIterator[bytes | ControlUpdate]:
         """The change is sent after 0.8 s of audio; it begins then, or at its time."""
         update = ControlUpdate(time=time, controls=still)
-        async for piece in chunks(speech[: 2 * 12800], size):
-            yield piece
+        async for chunk in chunks(speech[: 2 * 12800], size):
+            yield chunk
         yield update
-        async for piece in chunks(speech[2 * 12800 :], size):
-            yield piece
+        async for chunk in chunks(speech[2 * 12800 :], size):
+            yield chunk
 
     timed = await motion_of(face, steered(Duration(seconds=1, nanos=200_000_000), 3000))
     again = await motion_of(face, steered(Duration(seconds=1, nanos=200_000_000), 50000))
@@ -226,7 +228,7 @@ def config(**fields: Any) -> Request:
 AUDIO, END = Request(audio=bytes(2 * RATE)), Request(end_of_audio={})
 NAN = np.full(RATE, np.nan, "<f4").tobytes()
 
-# What a client may do wrong, and the reason that it is told.
+# What a client may do wrong, and the reason of its error.
 MISUSE: dict[str, tuple[list[Request], str]] = {
     "nothing at all": ([], "MESSAGE_ORDER"),
     "an empty message first": ([Request()], "MESSAGE_ORDER"),
@@ -245,7 +247,7 @@ MISUSE: dict[str, tuple[list[Request], str]] = {
     ),
     "4 kHz": ([config(audio=pcm(4000))], "FIELD_INVALID"),
     "a control out of range": ([config(controls={"blink_rate": 100})], "FIELD_INVALID"),
-    "a control that is no number": ([config(controls={"mouth_scale": np.nan})], "FIELD_INVALID"),
+    "a control that is not finite": ([config(controls={"mouth_scale": np.nan})], "FIELD_INVALID"),
     "a control out of range later": (
         [config(), AUDIO, Request(control={"controls": {"distance_ratio": 3}})],
         "FIELD_INVALID",
@@ -254,7 +256,7 @@ MISUSE: dict[str, tuple[list[Request], str]] = {
         [config(output=media.OUTPUT_KIND_FMP4, portrait_handle="sha256:" + "0" * 64)],
         "PORTRAIT_NOT_FOUND",
     ),
-    "a renderer that is away": (
+    "an unavailable renderer": (
         [config(output=media.OUTPUT_KIND_FMP4, portrait_image=b"JPEG")],
         "STAGE_UNAVAILABLE",
     ),
@@ -265,7 +267,7 @@ MISUSE: dict[str, tuple[list[Request], str]] = {
     "no audio": ([config(), END], "AUDIO_TOO_SHORT"),
     "too little audio": ([config(), Request(audio=bytes(6000)), END], "AUDIO_TOO_SHORT"),
     "half a sample": ([config(), AUDIO, Request(audio=b"1"), END], "AUDIO_BROKEN"),
-    "no numbers": (
+    "samples that are not finite": (
         [config(audio=pcm(RATE, floats=True)), Request(audio=NAN)],
         "AUDIO_NOT_FINITE",
     ),
@@ -277,29 +279,20 @@ MISUSE: dict[str, tuple[list[Request], str]] = {
 
 
 @pytest.mark.parametrize("what", MISUSE)
-async def test_misuse_is_told(
+async def test_misuse_is_refused(
     stub: TalkingFaceServiceStub, orchestrator: ServiceProcess, what: str
 ) -> None:
     requests, reason = MISUSE[what]
     call = stub.Animate(iter(requests))
     status = CallStatus(call)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             async for _ in call:
                 pass
     error = await status.error(caught.value)
     assert error.reason == reason
     assert bool(error.field_violations) == (reason == "FIELD_INVALID")
-    await no_slots(orchestrator)
-
-
-async def no_slots(*services: ServiceProcess, within: float = 1.0) -> None:
-    deadline = time.perf_counter() + within
-    while held := [service.slots_in_use() for service in services]:
-        if not any(held):
-            return
-        assert time.perf_counter() < deadline, f"slots in use: {held}"
-        await asyncio.sleep(0.02)
+    await until_free(orchestrator)
 
 
 async def test_the_next_session_is_served(face: TalkingFace, speech: bytes) -> None:
@@ -320,7 +313,7 @@ async def test_an_oversized_message_is_refused(orchestrator: ServiceProcess) -> 
     assert ServiceError.from_rpc(caught.value).reason == "MESSAGE_TOO_LARGE"
 
 
-async def test_a_client_that_goes_away_frees_all_slots(
+async def test_a_client_that_disconnects_frees_all_slots(
     orchestrator: ServiceProcess,
     audio_features_service: ServiceProcess,
     motion_gen_service: ServiceProcess,
@@ -341,17 +334,17 @@ async def test_a_client_that_goes_away_frees_all_slots(
             if isinstance(message, Motion):
                 break
         assert [service.slots_in_use() for service in services] == [1, 1, 1]
-    await no_slots(*services)
+    record(f"free {await until_free(*services) * 1000:.0f} ms after the client disconnected")
 
 
-async def test_a_full_server_refuses_at_once(orchestrator: ServiceProcess, speech: bytes) -> None:
+async def test_a_full_server_refuses(orchestrator: ServiceProcess, speech: bytes) -> None:
     async with TalkingFace(orchestrator.address) as face:
-        leave = asyncio.Event()
+        finish = asyncio.Event()
         started = asyncio.Barrier(SLOTS + 1)
 
         async def audio() -> AsyncIterator[bytes]:
             yield speech[: len(speech) // 2]
-            await leave.wait()
+            await finish.wait()
             yield speech[len(speech) // 2 :]
 
         async def hold() -> int:
@@ -369,39 +362,39 @@ async def test_a_full_server_refuses_at_once(orchestrator: ServiceProcess, speec
         sessions = [asyncio.create_task(hold()) for _ in range(SLOTS)]
         await started.wait()
         with pytest.raises(NoCapacity) as caught:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await motion_of(face, speech)
         assert caught.value.reason == "NO_CAPACITY"
         assert caught.value.retry_delay
-        leave.set()
+        finish.set()
         assert await asyncio.gather(*sessions) == [50] * SLOTS
         assert len(await motion_of(face, speech)) == 50
 
 
-async def test_a_silent_client_is_let_go(stub: TalkingFaceServiceStub) -> None:
+async def test_a_silent_client_times_out(stub: TalkingFaceServiceStub) -> None:
     call = stub.Animate()
     await call.write(config())
     await call.read()
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(60):
             while await call.read() is not grpc.aio.EOF:
                 pass
     assert ServiceError.from_rpc(caught.value).reason == "IDLE_TIMEOUT"
 
 
-async def test_a_stage_that_hangs_or_dies_is_told(
+async def test_a_stage_that_hangs_or_dies_is_reported(
     service_logs: Path, motion_gen_service: ServiceProcess, speech: bytes
 ) -> None:
     encoder = ServiceProcess(
-        "talkingface.audio_features.server", service_logs / "doomed_encoder.log"
+        "talkingface.audio_features.server", service_logs / "faulty_encoder.log"
     )
     encoder.wait_until_serving()
     orchestrator = ServiceProcess(
         "talkingface.orchestrator.server",
-        service_logs / "doomed_orchestrator.log",
+        service_logs / "orchestrator_of_faulty.log",
         audio_features_target=encoder.address,
         motion_gen_target=motion_gen_service.address,
-        stage_timeout="1",
+        stage_timeout="2",
         recovery_timeout="1",
     )
 
@@ -414,24 +407,24 @@ async def test_a_stage_that_hangs_or_dies_is_told(
 
     try:
         orchestrator.wait_until_serving()
-        async with TalkingFace(orchestrator.address) as face, asyncio.timeout(30):
+        async with TalkingFace(orchestrator.address) as face, asyncio.timeout(120):
             for number in (signal.SIGSTOP, signal.SIGKILL):
                 assert len(await motion_of(face, speech)) == 50
                 with pytest.raises(Unavailable) as caught:
                     await motion_of(face, audio(number))
                 assert caught.value.reason == "STAGE_UNAVAILABLE"
                 assert caught.value.metadata["stage"] == "audio_features"
-                await no_slots(orchestrator, motion_gen_service)
+                await until_free(orchestrator, motion_gen_service)
                 encoder.process.send_signal(signal.SIGCONT)
             with pytest.raises(Unavailable):
                 await motion_of(face, speech)
     finally:
         encoder.process.kill()
         orchestrator.stop()
-        encoder.process.wait(10)
+        encoder.process.wait(60)
 
 
-async def test_a_server_that_leaves_lets_its_sessions_finish(
+async def test_a_server_that_drains_finishes_its_sessions(
     service_logs: Path,
     audio_features_service: ServiceProcess,
     motion_gen_service: ServiceProcess,
@@ -439,37 +432,37 @@ async def test_a_server_that_leaves_lets_its_sessions_finish(
 ) -> None:
     orchestrator = ServiceProcess(
         "talkingface.orchestrator.server",
-        service_logs / "leaving_orchestrator.log",
+        service_logs / "draining_orchestrator.log",
         audio_features_target=audio_features_service.address,
         motion_gen_target=motion_gen_service.address,
-        drain_timeout="20",
+        drain_timeout="60",
     )
-    told = asyncio.Event()
+    draining = asyncio.Event()
 
     async def audio() -> AsyncIterator[bytes]:
         yield speech[:32000]
         await asyncio.sleep(0.5)
         orchestrator.process.send_signal(signal.SIGTERM)
-        await told.wait()
+        await draining.wait()
         yield speech[32000:]
 
     try:
         orchestrator.wait_until_serving()
         frames = 0
-        async with TalkingFace(orchestrator.address) as face, asyncio.timeout(20):
+        async with TalkingFace(orchestrator.address) as face, asyncio.timeout(60):
             async for message in face.animate(
                 portrait=None, audio=audio(), audio_format=pcm(RATE), output=OUTPUT_KIND_MOTION
             ):
                 if isinstance(message, Motion):
                     frames += len(message.frames)
                 elif isinstance(message, Event) and message.kind == Event.KIND_DRAINING:
-                    assert 18 < message.deadline.ToMilliseconds() / 1000 <= 20
+                    assert 30 < message.deadline.ToMilliseconds() / 1000 <= 60
                     with pytest.raises(Unavailable) as refused:
                         await motion_of(face, speech)
                     assert refused.value.reason == "DRAINING"
-                    told.set()
+                    draining.set()
         assert frames == 50
-        assert await asyncio.to_thread(orchestrator.process.wait, 10) == 0
+        assert await asyncio.to_thread(orchestrator.process.wait, 60) == 0
     finally:
         orchestrator.process.kill()
 

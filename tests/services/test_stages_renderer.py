@@ -1,4 +1,4 @@
-"""The renderer over gRPC with its real Triton: portraits, pictures, refusals."""
+"""The renderer over gRPC with its real Triton: portraits, frames, refusals."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -36,7 +37,7 @@ from talkingface.v1.renderer_pb2 import (
     RenderConfig,
     RenderRequest,
 )
-from tests.support.services import ServiceProcess, StreamClient
+from tests.support.services import ServiceProcess, StreamClient, until_free
 
 H264, JPEG, PNG = (
     VideoCodec.VIDEO_CODEC_H264,
@@ -44,6 +45,8 @@ H264, JPEG, PNG = (
     VideoCodec.VIDEO_CODEC_PNG,
 )
 END = RenderRequest(end=Empty())
+# How often the renderer's Triton has prepared a portrait.
+PREPARATIONS = 'talkingface_step_seconds_count{service="renderer",step="portrait_preparation"'
 
 
 @pytest.fixture
@@ -58,9 +61,9 @@ async def stub(
 async def prepare(
     stub: renderer_pb2_grpc.RendererServiceStub, content: bytes, chunk: int = 1 << 20
 ) -> Portrait:
-    """Prepare a portrait sent in pieces."""
-    pieces = [content[i : i + chunk] for i in range(0, len(content), chunk)]
-    call = stub.PreparePortrait(PreparePortraitRequest(data=piece) for piece in pieces)
+    """Prepare a portrait sent in chunks."""
+    chunks = [content[i : i + chunk] for i in range(0, len(content), chunk)]
+    call = stub.PreparePortrait(PreparePortraitRequest(data=data) for data in chunks)
     try:
         return (await call).portrait
     except grpc.aio.AioRpcError as error:
@@ -73,7 +76,7 @@ async def handle(stub: renderer_pb2_grpc.RendererServiceStub, portrait_image: by
     return (await prepare(stub, portrait_image)).handle
 
 
-def config(handle: str, codec: VideoCodec.ValueType = H264, **fields: int) -> RenderRequest:
+def config(handle: str, codec: Any = H264, **fields: Any) -> RenderRequest:
     """First message of a stream."""
     return RenderRequest(
         config=RenderConfig(session_id="test-1", portrait_handle=handle, codec=codec, **fields)
@@ -99,7 +102,7 @@ def messages(motion: np.ndarray, chunk: int = 2) -> list[RenderRequest]:
     ]
 
 
-async def pictures(
+async def render(
     stub: renderer_pb2_grpc.RendererServiceStub, first: RenderRequest, motion: np.ndarray
 ) -> list[bytes]:
     """The packets of a whole stream, their order checked."""
@@ -115,7 +118,9 @@ async def pictures(
 
 
 async def test_a_portrait_is_described(
-    stub: renderer_pb2_grpc.RendererServiceStub, portrait_image: bytes
+    stub: renderer_pb2_grpc.RendererServiceStub,
+    renderer_service: ServiceProcess,
+    portrait_image: bytes,
 ) -> None:
     portrait = await prepare(stub, portrait_image, 10_000)
     assert portrait.handle == handle_of(portrait_image)
@@ -125,13 +130,13 @@ async def test_a_portrait_is_described(
     assert 150 < face.left < face.left + face.width < 300
     assert 40 < face.top < face.top + face.height < 200
     assert abs(portrait.yaw) < 15
-    began = time.monotonic()
+    preparations = renderer_service.metric(PREPARATIONS)
     assert await prepare(stub, portrait_image) == portrait
-    assert time.monotonic() - began < 0.2
+    assert renderer_service.metric(PREPARATIONS) == preparations > 0
 
 
 def encoded(image: np.ndarray, form: str = "PNG") -> bytes:
-    """A picture's file."""
+    """A file of an image."""
     file = io.BytesIO()
     Image.fromarray(image).save(file, form)
     return file.getvalue()
@@ -207,11 +212,11 @@ async def test_a_message_too_large_is_refused(
         await prepare(stub, bytes(2 << 20), chunk=2 << 20)
 
 
-# --- pictures
+# --- frames
 
 
 def decode_h264(packets: list[bytes]) -> list[np.ndarray]:
-    """All pictures (512, 512, 3) RGB."""
+    """All frames (512, 512, 3) RGB."""
     codec = av.CodecContext.create("h264", "r")
     frames = [frame for packet in packets for frame in codec.decode(av.Packet(packet))]
     frames += codec.decode(None)
@@ -227,8 +232,8 @@ async def test_every_frame_comes_and_decodes(
     )
     assert [a.frame.keyframe for a in answers[1:]] == [i % 3 == 0 for i in range(7)]
     packets = [a.frame.data for a in answers[1:]]
-    lossless = await pictures(stub, config(handle, PNG), motion)
-    jpegs = await pictures(stub, config(handle, JPEG), motion)
+    lossless = await render(stub, config(handle, PNG), motion)
+    jpegs = await render(stub, config(handle, JPEG), motion)
     truth = [cv2.imdecode(np.frombuffer(p, np.uint8), 1)[..., ::-1] for p in lossless]
     coded = [cv2.imdecode(np.frombuffer(p, np.uint8), 1)[..., ::-1] for p in jpegs]
     decoded = decode_h264(packets)
@@ -238,14 +243,14 @@ async def test_every_frame_comes_and_decodes(
         assert np.abs(a.astype(int) - c).mean() < 3
     # Decoding can begin at any keyframe.
     assert len(decode_h264(packets[3:])) == 4
-    # The face moves, the corner of the picture does not.
+    # The face moves, the corner of the frame does not.
     change = np.abs(truth[4].astype(int) - truth[0]).mean(axis=2)
     assert change[150:350, 150:350].mean() > 2
     assert change[:20, :20].max() < 3
 
 
 def decoded(packets: list[bytes]) -> list[np.ndarray]:
-    """Pictures (H, W, 3) RGB of PNG or JPEG files."""
+    """Frames (H, W, 3) RGB of PNG or JPEG files."""
     return [cv2.imdecode(np.frombuffer(p, np.uint8), 1)[..., ::-1] for p in packets]
 
 
@@ -253,15 +258,15 @@ async def test_a_crop_has_the_size_that_is_asked_for(
     stub: renderer_pb2_grpc.RendererServiceStub, handle: str
 ) -> None:
     motion = speaking(3)
-    frames = decoded(await pictures(stub, config(handle, PNG), motion))
+    frames = decoded(await render(stub, config(handle, PNG), motion))
     for size in (256, 1024):
-        sized = decoded(await pictures(stub, config(handle, PNG, size=size), motion))
+        sized = decoded(await render(stub, config(handle, PNG, size=size), motion))
         for frame, other in zip(frames, sized, strict=True):
             assert other.shape == (size, size, 3)
             reduced = cv2.resize(frame, (256, 256), interpolation=cv2.INTER_AREA)
             again = cv2.resize(other, (256, 256), interpolation=cv2.INTER_AREA)
             assert np.abs(reduced.astype(int) - again).max() <= (0 if size == 256 else 12)
-    video = await pictures(stub, config(handle, size=1024), motion)
+    video = await render(stub, config(handle, size=1024), motion)
     assert [picture.shape for picture in decode_h264(video)] == [(1024, 1024, 3)] * 3
 
 
@@ -272,10 +277,10 @@ async def test_the_whole_photo_moves_only_around_the_head(
     photo = cv2.resize(coarse, (903, 701), interpolation=cv2.INTER_CUBIC)
     portrait = np.asarray(Image.open(io.BytesIO(portrait_image)).convert("RGB"))
     photo[150:662, 300:812] = portrait
-    told = await prepare(stub, encoded(photo))
-    whole = config(told.handle, PNG, framing=FRAMING_PHOTO)
-    frames = decoded(await pictures(stub, whole, speaking(4)))
-    face = told.face
+    prepared = await prepare(stub, encoded(photo))
+    whole = config(prepared.handle, PNG, framing=FRAMING_PHOTO)
+    frames = decoded(await render(stub, whole, speaking(4)))
+    face = prepared.face
     near = np.s_[
         round(face.top - face.height) : round(face.top + 2 * face.height),
         round(face.left - face.width) : round(face.left + 2 * face.width),
@@ -288,7 +293,7 @@ async def test_the_whole_photo_moves_only_around_the_head(
     changed = np.abs(frames[3].astype(int) - frames[0])[near]
     assert changed.mean() > 1
     video = decode_h264(
-        await pictures(stub, config(told.handle, framing=FRAMING_PHOTO), speaking(2))
+        await render(stub, config(prepared.handle, framing=FRAMING_PHOTO), speaking(2))
     )
     assert video[0].shape == (700, 902, 3)
     assert np.abs(video[1][near].astype(int) - frames[1][near]).mean() < 5
@@ -298,7 +303,7 @@ async def test_more_frames_a_second_keep_those_of_the_motion(
     stub: renderer_pb2_grpc.RendererServiceStub, handle: str
 ) -> None:
     motion = speaking(5)
-    frames = await pictures(stub, config(handle, JPEG, size=256), motion)
+    frames = await render(stub, config(handle, JPEG, size=256), motion)
     first = config(handle, JPEG, size=256, frame_rate=50)
     answers = await StreamClient(stub.Render).exchange([first, *messages(motion, 3), END])
     assert answers[0].started.look_ahead_ms == 40
@@ -309,16 +314,16 @@ async def test_more_frames_a_second_keep_those_of_the_motion(
     assert twice[9] == frames[4]
 
 
-async def test_pictures_do_not_depend_on_neighbours(
+async def test_frames_do_not_depend_on_neighbours(
     stub: renderer_pb2_grpc.RendererServiceStub, handle: str, portrait_image: bytes
 ) -> None:
     mirrored = np.asarray(Image.open(io.BytesIO(portrait_image)).convert("RGB"))[:, ::-1]
     other = (await prepare(stub, encoded(np.ascontiguousarray(mirrored)))).handle
     motion = speaking(5)
-    alone = [await pictures(stub, config(h, JPEG), motion) for h in (handle, other)]
+    alone = [await render(stub, config(h, JPEG), motion) for h in (handle, other)]
     assert alone[0] != alone[1]
     together = await asyncio.gather(
-        *(pictures(stub, config(h, JPEG), motion) for h in (handle, other, handle))
+        *(render(stub, config(h, JPEG), motion) for h in (handle, other, handle))
     )
     assert together == [alone[0], alone[1], alone[0]]
 
@@ -331,26 +336,26 @@ async def test_a_slow_reader_blocks_nobody_else(
     assert (await slow.read()).HasField("started")
     for message in messages(speaking(40)):
         await slow.write(message)
-    # It takes nothing of 16 MB: more than the buffers on the way hold.
-    assert len(await pictures(stub, config(handle, JPEG), speaking(4))) == 4
+    # It reads nothing of 16 MB: more than the buffers on the way hold.
+    assert len(await render(stub, config(handle, JPEG), speaking(4))) == 4
     for index in range(40):
         assert (await slow.read()).frame.index == index
     slow.cancel()
 
 
-async def test_pictures_flow_before_the_motion_ends(
+async def test_frames_flow_before_the_motion_ends(
     stub: renderer_pb2_grpc.RendererServiceStub, renderer_service: ServiceProcess, handle: str
 ) -> None:
     call = stub.Render()
     await call.write(config(handle))
     assert (await call.read()).HasField("started")
     await call.write(messages(speaking(2))[0])
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(60):
         assert (await call.read()).frame.index == 0
         assert (await call.read()).frame.index == 1
     assert renderer_service.slots_in_use() == 1
     call.cancel()
-    await renderer_service.until_free()
+    await until_free(renderer_service)
 
 
 # --- refusals
@@ -385,7 +390,7 @@ async def test_bad_render_input_is_refused(
     stub: renderer_pb2_grpc.RendererServiceStub,
     renderer_service: ServiceProcess,
     handle: str,
-    fields: dict[str, int],
+    fields: dict[str, Any],
     motion: np.ndarray | None,
     reason: str,
     path: str,
@@ -481,7 +486,10 @@ def test_video_has_its_frame_rate_and_keyframes(rate: int) -> None:
 def test_a_store_keeps_finds_and_evicts(tmp_path: Path) -> None:
     store = PreparedPortraitStore(tmp_path, max_bytes=2_500_000)
     handles = [handle_of(bytes([i])) for i in range(4)]
-    arrays = {"frame.plane": np.arange(1_000_000, dtype=np.uint8), "other": np.zeros(3)}
+    arrays: dict[str, np.ndarray] = {
+        "frame.plane": np.arange(1_000_000, dtype=np.uint8),
+        "other": np.zeros(3),
+    }
     for age, handle in enumerate(handles):
         store.save(Portrait(handle=handle, width=age), arrays)
         time.sleep(0.02)

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -29,8 +29,9 @@ from tests.support.services import ServiceProcess, StreamClient
 
 SPEECH_ENCODER = ROOT / "services/audio_features/model_repository"
 
-# Takes what travels by message (small) and by shared memory (large), and can be told to be slow,
-# to fail, or to answer with a typed error.
+SLOW_SECONDS = 2.0  # for which the model below is slow
+# Takes tensors that travel by message (small) and by shared memory (large). By its input it is
+# slow, fails, or answers with a typed error.
 ECHO_CONFIG = """
 backend: "python"
 max_batch_size: 4
@@ -90,14 +91,14 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def loop_runner() -> AsyncIterator[asyncio.Runner]:
+def loop_runner() -> Iterator[asyncio.Runner]:
     """One event loop for the server that the module's tests share."""
     with asyncio.Runner() as runner:
         yield runner
 
 
 @pytest.fixture(scope="module")
-def triton(repository: Path, loop_runner: asyncio.Runner) -> AsyncIterator[EmbeddedTriton]:
+def triton(repository: Path, loop_runner: asyncio.Runner) -> Iterator[EmbeddedTriton]:
     """A running embedded Triton."""
     server = EmbeddedTriton(repository)
     loop_runner.run(server.start())
@@ -119,7 +120,7 @@ def regions() -> set[str]:
     return {path.name for path in shared_memory.FOLDER.iterdir() if mine.fullmatch(path.name)}
 
 
-def test_a_port_that_another_server_serves_is_left(
+def test_a_port_that_another_server_uses_is_avoided(
     triton: EmbeddedTriton, tmp_path: Path, loop_runner: asyncio.Runner
 ) -> None:
     shutil.copytree(SPEECH_ENCODER / "speech_encoder", tmp_path / "speech_encoder")
@@ -179,8 +180,8 @@ async def test_results_do_not_depend_on_neighbours(triton: EmbeddedTriton) -> No
     await client.close()
 
 
-async def test_a_models_errors_are_told_apart(triton: EmbeddedTriton) -> None:
-    client = TritonClient(triton.url, timeout=0.5)
+async def test_errors_of_a_model_are_distinguished(triton: EmbeddedTriton) -> None:
+    client, hasty = TritonClient(triton.url), TritonClient(triton.url, timeout=0.5)
     with pytest.raises(ServiceError) as typed:
         await client.infer("echo", echo_inputs(-3))
     assert (typed.value.reason, typed.value.metadata) == ("NO_FACE", {"width": "3"})
@@ -189,25 +190,26 @@ async def test_a_models_errors_are_told_apart(triton: EmbeddedTriton) -> None:
     assert failed.value.reason == "INTERNAL"
     assert "secret" not in failed.value.message
     with pytest.raises(ServiceError) as late:
-        await client.infer("echo", echo_inputs(-1, 1.0))
+        await hasty.infer("echo", echo_inputs(-1, 1.0))
     assert late.value.reason == "STAGE_UNAVAILABLE"
     with pytest.raises(ServiceError, match="STAGE_UNAVAILABLE"):
         await client.infer("nobody", {})
     await client.close()
+    await hasty.close()
     assert not regions()
 
 
-async def test_a_cancelled_call_gives_its_memory_back(triton: EmbeddedTriton) -> None:
+async def test_a_cancelled_call_releases_its_memory(triton: EmbeddedTriton) -> None:
     client = TritonClient(triton.url)
     await client.infer("echo", echo_inputs())
     held = regions()
-    task = asyncio.create_task(client.infer("echo", echo_inputs(-1, 0.5)))
+    task = asyncio.create_task(client.infer("echo", echo_inputs(-1, SLOW_SECONDS)))
     await asyncio.sleep(0.1)
     task.cancel()
     began = time.monotonic()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert time.monotonic() - began < 0.1
+    assert time.monotonic() - began < SLOW_SECONDS  # before the model has answered
     # Triton still writes into the region, so that nobody else may get it.
     inputs = echo_inputs(7)
     assert np.array_equal(
@@ -218,13 +220,13 @@ async def test_a_cancelled_call_gives_its_memory_back(triton: EmbeddedTriton) ->
     assert not regions()
 
 
-async def test_a_stage_uses_the_triton_it_is_told(
+async def test_a_stage_uses_the_triton_of_its_settings(
     triton: EmbeddedTriton, service_logs: Path, voice: np.ndarray
 ) -> None:
     log = service_logs / "external.log"
     service = ServiceProcess("talkingface.audio_features.server", log, triton_url=triton.url)
     try:
-        await asyncio.to_thread(service.wait_until_serving, 20)
+        await asyncio.to_thread(service.wait_until_serving)
         assert "triton_started" not in service.log
         async with grpc.aio.insecure_channel(service.address) as channel:
             stub = audio_features_pb2_grpc.AudioFeaturesServiceStub(channel)
@@ -242,22 +244,22 @@ async def test_a_stage_uses_the_triton_it_is_told(
 
 
 @pytest.mark.parametrize(
-    ("config", "model", "told"),
+    ("config", "model", "reason"),
     [
         (ECHO_CONFIG, "import no_such_module", "no_such_module"),
         ('backend: "no_such_backend"', "", "no_such_backend"),
         ('backend: "onnxruntime" max_batch_size: "x"', "", "config.pbtxt"),
     ],
 )
-async def test_a_model_that_cannot_be_loaded_is_told(
-    tmp_path: Path, config: str, model: str, told: str
+async def test_a_model_that_cannot_be_loaded_is_reported(
+    tmp_path: Path, config: str, model: str, reason: str
 ) -> None:
     (tmp_path / "broken/1").mkdir(parents=True)
     (tmp_path / "broken/config.pbtxt").write_text(config)
     (tmp_path / "broken/1/model.py").write_text(model)
     server = EmbeddedTriton(tmp_path)
-    with pytest.raises(TritonError, match=told):
-        await server.start(30)
+    with pytest.raises(TritonError, match=reason):
+        await server.start(120)
     assert not server.running
 
 
@@ -279,14 +281,14 @@ def test_triton_dies_with_its_service(repository: Path, tmp_path: Path) -> None:
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     process = Path(f"/proc/{int(killed.stdout)}")
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while _runs(process) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not _runs(process)
 
 
 def _runs(process: Path) -> bool:
-    """True unless the process is gone or a zombie."""
+    """Whether the process exists and is not a zombie."""
     try:
         return (process / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):

@@ -1,4 +1,4 @@
-"""What the shipped speech encoder hears: the weights themselves, not only their container."""
+"""What the shipped speech encoder recognises: the weights themselves, not only their file."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from talkingface.contract.speech_features import (
     VOICE_ACTIVITY,
     VOICING,
 )
+from talkingface_research.audio_features.training import pitch
 from tests.support import ROOT
 
 MODEL = Path(package.__file__).parent / "model_repository" / "speech_encoder" / "1" / "model.onnx"
@@ -48,7 +49,7 @@ def speech() -> np.ndarray:
     return np.concatenate(parts)
 
 
-def hear(model: onnxruntime.InferenceSession, pcm: np.ndarray) -> SpeechRows:
+def encode(model: onnxruntime.InferenceSession, pcm: np.ndarray) -> SpeechRows:
     session = AudioFeaturesSession()
     session.push(pcm.astype(np.float32))
     session.end()
@@ -60,10 +61,10 @@ def hear(model: onnxruntime.InferenceSession, pcm: np.ndarray) -> SpeechRows:
     return SpeechRows(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-def test_a_voice_is_heard_where_it_speaks_and_not_where_it_does_not(
+def test_voice_activity_is_found_in_speech_alone(
     model: onnxruntime.InferenceSession, speech: np.ndarray
 ) -> None:
-    rows = hear(model, speech)
+    rows = encode(model, speech)
     active = rows.speech[:, VOICE_ACTIVITY] > 0.5
     loud = rows.speech[:, 1] > -40
     assert active[loud].mean() > 0.95
@@ -73,20 +74,20 @@ def test_a_voice_is_heard_where_it_speaks_and_not_where_it_does_not(
     assert silence[:, 0].mean() > 0.7
 
 
-def test_noise_and_silence_are_no_voice(model: onnxruntime.InferenceSession) -> None:
+def test_noise_and_silence_are_not_voice(model: onnxruntime.InferenceSession) -> None:
     rng = np.random.default_rng(0)
     for pcm in (np.zeros(3 * SAMPLE_RATE), rng.normal(scale=0.02, size=3 * SAMPLE_RATE)):
-        rows = hear(model, pcm)
+        rows = encode(model, pcm)
         assert (rows.speech[25:, VOICE_ACTIVITY] > 0.5).mean() < 0.1
         assert (rows.speech[25:, VOICING] > 0.5).mean() < 0.1
 
 
 @pytest.mark.parametrize("level", [0.1, 0.3])
-def test_loudness_does_not_change_what_is_heard(
+def test_loudness_does_not_change_the_phones(
     model: onnxruntime.InferenceSession, speech: np.ndarray, level: float
 ) -> None:
-    full = hear(model, speech).features[:, PHONE_COLUMNS]
-    other = hear(model, speech * level).features[:, PHONE_COLUMNS]
+    full = encode(model, speech).features[:, PHONE_COLUMNS]
+    other = encode(model, speech * level).features[:, PHONE_COLUMNS]
     assert (full.argmax(1) == other.argmax(1)).mean() > 0.75
 
 
@@ -100,15 +101,15 @@ def edit_distance(left: list[str], right: list[str]) -> int:
     return row[-1]
 
 
-def test_words_are_heard_as_their_phones(
+def test_words_are_recognised_as_their_phones(
     model: onnxruntime.InferenceSession, speech: np.ndarray
 ) -> None:
-    heard = hear(model, speech).features[:, PHONE_COLUMNS].argmax(1)
-    edges = np.flatnonzero(np.diff(heard, prepend=-1, append=-1))
+    found = encode(model, speech).features[:, PHONE_COLUMNS].argmax(1)
+    edges = np.flatnonzero(np.diff(found, prepend=-1, append=-1))
     phones = [
-        PHONES[heard[start]]
+        PHONES[found[start]]
         for start, end in itertools.pairwise(edges)
-        if heard[start] and end - start > 1
+        if found[start] and end - start > 1
     ]
     spoken = SPOKEN.split()
     error = edit_distance(phones, spoken) / len(spoken)
@@ -119,12 +120,11 @@ def test_words_are_heard_as_their_phones(
 
 
 def test_pitch_follows_the_voice(model: onnxruntime.InferenceSession, speech: np.ndarray) -> None:
-    training = pytest.importorskip("talkingface_research.audio_features.training.pitch")
-    rows = hear(model, speech)
-    bins = training.track(speech)[::2][: len(rows.speech)].astype(float)
-    truth = np.log2(training.F0_LOW) + (bins - 1) / training.PER_OCTAVE
-    heard = rows.speech[: len(bins), VOICING] > 0.5
+    rows = encode(model, speech)
+    bins = pitch.track(speech)[::2][: len(rows.speech)].astype(float)
+    truth = np.log2(pitch.F0_LOW) + (bins - 1) / pitch.PER_OCTAVE
+    voicing = rows.speech[: len(bins), VOICING] > 0.5
     voiced = bins > 0
-    assert (heard == voiced).mean() > 0.85
-    both = heard & voiced
+    assert (voicing == voiced).mean() > 0.85
+    both = voicing & voiced
     assert np.median(np.abs(rows.speech[: len(bins)][both, LOG2_F0] - truth[both])) < 0.1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -167,6 +168,7 @@ def test_bad_input_is_refused_and_the_stream_lives_on(
     bad[5] = np.nan
     with pytest.raises(ServiceError, match="AUDIO_NOT_FINITE"):
         session.push(bad)
+    wrong: Any
     for wrong in (good.astype(np.float64), good[None], np.zeros(3, np.int16)):
         with pytest.raises(ValueError, match="PCM"):
             session.push(wrong)
@@ -184,7 +186,7 @@ def test_bad_input_is_refused_and_the_stream_lives_on(
 
 
 def test_the_training_network_gives_the_streamed_rows(tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch", reason="training extra")
+    torch = pytest.importorskip("torch", reason="the training extra is not installed")
     from talkingface_research.audio_features.network import SpeechEncoder
     from talkingface_research.audio_features.training.export import export
 

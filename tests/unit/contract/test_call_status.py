@@ -25,7 +25,7 @@ async def refuse(requests: AsyncIterator[bytes], context: Any) -> None:
 @pytest.fixture
 async def address() -> AsyncIterator[str]:
     server = grpc.aio.server()
-    handlers = {"Refuse": grpc.stream_stream_rpc_method_handler(refuse)}
+    handlers: dict[str, Any] = {"Refuse": grpc.stream_stream_rpc_method_handler(refuse)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Test", handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -34,10 +34,10 @@ async def address() -> AsyncIterator[str]:
 
 
 @pytest.mark.parametrize("unread", range(MESSAGES + 1))
-async def test_the_status_is_told_whatever_is_unread(address: str, unread: int) -> None:
+async def test_the_status_arrives_whatever_is_unread(address: str, unread: int) -> None:
     async with grpc.aio.insecure_channel(address) as channel, asyncio.timeout(20):
         for _ in range(20):  # gRPC overwrites the status in some of them
-            call = channel.stream_stream(METHOD)()
+            call: Any = channel.stream_stream(METHOD)()
             status = CallStatus(call)
             with pytest.raises((grpc.aio.AioRpcError, asyncio.InvalidStateError)):
                 for _ in range(MESSAGES - unread):
@@ -47,5 +47,5 @@ async def test_the_status_is_told_whatever_is_unread(address: str, unread: int) 
             with pytest.raises(grpc.aio.AioRpcError) as raised:
                 while True:
                     await call.read()
-            told = await status.error(raised.value)
-            assert (told.reason, told.message) == ("NO_FACE", "nobody is there")
+            received = await status.error(raised.value)
+            assert (received.reason, received.message) == ("NO_FACE", "nobody is there")

@@ -62,11 +62,15 @@ def test_an_error_survives_the_wire() -> None:
     rpc_error = grpc.aio.AioRpcError(
         status.code, grpc.aio.Metadata(), grpc.aio.Metadata(*status.trailing_metadata), "full"
     )
-    told = ServiceError.from_rpc(rpc_error)
-    assert (told.reason, told.message, told.metadata) == ("NO_CAPACITY", "full", {"slots": "4"})
-    assert told.field_violations == {"config.seed": "too large"}
-    assert told.retry_delay == 0.25
-    assert told.retryable
+    received = ServiceError.from_rpc(rpc_error)
+    assert (received.reason, received.message, received.metadata) == (
+        "NO_CAPACITY",
+        "full",
+        {"slots": "4"},
+    )
+    assert received.field_violations == {"config.seed": "too large"}
+    assert received.retry_delay == 0.25
+    assert received.retryable
 
 
 def test_trailers_stay_small_and_carry_the_domain() -> None:
@@ -94,9 +98,9 @@ def test_errors_of_grpc_itself_get_a_reason(code: grpc.StatusCode, reason: str) 
 
 def test_an_error_passes_through_a_models_text() -> None:
     error = ServiceError("NO_FACE", 'no "face"\nhere', {"width": "64"})
-    told = ServiceError.from_text(f"in ensemble 'x', {error.to_text()}, and more")
-    assert told is not None
-    assert (told.reason, told.message, told.metadata) == (
+    received = ServiceError.from_text(f"in ensemble 'x', {error.to_text()}, and more")
+    assert received is not None
+    assert (received.reason, received.message, received.metadata) == (
         "NO_FACE",
         'no "face"\nhere',
         {"width": "64"},

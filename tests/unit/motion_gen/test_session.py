@@ -51,7 +51,7 @@ def drain(session: MotionSession) -> list[np.ndarray]:
 def rows(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     features = rng.normal(0, 0.3, (count, FEATURE_DIM)).astype(np.float32)
-    speech = np.tile(np.float32([0.9, -25.0, 7.0, 0.8]), (count, 1))
+    speech = np.tile(np.array([0.9, -25.0, 7.0, 0.8], np.float32), (count, 1))
     assert speech.shape == (count, SPEECH_DIM)
     return features, speech
 
@@ -148,21 +148,21 @@ def test_controls_act_at_their_frame() -> None:
     assert ratio[35:] == pytest.approx(1.5, rel=0.02)
 
 
-def test_expressivity_changes_nothing_that_the_generator_makes() -> None:
+def test_expressivity_does_not_change_the_generators_input() -> None:
     features, speech = rows(60)
-    told, shown = [], []
+    requests, motion = [], []
     for expressivity in (0.0, 1.0, 2.0):
         session = MotionSession(seed=1, controls=Controls(expressivity=expressivity))
         session.push(features, speech)
         asked = []
         while (request := session.next_request()) is not None:
             asked.append(request)
-            shown.append(session.accept(infer(request)))
-        told.append(asked)
-    for requests in zip(*told, strict=True):
-        for name, value in requests[0].items():
-            assert all((value == other[name]).all() for other in requests[1:]), name
-    still, _, lively = np.split(np.concatenate(shown), 3)
+            motion.append(session.accept(infer(request)))
+        requests.append(asked)
+    for first, *others in zip(*requests, strict=True):
+        for name, value in first.items():
+            assert all((value == other[name]).all() for other in others), name
+    still, _, lively = np.split(np.concatenate(motion), 3)
     assert (still != lively).any()
 
 
@@ -193,7 +193,7 @@ def test_eyes_counter_rotate_the_head() -> None:
     canonical[0, GAZE] = (2.0, -6.0)
     canonical[0, ROTATION] = (1.0, 4.0, 0.5)
     one = np.ones(1, np.float32)
-    motion = compose(canonical, np.float32([[3.0, 10.0, 0.0]]), 2 * one, one, one)
+    motion = compose(canonical, np.array([[3.0, 10.0, 0.0]], np.float32), 2 * one, one, one)
     pitch, yaw = arkit_to_gaze(motion[:, :52])
     assert pitch + motion[:, PITCH] == pytest.approx(2.0, abs=1e-4)
     assert yaw + motion[:, YAW] == pytest.approx(-6.0, abs=1e-4)

@@ -87,24 +87,24 @@ def test_a_service_with_a_bad_setting_exits_with_2() -> None:
         env=environ,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
     assert ended.returncode == 2
     assert ended.stderr.strip() == "configuration: TALKINGFACE_SLOTS='-1' is outside [0, 1024]"
 
 
-def test_help_tells_every_setting() -> None:
-    told = subprocess.run(
+def test_help_lists_every_setting() -> None:
+    text = subprocess.run(
         [sys.executable, "-m", "talkingface.renderer.server", "--help"],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=True,
     ).stdout
-    assert "| TALKINGFACE_SLOTS | 4 | 0..1024 | Streams held at a time" in told
+    assert "| TALKINGFACE_SLOTS | 4 | 0..1024 | Streams held at a time" in text
     for field in fields(RendererConfig):
-        assert f"| TALKINGFACE_{field.name.upper()} |" in told
+        assert f"| TALKINGFACE_{field.name.upper()} |" in text
 
 
 def test_ports_of_the_stages_differ() -> None:
@@ -137,17 +137,17 @@ def test_metrics_are_served() -> None:
 
 
 def test_slots_are_refused_and_come_back() -> None:
-    told: list[tuple[int, int]] = []
-    slots = Slots("example", 1, on_change=lambda *numbers: told.append(numbers))
+    changes: list[tuple[int, int]] = []
+    slots = Slots("example", 1, on_change=lambda *numbers: changes.append(numbers))
     slots.take()
     with pytest.raises(ServiceError) as refused:
         slots.take()
     assert refused.value.reason == "NO_CAPACITY"
     slots.free()
     slots.take()
-    slots.total = 0  # those that run go on
+    slots.total = 0  # streams that run are kept
     assert slots.in_use == 1
-    assert told == [(0, 1), (1, 1), (0, 1), (1, 1), (1, 0)]
+    assert changes == [(0, 1), (1, 1), (0, 1), (1, 1), (1, 0)]
 
 
 def test_one_caller_gets_no_more_than_its_share() -> None:
@@ -220,7 +220,7 @@ async def test_unknown_errors_tell_nothing_of_the_inside() -> None:
                 await stub.Check(health_pb2.HealthCheckRequest())
     finally:
         await server.stop(0)
-    told = ServiceError.from_rpc(failed.value)
-    assert (told.reason, dict(told.metadata)) == ("INTERNAL", {"session_id": "s-1"})
+    error = ServiceError.from_rpc(failed.value)
+    assert (error.reason, dict(error.metadata)) == ("INTERNAL", {"session_id": "s-1"})
     assert "secret" not in str(failed.value)
     assert host.slots.in_use == 0
