@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -21,10 +24,9 @@ from talkingface.v1.motion_gen_pb2 import (
     GenerateConfig,
     GenerateRequest,
     GenerateResponse,
-    MotionChunk,
 )
 from talkingface.v1.renderer_pb2 import RenderConfig, RenderRequest
-from talkingface.v1.resume_pb2 import SessionState
+from talkingface.v1.resume_pb2 import SessionState, StageState
 from talkingface.v1.stage_pb2 import Checkpoint
 from talkingface.v1.talking_face_pb2 import (
     PACING_LIVE,
@@ -82,7 +84,7 @@ def rows(first: int, count: int) -> GenerateRequest:
     return GenerateRequest(features=features_message(first, features, features[:, :SPEECH_DIM]))
 
 
-def change(seconds: float | None = None, **fields: float) -> GenerateRequest:
+def change(seconds: float | None = None, **fields: Any) -> GenerateRequest:
     update = ControlUpdate(controls=Controls(**fields))
     if seconds is not None:
         update.time.FromMilliseconds(round(1000 * seconds))
@@ -128,7 +130,9 @@ def test_the_first_items_of_a_result_are_dropped() -> None:
     assert method.output_range(response) == (10, 5)
     method.drop_first(response, 2)
     assert method.output_range(response) == (12, 3)
-    features = features_message(4, np.zeros((3, FEATURE_DIM)), np.zeros((3, SPEECH_DIM)))
+    features = features_message(
+        4, np.zeros((3, FEATURE_DIM), np.float32), np.zeros((3, SPEECH_DIM), np.float32)
+    )
     encoded = ExtractResponse(features=features)
     ExtractMethod().drop_first(encoded, 1)
     assert ExtractMethod().output_range(encoded) == (5, 2)
@@ -150,9 +154,8 @@ def test_motion_eases_from_one_build_to_the_next() -> None:
     last[0, YAW], last[0, ARKIT_INDEX["jawOpen"]] = 10.0, 0.5
     new[:, YAW] = -4.0
     seam = Seam(motion_message(99, last).frames[0], 100)
-    chunks = [
-        MotionChunk(frames=part) for part in np.array_split(motion_message(96, new).frames, 7)
-    ]
+    ends = np.linspace(0, 40, 8).astype(int).tolist()
+    chunks = [motion_message(96 + a, new[a:b]) for a, b in itertools.pairwise(ends)]
     motion = np.concatenate(
         [motion_array(blended, blended.frames[0].index) for blended in map(seam.apply, chunks)]
     )
@@ -172,7 +175,7 @@ def test_a_token_of_another_build_keeps_what_any_build_understands() -> None:
     for name, consumed, produced in (
         ("audio_features", 64_100, 190), ("motion_gen", 190, 90), ("renderer", 88, 115)
     ):  # fmt: skip
-        part = getattr(state, name)
+        part: StageState = getattr(state, name)
         part.checkpoint.CopyFrom(Checkpoint(model=name, state=b"secret"))
         part.consumed, part.produced = consumed, produced
     state.config.controls.CopyFrom(Controls(mouth_scale=1.0))

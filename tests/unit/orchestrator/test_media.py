@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
@@ -53,7 +54,7 @@ def encode(audio: Array, rate: int, kind: str) -> bytes:
     options = {"strict": "experimental"} if codec == "vorbis" else {}
     file = io.BytesIO()
     with av.open(file, "w", format=container) as out:
-        stream = out.add_stream(codec, rate=rate, layout=layout, options=options)
+        stream: Any = out.add_stream(codec, rate=rate, layout=layout, options=options)
         stream.format = sample_format
         frame = av.AudioFrame.from_ndarray(audio.reshape(1, -1), format="flt", layout=layout)
         frame.sample_rate = rate
@@ -62,12 +63,17 @@ def encode(audio: Array, rate: int, kind: str) -> bytes:
     return file.getvalue()
 
 
+def opened(data: bytes) -> Any:
+    """Open a media file for reading. Its parts are not typed: each use knows what it reads."""
+    return av.open(io.BytesIO(data))
+
+
 def split(data: bytes, size: int) -> list[bytes]:
     return [data[i : i + size] for i in range(0, len(data), size)]
 
 
 def intake(
-    data: bytes, chunk: int = 1 << 20, **audio_format: int
+    data: bytes, chunk: int = 1 << 20, **audio_format: Any
 ) -> tuple[AudioIntake, AudioChunk]:
     """Decode all of `data`, split into chunks of bytes."""
     decoder = AudioIntake(media.AudioFormat(**audio_format))
@@ -348,14 +354,14 @@ def test_mp4_has_every_frame_in_sync_with_the_audio(
     audio = tone(seconds, rate, channels)
     data, messages = mp4_of(audio, rate, fps)
     count = math.ceil(len(audio) / rate * fps)
-    with av.open(io.BytesIO(data)) as file:
+    with opened(data) as file:
         video = list(file.decode(video=0))
         assert len(video) == count
         assert [f.time * fps for f in video] == pytest.approx(range(count))
         assert file.streams.video[0].average_rate == fps
         assert (video[0].width, video[0].height) == (WIDTH, HEIGHT)
         assert "AI-generated" in file.metadata["comment"]
-    with av.open(io.BytesIO(data)) as file:
+    with opened(data) as file:
         stream = file.streams.audio[0]
         aac_rate = 44100 if rate == 44100 else 48000
         assert (stream.rate, stream.channels) == (aac_rate, channels)
@@ -389,7 +395,7 @@ def test_every_prefix_of_the_mp4_plays() -> None:
     assert messages[1].frame_count == 1
     for upto in (2, 3, 6):
         data = b"".join(message.data for message in messages[:upto])
-        with av.open(io.BytesIO(data)) as file:
+        with opened(data) as file:
             got = sum(1 for _ in file.decode(video=0))
         assert got == sum(message.frame_count for message in messages[:upto])
 
@@ -442,11 +448,11 @@ def test_audio_goes_on_without_frames_and_stays_in_sync() -> None:
         frame.keyframe = True
         messages += packager.push_frame(frame)
     messages += packager.end()
-    with av.open(io.BytesIO(b"".join(message.data for message in messages))) as container:
+    with opened(b"".join(message.data for message in messages)) as container:
         packets = [p for p in container.demux(container.streams.video[0]) if p.size]
     times = [float(p.pts * p.time_base) for p in packets]
     assert times == pytest.approx([index / 25 for index in shown])
-    with av.open(io.BytesIO(b"".join(message.data for message in messages))) as container:
+    with opened(b"".join(message.data for message in messages)) as container:
         blocks = [p for p in container.demux(container.streams.audio[0]) if p.size]
     ends = [float((p.pts + p.duration) * p.time_base) for p in blocks]
     assert ends[-1] == pytest.approx(seconds, abs=0.001)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
@@ -16,7 +18,7 @@ from talkingface.v1.resume_pb2 import SessionState
 from talkingface.v1.stage_pb2 import Checkpoint
 
 
-def update(seconds: int | None = None, **fields: float) -> ControlUpdate:
+def update(seconds: int | None = None, **fields: Any) -> ControlUpdate:
     time = None if seconds is None else Duration(seconds=seconds)
     return ControlUpdate(time=time, controls=Controls(**fields))
 
