@@ -14,27 +14,19 @@ from talkingface.renderer.arrays import (
     Int32Array,
     Int64Array,
     Uint8Image,
-    Uint32Array,
 )
 from talkingface.renderer.geometry.frame import FRAME, bounding_box
 from talkingface.renderer.geometry.frame_plan import FramePlan
 from talkingface.renderer.geometry.portrait import PreparedPortrait
 from talkingface.renderer.geometry.rasterizer import interpolate_attributes, rasterize_mesh
-from talkingface.renderer.geometry.rear_flow import CELL, identity_flow
+from talkingface.renderer.geometry.rear_clearing import clear_rear
+from talkingface.renderer.geometry.rear_flow import upsample_flow
 from talkingface.renderer.geometry.rear_layer import MARGIN, SOLID
-from talkingface.renderer.geometry.surface import smoothstep
 from talkingface.renderer.geometry.topology import topology
 from talkingface.renderer.opencv import cv
 
-Borders = tuple[bool, bool, bool, bool]  # left, top, right, bottom
-
 # All by eye.
-# The cheek that a turned side keeps in the rear layer: heights over which it begins (face widths
-# above the turning point), face widths from the middle from which it is kept, and over how many.
-CHEEK_HEIGHTS = (np.float32(-0.22), np.float32(-0.08))
-CHEEK_ASIDE, CHEEK_FADE = np.float32(0.1), np.float32(0.1)
 FLOW_REACH = 4  # pixels by which the face's flow goes on beyond its edge
-PINNED = (10.0, 80.0)  # pixels from a pinned border over which motion sets in
 STRAND_REACH = 6.0  # pixels of motion at which the photo's own background has faded out
 STRETCH = (1.8, 2.2)  # growth of a triangle's area that begins to count as stretch; over how much
 MIN_AREA = 1e-3  # square pixels of a triangle in the photo
@@ -58,16 +50,6 @@ class _Face(NamedTuple):
     opacity: Float32Array  # (h, w)
     ids: Int32Array  # (h, w) triangles, -1 where there is none
     stretch: Float32Array  # (F,) of the triangles, 0..1
-
-
-class _Clearing(NamedTuple):
-    """How jaw and cheeks are to be removed from the rear layer."""
-
-    box: Int32Array  # (4,) left, top, right, bottom of where it differs from the cleared one
-    weight: float  # 0..1
-    turned: Float32Array  # (2,) how far the viewer's left, right side turned to the viewer, 0..1
-    across: Float32Array  # (3,) affine function of a pixel: face widths right of the head's middle
-    up: Float32Array  # (3,) ... and upwards
 
 
 def compose(portrait: PreparedPortrait, plan: FramePlan, flow: Float32Array) -> Layers:
@@ -185,87 +167,6 @@ def _blend_rear(
                 out[y, x, k] = np.uint8(below + a * (np.float32(rear[y, x, k]) - below) + half)
 
 
-def border_distance(size: int, borders: Borders) -> Float32Array:
-    """Pixels of the frame from each cell (size, size) to the nearest of some borders."""
-    step = FRAME / size
-    along = (np.arange(size) + 0.5) * step
-    far = np.full(size, np.inf)
-    left, top, right, bottom = borders
-    across = np.minimum(along if left else far, along[::-1] if right else far)
-    down = np.minimum(along if top else far, along[::-1] if bottom else far)
-    return np.minimum(across[None], down[:, None]).astype(np.float32)
-
-
-def pin_flow(flow: Float32Array, borders: Borders) -> Float32Array:
-    """A flow (128, 128, 2) that comes to rest at some borders."""
-    free = smoothstep(*PINNED, border_distance(len(flow), borders))[..., None]
-    return identity_flow() + free * (flow - identity_flow())
-
-
-def clear_rear(portrait: PreparedPortrait, cleared: float, turned: Float32Array) -> Uint8Image:
-    """The rear layer without jaw and cheeks where they move away, (704, 704, 4).
-
-    :param cleared: how far they are, 0..1.
-    :param turned: (2,) how far the viewer's left, right side turned towards the viewer, 0..1.
-    """
-    rear = portrait.rear.copy()
-    if cleared > 0:
-        camera = portrait.fit.camera
-        scale, roll = float(camera.scale[0]), np.deg2rad(float(camera.angles[0, 2]))
-        pivot = camera.translation[0] + MARGIN
-        across = np.array([np.cos(roll), np.sin(roll)]) / scale
-        up = np.array([np.sin(roll), -np.cos(roll)]) / scale
-        clearing = _Clearing(
-            portrait.rear_difference,
-            cleared,
-            turned,
-            np.append(across, -across @ pivot).astype(np.float32),
-            np.append(up, -up @ pivot).astype(np.float32),
-        )
-        without = portrait.rear_without_face
-        _clear(
-            rear, without, rear.view(np.uint32)[..., 0], without.view(np.uint32)[..., 0], clearing
-        )
-    return rear
-
-
-@njit(cache=True, fastmath=True)
-def _clear(
-    rear: Uint8Image,
-    without_face: Uint8Image,
-    rear_pixels: Uint32Array,
-    without_pixels: Uint32Array,
-    clearing: _Clearing,
-) -> None:
-    """Remove jaw and cheeks from the rear layer in place, except on a side turned to the viewer.
-
-    :param rear_pixels: (H, W) the pixels of `rear` as one number each.
-    :param without_pixels: (H, W) the same of `without_face`.
-    """
-    box, weight, turned, across, up = clearing
-    zero, one = np.float32(0), np.float32(1)
-    for y in range(box[1], box[3]):
-        for x in range(box[0], box[2]):
-            if rear_pixels[y, x] == without_pixels[y, x]:
-                continue
-            a = np.float32(weight)
-            aside = across[0] * x + across[1] * y + across[2]
-            kept = turned[0] if aside < 0 else turned[1]
-            if kept > 0:
-                height = up[0] * x + up[1] * y + up[2]
-                low, high = CHEEK_HEIGHTS
-                kept *= min(max((height - low) / (high - low), zero), one)
-                kept *= min(max((abs(aside) - CHEEK_ASIDE) / CHEEK_FADE, zero), one)
-                a *= one - kept
-            part = int(a * np.float32(256) + np.float32(0.5))
-            if part == 0:
-                continue
-            for k in range(4):
-                here = int(rear[y, x, k])
-                rear[y, x, k] = here + ((part * (int(without_face[y, x, k]) - here) + 128) >> 8)
-            rear[y, x, 3] = min(rear[y, x, 3], SOLID)  # no longer the photo itself
-
-
 def upsample2x(photo: Uint8Image) -> Uint8Image:
     """A photo at twice its size, every second pixel its own; see `_sample`."""
     double = np.array([[0.5, 0, 0], [0, 0.5, 0]], np.float32)
@@ -287,17 +188,6 @@ def _sample(image: Uint8Image, uv: Float32Array) -> Uint8Image:
         image, uv, None, cv.INTER_LINEAR, borderMode=cv.BORDER_REFLECT_101
     )
     return colours
-
-
-def upsample_flow(flow: Float32Array) -> Float32Array:
-    """A flow (128, 128, 2) for every pixel of the frame, (512, 512, 2)."""
-    out = np.asarray(cv.resize(flow, (FRAME, FRAME), interpolation=cv.INTER_LINEAR))
-    # Half a cell at the rim lies beyond the outermost centres: there the flow goes on evenly.
-    half = CELL // 2
-    ahead = np.arange(half, 0, -1, dtype=np.float32)[:, None, None]
-    for rim in (out, out[::-1], out.swapaxes(0, 1), out.swapaxes(0, 1)[::-1]):
-        rim[:half] = rim[half] - ahead * (rim[half + 1] - rim[half])
-    return out
 
 
 # Compiled on import: not every portrait has a hidden side, and no stream must wait for it.

@@ -28,6 +28,7 @@ from talkingface.renderer.geometry.depth_proxy import (
 from talkingface.renderer.geometry.diffusion import smooth
 from talkingface.renderer.geometry.eye_texture import eye_texture
 from talkingface.renderer.geometry.frame import FRAME
+from talkingface.renderer.geometry.matte_refinement import refine_matte
 from talkingface.renderer.geometry.mouth import mouth_colours
 from talkingface.renderer.geometry.occluded_side import occluded_side
 from talkingface.renderer.geometry.personal_mesh import PersonalMesh, personal_mesh
@@ -37,7 +38,8 @@ from talkingface.renderer.geometry.rasterizer import (
     rasterize_mesh,
     triangle_areas,
 )
-from talkingface.renderer.geometry.rear_layer import build_rear, extrapolate, refine_matte
+from talkingface.renderer.geometry.rear_extension import extrapolate
+from talkingface.renderer.geometry.rear_layer import build_rear
 from talkingface.renderer.geometry.surface import smoothstep
 from talkingface.renderer.geometry.topology import SKIN, topology
 from talkingface.renderer.geometry.vertex_offsets import (

@@ -15,7 +15,10 @@ from talkingface.renderer.geometry.depth_proxy import NODES, STEP
 from talkingface.renderer.geometry.frame import FLIP_3D, FRAME
 from talkingface.renderer.geometry.rasterizer import interpolate_attributes, rasterize_mesh
 from talkingface.renderer.geometry.rear_layer import MARGIN
+from talkingface.renderer.geometry.surface import smoothstep
 from talkingface.renderer.opencv import cv
+
+Borders = tuple[bool, bool, bool, bool]  # left, top, right, bottom
 
 THINNING = 2  # every second node of the proxy draws the flow
 CELLS = 128  # of the flow along a side
@@ -23,6 +26,7 @@ CELL = FRAME // CELLS  # pixels
 # The fixed-point iteration that inverts the proxy's motion: its steps are this share of what is
 # missing, so it converges where the proxy stretches by less than twice the inverse of it.
 INVERSION_STEP, INVERSION_ROUNDS = 0.42, 10
+PINNED = (10.0, 80.0)  # pixels from a pinned border over which motion sets in; by eye
 
 
 class HeadTurn(NamedTuple):
@@ -191,3 +195,31 @@ def sample_flow(flow: Float32Array, points: Float32Array) -> Float32Array:
         flow, at[:, None], None, cv.INTER_LINEAR, borderMode=cv.BORDER_REPLICATE
     )
     return found[:, 0]
+
+
+def upsample_flow(flow: Float32Array) -> Float32Array:
+    """A flow (128, 128, 2) for every pixel of the frame, (512, 512, 2)."""
+    out = np.asarray(cv.resize(flow, (FRAME, FRAME), interpolation=cv.INTER_LINEAR))
+    # Half a cell at the rim lies beyond the outermost centres: there the flow goes on evenly.
+    half = CELL // 2
+    ahead = np.arange(half, 0, -1, dtype=np.float32)[:, None, None]
+    for rim in (out, out[::-1], out.swapaxes(0, 1), out.swapaxes(0, 1)[::-1]):
+        rim[:half] = rim[half] - ahead * (rim[half + 1] - rim[half])
+    return out
+
+
+def border_distance(size: int, borders: Borders) -> Float32Array:
+    """Pixels of the frame from each cell (size, size) to the nearest of some borders."""
+    step = FRAME / size
+    along = (np.arange(size) + 0.5) * step
+    far = np.full(size, np.inf)
+    left, top, right, bottom = borders
+    across = np.minimum(along if left else far, along[::-1] if right else far)
+    down = np.minimum(along if top else far, along[::-1] if bottom else far)
+    return np.minimum(across[None], down[:, None]).astype(np.float32)
+
+
+def pin_flow(flow: Float32Array, borders: Borders) -> Float32Array:
+    """A flow (128, 128, 2) that comes to rest at some borders."""
+    free = smoothstep(*PINNED, border_distance(len(flow), borders))[..., None]
+    return identity_flow() + free * (flow - identity_flow())

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from talkingface.renderer.arrays import BoolArray, Float32Array, Int64Array, Uint8Image
+from talkingface.renderer.arrays import Float32Array, Int64Array, Uint8Image
 from talkingface.renderer.face.pyramid_fill import fill_outside
 from talkingface.renderer.geometry.surface import smoothstep
 from talkingface.renderer.opencv import cv
@@ -15,14 +15,8 @@ SOLID = 254  # opacity from which nothing shines through; 255 is the photo itsel
 MARGIN = 96  # pixels by which the rear layer reaches beyond the frame
 
 # All by eye. Reaches are in pixels of the frame, colours in levels 0..255.
-# Matte.
-ALIKE, APART = (28, 10), (30, 60)  # difference from the background over which it is, or is not, it
-DOUBTFUL = (0.97, 0.8)  # opacity over which a pixel counts as doubtful
-PERSON_NEAR, PERSON_REACH = (0.9, 0.7), 15  # opacity about a sleeve; side of the square searched
-SLEEVE, BESIDE = (0.1, 0.25), (0.1, 0.3)  # opacity over which a pixel may be the person's
-BODY_LIKENESS = 0.7  # difference from the body's colour over that from the background's, at most
-SURE = 0.97  # opacity of the person's certain pixels
 # Colours.
+SURE = 0.97  # opacity of the person's certain pixels
 MIN_OPACITY, TRUST, TRUST_FADE = 0.25, 0.15, 0.35  # from which the photo's own are computed
 FACE_OUTLINE = 0.98  # opacity below which the person's outline goes with the face
 WHOLE = 240  # opacity, 0..255, of pixels whose colours fill the hole
@@ -44,46 +38,6 @@ GRAIN, GRAIN_ROWS = 6.0, (40, 12)  # levels by which mirrored grain may change a
 SKIN_REACH, SKIN_LIKENESS = 19, 0.7  # columns; distance from skin over that from the surroundings
 SLIVER, SLIVER_REACH = 11, 45  # width of thin remains; how far from the jaw
 EARS = 0.3  # of the face's height, above which ears may lie
-# Beyond the frame.
-SMOOTH_FROM = (4, 56)  # pixels beyond the frame over which mirrored colours become smooth
-CUT = 12  # rows used to extrapolate the outline above the frame
-
-
-def refine_matte(
-    frame: Uint8Image, matte: Float32Array, background: Uint8Image, chin: float
-) -> Float32Array:
-    """Decide the doubtful parts of a matte (512, 512) by whether they look like the background.
-
-    Parts that look like it become background: as parts of the person they would move along as a
-    ghost. Larger parts below row `chin` that do not (a dark sleeve) become the person's; strands of
-    hair stay as they are.
-    """
-    apart = np.abs(frame.astype(np.int16) - background).max(-1).astype(np.float32)
-    alike = smoothstep(*ALIKE, cv.blur(apart, (5, 5)))
-    doubtful = smoothstep(*DOUBTFUL, matte)
-    settled = matte * (1 - alike * doubtful)
-    near = cv.dilate(matte, np.ones((PERSON_REACH, PERSON_REACH), np.uint8))
-    sleeve = smoothstep(*PERSON_NEAR, near) * smoothstep(*SLEEVE, matte)
-    sleeve = sleeve * smoothstep(*APART, apart)
-    sleeve = np.maximum(sleeve, _like_body(frame, matte, apart))
-    sleeve[: max(int(chin), 0)] = 0
-    return (settled + sleeve * (1 - settled)).astype(np.float32)
-
-
-def _like_body(frame: Uint8Image, matte: Float32Array, apart: Float32Array) -> Float32Array:
-    """Where a doubtful pixel has the colour of the body beside it, (512, 512).
-
-    :param apart: (512, 512) difference from the background.
-    """
-    small = cv.resize(frame, None, fx=0.25, fy=0.25, interpolation=cv.INTER_AREA)
-    solid = cv.resize(matte, small.shape[1::-1], interpolation=cv.INTER_AREA) > SURE
-    body = fill_outside(small.astype(np.float32), solid.astype(np.float32))
-    body = cv.resize(body, frame.shape[1::-1], interpolation=cv.INTER_LINEAR)
-    unlike = np.abs(frame - body).max(-1)
-    beside = smoothstep(*BESIDE, matte) * smoothstep(*APART, apart)
-    beside = beside * (unlike < BODY_LIKENESS * apart)
-    like: Float32Array = cv.blur(beside.astype(np.float32), (5, 5))
-    return like
 
 
 def person_colours(frame: Uint8Image, matte: Float32Array, background: Uint8Image) -> Float32Array:
@@ -342,58 +296,3 @@ def _like_skin(colours: Float32Array, skin: Float32Array) -> Float32Array:
     shade = np.clip(colours @ skin / max(float(skin @ skin), 1), *SHADES)[:, None]
     strange = np.linalg.norm(colours - shade * skin, axis=1) / max(float(np.linalg.norm(skin)), 1)
     return smoothstep(*STRANGE, strange)
-
-
-def extrapolate(rear: Uint8Image) -> Uint8Image:
-    """Continue RGBA (H, W, 4) beyond the frame, for heads that move off or away from it.
-
-    Colours are mirrored right at the edge and soon become smooth, so that no mirrored button shows.
-    The outline goes straight on, but hair that the upper edge has cut is closed by a low dome.
-    """
-    height, width = rear.shape[:2]
-    around = (MARGIN,) * 4
-    out: Uint8Image = cv.copyMakeBorder(rear, *around, cv.BORDER_REFLECT_101)
-    outline = cv.copyMakeBorder(rear[..., 3], *around, cv.BORDER_REPLICATE)
-    inside = cv.copyMakeBorder(np.ones((height, width), np.uint8), *around, cv.BORDER_CONSTANT)
-    half = cv.resize(out[..., :3], None, fx=0.5, fy=0.5, interpolation=cv.INTER_AREA)
-    seen = cv.resize(inside, half.shape[1::-1], interpolation=cv.INTER_AREA).astype(np.float32)
-    smooth = fill_outside(half.astype(np.float32), seen)
-    smooth = cv.resize(smooth, out.shape[1::-1], interpolation=cv.INTER_LINEAR)
-    away = cv.distanceTransform(1 - inside, cv.DIST_C, 3)
-    weight = smoothstep(*SMOOTH_FROM, away)
-    for k in range(3):
-        out[..., k] = out[..., k] * (1 - weight) + smooth[..., k] * weight + 0.5
-    up = np.arange(MARGIN, 0, -1, dtype=np.float32)[:, None]
-    dome = _dome(outline[MARGIN:])
-    outline[:MARGIN] = (outline[:MARGIN] * np.clip(dome - up + 1, 0, 1)).astype(np.uint8)
-    out[..., 3] = np.where(inside > 0, outline, np.minimum(outline, SOLID))
-    return out
-
-
-def _dome(opacity: Uint8Image) -> Float32Array:
-    """How far (W,) an outline that the upper edge cuts goes on above it, closed by parabolas.
-
-    How fast the outline narrows towards its first row determines how soon it closes: the square of
-    a parabola's width grows linearly from its top.
-
-    :param opacity: (H, W).
-    """
-    below = min(CUT, len(opacity) - 1)
-    touching, lower = opacity[0] > 127, opacity[below] > 127
-    out = np.zeros(len(touching), np.float32)
-    for first, last in _runs(touching):
-        middle = (first + last) // 2
-        wide = next((b - a for a, b in _runs(lower) if a <= middle < b), last - first)
-        radius = (last - first) / 2
-        grown = (wide / 2) ** 2 - radius**2
-        height = below * radius**2 / max(grown, 1e-3)
-        across = (np.arange(first, last) + 0.5 - first - radius) / radius
-        height = min(height, 0.5 * radius, MARGIN - 8)
-        out[first:last] = height * np.sqrt(np.maximum(1 - across**2, 0))
-    return out
-
-
-def _runs(flags: BoolArray) -> list[tuple[int, int]]:
-    """First and one past the last index of every run of True."""
-    ends = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
-    return [(int(a), int(b)) for a, b in ends.reshape(-1, 2)]

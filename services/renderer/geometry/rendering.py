@@ -21,14 +21,7 @@ from numba import njit
 
 from talkingface.renderer.arrays import Float32Array, Int16Array, Uint8Image
 from talkingface.renderer.face.camera import Camera
-from talkingface.renderer.geometry.compositing import (
-    PINNED,
-    Borders,
-    border_distance,
-    compose,
-    pin_flow,
-    upsample_flow,
-)
+from talkingface.renderer.geometry.compositing import compose
 from talkingface.renderer.geometry.crops import Crop, crop_controls, crop_matrices
 from talkingface.renderer.geometry.expression import gaze_shift
 from talkingface.renderer.geometry.eye_drawing import draw_eye
@@ -37,7 +30,14 @@ from talkingface.renderer.geometry.frame_plan import FramePlan, plan_frame
 from talkingface.renderer.geometry.mouth_drawing import draw_mouth
 from talkingface.renderer.geometry.portrait import PreparedPortrait
 from talkingface.renderer.geometry.pose import target_pose
-from talkingface.renderer.geometry.rear_flow import identity_flow
+from talkingface.renderer.geometry.rear_flow import (
+    PINNED,
+    Borders,
+    border_distance,
+    identity_flow,
+    pin_flow,
+    upsample_flow,
+)
 from talkingface.renderer.geometry.surface import smoothstep
 from talkingface.renderer.opencv import cv
 

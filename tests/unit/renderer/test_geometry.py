@@ -22,10 +22,11 @@ from talkingface.renderer import geometry
 from talkingface.renderer.face.camera import Camera
 from talkingface.renderer.face.fitting import fit, track
 from talkingface.renderer.face.model import FaceModel, rotation_matrices, rotation_matrix
-from talkingface.renderer.geometry.compositing import clear_rear
 from talkingface.renderer.geometry.eyes import RINGS
 from talkingface.renderer.geometry.rasterizer import rasterize
-from talkingface.renderer.geometry.rear_layer import MARGIN, SOLID, extrapolate
+from talkingface.renderer.geometry.rear_clearing import clear_rear
+from talkingface.renderer.geometry.rear_extension import extrapolate
+from talkingface.renderer.geometry.rear_layer import MARGIN, SOLID
 
 
 def coefficients(**values: float) -> np.ndarray:
