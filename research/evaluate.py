@@ -1,4 +1,8 @@
-"""`talkingface evaluate`: rulers for what the models make."""
+"""`talkingface evaluate`: benchmarks of generated motion and of rendered frames.
+
+Every call of `talkingface` imports this module, therefore the benchmarks themselves are imported
+where they run.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from talkingface.cli.mesh import MeshError
 from talkingface_research.motion_gen.evaluation import SECTIONS
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
-# Of the extra: what may be missing.
+# Packages of the extra, which may be missing.
 NEEDED = (
     "scipy", "matplotlib", "soundfile", "onnx", "pocketsphinx", "mediapipe", "dlib",
     "face_recognition_models",
@@ -23,13 +26,15 @@ NEEDED = (
 
 def add_parser(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add this command to the command line."""
-    parser = commands.add_parser("evaluate", help="compare what the models make with real people")
+    parser = commands.add_parser(
+        "evaluate", help="compare generated motion and rendered frames with real people"
+    )
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
     motion = kinds.add_parser(
         "motion",
         help="lips, closures, blinks, gaze, head, controls, emotion, robustness, cost",
-        description="Print one table, generated motion beside real video, shuffled audio, rules "
-        "alone and a still face, on data never trained on. Needs the extra 'research'.",
+        description="Print one table: generated motion compared with real video, shuffled audio, "
+        "rules alone and a still face, on data not used in training. Needs the extra 'research'.",
     )
     motion.add_argument(
         "--tracking", type=Path, required=True, metavar="DIR", help="tracked clips, a folder a set"
@@ -39,13 +44,18 @@ def add_parser(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         type=Path,
         required=True,
         metavar="DIR",
-        help="videos and word times of GRID's s1; phone labels of the natural recordings beside it",
+        help="videos and word times of GRID's s1; phone labels of natural recordings are in the "
+        "folder public_domain_speech next to it",
     )
     motion.add_argument(
         "--voices", type=Path, required=True, metavar="DIR", help="packed synthetic voices"
     )
     motion.add_argument(
-        "--report", type=Path, required=True, metavar="DIR", help="table, JSON and pictures go here"
+        "--report",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="where table, JSON and images are written",
     )
     motion.add_argument(
         "--models",
@@ -65,29 +75,29 @@ def add_parser(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         "--landmarker",
         type=Path,
         metavar="TASK",
-        help="face landmarker that reads drawn portraits back; needs mediapipe >= 1.2",
+        help="face landmarker for rendered portraits; needs mediapipe >= 1.2",
     )
     motion.add_argument(
         "--portraits",
         type=Path,
         metavar="DIR",
-        help="with --landmarker: frontal portraits on which finished pictures are measured",
+        help="with --landmarker: frontal portraits to render",
     )
     motion.add_argument(
         "--speech",
         type=Path,
         metavar="DIR",
-        help="recordings of natural speech, sound alone, for finished pictures",
+        help="recordings of natural speech, audio alone, for rendered portraits",
     )
     motion.add_argument("--quick", action="store_true", help="fewer clips")
-    motion.add_argument("--jobs", type=int, default=1, help="sections side by side; default 1")
+    motion.add_argument("--jobs", type=int, default=1, help="sections in parallel; default 1")
     motion.set_defaults(run=_motion)
     picture = kinds.add_parser(
         "picture",
-        help="identity, obedience, tears, mouth and eyes, detail, real clips, cost",
-        description="Print one table, the renderer's pictures beside the photo, real video, the "
-        "warp without its network and a still portrait, and draw contact sheets. Of a folder of "
-        "more than 50 files only those held out of all training are taken: every 12th portrait, "
+        help="identity, controls, warp artifacts, mouth and eyes, detail, reenactment, cost",
+        description="Print one table: rendered frames compared with the photo, real video, the "
+        "warp without its network and a still portrait, and write contact sheets. Of a folder of "
+        "more than 50 files only those held out of all training are used: every 12th portrait, "
         "every 23rd clip. Needs the extra 'research'.",
     )
     picture.add_argument(
@@ -107,15 +117,19 @@ def add_parser(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         help="clips of one speaker each, or folders of clips",
     )
     picture.add_argument(
-        "--report", type=Path, required=True, metavar="DIR", help="table, JSON and sheets go here"
+        "--report",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="where table, JSON and contact sheets are written",
     )
-    picture.add_argument("--limit", type=_count, metavar="N", help="at most so many portraits")
+    picture.add_argument("--limit", type=_count, metavar="N", help="maximum number of portraits")
     picture.add_argument(
         "--clips",
         type=_count,
         default=4,
         metavar="N",
-        help="at most so many of a folder; default 4",
+        help="maximum number of clips of a folder; default 4",
     )
     picture.add_argument("--jobs", type=_count, default=1, help="processes; default 1")
     picture.set_defaults(run=_picture)
@@ -133,7 +147,7 @@ def _picture(options: argparse.Namespace) -> int:
         from talkingface_research.renderer.evaluation import run
 
         report = run.run(
-            run.Order(
+            run.EvalConfig(
                 portraits=options.portraits,
                 videos=options.videos,
                 report=options.report,
@@ -148,7 +162,9 @@ def _picture(options: argparse.Namespace) -> int:
 
 @contextmanager
 def _extra() -> Iterator[None]:
-    """Name the extra where a package of it is missing."""
+    """Report which extra to install where one of its packages is missing."""
+    from talkingface.cli.mesh import MeshError
+
     try:
         yield
     except ModuleNotFoundError as error:
@@ -167,10 +183,10 @@ def _motion(options: argparse.Namespace) -> int:
     if options.landmarker is None and (options.portrait or options.portraits):
         print_error("--portrait and --portraits need --landmarker")
     with _extra():
-        from talkingface_research.motion_gen.evaluation import bench, run
+        from talkingface_research.motion_gen.evaluation import context, run
 
         report = run.run(
-            bench.Bench(
+            context.EvalContext(
                 tracking=options.tracking,
                 names=options.names,
                 voices=options.voices,

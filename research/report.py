@@ -1,4 +1,4 @@
-"""What a ruler reports: rows, bars and the table in Markdown and JSON."""
+"""Reports of benchmarks: rows, bars and the table in Markdown and JSON."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-JUDGED = "generated"  # the column that bars judge: what the product makes
+JUDGED = "generated"  # the column that bars judge: that of the product
 
 
 @dataclass(frozen=True)
 class Bar:
-    """What a figure must reach: within low..high, both inclusive."""
+    """The range that a figure must be in: low..high, both inclusive."""
 
     low: float = -math.inf
     high: float = math.inf
 
     def missed_by(self, value: float) -> float:
-        """0 where the value is within."""
+        """Distance of the value from the range; 0 within it."""
         if math.isnan(value):
             return math.inf
         return max(self.low - value, value - self.high, 0.0)
 
     def text(self, digits: int) -> str:
-        """As the table shows it."""
+        """The range as in the table."""
         low, high = f"{self.low:.{digits}f}", f"{self.high:.{digits}f}"
         if math.isinf(self.low):
             return f"<= {high}"
@@ -57,7 +57,7 @@ class Row:
 
 @dataclass
 class Report:
-    """All rows by section, with what was measured; `titles` heads the columns, in their order."""
+    """All rows by section; `titles` are those of the columns by name, in their order."""
 
     titles: Mapping[str, str]
     about: dict[str, Any] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class Report:
     def add(self, section: str, rows: Sequence[Row]) -> None:
         """Add a section.
 
-        :raises ValueError: a row has a figure for a column that the table does not have.
+        :raises ValueError: a row has a figure for a column that the table does not have
         """
         unknown = {column for row in rows for column in row.values} - set(self.titles)
         if unknown:
@@ -84,7 +84,7 @@ class Report:
         return [r for rows in self.sections.values() for r in rows if r.verdict[:4] == "MISS"]
 
     def markdown(self) -> str:
-        """The table, columns that a section does not use left out."""
+        """The table, without columns that a section does not use."""
         lines = [f"{name}: {value}" for name, value in self.about.items()]
         for name, rows in self.sections.items():
             lines += ["", f"## {name}", "", *self._table(rows)]
@@ -93,7 +93,7 @@ class Report:
         return "\n".join(lines) + "\n"
 
     def json(self) -> dict[str, Any]:
-        """The same for programs; figures that are not finite are null."""
+        """The table as JSON; figures that are not finite are null."""
         return {
             "about": self.about,
             "sections": {

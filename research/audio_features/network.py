@@ -1,16 +1,19 @@
 """The streaming speech encoder: mono 16 kHz waveform to 50 Hz speech features.
 
-A log-mel and low-frequency spectrum front end inside the network (so that no caller can get it
-wrong), normalised by a running, loudness-weighted mean of the spectrum (what a microphone and a
-room add stays constant, what a voice says does not), then a causal residual network of dilated
-convolutions (van den Oord et al. 2016; Bai et al. 2018). Everything that a stream must
-remember travels in one flat state vector, zero at the start of a stream; the same `forward`
-runs one block (streaming) or a whole clip (training), and both give the same rows.
+A log-mel and low-frequency spectrum front end inside the network, so that callers cannot compute it
+differently; its spectra are normalised by a running, loudness-weighted mean, since what a
+microphone and a room add is constant and speech is not. Then a causal residual network of dilated
+convolutions (van den Oord et al. 2016; Bai et al. 2018). The whole state of a stream is one flat
+vector, zero at its start; the same `forward` runs one chunk (streaming) or a whole clip (training),
+and both give the same rows.
 
-A stream's rows must not depend on who shares its batch. So: convolutions only, which ONNX Runtime
-computes row by row (a recurrent layer's products change with the batch), no sums over channels
-but as matrix products, and no transcendental function on a tensor whose size a row is not a
-multiple of 16, since the last few elements of a vector loop are rounded differently.
+A stream's rows must not depend on the other streams of its batch. Therefore there are only
+convolutions, which ONNX Runtime computes row by row (a recurrent layer's products change with the
+batch), sums over channels only as matrix products, and transcendental functions only on tensors
+whose size a row is a multiple of 16, since the last few elements of a vector loop are rounded
+differently.
+
+Names of parameters stay as they are: checkpoints and the exported model hold them.
 """
 
 from __future__ import annotations
@@ -34,33 +37,33 @@ from talkingface.contract.speech_features import (
     SPEECH_DIM,
 )
 
-FRAME_SAMPLES = 160
-WINDOW_SAMPLES = 640
+FRAME_SAMPLES = 160  # hop of the spectra, 10 ms
+WINDOW_SAMPLES = 640  # of energy and pitch lines
 MEL_WINDOW_SAMPLES = 400
 FFT_SIZE = 512
 MEL_BANDS = 64
-MEL_LOW, MEL_HIGH = 60.0, 7600.0
-PITCH_LINES = 60
-PITCH_SPACING = 12.5
-LOG_FLOOR = 1e-9
-MEAN_SECONDS = 2.0
+MEL_LOW, MEL_HIGH = 60.0, 7600.0  # Hz
+PITCH_LINES = 60  # frequencies of the low spectrum, from 50 Hz
+PITCH_SPACING = 12.5  # Hz
+LOG_FLOOR = 1e-9  # power
+MEAN_SECONDS = 2.0  # time constant of the running mean
+# The running mean starts at this log power, with the weight of a short quiet frame.
 MEAN_PRIOR = -10.0
 MEAN_PRIOR_WEIGHT = 2e-3
 
-F0_LOW, F0_BINS, F0_PER_OCTAVE = 50.0, 84, 24
-# Voice activity, voicing, nasal, sonorant; the last two serve training alone.
+F0_LOW, F0_BINS, F0_PER_OCTAVE = 50.0, 84, 24  # Hz
+# Voice activity, voicing, nasal, sonorant; the last two are used in training alone.
 VOICE_FLAGS = 4
 INPUT_DIM = 2 * MEL_BANDS + PITCH_LINES
 FIRST_KERNEL = 6
-# `encode` runs so many blocks at once.
-PIECE_BLOCKS = 100
+ENCODE_CHUNKS = 100  # that `encode` runs at once
 
 
 def mel_matrix(warp: Tensor | None = None) -> Tensor:
     """Triangular mel filters of unit peak over DFT power bins: (MEL_BANDS, FFT_SIZE / 2 + 1).
 
-    :param warp: (MEL_BANDS + 2,) factors on the filters' corner frequencies, as another vocal
-        tract has them (training augmentation; filters stay below the Nyquist frequency).
+    :param warp: (MEL_BANDS + 2,) factors on the filters' corner frequencies, to simulate another
+        vocal tract in training; filters stay below the Nyquist frequency
     """
 
     def to_mel(hz: float) -> float:
@@ -114,7 +117,7 @@ class FrontEnd(nn.Module):
         self.register_buffer("mel", mel_matrix(), persistent=False)
         hz = 50.0 + PITCH_SPACING * torch.arange(PITCH_LINES, dtype=torch.float64)
         self.register_buffer("lines", _windowed_waves(hz, WINDOW_SAMPLES), persistent=False)
-        # Products, not means: ONNX Runtime's mean over channels depends on the batch's size.
+        # Matrix products, since ONNX Runtime's mean over channels depends on the batch's size.
         self.register_buffer("centring", torch.eye(PITCH_LINES) - 1.0 / PITCH_LINES, False)
         averaging = torch.full((MEL_BANDS, MEL_BANDS), 1.0 / MEL_BANDS)
         self.register_buffer("averaging", averaging, False)
@@ -134,7 +137,7 @@ class FrontEnd(nn.Module):
         """
         audio = samples[:, None]
         margin = (WINDOW_SAMPLES - MEL_WINDOW_SAMPLES) // 2
-        if self.training:  # the same by a fast transform, which the exported graph does without
+        if self.training:  # the same by a fast transform, which is not in the exported graph
             frames = samples[:, margin:-margin].unfold(1, MEL_WINDOW_SAMPLES, FRAME_SAMPLES)
             waves = torch.fft.rfft(frames * self.hann, n=FFT_SIZE)
             power = torch.view_as_real(waves).square().sum(-1).transpose(1, 2)
@@ -193,7 +196,7 @@ class ResidualBlock(nn.Module):
 
 
 class SpeechEncoder(nn.Module):
-    """See the module text; `forward` is the exported graph."""
+    """The encoder (see the module's docstring); `forward` is the exported graph."""
 
     log2_f0: Tensor
 
@@ -247,7 +250,7 @@ class SpeechEncoder(nn.Module):
         for block, history in zip(self.blocks, parts[3:-1], strict=True):
             x, history = block(x, history)
             following.append(history)
-        # The network sees DELAY_ROWS rows ahead; energy needs none and waits for it.
+        # The network sees DELAY_ROWS rows ahead; energy is delayed as much to match it.
         energy = torch.cat([parts[-1], energy], 1)
         following.append(energy[:, -DELAY_ROWS:])
         following = [part.float().flatten(1) for part in following]
@@ -281,18 +284,18 @@ class SpeechEncoder(nn.Module):
 
     @torch.no_grad()
     def encode(self, pcm: Tensor) -> tuple[Tensor, Tensor]:
-        """Whole clips of any length, in long pieces: the same rows as a stream gives.
+        """Encode whole clips of any length, `ENCODE_CHUNKS` at once: the same rows as of a stream.
 
         :param pcm: (B, N) samples
         :return: features (B, ceil(N / 320), 128), speech (B, ceil(N / 320), 4)
         """
         rows = -(-pcm.shape[1] // ROW_SAMPLES)
-        blocks = -(-(rows + DELAY_ROWS) // CHUNK_ROWS)
-        pcm = F.pad(pcm, (0, blocks * CHUNK_SAMPLES - pcm.shape[1]))
+        chunks = -(-(rows + DELAY_ROWS) // CHUNK_ROWS)
+        pcm = F.pad(pcm, (0, chunks * CHUNK_SAMPLES - pcm.shape[1]))
         state = self.initial_state(len(pcm))
         parts = []
-        for piece in pcm.split(PIECE_BLOCKS * CHUNK_SAMPLES, 1):
-            features, speech, state = self(piece, state)
+        for part in pcm.split(ENCODE_CHUNKS * CHUNK_SAMPLES, 1):
+            features, speech, state = self(part, state)
             parts.append(torch.cat([features, speech], 2))
         joined = torch.cat(parts, 1)[:, DELAY_ROWS : DELAY_ROWS + rows]
         return joined[:, :, :-SPEECH_DIM], joined[:, :, -SPEECH_DIM:]

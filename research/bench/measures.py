@@ -1,7 +1,7 @@
-"""The figures of a live bench, from arrays: arrival times, presentation times, sound, readings.
+"""The figures of a live bench, from arrays: arrival times, presentation times, audio, curves.
 
-Times are in seconds. A moment is that of arrival at the client, or of sending. A curve is what a
-picture shows, NaN where it was not looked at.
+Times are in seconds. A moment is a time of arrival at the client, or of sending. A curve has one
+value a frame, NaN where the frame was not measured.
 """
 
 from __future__ import annotations
@@ -17,26 +17,28 @@ Array = NDArray[np.float64]
 Samples = NDArray[np.float32]
 
 REST_SECONDS = 0.5  # before a moment, in which a curve must be at rest
-SEARCH_SECONDS = 1.0  # after it, in which something must happen
-NOISES = 5.0  # robust standard deviations of a curve at rest that a movement must exceed
-ONSET_SHARE = 0.15  # ... and the share of the usual opening
-MOVED_SHARE = 0.1  # ... and the share of the way
-STEADY = 2  # pictures in a row that must agree
-REACH_SECONDS = 0.6  # of a lag, either way
+SEARCH_SECONDS = 1.0  # after it, in which a response is looked for
+# What a movement must exceed, by eye: robust standard deviations of the curve at rest, and a share
+# of the usual opening or of the whole change.
+NOISES = 5.0
+ONSET_SHARE = 0.15
+MOVED_SHARE = 0.1
+STEADY = 2  # frames in a row that must agree
+REACH_SECONDS = 0.6  # largest lag, either way
 GRID = 0.01  # seconds
 
 
 class Rest(NamedTuple):
-    """A curve at rest: its level, and how far it must go to have moved."""
+    """A curve at rest: its level, and the least rise that counts as a movement."""
 
     level: float
     least: float
 
 
 def missing(indices: NDArray[np.int64], rate: float, after: float = 1.0) -> int:
-    """Pictures that were left out, presented at `after` seconds or later.
+    """Number of frames that did not come, presented at `after` seconds or later.
 
-    :param indices: (n,) numbers of the pictures that came, rising.
+    :param indices: (n,) numbers of the frames that came, rising
     """
     first = math.ceil(after * rate - 1e-6)
     came = indices[indices >= first]
@@ -44,14 +46,14 @@ def missing(indices: NDArray[np.int64], rate: float, after: float = 1.0) -> int:
 
 
 def gaps(arrivals: Array, after: float = 1.0) -> Array:
-    """Intervals between pictures, from `after` seconds past the first on."""
+    """Intervals between frames, from `after` seconds past the first on."""
     if not len(arrivals):
         return np.zeros(0)
     return np.diff(arrivals[arrivals >= arrivals[0] + after])
 
 
 def drift(arrivals: Array, presented: Array) -> float:
-    """How much later pictures come at the end than at the beginning, against their presentation.
+    """How much later frames arrive at the end than at the beginning, against their presentation.
 
     A line through the medians of each second, fitted by the median of all slopes (Theil 1950), so
     that neither jitter nor a stall counts. NaN below three seconds.
@@ -67,11 +69,13 @@ def drift(arrivals: Array, presented: Array) -> float:
     return float(np.median(slopes) * (bins[-1] - bins[0]))
 
 
-def sound_ahead(indices: Sequence[int], samples: Sequence[int], rate: float, hertz: int) -> Array:
-    """How far the sound received reaches beyond the end of each picture, (pictures,).
+def audio_ahead(indices: Sequence[int], samples: Sequence[int], rate: float, hertz: int) -> Array:
+    """How far the audio received reaches beyond the end of each frame, (frames,).
 
-    :param indices: of the picture of each piece; -1 where a piece has sound alone.
-    :param samples: of sound in each piece.
+    :param indices: number of the frame of each chunk; -1 where a chunk has audio alone
+    :param samples: audio samples in each chunk
+    :param rate: frames a second
+    :param hertz: sample rate
     """
     total = np.cumsum(samples) / hertz
     number = np.asarray(indices)
@@ -80,9 +84,9 @@ def sound_ahead(indices: Sequence[int], samples: Sequence[int], rate: float, her
 
 
 def at_rest(moments: Array, curve: Array, moment: float, usual: float) -> Rest | None:
-    """The curve's rest just before a moment; None where it moves, or was not looked at.
+    """The curve's rest just before a moment; None where it moves, or was not measured.
 
-    :param usual: what the curve usually rises to above rest.
+    :param usual: usual rise of the curve above rest
     """
     before = curve[(moments > moment - REST_SECONDS) & (moments <= moment)]
     if np.isfinite(before).sum() < 5:
@@ -94,8 +98,8 @@ def at_rest(moments: Array, curve: Array, moment: float, usual: float) -> Rest |
 
 
 def onset(moments: Array, curve: Array, sent: float, rest: Rest) -> float:
-    """From sending to the arrival of the first picture in which the curve has risen from rest, and
-    stays so in the next; NaN where it does not within `SEARCH_SECONDS`."""
+    """Time from sending to the arrival of the first of `STEADY` frames in which the curve has risen
+    from rest; NaN where it does not within `SEARCH_SECONDS`."""
     return _first(moments, curve > rest.level + rest.least, sent)
 
 
@@ -108,9 +112,9 @@ def _first(moments: Array, holds: NDArray[np.bool_], sent: float) -> float:
 
 
 def settled(moments: Array, active: NDArray[np.bool_], sent: float, until: float) -> float:
-    """From a moment to the first arrival after which nothing is active any more before `until`.
+    """Time from sending to the first arrival after which nothing is active before `until`.
 
-    0 where nothing was active, NaN where it is so still at the end.
+    0 where nothing was active, NaN where something still is at the end.
     """
     inside = np.flatnonzero((moments > sent) & (moments <= until))
     still = inside[active[inside]]
@@ -122,34 +126,34 @@ def settled(moments: Array, active: NDArray[np.bool_], sent: float, until: float
 
 
 class Step(NamedTuple):
-    """How a curve went from one place to another."""
+    """How a curve went from one level to another."""
 
-    first: float  # from sending to the first picture that has measurably moved
-    ninety: float  # ... to the first that has gone 90 % of the way
-    way: float  # in the unit of the curve
+    first: float  # from sending to the first frame that has measurably moved
+    ninety: float  # from sending to the first frame with 90 % of the change
+    change: float  # in the unit of the curve
 
 
 def step(moments: Array, curve: Array, sent: float, until: float) -> Step | None:
-    """The curve's answer to a change; None where its ends were not looked at or it hardly moved.
+    """The curve's response to a control; None where its ends were not measured or it hardly moved.
 
-    :param until: when the next change comes; where the curve is in the 0.4 s before it, it stays.
+    :param until: time of the next control; the curve's level in the 0.4 s before it is the end
     """
     before = curve[(moments > sent - REST_SECONDS) & (moments <= sent)]
     after = curve[(moments > until - 0.4) & (moments <= until)]
     if min(np.isfinite(before).sum(), np.isfinite(after).sum()) < 5:
         return None
     start = float(np.nanmedian(before))
-    way = float(np.nanmedian(after)) - start
+    change = float(np.nanmedian(after)) - start
     noise = 1.4826 * float(np.nanmedian(np.abs(before - start)))
-    if abs(way) < 2 * NOISES * noise or way == 0.0:
+    if abs(change) < 2 * NOISES * noise or change == 0.0:
         return None
-    share = (curve - start) / way
-    least = max(NOISES * noise / abs(way), MOVED_SHARE)
-    return Step(_first(moments, share > least, sent), _first(moments, share >= 0.9, sent), way)
+    share = (curve - start) / change
+    least = max(NOISES * noise / abs(change), MOVED_SHARE)
+    return Step(_first(moments, share > least, sent), _first(moments, share >= 0.9, sent), change)
 
 
 class Lag(NamedTuple):
-    """By how much one curve follows another, and how well it then agrees (r)."""
+    """The time by which one curve follows another, and their correlation then (r)."""
 
     seconds: float
     correlation: float
@@ -159,10 +163,10 @@ NO_LAG = Lag(math.nan, math.nan)
 
 
 def lag(leader: Array, follower: Array, seconds: float, reach: float = REACH_SECONDS) -> Lag:
-    """The shift within +-`reach` at which two curves correlate best, to a part of a sample.
+    """The shift within +-`reach` at which two curves correlate best, with sub-sample precision.
 
-    :param leader: (n,) on a regular grid; NaN in either curve is left out.
-    :param seconds: from sample to sample.
+    :param leader: (n,) on a regular grid; NaN in either curve is left out
+    :param seconds: from sample to sample
     """
     most = round(reach / seconds)
     if len(leader) < 2 * most + 3:
@@ -192,7 +196,7 @@ def _correlation(leader: Array, follower: Array, shift: int) -> float:
 
 
 def on_grid(moments: Array, curve: Array, begin: float, end: float) -> Array:
-    """The curve every 10 ms as a viewer sees it: each picture until the next one comes."""
+    """The curve every 10 ms as a viewer sees it: each frame until the next one arrives."""
     grid = np.arange(begin, end, GRID)
     last = np.searchsorted(moments, grid, side="right") - 1
     return np.where(last >= 0, curve[np.maximum(last, 0)], np.nan)
@@ -201,7 +205,7 @@ def on_grid(moments: Array, curve: Array, begin: float, end: float) -> Array:
 def loudness_on_grid(
     samples: NDArray[np.int16], hertz: int, sent: float, begin: float, end: float
 ) -> Array:
-    """Root of the mean square every 10 ms of an utterance said from `sent` on, 0 around it."""
+    """Root mean square every 10 ms of an utterance sent in real time from `sent` on, else 0."""
     hop = round(hertz * GRID)
     count = len(samples) // hop
     level = np.sqrt(np.mean(np.square(samples[: count * hop].reshape(count, hop), dtype=float), 1))
@@ -213,19 +217,19 @@ def loudness_on_grid(
     return out
 
 
-def find(sound: NDArray[np.int16], piece: NDArray[np.int16], low: int, high: int) -> int | None:
-    """Where in `sound` a piece begins, between two places; None where it is not there.
+def find(audio: NDArray[np.int16], pattern: NDArray[np.int16], low: int, high: int) -> int | None:
+    """Where in `audio` a pattern begins, within low..high; None where it does not.
 
-    By normalised correlation, of which the peak must reach 0.9.
+    By normalised correlation, whose peak must reach 0.9.
     """
-    part = sound[max(low, 0) : high + len(piece)].astype(np.float64)
-    wanted = piece.astype(np.float64)
+    part = audio[max(low, 0) : high + len(pattern)].astype(np.float64)
+    wanted = pattern.astype(np.float64)
     if len(part) < len(wanted):
         return None
     size = 1 << (len(part) + len(wanted)).bit_length()
     spectrum = np.fft.rfft(part, size) * np.conj(np.fft.rfft(wanted, size))
-    places = len(part) - len(wanted) + 1
-    product = np.fft.irfft(spectrum, size)[:places]
+    positions = len(part) - len(wanted) + 1
+    product = np.fft.irfft(spectrum, size)[:positions]
     squares = np.concatenate([[0.0], np.cumsum(np.square(part))])
     energy = squares[len(wanted) :] - squares[: -len(wanted)]
     scale = np.sqrt(np.maximum(energy, 1.0) * float(wanted @ wanted))
@@ -235,10 +239,10 @@ def find(sound: NDArray[np.int16], piece: NDArray[np.int16], low: int, high: int
 
 
 def growth(sizes: Sequence[tuple[float, Mapping[str, float]]], until: float) -> dict[str, float]:
-    """Growth in per cent from the second minute to the last one, of each name.
+    """Growth in per cent from the second minute to the last one, by name.
 
-    :param sizes: (seconds, size by name); names that are not there all the time are left out.
-    :param until: the end in seconds; below 180 there is nothing to compare: empty.
+    :param sizes: (seconds, size by name); names that are not there all the time are left out
+    :param until: end in seconds; below 180 the result is empty
     """
     if until < 180:
         return {}

@@ -1,4 +1,4 @@
-"""What a live bench has gathered, and the table that is made of it."""
+"""The results of a live bench, and their table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from talkingface.contract.rates import SAMPLE_RATE
 from talkingface_research.bench import measures
-from talkingface_research.bench.findings import Findings
+from talkingface_research.bench.analysis import SETTLE_SECONDS, SessionAnalysis
 from talkingface_research.bench.measures import Lag
 from talkingface_research.bench.processes import Sample
 from talkingface_research.bench.recording import Recording, Refusal
@@ -27,27 +27,28 @@ TITLES = {
     "n": "of",
     "baseline": "baseline",
 }
+# Bars of the rows, in ms, dropped frames or %.
 _OPENED, _LIPS, _RESTS, _REFUSED = (Bar(high=ms) for ms in (500, 250, 300, 100))
 _DRIFTS = Bar(low=-20, high=20)
 _NONE = Bar(high=0)
 _GROWS = Bar(high=5)
-LATE_SHARE = 0.01  # of the pictures: with more of them late a session is not held
-_FIRST_SECOND = 1.0  # pictures of which may be late
+LATE_SHARE = 0.01  # of the frames: a load with more late ones is too much
+_FIRST_SECOND = 1.0  # frames of which may be late
 
 
 @dataclass(frozen=True)
 class Load:
-    """One step of a ramp: so many sessions at once for a while."""
+    """One step of a ramp: a number of sessions side by side for a while."""
 
     sessions: int
-    pictures: int  # that came
-    late: int  # that were left out or came more than half a second later than usual
+    frames: int  # that came in time
+    late: int  # that were dropped or came more than half a second later than usual
     gap_p95: float  # seconds
 
     @property
     def share(self) -> float:
-        """Of the pictures that should have come, those that were late."""
-        return self.late / max(self.pictures + self.late, 1)
+        """Share of late frames among those that should have come."""
+        return self.late / max(self.frames + self.late, 1)
 
 
 @dataclass
@@ -55,13 +56,13 @@ class Outcome:
     """Everything that was measured; times are in seconds."""
 
     frame_rate: int
-    opens: int = 0  # that were asked for
+    opens: int = 0  # number asked for
     seconds: float = 0.0  # of the soak
-    # From open to first picture.
+    # Seconds from opening to the first frame.
     with_handle: list[float] = field(default_factory=list)
     with_image: list[float] = field(default_factory=list)
     recordings: list[Recording] = field(default_factory=list)
-    findings: list[Findings] = field(default_factory=list)
+    analyses: list[SessionAnalysis] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     loads: list[Load] = field(default_factory=list)
     ramp_end: str = ""
@@ -70,14 +71,14 @@ class Outcome:
     client_cpu: float = 0.0
 
 
-def tell(outcome: Outcome, about: Mapping[str, Any]) -> Report:
-    """The table."""
+def tabulate(outcome: Outcome, about: Mapping[str, Any]) -> Report:
+    """Make the table."""
     report = Report(TITLES, dict(about))
     report.add("opening", _openings(outcome))
-    report.add("pictures", _pictures(outcome))
-    if outcome.findings:
-        report.add("sound and lips", _lips(outcome.findings))
-        report.add("steering and interruption", _steering(outcome.findings))
+    report.add("frames", _frames(outcome))
+    if outcome.analyses:
+        report.add("audio and lips", _lips(outcome.analyses))
+        report.add("controls and interruption", _controls(outcome.analyses))
     report.add("drift over the session", _drift(outcome))
     if outcome.refusals:
         report.add("overload", _overload(outcome))
@@ -114,7 +115,7 @@ def _figure(
 
 
 def _openings(outcome: Outcome) -> list[Row]:
-    what = "first picture after open"
+    what = "first frame after open"
     rows = []
     if outcome.opens:
         rows = [
@@ -125,62 +126,62 @@ def _openings(outcome: Outcome) -> list[Row]:
     return [*rows, _spread(f"{what}, the measured sessions", first)]
 
 
-def _pictures(outcome: Outcome) -> list[Row]:
+def _frames(outcome: Outcome) -> list[Row]:
     recordings = [r for r in outcome.recordings if len(r.indices)]
     rate = outcome.frame_rate
-    # A ramp goes on until pictures are late.
+    # A ramp goes on until frames are late.
     none = None if outcome.loads else _NONE
     late = sum(measures.missing(r.indices, rate, _FIRST_SECOND) for r in recordings)
-    told_at_once = sum(r.told_late for r in recordings)
-    told = sum(r.summary.dropped_frames for r in recordings if r.summary is not None)
+    in_events = sum(r.reported_drops for r in recordings)
+    reported = sum(r.summary.dropped_frames for r in recordings if r.summary is not None)
     errors = Counter(r.error.reason for r in outcome.recordings if r.error is not None)
     ended = ", ".join(f"{n} x {reason}" for reason, n in errors.items())
-    broken = sum(one.broken for one in outcome.findings)
+    broken = sum(one.broken for one in outcome.analyses)
     gaps = np.concatenate([np.zeros(0), *(measures.gaps(r.arrivals) for r in recordings)])
     lag = np.concatenate(
         [np.zeros(0), *((r.arrivals - r.presented)[r.presented >= 1] for r in recordings)]
     )
     return [
-        _figure("pictures received", sum(len(r.indices) for r in recordings)),
+        _figure("frames received", sum(len(r.indices) for r in recordings)),
         _figure("late frames after the first second, as missing here", late, "", none),
-        _figure("late frames, as told in the summary", told, note=f"{told_at_once} in events"),
+        _figure("late frames, as reported in the summary", reported, note=f"{in_events} in events"),
         *(
-            [_figure("pictures that cannot be decoded", broken, "", _NONE)]
-            if outcome.findings
+            [_figure("frames that cannot be decoded", broken, "", _NONE)]
+            if outcome.analyses
             else []
         ),
         _figure("sessions ended by an error", sum(errors.values()), "", none, 0, ended),
-        _spread("from picture to picture", gaps.tolist()),
+        _spread("from frame to frame", gaps.tolist()),
         _spread("arrival minus presentation, from the call's beginning", lag.tolist()),
     ]
 
 
-def _all(findings: Sequence[Findings], name: str) -> list[Any]:
-    return [value for one in findings for value in getattr(one, name)]
+def _all(analyses: Sequence[SessionAnalysis], name: str) -> list[Any]:
+    return [value for one in analyses for value in getattr(one, name)]
 
 
-def _lips(findings: Sequence[Findings]) -> list[Row]:
-    lips, shams = _all(findings, "lips"), _all(findings, "sham")
-    left_out = sum(one.restless for one in findings)
+def _lips(analyses: Sequence[SessionAnalysis]) -> list[Row]:
+    lips, false = _all(analyses, "lips"), _all(analyses, "false_onsets")
+    left_out = sum(one.not_at_rest for one in analyses)
     note = f"figure: p95; {left_out} more left out, the lips were not at rest"
-    if unanswered := sum(one.unanswered for one in findings):
-        note += f"; {unanswered} without an answer count as 1000 ms"
-    again = _all(findings, "lips_after_interrupt")
+    if unanswered := sum(one.unanswered for one in analyses):
+        note += f"; {unanswered} without a response count as 1000 ms"
+    again = _all(analyses, "lips_after_interrupt")
     closed = [value for value in again if math.isfinite(value)]
-    heard = _all(findings, "heard")
-    delays = [one.delay for one in heard if math.isfinite(one.delay)]
-    at_once = [one.delay for one in _all(findings, "heard_after_interrupt")]
+    returned = _all(analyses, "returned")
+    delays = [one.delay for one in returned if math.isfinite(one.delay)]
+    at_once = [one.delay for one in _all(analyses, "returned_after_interrupt")]
     rows = [
-        _spread("sound sent to lips seen", lips, _LIPS, note=note),
+        _spread("audio sent to lips seen", lips, _LIPS, note=note),
         Row(
             "the same detector where nothing was said: found within 400 ms",
-            {JUDGED: 100 * float(np.mean(shams)) if shams else math.nan, "n": float(len(shams))},
+            {JUDGED: 100 * float(np.mean(false)) if false else math.nan, "n": float(len(false))},
             "%",
         ),
-        _spread("lag by correlation, each utterance", _all(findings, "lags"), judged="p50"),
+        _spread("lag by correlation, each utterance", _all(analyses, "lags"), judged="p50"),
     ]
-    for i, one in enumerate(findings):
-        where = f" (session {i + 1})" if len(findings) > 1 else ""
+    for i, one in enumerate(analyses):
+        where = f" (session {i + 1})" if len(analyses) > 1 else ""
         rows += [
             _figure(f"lag by correlation, all utterances{where}", 1000 * one.lag.seconds, "ms"),
             Row(
@@ -188,17 +189,17 @@ def _lips(findings: Sequence[Findings]) -> list[Row]:
                 {JUDGED: one.lag.correlation, "baseline": one.shuffled.correlation},
             ),
         ]
-    inserted = [one.inserted for one in heard]
+    inserted = [one.inserted for one in returned]
     note = f"in {sum(value > 0 for value in inserted)} utterances"
-    lost = 1000 * sum(one.lost for one in heard)
+    lost = 1000 * sum(one.lost for one in returned)
     return [
         *rows,
-        _spread("sound sent to sound back", delays),
-        _figure("silence put into utterances", 1000 * sum(inserted), "ms", None, 0, note),
-        _figure("sound lost of utterances", lost, "ms", _NONE),
-        _spread("after an interruption: sound sent to sound back", _finite(at_once)),
+        _spread("audio sent to audio back", delays),
+        _figure("silence inserted into utterances", 1000 * sum(inserted), "ms", None, 0, note),
+        _figure("audio lost of utterances", lost, "ms", _NONE),
+        _spread("after an interruption: audio sent to audio back", _finite(at_once)),
         _spread(
-            "after an interruption: sound sent to lips seen",
+            "after an interruption: audio sent to lips seen",
             closed,
             note=f"figure: p95; the lips had not closed before {len(again) - len(closed)} more",
         ),
@@ -209,18 +210,20 @@ def _finite(values: Sequence[float]) -> list[float]:
     return [value for value in values if math.isfinite(value)]
 
 
-def _steering(findings: Sequence[Findings]) -> list[Row]:
+def _controls(analyses: Sequence[SessionAnalysis]) -> list[Row]:
     rows = []
     for name, what in (("gaze", "gaze aside"), ("head", "head turned")):
-        steps = _all(findings, name)
+        steps = _all(analyses, name)
         rows += [
             _spread(f"{what}: sent to first movement", [step.first for step in steps]),
-            _spread(f"{what}: sent to 90 % of the way", [step.ninety for step in steps]),
+            _spread(f"{what}: sent to 90 % of the change", [step.ninety for step in steps]),
         ]
-    unmoved = sum(one.unmoved for one in findings)
-    rows.append(_figure("changes without an answer, or to the wrong side", unmoved, "", _NONE))
-    for name, what in (("lips_rest", "lips at rest"), ("sound_rest", "sound silent")):
-        values = [1.4 if math.isnan(v) else v for v in _all(findings, name)]
+    unmoved = sum(one.unmoved for one in analyses)
+    rows.append(
+        _figure("changes without a response, or in the wrong direction", unmoved, "", _NONE)
+    )
+    for name, what in (("lips_rest", "lips at rest"), ("audio_rest", "audio silent")):
+        values = [SETTLE_SECONDS if math.isnan(v) else v for v in _all(analyses, name)]
         rows.append(_spread(f"interrupt sent to {what}", values, _RESTS))
     return rows
 
@@ -232,10 +235,10 @@ def _drift(outcome: Outcome) -> list[Row]:
             continue
         where = f" (session {i + 1})" if len(outcome.recordings) > 1 else ""
         clock = measures.drift(recording.arrivals, recording.presented)
-        pieces = recording.pieces
-        ahead = 1000 * measures.sound_ahead(
-            [piece.number for piece in pieces],
-            [len(piece.sound) // 2 for piece in pieces],
+        chunks = recording.chunks
+        ahead = 1000 * measures.audio_ahead(
+            [chunk.number for chunk in chunks],
+            [len(chunk.audio) // 2 for chunk in chunks],
             outcome.frame_rate,
             SAMPLE_RATE,
         )
@@ -243,13 +246,13 @@ def _drift(outcome: Outcome) -> list[Row]:
         bar = None if outcome.loads else _DRIFTS
         rows += [
             _figure(f"arrival against presentation{where}", 1000 * clock, "ms", bar, 1),
-            _figure(f"sound against pictures, positions, worst{where}", worst, "ms", bar, 2),
+            _figure(f"audio against frames, positions, worst{where}", worst, "ms", bar, 2),
         ]
-        if i < len(outcome.findings):
-            first, last = outcome.findings[i].in_sync
+        if i < len(outcome.analyses):
+            first, last = outcome.analyses[i].in_sync
             note = f"{_lag_text(first)} at the beginning, {_lag_text(last)} at the end"
             change = 1000 * (last.seconds - first.seconds)
-            what = f"lips against sound, change of the lag{where}"
+            what = f"lips against audio, change of the lag{where}"
             rows.append(_figure(what, change, "ms", _DRIFTS, 1, note))
     return rows
 
@@ -277,14 +280,14 @@ def _overload(outcome: Outcome) -> list[Row]:
             during, before = during + late, before + whole - late
         calm.append(np.diff(arrivals[:first][recording.presented[:first] >= _FIRST_SECOND]))
         busy.append(np.diff(arrivals[max(first - 1, 0) :]))
-    told = ", ".join(f"{n} x {reason}" for reason, n in reasons.items())
+    reported = ", ".join(f"{n} x {reason}" for reason, n in reasons.items())
     return [
-        _spread("refusal", refused, _REFUSED, note=f"figure: p95; {told}"),
+        _spread("refusal", refused, _REFUSED, note=f"figure: p95; {reported}"),
         _figure("admitted beyond the slots", admitted, "", _NONE),
         _figure("late frames of the admitted before it", before),
         _figure("late frames of the admitted during it", during, "", _NONE),
-        _spread("from picture to picture before it", np.concatenate(calm).tolist()),
-        _spread("from picture to picture during it", np.concatenate(busy).tolist()),
+        _spread("from frame to frame before it", np.concatenate(calm).tolist()),
+        _spread("from frame to frame during it", np.concatenate(busy).tolist()),
     ]
 
 
@@ -293,11 +296,11 @@ def _ramp(outcome: Outcome) -> list[Row]:
     rows = [_figure("sessions held", held, "", None, 0, outcome.ramp_end)]
     return rows + [
         Row(
-            f"late pictures with {load.sessions} sessions",
-            {JUDGED: 100 * load.share, "n": float(load.pictures + load.late)},
+            f"late frames with {load.sessions} sessions",
+            {JUDGED: 100 * load.share, "n": float(load.frames + load.late)},
             "%",
             digits=1,
-            note=f"picture to picture p95 {1000 * load.gap_p95:.0f} ms",
+            note=f"frame to frame p95 {1000 * load.gap_p95:.0f} ms",
         )
         for load in outcome.loads
     ]
@@ -347,12 +350,12 @@ def _name(key: tuple[str, int]) -> str:
     return f"{key[0]}, process {key[1]}"
 
 
-def plain(outcome: Outcome, report: Report) -> dict[str, Any]:
-    """All of it for programs: the table, and the samples behind it."""
+def as_json(outcome: Outcome, report: Report) -> dict[str, Any]:
+    """The table and the samples behind it, for programs."""
     return {
         **report.json(),
         "opening": {"handle": outcome.with_handle, "file": outcome.with_image},
-        "sessions": [asdict(one) for one in outcome.findings],
+        "sessions": [asdict(one) for one in outcome.analyses],
         "refusals": [one._asdict() for one in outcome.refusals],
         "ramp": [asdict(load) for load in outcome.loads],
         "memory": [

@@ -32,12 +32,12 @@ class Size(NamedTuple):
 class Sample(NamedTuple):
     """All processes of a mesh at one moment."""
 
-    seconds: float  # since the watch began
+    seconds: float  # since `MemoryWatch.run` began
     sizes: Mapping[tuple[str, int], Size]  # by service and process id
 
 
 def family(pid: int) -> list[int]:
-    """A process and all that it has started."""
+    """A process and all its descendants."""
     parents: dict[int, list[int]] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -52,7 +52,7 @@ def family(pid: int) -> list[int]:
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
-    """CPU seconds that processes, and all that they have started, have used so far."""
+    """CPU seconds that processes and all their descendants have used so far."""
     ticks = 0
     for pid in (member for parent in pids for member in family(parent)):
         try:
@@ -64,7 +64,7 @@ def cpu_seconds(pids: Iterable[int]) -> float:
 
 
 def memory_of(service: str, pid: int) -> Memory:
-    """Memory of a process and all that it has started."""
+    """Memory of a process and all its descendants."""
     members = family(pid)
     sizes = [size_of(member) for member in members]
     peak = max(_mebibytes(f"/proc/{member}/status", "VmHWM") for member in members)
@@ -75,7 +75,7 @@ def memory_of(service: str, pid: int) -> Memory:
 def size_of(pid: int) -> Size:
     """Memory of one process.
 
-    :raises OSError: it has ended.
+    :raises OSError: it has ended
     """
     file = f"/proc/{pid}/smaps_rollup"
     return Size(_mebibytes(file, "Rss"), _mebibytes(file, "Pss"))
@@ -87,26 +87,27 @@ def _mebibytes(file: str, name: str) -> float:
 
 
 class MemoryWatch:
-    """Looks at all processes of a mesh every so many seconds; a task, to be cancelled."""
+    """Measures all processes of a mesh at regular intervals."""
 
     def __init__(self, services: Mapping[str, int], every: float) -> None:
         """
-        :param services: process ids by service; what these have started belongs to them.
+        :param services: process ids by service; descendants count as part of it
+        :param every: seconds
         """
         self._services = services
         self._every = every
         self.samples: list[Sample] = []
 
     async def run(self) -> None:
-        """Look until cancelled. In a thread: what arrives in the meantime is seen in time."""
+        """Measure until cancelled; in a thread, so that arrivals are not delayed."""
         begin = time.perf_counter()
         while True:
             seconds = time.perf_counter() - begin
-            self.samples.append(Sample(seconds, await asyncio.to_thread(self._look)))
+            self.samples.append(Sample(seconds, await asyncio.to_thread(self._measure)))
             left = begin + len(self.samples) * self._every - time.perf_counter()
             await asyncio.sleep(max(left, 0.0))
 
-    def _look(self) -> dict[tuple[str, int], Size]:
+    def _measure(self) -> dict[tuple[str, int], Size]:
         sizes = {}
         for service, parent in self._services.items():
             for pid in family(parent):

@@ -1,6 +1,6 @@
-"""What a client receives of a live session: bytes and the moments at which they came.
+"""What a client receives of a live session: bytes and their times of arrival.
 
-Nothing is decoded while a mesh is measured; a recording is looked at when all is over.
+Nothing is decoded while the mesh is measured; recordings are analysed afterwards.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,24 +28,24 @@ from talkingface.client import (
 )
 from talkingface.client import SessionInput as Sent
 from talkingface.contract.rates import SAMPLE_RATE
-from talkingface_research.bench.conversation import Conversation, Diary
+from talkingface_research.bench.conversation import Conversation, SessionTrace
 
 Array = NDArray[np.float64]
-_FREED_SECONDS = 1.0  # after a session has been left, before the next is opened
+_RELEASE_SECONDS = 1.0  # from closing a session to opening the next, so that its slot is free
 
 
-class Piece(NamedTuple):
-    """One `Media` as it came."""
+class ReceivedChunk(NamedTuple):
+    """One `Media` message."""
 
     arrival: float  # `time.perf_counter`
-    number: int  # of its picture; -1 where it holds sound alone
+    number: int  # of its frame; -1 where it holds audio alone
     data: bytes
-    sound: bytes  # 16-bit samples at 16 kHz
+    audio: bytes  # 16-bit samples at 16 kHz
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """How the pictures are asked for."""
+class VideoRequest:
+    """The output that sessions ask for."""
 
     output: OutputKind
     size: int
@@ -55,7 +55,7 @@ class Pictures:
         self, face: TalkingFace, portrait: str | bytes, audio: AsyncIterator[Sent]
     ) -> AsyncGenerator[Message, None]:
         """Open a live session."""
-        messages = face.animate(
+        return face.animate(
             portrait=portrait,
             audio=audio,
             audio_format=pcm(SAMPLE_RATE),
@@ -64,35 +64,34 @@ class Pictures:
             frame_rate=self.frame_rate,
             pacing=PACING_LIVE,
         )
-        return cast(AsyncGenerator[Message, None], messages)
 
 
 @dataclass
 class Recording:
-    """One session, as it was received."""
+    """One session as received."""
 
     frame_rate: int
-    diary: Diary
+    trace: SessionTrace
     opened: float = 0.0  # when the call began
-    pieces: list[Piece] = field(default_factory=list)
+    chunks: list[ReceivedChunk] = field(default_factory=list)
     events: list[tuple[float, Event]] = field(default_factory=list)
     summary: Summary | None = None
     error: TalkingFaceError | None = None
 
     @property
-    def shown(self) -> list[Piece]:
-        """The pieces with pictures."""
-        return [piece for piece in self.pieces if piece.number >= 0]
+    def with_frames(self) -> list[ReceivedChunk]:
+        """The chunks that hold a frame."""
+        return [chunk for chunk in self.chunks if chunk.number >= 0]
 
     @property
     def arrivals(self) -> Array:
-        """(n,) when pictures came, seconds since the call began."""
-        return np.array([piece.arrival - self.opened for piece in self.shown])
+        """(n,) arrival times of the frames, seconds since the call began."""
+        return np.array([chunk.arrival - self.opened for chunk in self.with_frames])
 
     @property
     def indices(self) -> NDArray[np.int64]:
-        """(n,) numbers of the pictures."""
-        return np.array([piece.number for piece in self.shown], np.int64)
+        """(n,) numbers of the frames."""
+        return np.array([chunk.number for chunk in self.with_frames], np.int64)
 
     @property
     def presented(self) -> Array:
@@ -100,25 +99,25 @@ class Recording:
         return self.indices / self.frame_rate
 
     @property
-    def told_late(self) -> int:
-        """Pictures left out that the server has told of in events."""
+    def reported_drops(self) -> int:
+        """Dropped frames that the server has reported in events."""
         return sum(
             event.frames for _, event in self.events if event.kind == Event.KIND_FRAMES_DROPPED
         )
 
 
 async def record(
-    face: TalkingFace, portrait: str, pictures: Pictures, talk: Conversation, recording: Recording
+    face: TalkingFace, portrait: str, video: VideoRequest, talk: Conversation, recording: Recording
 ) -> None:
-    """Run a session to its end; an error of the server ends it and is kept."""
+    """Run a session to its end; an error of the server ends it and is kept in the recording."""
     recording.opened = time.perf_counter()
     try:
-        async for message in pictures.session(face, portrait, talk.play()):
+        async for message in video.session(face, portrait, talk.play()):
             now = time.perf_counter()
             match message:
                 case Media():
                     index = message.first_frame if message.frame_count else -1
-                    recording.pieces.append(Piece(now, index, message.data, message.audio))
+                    recording.chunks.append(ReceivedChunk(now, index, message.data, message.audio))
                 case Event():
                     recording.events.append((now, message))
                 case Summary():
@@ -132,35 +131,37 @@ async def _nothing() -> AsyncIterator[Sent]:
     yield b""
 
 
-async def opening(face: TalkingFace, portrait: str | bytes, pictures: Pictures) -> float:
-    """Seconds from opening a session to its first picture; it is left then.
+async def time_to_first_frame(
+    face: TalkingFace, portrait: str | bytes, video: VideoRequest
+) -> float:
+    """Open a session, close it after its first frame, and return the seconds between.
 
-    :raises TalkingFaceError: it was refused.
+    :raises TalkingFaceError: it was refused
     """
     begin = time.perf_counter()
-    messages = pictures.session(face, portrait, _nothing())
+    messages = video.session(face, portrait, _nothing())
     took = float("nan")
     async for message in messages:
         if isinstance(message, Media) and message.frame_count:
             took = time.perf_counter() - begin
             break
     await messages.aclose()
-    await asyncio.sleep(_FREED_SECONDS)
+    await asyncio.sleep(_RELEASE_SECONDS)
     return took
 
 
 class Refusal(NamedTuple):
-    """How an opening beyond the slots went."""
+    """The answer to opening a session beyond the slots."""
 
-    at: float  # `time.perf_counter`
+    at: float  # `time.perf_counter` of the call
     seconds: float  # from the call to the answer
     reason: str  # "" where it was admitted
 
 
-async def try_to_open(face: TalkingFace, portrait: str, pictures: Pictures) -> Refusal:
-    """Open a session that there should be no slot for; where there is one, leave it at once."""
+async def try_to_open(face: TalkingFace, portrait: str, video: VideoRequest) -> Refusal:
+    """Open a session for which there should be no slot; where there is one, close it at once."""
     begin, reason = time.perf_counter(), ""
-    messages = pictures.session(face, portrait, _nothing())
+    messages = video.session(face, portrait, _nothing())
     try:
         async for message in messages:
             assert isinstance(message, Started)

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -34,15 +34,13 @@ from talkingface.v1 import audio_features_pb2 as audio_features
 from talkingface.v1 import media_pb2 as media
 from talkingface.v1 import motion_gen_pb2 as motion_gen
 from talkingface.v1 import renderer_pb2 as renderer
-from talkingface_research.bench import material
+from talkingface_research.bench import inputs
+from talkingface_research.bench.measures import Samples
 from talkingface_research.bench.processes import Memory, cpu_seconds, memory_of
 
-if TYPE_CHECKING:
-    from argparse import _SubParsersAction
-
 RENDERER = "renderer"
-# What the renderer is asked for, beside its defaults: 512x512 pixels at 25 FPS.
-PICTURES: dict[str, dict[str, Any]] = {
+# Fields of the renderer's configuration, beside its defaults: 512x512 pixels at 25 FPS.
+RENDERINGS: dict[str, dict[str, Any]] = {
     "renderer": {},
     "renderer, 256x256": {"size": 256},
     "renderer, 1024x1024": {"size": 1024},
@@ -50,27 +48,7 @@ PICTURES: dict[str, dict[str, Any]] = {
     "renderer, 40 FPS": {"frame_rate": 40},
     "renderer, 60 FPS": {"frame_rate": 60},
 }
-_LIVE_SAMPLES = SAMPLE_RATE // MOTION_FPS  # a frame's sound at a time, as a live client sends it
-
-
-def add_parser(kinds: _SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
-    """Add this kind of bench to the command line."""
-    parser = kinds.add_parser(
-        "speed",
-        help="frames a second, intervals, CPU and memory, stage by stage and end to end",
-        description="Start a mesh on this machine and measure each stage alone, the renderer in "
-        "several sizes and frame rates, whole offline sessions, and a live session whose sound "
-        "comes at its own pace.",
-    )
-    material.add_arguments(parser)
-    parser.add_argument("--repeats", type=int, default=3, help="runs of each; default 3")
-    parser.add_argument(
-        "--sessions", type=int, default=2, help="offline sessions side by side; default 2"
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here as well")
-    parser.add_argument("--log", type=Path, metavar="FILE", help="append the mesh's log here")
-    parser.set_defaults(run=run)
-    return parser
+_LIVE_SAMPLES = SAMPLE_RATE // MOTION_FPS  # audio of one frame: a chunk of a live client
 
 
 @dataclass(frozen=True)
@@ -79,18 +57,18 @@ class Measurement:
 
     what: str
     frames: int
-    fps: float  # frames by the time from the first input to the last frame
+    fps: float  # frames over the time from the first input to the last frame
     first_ms: float  # from the first input to the first frame, mean of the runs
     p50_ms: float  # `interval`: time from one result to the next, a frame
-    p95_ms: float  # `lag` (live): from the last sample of a frame's sound to its picture
+    p95_ms: float  # `lag` (live): from the last sample of a frame's audio to the frame
     p99_ms: float
     times: str  # "interval" or "lag"
-    cpu_ms: float  # of all processes that take part, a frame
+    cpu_ms: float  # a frame, of all processes that take part
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """What the portrait's preparation took, in seconds."""
+    """Time of the portrait's preparation, in seconds."""
 
     wall: float
     cpu: float
@@ -109,11 +87,11 @@ class Run(NamedTuple):
 def run(options: argparse.Namespace) -> int:
     """Run the command; the result is the exit code."""
     console = Console(width=None if sys.stdout.isatty() else 110)
-    portrait = material.read_portrait(options.portrait)
+    portrait = inputs.read_portrait(options.portrait)
     audio = options.audio.read_bytes()
-    voice = material.decode(audio)
+    samples = inputs.decode(audio)
     with ExitStack() as stack:
-        # Stores of its own: a portrait prepared before would cost nothing.
+        # Stores of its own, since a portrait that is prepared already would cost nothing.
         stores = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="talkingface-bench-")))
         environ = {
             "TALKINGFACE_SLOTS": str(max(4, options.sessions)),
@@ -126,7 +104,7 @@ def run(options: argparse.Namespace) -> int:
         mesh = stack.enter_context(LocalMesh(environ=environ, on_line=on_line))
         start_seconds = time.perf_counter() - begin
         preparation, measurements = asyncio.run(
-            _measure(mesh, portrait, audio, voice, options, console)
+            _measure(mesh, portrait, audio, samples, options, console)
         )
         memory = [memory_of(name, process.pid) for name, process in mesh.processes.items()]
     _print(console, measurements, memory)
@@ -134,7 +112,7 @@ def run(options: argparse.Namespace) -> int:
         result = {
             "version": talkingface.__version__,
             "cpus": os.cpu_count(),
-            "audio_seconds": len(voice) / SAMPLE_RATE,
+            "audio_seconds": len(samples) / SAMPLE_RATE,
             "start_seconds": start_seconds,
             "preparation_seconds": asdict(preparation),
             "measurements": [asdict(measurement) for measurement in measurements],
@@ -149,18 +127,18 @@ async def _measure(
     mesh: LocalMesh,
     portrait: bytes,
     audio: bytes,
-    voice: np.ndarray,
+    samples: Samples,
     options: argparse.Namespace,
     console: Console,
 ) -> tuple[Preparation, list[Measurement]]:
-    encoder, generator, pictures = (mesh.processes[name].target for name in STAGES)
+    encoder, generator, renderer_target = (mesh.processes[name].target for name in STAGES)
     config = OrchestratorConfig(
         audio_features_target=encoder,
         motion_gen_target=generator,
-        renderer_target=pictures,
+        renderer_target=renderer_target,
     )
     stages = Stages(config)
-    bench = _StageBench(stages, voice)
+    bench = _StageBench(stages, samples)
     begin, used = time.perf_counter(), _cpu(mesh, RENDERER)
     handle = (await stages.prepare_portrait(portrait)).handle
     preparation = Preparation(time.perf_counter() - begin, _cpu(mesh, RENDERER) - used)
@@ -181,7 +159,7 @@ async def _measure(
             await repeat(name, "interval", once, name)
             for name, once in zip(STAGES[:2], (bench.audio_features, bench.motion_gen), strict=True)
         ]
-        for what, fields in PICTURES.items():
+        for what, fields in RENDERINGS.items():
             results.append(
                 await repeat(what, "interval", partial(bench.renderer, handle, fields), RENDERER)
             )
@@ -204,24 +182,26 @@ async def _measure(
 
             what = f"offline, each of {options.sessions} sessions"
             results.append(await repeat(what, "interval", together))
-        results.append(await repeat("live, 1 session", "lag", lambda: _live(face, portrait, voice)))
+        results.append(
+            await repeat("live, 1 session", "lag", lambda: _live(face, portrait, samples))
+        )
     await stages.close()
     return preparation, results
 
 
 class _StageBench:
-    """Drives each stage alone; what one run of a stage gives is the input of the next."""
+    """Drives each stage alone; the results of one stage are the input of the next."""
 
-    def __init__(self, stages: Stages, voice: np.ndarray) -> None:
+    def __init__(self, stages: Stages, samples: Samples) -> None:
         self._stages = stages
-        self._voice = voice
+        self._samples = samples
         self._features: list[motion_gen.GenerateRequest] = []
         self._motion: list[renderer.RenderRequest] = []
 
     async def audio_features(self) -> Run:
-        pieces = np.array_split(self._voice, math.ceil(len(self._voice) / 4000))
+        chunks = np.array_split(self._samples, math.ceil(len(self._samples) / 4000))
         messages = [
-            audio_features.ExtractRequest(audio=piece.astype("<f4").tobytes()) for piece in pieces
+            audio_features.ExtractRequest(audio=chunk.astype("<f4").tobytes()) for chunk in chunks
         ]
         config = audio_features.ExtractConfig(session_id="bench")
         call = await self._stages.open(ExtractMethod(), config)
@@ -251,7 +231,7 @@ async def _drive(
     messages: list[StreamRequest],
     frames_of: Callable[[Any], float],
 ) -> tuple[list[Any], Run]:
-    """Send all messages as fast as the stage takes them; what came back, and when."""
+    """Send all messages as fast as the stage accepts them; return its results and their times."""
 
     async def send() -> None:
         for message in messages:
@@ -289,19 +269,19 @@ async def _offline(face: TalkingFace, portrait: bytes, audio: bytes) -> Run:
     return Run(first, times, frames, last - begin)
 
 
-async def _live(face: TalkingFace, portrait: bytes, voice: np.ndarray) -> Run:
-    """Sound at its own pace; times are lags from the end of a frame's sound to its picture."""
-    samples = np.rint(voice * 32767).astype("<i2")
+async def _live(face: TalkingFace, portrait: bytes, samples: Samples) -> Run:
+    """Send audio in real time; times are lags from the end of a frame's audio to the frame."""
+    pcm16 = np.rint(samples * 32767).astype("<i2")
     begin = 0.0
 
     async def microphone() -> AsyncIterator[bytes]:
         nonlocal begin
         begin = time.perf_counter()
-        for i in range(0, len(samples), _LIVE_SAMPLES):
-            piece = samples[i : i + _LIVE_SAMPLES]
-            due = begin + (i + len(piece)) / SAMPLE_RATE
+        for i in range(0, len(pcm16), _LIVE_SAMPLES):
+            chunk = pcm16[i : i + _LIVE_SAMPLES]
+            due = begin + (i + len(chunk)) / SAMPLE_RATE
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            yield piece.tobytes()
+            yield chunk.tobytes()
 
     first, lags = 0.0, []
     async for message in face.animate(
@@ -337,7 +317,7 @@ def _summary(what: str, times: str, runs: list[Run], cpu: float) -> Measurement:
 
 def _print(console: Console, measurements: list[Measurement], memory: list[Memory]) -> None:
     table = Table(
-        title="Speed (ms; live: lag from the end of a frame's sound to its picture; CPU: of all "
+        title="Speed (ms; live: lag from the end of a frame's audio to the frame; CPU: of all "
         "processes, a frame)"
     )
     table.add_column("what", no_wrap=True)

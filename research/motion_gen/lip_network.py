@@ -1,17 +1,20 @@
-"""The mouth as the voice alone tells it: small regressors that know no past.
+"""The mouth as predicted from speech alone: small regressors without memory.
 
-What generalises from one recorded man to any voice is little, so two unlike votes are averaged: a
+Little generalises from one recorded speaker to any voice, so two unlike predictions are averaged: a
 ridge regression and a narrow network with dropout, both on a quarter of a second of speech
-features. They tell *components* of the lips' displacement (`training/lip_shapes.py`): when which
-shape, in the size that one quiet man gives it, and smaller still, as a mean is. A fixed linear map,
-`style`, then brings them to the size and to the mixture that lively speakers' lips have (width
+features. They predict *components* of the lips' displacement (`training/lip_shapes.py`): which
+shape when, in the size that one quiet speaker gives it, and smaller still, as a mean is. A fixed
+linear map, `style`, then brings them to the size and to the mixture of lively speakers' lips (width
 against rounding, corners, upper lip), and a tiny network gives the bounded coefficients of the face
 model that reproduce such a displacement (an amortised least-squares fit). Where nobody speaks, the
-lips are at rest whatever the rows say.
+lips are at rest whatever the rows are.
 
-Two *seals* tell how surely the lips are held shut (/p b m/) or the lower lip is held at the teeth
-(/f v/). A mean of possible mouths is never quite shut, so the seals, taught by phone times in many
-voices, close it. The motion generator then models the mouth about this one (`network.py`).
+Two *seals* are the probabilities that the lips are closed (/p b m/) and that the lower lip is at
+the teeth (/f v/). A mean of possible mouths is never quite closed, so the seals, trained on phone
+times in many voices, close it. The motion generator adds its differences to this mouth
+(`network.py`).
+
+Names of parameters and persistent buffers stay as they are: checkpoints hold them.
 
 Needs torch; at run time it is part of the generator's ONNX graph.
 """
@@ -34,11 +37,11 @@ from talkingface.motion_gen.windows import EXTRA_ROWS, HISTORY_ROWS, RECEPTIVE_R
 MOUTH_NAMES = FACE_NAMES[MOUTH]
 MOUTH_DIM = len(MOUTH_NAMES)
 SEALS = ("closure", "labiodental")
-# Voice activity, energy and voicing; pitch says more of who speaks than of what.
+# Voice activity, energy and voicing; pitch depends more on the speaker than on the phones.
 VOICE_DIM = FEATURE_DIM + 3
-# Phone posteriors say what the articulation says, but fit one man's lips to one man's voice.
+# Phone posteriors add nothing to the articulation, but tie one speaker's lips to one voice.
 MOUTH_COLUMNS = slice(ARTICULATION_COLUMNS.start, VOICE_DIM)
-VOTES = 2  # networks whose mean counts: what only one of them has learnt weighs less
+ENSEMBLE_SIZE = 2  # networks of the seals; their logits are averaged
 COMPONENTS = 8  # of the lips' displacement
 DROPOUT = 0.3
 EMBEDDING_NOISE = 0.3  # standard deviation in training, half as much again from row to row
@@ -47,18 +50,20 @@ _JAW, _CLOSE, _ROLL, _UPPER_LEFT, _UPPER_RIGHT = (
     FACE_INDEX[name] - MOUTH.start
     for name in ("jawOpen", "mouthClose", "mouthRollLower", "mouthUpperUpLeft", "mouthUpperUpRight")
 )
-# What parts the lips beside the jaw; the upper lip may stay up while the lower one bites.
+# Shapes that part the lips, apart from the jaw.
 _OPENERS = torch.tensor(
     [
         name.startswith(("mouthFunnel", "mouthShrugUpper", "mouthUpperUp", "mouthLowerDown"))
         for name in MOUTH_NAMES
     ]
 ).float()
+# By eye, so that closures and lip-to-teeth contact are within the limits of `evaluation.mouth`:
+# factors on the jaw (closed, bite) and coefficients of a lower lip at the teeth.
 SHUT_JAW, BITE_JAW, BITE_CLOSE, BITE_ROLL, BITE_UPPER = 0.6, 0.5, 0.6, 0.45, 0.12
 
 
 def frame_rows(rows: Tensor, frames: int) -> Tensor:
-    """Rows at 50 Hz to what each frame hears: (B, R, D) -> (B, frames, RECEPTIVE_ROWS D), where
+    """Rows at 50 Hz to the context of each frame: (B, R, D) -> (B, frames, RECEPTIVE_ROWS D), where
     R = HISTORY_ROWS + 2 frames + EXTRA_ROWS."""
     last = ROWS_PER_FRAME * (frames - 1) + 1
     return torch.cat(
@@ -67,11 +72,11 @@ def frame_rows(rows: Tensor, frames: int) -> Tensor:
 
 
 def rows_to_frames(rows: int) -> int:
-    """How many frames so many rows make, the history before the first included."""
+    """Number of frames of so many rows, which include the history before the first frame."""
     return (rows - HISTORY_ROWS - EXTRA_ROWS) // ROWS_PER_FRAME
 
 
-def comparable(speech: Tensor) -> Tensor:
+def normalised_speech(speech: Tensor) -> Tensor:
     """Speech rows (.., 4) with each column of about unit size."""
     activity, energy, pitch, voicing = speech.unbind(-1)
     return torch.stack(
@@ -80,10 +85,10 @@ def comparable(speech: Tensor) -> Tensor:
 
 
 def sealed(mouth: Tensor, seal: Tensor) -> Tensor:
-    """A mouth drawn towards closed lips, or the lower lip at the upper teeth.
+    """A mouth moved towards closed lips, or the lower lip at the upper teeth.
 
     :param mouth: (.., MOUTH_DIM) coefficients
-    :param seal: (.., 2) how far, 0..1, by `SEALS`
+    :param seal: (.., 2) share of the way, 0..1, by `SEALS`
     """
     openers = _OPENERS.to(mouth.device)
     jaw = mouth[..., _JAW].clamp(min=0)
@@ -106,8 +111,8 @@ def sealed(mouth: Tensor, seal: Tensor) -> Tensor:
 class MouthFit(nn.Module):
     """Coefficients that reproduce a displacement of the lips, within their limits.
 
-    It is taught to minimise the distance of the landmarks and a small cost of each coefficient
-    (`training/train.py`), so one small network stands for a bounded least-squares fit a frame.
+    It is trained to minimise the distance of the landmarks and a small cost of each coefficient
+    (`training/mouth_fit.py`), so one small network stands for a bounded least-squares fit a frame.
     """
 
     limit: Tensor
@@ -156,20 +161,20 @@ class LipRegressor(nn.Module):
         self.size = {"width": width, "narrow": narrow}
         self.register_buffer("mean", torch.zeros(VOICE_DIM))
         self.register_buffer("scale", torch.ones(VOICE_DIM))
-        # Of the recorded man's components, in face widths: the votes tell them in units of it.
+        # Of the recorded speaker's components, in face widths: the unit of the predictions.
         self.register_buffer("deviation", torch.ones(COMPONENTS))
-        # Their mean where a voice is heard, the map to lively speakers' size, and those' mean.
+        # Mean of the predictions during speech, the map to lively speakers' size, and their mean.
         self.register_buffer("told_mean", torch.zeros(COMPONENTS))
         self.register_buffer("style", torch.eye(COMPONENTS))
         self.register_buffer("lively_mean", torch.zeros(COMPONENTS))
         self.register_buffer("mouth_mean", torch.zeros(MOUTH_DIM))
         self.register_buffer("mouth_scale", torch.ones(MOUTH_DIM))
-        # Slope and middle of the ramp from a seal's logit to how far it draws.
+        # Slope and middle of the ramp from a seal's logit to its strength.
         self.register_buffer("firmness", torch.tensor([[0.7] * len(SEALS), [0.95] * len(SEALS)]))
         # (SHAPE_COUNT, MOUTH_DIM): shapes to coefficients.
         spread = torch.from_numpy(LIP_SHAPES[:, FACE_COLUMNS[MOUTH]])
         self.register_buffer("spread", spread, persistent=False)
-        # Voice that a frame hears a moment before or after counts less, so that lips come to rest.
+        # Older speech counts less, so that lips come to rest after it.
         self.register_buffer("nearness", torch.linspace(0.4, 1.6, RECEPTIVE_ROWS), persistent=False)
 
         def network(columns: int, out: int) -> nn.Sequential:
@@ -186,52 +191,55 @@ class LipRegressor(nn.Module):
         columns = MOUTH_COLUMNS.stop - MOUTH_COLUMNS.start
         self.ridge = nn.Linear(RECEPTIVE_ROWS * columns, COMPONENTS)
         self.shapes = network(columns, COMPONENTS)
-        self.seals = nn.ModuleList(network(VOICE_DIM, len(SEALS)) for _ in range(VOTES))
+        self.seals = nn.ModuleList(network(VOICE_DIM, len(SEALS)) for _ in range(ENSEMBLE_SIZE))
         self.fit = MouthFit()
 
-    def heard(self, features: Tensor, speech: Tensor) -> Tensor:
+    def normalised_rows(self, features: Tensor, speech: Tensor) -> Tensor:
         """Normalised rows (B, R, VOICE_DIM) of features (B, R, 128) and speech (B, R, 4)."""
-        activity, energy, _, voicing = comparable(speech).unbind(-1)
+        activity, energy, _, voicing = normalised_speech(speech).unbind(-1)
         rows = torch.cat([features, torch.stack([activity, energy, voicing], -1)], -1)
         return (rows - self.mean) / self.scale
 
-    def votes(self, features: Tensor, speech: Tensor) -> Tensor:
-        """What each of the two regressors tells of the components, (2, B, T, COMPONENTS) in units
-        of `deviation`."""
-        rows = self.heard(features, speech)
-        known = (self.spoilt(rows) if self.training else rows)[..., MOUTH_COLUMNS]
-        told = frame_rows(known, rows_to_frames(features.shape[1]))
-        return torch.stack([self.ridge(told), self.shapes(told)])
+    def predictions(self, features: Tensor, speech: Tensor) -> Tensor:
+        """Components by the ridge regression and by the network, (2, B, T, COMPONENTS) in units of
+        `deviation`."""
+        rows = self.normalised_rows(features, speech)
+        known = (self.add_noise(rows) if self.training else rows)[..., MOUTH_COLUMNS]
+        inputs = frame_rows(known, rows_to_frames(features.shape[1]))
+        return torch.stack([self.ridge(inputs), self.shapes(inputs)])
 
     def seal_logits(self, features: Tensor, speech: Tensor) -> Tensor:
-        """Each vote's logits of the seals: (VOTES, B, T, 2)."""
-        heard = frame_rows(self.heard(features, speech), rows_to_frames(features.shape[1]))
-        return torch.stack([seal(heard) for seal in self.seals])
+        """Logits of the seals by each network: (ENSEMBLE_SIZE, B, T, 2)."""
+        rows = self.normalised_rows(features, speech)
+        inputs = frame_rows(rows, rows_to_frames(features.shape[1]))
+        return torch.stack([seal(inputs) for seal in self.seals])
 
     def presence(self, speech: Tensor) -> Tensor:
-        """How much a voice is there at each frame, 0..1: (B, R, 4) to (B, T, 1)."""
+        """How much speech there is at each frame, 0..1: (B, R, 4) to (B, T, 1)."""
         activity = frame_rows(speech[..., VOICE_ACTIVITY, None], rows_to_frames(speech.shape[1]))
         return (activity * self.nearness).amax(-1, keepdim=True).clamp(0, 1)
 
     @staticmethod
-    def spoilt(rows: Tensor) -> Tensor:
-        """Rows whose embedding cannot be trusted too much."""
+    def add_noise(rows: Tensor) -> Tensor:
+        """Rows with noise on the embedding, in training, so that the network does not rely on its
+        details."""
         where = torch.zeros(VOICE_DIM, device=rows.device)
         where[EMBEDDING_COLUMNS] = EMBEDDING_NOISE
         voice = torch.randn(len(rows), 1, VOICE_DIM, device=rows.device)
         return rows + where * (voice + 0.5 * torch.randn_like(rows))
 
     def strength(self, logits: Tensor) -> Tensor:
-        """How far the seals draw, 0..1: a ramp, whose rounding no batch neighbour changes."""
+        """Share of the way to closed lips, 0..1: a ramp, since its rounding does not depend on the
+        rest of the batch as that of a sigmoid does."""
         return (self.firmness[0] * logits + self.firmness[1]).clamp(0, 1)
 
-    def lively(self, told: Tensor, presence: Tensor) -> Tensor:
-        """Components of lips as large as life, face widths; at rest where no voice is.
+    def lively(self, predicted: Tensor, presence: Tensor) -> Tensor:
+        """Components of lips as large as lively speakers', face widths; at rest without speech.
 
-        :param told: (.., COMPONENTS) from `votes`, face widths
+        :param predicted: (.., COMPONENTS) mean of `predictions`, face widths
         :param presence: (.., 1) from `presence`
         """
-        return presence * ((told - self.told_mean) @ self.style + self.lively_mean)
+        return presence * ((predicted - self.told_mean) @ self.style + self.lively_mean)
 
     def mouth(self, components: Tensor) -> Tensor:
         """Coefficients (.., MOUTH_DIM) of lively lips' components (.., COMPONENTS), face widths."""
@@ -241,9 +249,9 @@ class LipRegressor(nn.Module):
         """
         :param features: (B, HISTORY_ROWS + 2 T + EXTRA_ROWS, 128)
         :param speech: as many rows (.., 4)
-        :return: mouth (B, T, MOUTH_DIM) as sealed, seals (B, T, 2)
+        :return: mouth (B, T, MOUTH_DIM) with the seals applied, and the seals (B, T, 2)
         """
-        told = self.votes(features, speech).mean(0) * self.deviation
-        components = self.lively(told, self.presence(speech))
+        predicted = self.predictions(features, speech).mean(0) * self.deviation
+        components = self.lively(predicted, self.presence(speech))
         seal = self.strength(self.seal_logits(features, speech).mean(0))
         return sealed(self.mouth(components), seal), seal

@@ -1,16 +1,18 @@
 """The motion generator: a flow-matching transformer over windows of canonical motion.
 
-The mouth is modelled about what the voice alone tells of it (`lip_network.py`), the gaze about its
-plan, the head about its last place, so that the transformer has the difference to make: how this
-mouth moves on from what it did, expression, lids, small moves. Of the voice it sees no more than
-those lips, loudness and pitch, so that one recorded man teaches it no more than his manner.
+The transformer generates differences: of the mouth from the one that is predicted from speech alone
+(`lip_network.py`), of the gaze from its plan, of the head from its last pose. So it learns how this
+mouth moves on from what it did, expression, lids and small moves. Of the speech it sees no more
+than those lips, loudness and pitch, so that it learns only the manner of the one recorded speaker.
 
-New frames (noise at first) are the tokens; in every layer they see each other and the frames made
-before, whose keys and values are computed once a window, so that the sampler's steps run on the
+New frames (noise at first) are the tokens. In every layer they attend to each other and to the past
+frames, whose keys and values are computed once a window, so that the sampler's steps run on the
 new tokens alone. The network predicts the clean frames x1 on the straight path
 x_t = (1 - t) noise + t x1 (Lipman et al. 2023); Euler steps follow it from 0 to 1. Classifier-free
 guidance (Ho and Salimans 2022) per condition as in VASA-1 (Xu et al. 2024): the rows of a step's
 batch lack one condition each *in the new frames*.
+
+Names of parameters and buffers stay as they are: checkpoints hold them.
 
 Needs torch; at run time only the ONNX export of `Sampler` is used.
 """
@@ -40,25 +42,25 @@ from talkingface_research.motion_gen.lip_network import (
     MOUTH_DIM,
     SEALS,
     LipRegressor,
-    comparable,
+    normalised_speech,
     sealed,
 )
 
 HEAD_DIM = CANONICAL_DIM - HEAD.start
 
-# The oldest past frame only tells how the head moved into the next one.
-SEEN = PAST - 1
-ROWS_FELT = ROWS_PER_FRAME + EXTRA_ROWS  # whose loudness and pitch a frame sees
-STEPS = 2
+# The oldest past frame is no token: it only gives the speed of the head in the next one.
+VISIBLE_PAST = PAST - 1
+PROSODY_ROWS = ROWS_PER_FRAME + EXTRA_ROWS  # whose loudness and pitch a frame sees
+STEPS = 2  # Euler steps of the sampler
 
 Conditions = Mapping[str, Tensor]
 
 
 class Layer(nn.Module):
-    """Pre-norm attention and MLP over a block of new frames that also sees its past.
+    """Pre-norm attention and MLP over the new frames of a window that also sees its past.
 
     Time scales and shifts both norms (adaLN, Peebles and Xie 2023). A learned bias for each
-    distance tells the order of frames.
+    distance gives the order of frames.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -67,7 +69,7 @@ class Layer(nn.Module):
         self.query = nn.Linear(width, width)
         self.key_value = nn.Linear(width, 2 * width)
         self.past_key_value = nn.Linear(width, 2 * width)
-        self.bias = nn.Parameter(torch.zeros(heads, SPAN, SEEN + SPAN))
+        self.bias = nn.Parameter(torch.zeros(heads, SPAN, VISIBLE_PAST + SPAN))
         self.out = nn.Linear(width, width)
         self.up = nn.Linear(width, 4 * width)
         self.down = nn.Linear(4 * width, width)
@@ -83,8 +85,8 @@ class Layer(nn.Module):
         """
         :param x: (N, SPAN, width)
         :param time: (1 or N, width) embedding of the flow's time
-        :param past: keys and values (N, heads, SEEN, head_dim)
-        :param mask: (N, 1, 1, SEEN + SPAN) added to the scores
+        :param past: keys and values (N, heads, VISIBLE_PAST, head_dim)
+        :param mask: (N, 1, 1, VISIBLE_PAST + SPAN) added to the scores
         """
         scale1, shift1, scale2, shift2 = self.modulation(time).chunk(4, dim=-1)
         normed = F.layer_norm(x, (self.width,))
@@ -105,7 +107,7 @@ class MotionGenerator(nn.Module):
 
     mean: Tensor
     scale: Tensor
-    place_unit: Tensor
+    head_unit: Tensor
 
     def __init__(
         self,
@@ -124,11 +126,11 @@ class MotionGenerator(nn.Module):
         self.register_buffer("mean", torch.zeros(FACE_DIM))
         self.register_buffer("scale", torch.ones(CANONICAL_DIM))
         unit = torch.tensor([0.1, 0.1, 0.1, 10.0, 10.0, 10.0])  # degrees, widths, log ratio
-        self.register_buffer("place_unit", unit, persistent=False)
-        heard = MOUTH_DIM + len(SEALS) + ROWS_FELT * SPEECH_DIM
+        self.register_buffer("head_unit", unit, persistent=False)
+        audio_dim = MOUTH_DIM + len(SEALS) + PROSODY_ROWS * SPEECH_DIM
         self.past = nn.Linear(CANONICAL_DIM + HEAD_DIM, width)
         self.noisy = nn.Linear(CANONICAL_DIM, width)
-        self.audio = nn.Sequential(nn.Linear(heard, width), nn.GELU(), nn.Linear(width, width))
+        self.audio = nn.Sequential(nn.Linear(audio_dim, width), nn.GELU(), nn.Linear(width, width))
         self.behaviour = nn.Linear(BEHAVIOUR_DIM, width)
         self.emotion = nn.Linear(EMOTION_DIM, width)
         self.place = nn.Linear(HEAD_DIM, width)
@@ -156,16 +158,16 @@ class MotionGenerator(nn.Module):
             `emotion` (B, T, 7)
         :param mouth: (B, T, MOUTH_DIM) and `seal` (B, T, 2) of `LipRegressor`
         """
-        speech = comparable(conditions["speech"])
+        speech = normalised_speech(conditions["speech"])
         last = ROWS_PER_FRAME * (mouth.shape[1] - 1) + 1
-        felt = [
+        prosody = [
             speech[:, i : i + last : ROWS_PER_FRAME]
-            for i in range(HISTORY_ROWS, HISTORY_ROWS + ROWS_FELT)
+            for i in range(HISTORY_ROWS, HISTORY_ROWS + PROSODY_ROWS)
         ]
         lips = (mouth - self.lips.mouth_mean) / self.lips.mouth_scale
         unit = conditions["behaviour"].new_tensor([1.0, 0.1, 0.1])
         return {
-            "audio": self.audio(torch.cat([lips, seal, *felt], dim=-1)),
+            "audio": self.audio(torch.cat([lips, seal, *prosody], dim=-1)),
             "behaviour": self.behaviour(conditions["behaviour"] * unit),
             "emotion": self.emotion(conditions["emotion"]),
         }
@@ -176,7 +178,7 @@ class MotionGenerator(nn.Module):
         """Tokens (B, T - 1, width) of all but the first of T past frames.
 
         :param frames: (B, T, CANONICAL_DIM) in their units
-        :param mouth: (B, T, MOUTH_DIM) as the voice alone tells it
+        :param mouth: (B, T, MOUTH_DIM) as predicted from speech alone
         :param gaze_plan: (B, T, 2) degrees
         :param tokens: from `condition_tokens` of the same T frames
         """
@@ -184,8 +186,8 @@ class MotionGenerator(nn.Module):
         moved = (head[:, 1:] - head[:, :-1]) / self.scale[HEAD]
         face = (frames[..., :FACE_DIM] - self.face(mouth))[:, 1:] / self.scale[:FACE_DIM]
         gaze = (frames[:, 1:, GAZE] - gaze_plan[:, 1:]) / self.scale[GAZE]
-        seen = [face, gaze, head[:, 1:] * self.place_unit, moved.clamp(-5, 5)]
-        total: Tensor = self.past(torch.cat(seen, dim=-1))
+        parts = [face, gaze, head[:, 1:] * self.head_unit, moved.clamp(-5, 5)]
+        total: Tensor = self.past(torch.cat(parts, dim=-1))
         for name in GUIDED:
             total = total + tokens[name][:, 1:]
         return total
@@ -198,17 +200,17 @@ class MotionGenerator(nn.Module):
             for layer, (key, value) in zip(self.layers, pairs, strict=True)
         ]
 
-    def new_tokens(self, tokens: dict[str, Tensor], dropped: Tensor, place: Tensor) -> Tensor:
+    def new_tokens(self, tokens: dict[str, Tensor], dropped: Tensor, last_head: Tensor) -> Tensor:
         """Conditions of new frames, (N, SPAN, width).
 
         :param tokens: from `condition_tokens` of the new frames
         :param dropped: (N, len(GUIDED)), 1 = this condition is withheld
-        :param place: (N, HEAD_DIM) the head in the last past frame
+        :param last_head: (N, HEAD_DIM) head pose in the last past frame
         """
-        total = self.position + self.place(place * self.place_unit)[:, None]
+        total = self.position + self.place(last_head * self.head_unit)[:, None]
         for i, name in enumerate(GUIDED):
-            gone = dropped[:, i, None, None]
-            total = total + tokens[name] * (1 - gone) + self.absent[i] * gone
+            drop = dropped[:, i, None, None]
+            total = total + tokens[name] * (1 - drop) + self.absent[i] * drop
         return total
 
     def predict(
@@ -224,8 +226,8 @@ class MotionGenerator(nn.Module):
         :param noisy: the same shape, x_t
         :param time: (1 or N, width) from `time_embedding`
         :param condition: from `new_tokens`
-        :param memory: keys and values of each layer for the N blocks
-        :param valid: (N, SEEN), 0 = the frame is before the stream's start or withheld
+        :param memory: keys and values of each layer for the N windows
+        :param valid: (N, VISIBLE_PAST), 0 = the frame is before the stream's start or withheld
         """
         x = self.noisy(noisy) + condition
         seen = torch.cat([valid, torch.ones_like(valid[:, :SPAN])], dim=1)
@@ -236,32 +238,34 @@ class MotionGenerator(nn.Module):
         return clean
 
     def face(self, mouth: Tensor) -> Tensor:
-        """The mean face with the mouth (.., MOUTH_DIM) that the voice tells: (.., FACE_DIM)."""
+        """The mean face with the predicted mouth (.., MOUTH_DIM): (.., FACE_DIM)."""
         rest = self.mean.expand(*mouth.shape[:-1], FACE_DIM)
         return torch.cat([rest[..., : MOUTH.start], mouth, rest[..., MOUTH.stop :]], dim=-1)
 
-    def reference(self, place: Tensor, gaze_plan: Tensor, mouth: Tensor) -> Tensor:
-        """What new frames are normalised about, (N, SPAN, CANONICAL_DIM): for the mouth what the
-        voice tells, for the rest of the face its mean, for the gaze the plan, for the head its
-        last place, so that small moves count.
+    def reference(self, last_head: Tensor, gaze_plan: Tensor, mouth: Tensor) -> Tensor:
+        """What new frames are normalised about, (N, SPAN, CANONICAL_DIM): the predicted mouth, the
+        mean of the rest of the face, the planned gaze, and the last pose of the head, so that small
+        moves count.
 
-        :param place: (N, HEAD_DIM) the head in the last past frame
+        :param last_head: (N, HEAD_DIM) head pose in the last past frame
         :param gaze_plan: (N, SPAN, 2) degrees
         :param mouth: (N, SPAN, MOUTH_DIM)
         """
-        return torch.cat([self.face(mouth), gaze_plan, torch.stack([place] * SPAN, dim=1)], dim=-1)
+        return torch.cat(
+            [self.face(mouth), gaze_plan, torch.stack([last_head] * SPAN, dim=1)], dim=-1
+        )
 
 
-def held(x: Tensor, count: int) -> Tensor:
-    """(B, T, n) with its last row repeated so many times more."""
+def repeat_last(x: Tensor, count: int) -> Tensor:
+    """(B, T, n) with its last row repeated `count` times more."""
     return torch.cat([x, *[x[:, -1:]] * count], dim=1)
 
 
 class Sampler(nn.Module):
     """One window from noise: what is exported. All inputs have a leading batch dimension.
 
-    The network makes SPAN frames at a time. Where conditions come for fewer, so that nothing waits
-    for them, the last ones are held for the others, which are not given out.
+    The network makes SPAN frames at a time. Where there are conditions for fewer, which saves the
+    time of waiting for more, the last ones are repeated, and their frames are not returned.
     """
 
     def __init__(self, generator: MotionGenerator, steps: int = STEPS) -> None:
@@ -301,17 +305,17 @@ class Sampler(nn.Module):
         rows = 1 + len(GUIDED)
         lack = PAST + SPAN - int(behaviour.shape[1])
         features, speech = (
-            held(features, ROWS_PER_FRAME * lack),
-            held(speech, ROWS_PER_FRAME * lack),
+            repeat_last(features, ROWS_PER_FRAME * lack),
+            repeat_last(speech, ROWS_PER_FRAME * lack),
         )
-        behaviour, emotion = held(behaviour, lack), held(emotion, lack)
+        behaviour, emotion = repeat_last(behaviour, lack), repeat_last(emotion, lack)
         mouth, seal = net.lips(features, speech)
         tokens = net.condition_tokens(
             {"speech": speech, "behaviour": behaviour, "emotion": emotion}, mouth, seal
         )
         old = {name: token[:, :PAST] for name, token in tokens.items()}
         new = {name: token[:, PAST:] for name, token in tokens.items()}
-        place = past[:, -1, HEAD]
+        last_head = past[:, -1, HEAD]
         gaze_plan = behaviour[..., 1:]
 
         def repeat(x: Tensor) -> Tensor:
@@ -323,7 +327,7 @@ class Sampler(nn.Module):
         condition = net.new_tokens(
             {name: repeat(token) for name, token in new.items()},
             self.dropped[None].expand(past.shape[0], -1, -1).flatten(0, 1),
-            repeat(place),
+            repeat(last_head),
         )
         x = noise
         for step in range(self.steps):
@@ -336,8 +340,8 @@ class Sampler(nn.Module):
             for i in range(len(GUIDED)):
                 guided = guided + guidance[:, i, None, None] * (full - clean[:, i + 1])
             x = x + (guided - x) / (self.steps - step)
-        made = x * net.scale + net.reference(place, gaze_plan[:, PAST:], mouth[:, PAST:])
-        # Whatever else the face does, lips that a consonant holds shut are shut.
+        made = x * net.scale + net.reference(last_head, gaze_plan[:, PAST:], mouth[:, PAST:])
+        # Lips that a consonant closes are closed, whatever else the face does.
         lips = sealed(made[..., MOUTH], seal[:, PAST:])
         made = torch.cat([made[..., : MOUTH.start], lips, made[..., MOUTH.stop :]], dim=-1)
         return made[:, : SPAN - lack]
@@ -354,4 +358,5 @@ def load(path: str) -> MotionGenerator:
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     generator = MotionGenerator(**checkpoint["size"])
     generator.load_state_dict(checkpoint["weights"])
-    return generator.eval()
+    result: MotionGenerator = generator.eval()
+    return result

@@ -1,20 +1,20 @@
-"""The inpainting network: what the warped photo lacks in the mouth and around the eyes.
+"""The inpainting network: refines mouth and eyes of the warped photo.
 
-The geometry carries the photo's own pixels and draws a plain guide where the photo has none (teeth,
-tongue, cavity, lids). The network sees small upright crops of that picture and answers with a
-residual and where to apply it:
+The geometry warps the photo's own pixels and draws a plain guide where the photo has none (teeth,
+tongue, cavity, lids). The network sees small upright crops of that frame and predicts a residual
+and its opacity:
 
     refined = crop + residual * alpha
 
-Alpha is the drawn mask, slightly widened: where nothing was drawn the picture stays as it is, bit
-for bit.
+Alpha is the drawn mask, slightly widened: where nothing was drawn the frame stays the same, bit for
+bit.
 
 A crop has 8 channels, 0..255: RGB of the drawn frame, two masks (drawn, not photographed;
 stretched or uncovered by the warp), RGB of the same part of the portrait itself. 6 control numbers
 go with it (`MOUTH_CONTROL`, `EYE_CONTROL`).
 
 Two U-Nets (Ronneberger et al. 2015, arXiv 1505.04597) of residual blocks without normalisation, so
-that an answer never depends on its batch; both work at half resolution inside (pixel shuffle, Shi
+that a residual never depends on its batch; both work at half resolution inside (pixel shuffle, Shi
 et al. 2016, arXiv 1609.05158). The viewer's left eye is mirrored, so that one network serves both.
 """
 
@@ -31,9 +31,9 @@ MOUTH_SIZE, EYE_SIZE = 128, 64
 CROP_CHANNELS = 8
 RESIDUAL_CHANNELS = 4  # RGB in [-1, 1] of full scale, alpha in [0, 1]
 CONTROL_DIM = 6
-# Share of an answer that is applied; see the model card.
+# Share of a residual that is applied; see the model card.
 MOUTH_STRENGTH, EYE_STRENGTH = 0.5, 0.7
-# Order of the crops wherever they come together; "left" is the subject's.
+# EvalConfig of the crops wherever they come together; "left" is the subject's.
 CROPS = ("mouth", "left_eye", "right_eye")
 MOUTH_CONTROL = (
     "opening over width",
@@ -63,8 +63,8 @@ class ResidualBlock(nn.Module):
 
 
 def reach(drawn: Tensor) -> Tensor:
-    """Where an answer may change the picture: the drawn mask (B, 1, H, W), 0..1, widened by a few
-    pixels and soft; exactly 0 further away."""
+    """Where a residual may change the frame: the drawn mask (B, 1, H, W), 0..1, widened by a few
+    pixels and soft; exactly 0 beyond."""
     coarse = F.max_pool2d(drawn, 2)
     wide = F.avg_pool2d(F.max_pool2d(coarse, 3, 1, 1), 3, 1, 1)
     return F.interpolate(wide, scale_factor=2.0, mode="bilinear")
@@ -76,7 +76,7 @@ class CropNet(nn.Module):
     (B, 8, S, S) in [0, 1] and (B, 6) -> residual (B, 4, S, S): RGB in [-1, 1], and where it is
     applied in [0, 1], by `reach`. S must be divisible by 2 ** len(widths).
 
-    :param strength: share of the answer that is applied.
+    :param strength: share of the residual that is applied
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class Inpainter(nn.Module):
              mouth_control float32 (B, 6), eyes_control float32 (B, 2, 6)
     outputs: mouth_residual float32 (B, 128, 128, 4), eyes_residual float32 (B, 2, 64, 64, 4)
 
-    :param training: apply answers in full, not at `MOUTH_STRENGTH` and `EYE_STRENGTH`.
+    :param training: apply residuals in full, not at `MOUTH_STRENGTH` and `EYE_STRENGTH`
     """
 
     def __init__(self, training: bool = False) -> None:
@@ -138,7 +138,7 @@ class Inpainter(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         mouth_residual = self.mouth(mouth.permute(0, 3, 1, 2).float() / 255, mouth_control)
         both = eyes.permute(0, 1, 4, 2, 3).float() / 255
-        # The subject's right eye is mirrored into a left one and its answer mirrored back.
+        # The subject's right eye is mirrored into a left one and its residual mirrored back.
         crops = torch.cat([both[:, 0], both[:, 1].flip(-1)])
         controls = torch.cat([eyes_control[:, 0], eyes_control[:, 1]])
         left, right = self.eye(crops, controls).chunk(2)

@@ -1,4 +1,4 @@
-"""A short clip through every stage, to see that they work and how long they take."""
+"""Sends a short clip through every stage, to check that they work and how long they take."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from talkingface.contract.durations import duration
 from talkingface.contract.rates import SAMPLE_RATE
 from talkingface.orchestrator.pipeline import AnyStream, Read
+from talkingface.orchestrator.session.offline_session import OfflineSession
 from talkingface.orchestrator.session.session import Session
 from talkingface.v1 import media_pb2 as media
 from talkingface.v1 import talking_face_pb2 as talking_face
@@ -17,17 +18,18 @@ _SECONDS = 1.0
 
 
 def clip() -> bytes:
-    """A second of a buzz at 130 Hz that swells four times, as 16-bit samples at 16 kHz."""
+    """Return 1 s of a 130 Hz buzz that swells four times, as 16-bit samples at 16 kHz."""
     time = np.arange(int(_SECONDS * SAMPLE_RATE)) / SAMPLE_RATE
     buzz = sum(np.sin(2 * np.pi * 130 * n * time) / n for n in range(1, 20))
     swell = 0.5 - 0.5 * np.cos(2 * np.pi * 4 * time)
-    return (4000 * buzz * swell).astype("<i2").tobytes()
+    pcm: bytes = (4000 * buzz * swell).astype("<i2").tobytes()
+    return pcm
 
 
 def prepare(request: talking_face.SelfTestRequest) -> tuple[Session, Read]:
-    """A session of the clip, and the client that sends it.
+    """Return a session for the clip, and a function that reads its messages.
 
-    :raises ServiceError: FIELD_INVALID for a handle that is none, or pictures that cannot be made.
+    :raises ServiceError: FIELD_INVALID for an invalid handle or an invalid video format.
     """
     pcm = media.AudioFormat(
         encoding=media.AUDIO_ENCODING_PCM_S16LE, sample_rate=SAMPLE_RATE, channels=1
@@ -51,11 +53,14 @@ def prepare(request: talking_face.SelfTestRequest) -> tuple[Session, Read]:
     async def read(idle: bool) -> talking_face.AnimateRequest | None:
         return next(requests, None)
 
-    return Session(config), read
+    return OfflineSession(config), read
 
 
 def report(streams: Iterable[AnyStream], total: float) -> talking_face.SelfTestResponse:
-    """What the stages took; `total` is in seconds."""
+    """Return how long the stages took.
+
+    :param total: duration of the self-test, in seconds.
+    """
     timings = [
         talking_face.StageTiming(
             stage=stream.info,

@@ -1,4 +1,4 @@
-"""The service that products call: `python -m talkingface.orchestrator.server`."""
+"""The service that clients call: `python -m talkingface.orchestrator.server`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import math
 import sys
 import time
 from collections.abc import AsyncIterator
-from typing import Any
 
 import grpc
 
@@ -31,7 +30,7 @@ from talkingface.orchestrator.config import OrchestratorConfig
 from talkingface.orchestrator.media.decoding import MAX_SECONDS, MIN_SECONDS
 from talkingface.orchestrator.pipeline import Read, SessionPipeline, Write
 from talkingface.orchestrator.session.config import CODECS, default_controls
-from talkingface.orchestrator.session.live_session import LiveSession, open_session
+from talkingface.orchestrator.session.open_session import open_session
 from talkingface.orchestrator.session.resume_token import BUILD, Tokens, without_checkpoints
 from talkingface.orchestrator.session.session import Answer, Session
 from talkingface.orchestrator.stages.pool import Stages
@@ -50,10 +49,10 @@ from talkingface.v1 import talking_face_pb2_grpc as talking_face_grpc
 NAME = "orchestrator"
 SERVICE = "talkingface.v1.TalkingFaceService"
 
-# When a client goes away, its stream ends a moment before the call is cancelled.
+# When a client cancels, its stream ends a moment before the call is cancelled.
 _CANCEL_SECONDS = 0.05
-_UPLOAD_SECONDS = 300.0
-_FOLLOW_SECONDS = 0.5
+_UPLOAD_SECONDS = 300.0  # longest duration of an upload
+_UPDATE_SECONDS = 0.5  # between updates of the number of slots
 
 
 class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
@@ -63,14 +62,14 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
         self._config = config
         self._host = ServiceHost(NAME, config, config.caller_slots)
         self._uploads = Slots(f"{NAME} for uploads", config.upload_slots)
-        self._following: asyncio.Task[None] | None = None
+        self._slot_updates: asyncio.Task[None] | None = None
         self._tokens = Tokens(config.resume_key, config.resume_seconds)
         self._stages = Stages(config, self._host.metrics)
         store = UploadStore(config.upload_store, config.upload_store_bytes)
         self._portraits = Portraits(self._stages, store)
 
     async def run(self) -> int:
-        """Serve until a signal; the result is the exit code."""
+        """Serve until a signal, and return the exit code."""
         return await self._host.run(SERVICE, self._add_to, self._start, self._stop)
 
     def _add_to(self, server: grpc.aio.Server) -> None:
@@ -79,22 +78,24 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
     async def _start(self) -> None:
         await self._stages.start()
         if not self._config.slots:
-            self._following = asyncio.create_task(self._follow())
+            self._slot_updates = asyncio.create_task(self._update_slots())
 
     async def _stop(self) -> None:
-        if self._following is not None:
-            self._following.cancel()
+        if self._slot_updates is not None:
+            self._slot_updates.cancel()
         await self._stages.close()
 
-    async def _follow(self) -> None:
-        """Hold as many sessions as the stages together do, replicas coming and going."""
+    async def _update_slots(self) -> None:
+        """Offer as many slots as the stages have together, as their replicas change."""
         while True:
             self._host.slots.total = self._stages.slots
-            await asyncio.sleep(_FOLLOW_SECONDS)
+            await asyncio.sleep(_UPDATE_SECONDS)
 
     # The methods of the service; see talking_face.proto.
 
-    async def Animate(self, requests: AsyncIterator[Any], context: Context) -> None:
+    async def Animate(
+        self, requests: AsyncIterator[talking_face.AnimateRequest], context: Context
+    ) -> None:
         """Animate a portrait."""
         async with self._host.call(context, "Animate") as call:
             seconds = self._config.session_seconds
@@ -109,6 +110,7 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
     async def _animate_or_resume(
         self, context: Context, call: Call, config: talking_face.AnimateConfig
     ) -> None:
+        """Run the session; a resumed one starts cold if another build made its checkpoints."""
         if not config.HasField("resume"):
             return await self._animate(context, call, config)
         state = self._tokens.unpack(config.resume.token)
@@ -116,7 +118,7 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
             if state.version != BUILD:
                 raise mismatch(f"made by {state.version}, this is {BUILD}")
             return await self._animate(context, call, config, state)
-        except ServiceError as error:  # of this build, or of the stages of another one
+        except ServiceError as error:  # from here, or from a stage
             if error.reason != "CHECKPOINT_MISMATCH" or config.resume.same_build:
                 raise
         return await self._animate(context, call, config, without_checkpoints(state))
@@ -131,10 +133,9 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
         # A live session is bounded by the clock, not by its audio.
         session = open_session(config, max_live=math.inf, state=state)
         call.session_id = session.session_id
-        self._stages.check_room(session.makes_pictures)
+        self._stages.check_capacity(renders=session.renders)
         portrait = await self._portrait_of(session)
-        live = isinstance(session, LiveSession)
-        timeout = self._config.live_idle_timeout if live else self._config.idle_timeout
+        timeout = self._config.live_idle_timeout if session.live else self._config.idle_timeout
 
         async def read(idle: bool) -> talking_face.AnimateRequest | None:
             return await self._read(context, timeout if idle else None)
@@ -168,7 +169,7 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
     async def GetCapabilities(
         self, request: talking_face.GetCapabilitiesRequest, context: Context
     ) -> talking_face.GetCapabilitiesResponse:
-        """Tell what this server can do."""
+        """Return what this server supports, and its limits."""
         return talking_face.GetCapabilitiesResponse(
             version=talkingface.__version__,
             stages=self._stages.infos(),
@@ -221,7 +222,7 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
         raise AssertionError("unreachable: a call that fails is aborted")
 
     def _caller(self, context: Context) -> str:
-        """Who calls, as far as that matters; "" where it is not told.
+        """Return the name of the caller; "" if it is not given, or not needed.
 
         :raises ServiceError: FIELD_INVALID.
         """
@@ -232,6 +233,10 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
         return check_caller(names, key)
 
     async def _portrait_of(self, session: Session) -> renderer.Portrait | None:
+        """Return the session's portrait, stored if it is new; None if it needs none.
+
+        :raises ServiceError: PORTRAIT_NOT_FOUND, or the renderer's refusal.
+        """
         config = session.config
         match config.WhichOneof("portrait"):
             case "portrait_image":
@@ -246,7 +251,7 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
         pipeline = SessionPipeline(
             session, self._stages, self._portraits, self._config.recovery_timeout, self._tokens
         )
-        draining = asyncio.create_task(self._tell_draining(session, pipeline))
+        draining = asyncio.create_task(self._announce_draining(session, pipeline))
         try:
             await pipeline.run(portrait, read, write)
         finally:
@@ -254,11 +259,11 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
         self._host.metrics.count("sessions")
         return pipeline
 
-    async def _tell_draining(self, session: Session, pipeline: SessionPipeline) -> None:
+    async def _announce_draining(self, session: Session, pipeline: SessionPipeline) -> None:
         await self._host.draining.wait()
         event = talking_face.Event(
             kind=talking_face.Event.KIND_DRAINING,
-            time=duration(session.seconds),
+            time=duration(session.audio_seconds),
             deadline=duration(self._host.drain_left),
         )
         await pipeline.announce(Answer(event=event))
@@ -268,17 +273,17 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
     ) -> talking_face.AnimateRequest | None:
         """Return the client's next message, or None after its last.
 
-        :param seconds: time that it may take; None: any.
+        :param seconds: longest time to wait for it; None for no limit.
         :raises ServiceError: IDLE_TIMEOUT.
         """
         message: talking_face.AnimateRequest | None = await stream_io.read(context, seconds)
-        if message is None:  # a client that cancels is first seen to close its side
+        if message is None:  # a client that cancels seems to close its side first
             await asyncio.sleep(_CANCEL_SECONDS)
         return message
 
 
 async def main() -> int:
-    """Serve until a signal; the result is the exit code."""
+    """Serve until a signal, and return the exit code."""
     config = load_or_exit(OrchestratorConfig)
     set_up_logging(NAME, config.log_level)
     return await Orchestrator(config).run()

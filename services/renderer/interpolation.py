@@ -1,4 +1,4 @@
-"""Motion at 25 frames a second to any higher frame rate, as it comes.
+"""Motion at 25 frames a second interpolated to any higher frame rate, as it arrives.
 
 Frame i of the result shows the motion at i / rate seconds. Between two motion frames it lies on the
 parabola through these and the one before, which follows accelerations as the eye expects them and
@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from talkingface.contract.motion import MOTION_DIM, Array
+from talkingface.contract.motion import MOTION_DIM
 from talkingface.contract.picture import frame_count
 from talkingface.contract.rates import MOTION_FPS
+from talkingface.renderer.arrays import Float32Array
 
 
 class MotionInterpolator:
-    """The state of one stream. The result does not depend on how the motion is cut."""
+    """The state of one stream. The result does not depend on how the motion is cut into pieces."""
 
     def __init__(self, rate: int, start_frame: int = 0) -> None:
         """
@@ -26,58 +27,60 @@ class MotionInterpolator:
         :param start_frame: index of the first motion frame to be pushed.
         """
         self._rate = rate
-        self._known = start_frame  # index of the motion frame to be pushed next
-        self._given = frame_count(start_frame, rate)  # index of the frame to be returned next
+        self._consumed = start_frame  # index of the motion frame to be pushed next
+        self._produced = frame_count(start_frame, rate)  # index of the frame to be returned next
         self._last = np.zeros((0, MOTION_DIM), np.float32)  # the last two motion frames
 
-    def push(self, motion: Array) -> Array:
-        """Take the next motion (n, 58); the frames (m, 58) that are known with it."""
+    def push(self, motion: Float32Array) -> Float32Array:
+        """Take the next motion (n, 58) and return the frames (m, 58) that it completes."""
         frames = [self._last[:0]]
         for row in motion:
             frames.append(self._until(row))
             before = self._last[-1] if len(self._last) else row
             self._last = np.stack([before, row])
-            self._known += 1
-            if self._place()[1] == 0:  # the next frame is this motion frame
+            self._consumed += 1
+            if self._position()[1] == 0:  # the next frame is this motion frame
                 frames.append(row[None])
-                self._given += 1
+                self._produced += 1
         return np.concatenate(frames)
 
-    def end(self) -> Array:
-        """The frames (m, 58) after the last motion frame, which they hold."""
-        missing = frame_count(self._known, self._rate) - self._given
-        self._given += missing
+    def end(self) -> Float32Array:
+        """Return the frames (m, 58) after the last motion frame, which they repeat."""
+        missing = frame_count(self._consumed, self._rate) - self._produced
+        self._produced += missing
         return np.repeat(self._last[-1:], missing, axis=0)
 
     @property
-    def given(self) -> int:
+    def produced(self) -> int:
         """Frames returned so far."""
-        return self._given
+        return self._produced
 
     @property
-    def last(self) -> Array:
-        """The last two motion frames, or none: with the counts all that there is to remember."""
+    def last(self) -> Float32Array:
+        """The last two motion frames, or none: together with the counts the whole state."""
         return self._last
 
-    def restore(self, known: int, given: int, last: Array) -> None:
-        """Go on after `known` motion frames, of which `last` are the last, and `given` frames."""
-        self._known, self._given, self._last = known, given, last
+    def restore(self, consumed: int, produced: int, last: Float32Array) -> None:
+        """Continue after `consumed` motion frames, of which `last` are the last, and `produced`
+        frames."""
+        self._consumed, self._produced, self._last = consumed, produced, last
 
-    def _place(self) -> tuple[int, int]:
-        """The next frame's motion frame, and the part of a frame behind it in 1 / rate."""
-        return divmod(self._given * MOTION_FPS, self._rate)
+    def _position(self) -> tuple[int, int]:
+        """The motion frame before or at the next frame, and how far beyond it, in 1 / rate of a
+        motion frame."""
+        return divmod(self._produced * MOTION_FPS, self._rate)
 
-    def _until(self, row: Array) -> Array:
-        """The frames between the last motion frame and the one that follows it."""
+    def _until(self, row: Float32Array) -> Float32Array:
+        """The frames (m, 58) between the last motion frame and the one that follows it, `row`."""
         frames = [self._last[:0]]
-        while (place := self._place())[0] < self._known:
+        while (position := self._position())[0] < self._consumed:
             before, start = self._last
             step = row - start
             limit = 2 * np.abs(step)
             bend = np.clip(step - (start - before), -limit, limit)
-            t = np.float32(place[1] / self._rate)
+            t = np.float32(position[1] / self._rate)
             change = t * step + t * (t - 1) / 2 * bend
             low, high = np.minimum(start, row), np.maximum(start, row)
             frames.append(np.clip(start + change, low, high)[None])
-            self._given += 1
+            self._produced += 1
         return np.concatenate(frames)

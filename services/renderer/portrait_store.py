@@ -16,27 +16,26 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from talkingface.contract.errors import ServiceError
 from talkingface.contract.identity import digest
 from talkingface.contract.portrait import HANDLE
+from talkingface.renderer.arrays import AnyArray
 from talkingface.v1.renderer_pb2 import Portrait
 
-Arrays = dict[str, NDArray[Any]]
+Arrays = dict[str, AnyArray]
 
 T = TypeVar("T")
 
-# Of the face on which a renderer tries its speed: no photo's bytes are known to have this hash.
+# Handle of the face on which a renderer measures its speed: no photo is known to have this hash.
 GREY_FACE = f"sha256:{hashlib.sha256(b'grey face').hexdigest()}"
-# Parts of a prepared portrait: what frames need, what pictures larger or wider than these need.
+# Parts of a prepared portrait: what frames need, and what larger or wider views need.
 PORTRAIT, PHOTO = "portrait", "photo"
 _MESSAGE = "message"
 
-
 # What decides how a portrait is prepared and stored; `fetch_assets` names the networks by digest.
-# The service and the models in its Triton, which run in containers of their own, must agree: so no
-# versions of libraries, which only one of them has.
+# Versions of libraries do not count, for the service and the models in its Triton, which run in
+# containers of their own, must agree, and not all libraries are installed in both.
 PREPARED_BY = (
     "contract/motion.py",
     "contract/picture.py",
@@ -50,12 +49,15 @@ PREPARED_BY = (
     "renderer/worker/portrait_preparation.py",
 )
 
-# Of what prepares: what another build has stored is not used.
+# Identity of the code that prepares: what another build has stored is not used.
 BUILD = digest(PREPARED_BY)
 
 
 def pack(value: Any, name: str = "") -> Arrays:
-    """A dataclass of arrays, numbers, tuples and dataclasses as named arrays."""
+    """Flatten a dataclass of arrays, numbers, tuples and dataclasses into named arrays.
+
+    :param name: prefix of the names.
+    """
     if dataclasses.is_dataclass(value):
         parts = [(f.name, getattr(value, f.name)) for f in dataclasses.fields(value)]
     elif isinstance(value, tuple):
@@ -69,8 +71,10 @@ def pack(value: Any, name: str = "") -> Arrays:
 
 
 def unpack(kind: type[T], arrays: Arrays, name: str = "") -> T:
-    """What `pack` has made into arrays.
+    """Rebuild what `pack` has flattened.
 
+    :param kind: the dataclass.
+    :param name: prefix of the names.
     :raises KeyError: for an array that is missing.
     """
     result: Any
@@ -84,8 +88,8 @@ def unpack(kind: type[T], arrays: Arrays, name: str = "") -> T:
             }
         )
     elif typing.get_origin(kind) is tuple:
-        arms = typing.get_args(kind)
-        result = tuple(unpack(arm, arrays, f"{name}.{i}") for i, arm in enumerate(arms))
+        kinds = typing.get_args(kind)
+        result = tuple(unpack(item, arrays, f"{name}.{i}") for i, item in enumerate(kinds))
     elif kind in (int, float, bool):
         result = kind(arrays[name])  # type: ignore[call-arg]
     else:
@@ -98,6 +102,7 @@ class PreparedPortraitStore:
 
     def __init__(self, folder: Path, max_bytes: int | None = None) -> None:
         """
+        :param folder: created if it does not exist.
         :param max_bytes: size beyond which `evict` deletes; None: never.
         """
         self._folder = folder
@@ -105,7 +110,8 @@ class PreparedPortraitStore:
         folder.mkdir(parents=True, exist_ok=True)
 
     def _path(self, handle: str) -> Path:
-        """
+        """The file of a portrait.
+
         :raises ServiceError: PORTRAIT_NOT_FOUND for what cannot be a handle.
         """
         if not HANDLE.fullmatch(handle):
@@ -113,7 +119,7 @@ class PreparedPortraitStore:
         return self._folder / f"{handle.removeprefix('sha256:')}.{BUILD}.npz"
 
     def has(self, handle: str) -> bool:
-        """True when the portrait is here; it then counts as just used."""
+        """Whether the portrait is stored; if so, mark it as just used."""
         try:
             os.utime(self._path(handle))
         except (OSError, ServiceError):
@@ -121,7 +127,7 @@ class PreparedPortraitStore:
         return True
 
     def save(self, portrait: Portrait, arrays: Arrays) -> None:
-        """Keep a prepared portrait under its handle."""
+        """Save a prepared portrait under its handle."""
         message = np.frombuffer(portrait.SerializeToString(), np.uint8)
         path = self._path(portrait.handle)
         with tempfile.NamedTemporaryFile(dir=self._folder, suffix=".part", delete=False) as file:
@@ -134,14 +140,16 @@ class PreparedPortraitStore:
                 raise
 
     def load(self, handle: str, part: str) -> Arrays:
-        """The arrays of a prepared portrait that `pack` has named after `part`.
+        """Load the arrays of a prepared portrait.
+
+        :param part: PORTRAIT or PHOTO, the prefix with which `pack` has named them.
 
         :raises ServiceError: PORTRAIT_NOT_FOUND.
         """
         return self._read(handle, part)
 
     def portrait(self, handle: str) -> Portrait:
-        """What is told about a prepared portrait.
+        """Load what clients learn about a prepared portrait.
 
         :raises ServiceError: PORTRAIT_NOT_FOUND.
         """

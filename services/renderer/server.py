@@ -43,12 +43,12 @@ from talkingface.v1.renderer_pb2 import RenderConfig, RenderRequest, RenderRespo
 log = logging.getLogger(__name__)
 
 PREPARATION = "portrait_preparation"
-_PREPARATION_SECONDS = 60.0
-_MAX_PREPARATIONS = 8  # at a time, those waiting for the one at work included
+_PREPARATION_SECONDS = 60.0  # deadline
+_MAX_PREPARATIONS = 8  # running and waiting
 
 
 class RenderStream(StageHandler[RenderRequest, RenderResponse]):
-    """One call of `Render`. A frame is coded in a thread while the next one is synthesised."""
+    """One call of `Render`. A frame is encoded in a thread while the next one is synthesised."""
 
     model = MODEL_NAME
     in_flight = 2
@@ -115,7 +115,7 @@ class RenderStream(StageHandler[RenderRequest, RenderResponse]):
 class RendererStage(
     Stage[RenderConfig, RenderRequest, RenderResponse], renderer_pb2_grpc.RendererServiceServicer
 ):
-    """A portrait and motion in, pictures out."""
+    """The renderer: a portrait and motion in, encoded frames out."""
 
     name = "renderer"
     service = "talkingface.v1.RendererService"
@@ -130,9 +130,9 @@ class RendererStage(
         self.store = PreparedPortraitStore(config.portrait_store, config.portrait_store_bytes)
         self.in_use = collections.Counter({GREY_FACE: 1})
         self._preparations: dict[str, asyncio.Task[None]] = {}
-        self._awaited: collections.Counter[str] = collections.Counter()  # calls
+        self._awaited: collections.Counter[str] = collections.Counter()  # calls by handle
         self._preparing = asyncio.Lock()
-        self._at_work = ""  # handle of the portrait that is being prepared, or was last
+        self._current = ""  # handle of the portrait that is being prepared, or was last
         cv2.setNumThreads(1)  # the streams share the cores already
 
     def add_to(self, server: grpc.aio.Server) -> None:
@@ -142,11 +142,11 @@ class RendererStage(
         return {"TALKINGFACE_PORTRAIT_STORE": str(self.config.portrait_store.absolute())}
 
     async def warm_up(self) -> None:
-        """The models that need no portrait; the others warm up as they are loaded."""
+        """Run the model that needs no portrait; the others warm up as they are loaded."""
         await self.triton.warm_up("inpainter")
 
     def probe(self) -> Probe[RenderRequest, RenderResponse]:
-        """See `Stage`: a grey face that turns from side to side and opens its mouth."""
+        """See `Stage`: a grey face turns from side to side and opens its mouth."""
         motion = neutral(MOTION_FPS)
         swing = np.sin(2 * np.pi * np.arange(MOTION_FPS) / MOTION_FPS)
         motion[:, YAW], motion[:, ARKIT_INDEX["jawOpen"]] = 10 * swing, swing**2
@@ -193,8 +193,10 @@ class RendererStage(
         return bytes(content)
 
     async def _prepare(self, handle: str, content: bytes) -> None:
-        """Have a portrait prepared; calls with the same bytes share the work. Where all of them
-        have gone before it has begun, it is given up."""
+        """Prepare a portrait; calls with the same bytes share the work.
+
+        If all of them end before it has begun, it is cancelled.
+        """
         self.check_ready()
         task = self._preparations.get(handle)
         if task is None:
@@ -208,7 +210,7 @@ class RendererStage(
             await asyncio.shield(task)
         finally:
             self._awaited -= collections.Counter((handle,))  # keeps no zeros
-            if handle not in self._awaited and handle != self._at_work:
+            if handle not in self._awaited and handle != self._current:
                 task.cancel()
                 self._forget_preparation(handle, task)
 
@@ -216,12 +218,12 @@ class RendererStage(
         if self._preparations.get(handle) is task:
             del self._preparations[handle]
         if task.done() and not task.cancelled():
-            task.exception()  # seen, also when all callers have gone
+            task.exception()  # retrieved, also if no caller is left
 
     async def _run_preparation(self, handle: str, content: bytes) -> None:
-        # One after the other, as Triton would: whoever waits here can still be given up.
+        # One after the other, as Triton would: what waits here can still be cancelled.
         async with self._preparing:
-            self._at_work = handle
+            self._current = handle
             with self.host.metrics.timed(PREPARATION):
                 await self.triton.infer(
                     PREPARATION,

@@ -7,28 +7,25 @@ from typing import Protocol
 
 import av
 import cv2
-import numpy as np
-from numpy.typing import NDArray
 
 from talkingface.contract.errors import ServiceError, invalid_field
 from talkingface.contract.picture import QUALITY, Quality
+from talkingface.renderer.arrays import Uint8Image
 from talkingface.v1.media_pb2 import VideoCodec, VideoFormat
 from talkingface.v1.renderer_pb2 import RenderConfig
 
-Image = NDArray[np.uint8]
-
-_MAX_KEYFRAME_INTERVAL = 250
-_KEYFRAME_SECONDS = 2
+_MAX_KEYFRAME_INTERVAL = 250  # frames, x264's default
+_KEYFRAME_SECONDS = 2  # between keyframes where a stream does not say
 
 
 class Encoder(Protocol):
     """One stream of frames. `encode` may run in any thread, one at a time."""
 
     planar: bool
-    """Whether it takes the planes of I420, (3 / 2 H, W), instead of RGB, (H, W, 3)."""
+    """Whether it expects the planes of I420, (3 / 2 H, W), instead of RGB, (H, W, 3)."""
 
-    def encode(self, image: Image) -> tuple[bytes, bool]:
-        """Encode a picture.
+    def encode(self, image: Uint8Image) -> tuple[bytes, bool]:
+        """Encode a frame.
 
         :return: the packet, and whether decoding can begin with it.
         """
@@ -68,13 +65,13 @@ class H264Encoder:
         self._codec = codec
         self._index = 0
 
-    def encode(self, image: Image) -> tuple[bytes, bool]:
+    def encode(self, image: Uint8Image) -> tuple[bytes, bool]:
         frame = av.VideoFrame.from_ndarray(image, format="yuv420p")
         frame.pts = self._index
         self._index += 1
         packets = self._codec.encode(frame)
         if len(packets) != 1:
-            raise RuntimeError(f"x264 gave {len(packets)} packets for a frame")
+            raise RuntimeError(f"x264 returned {len(packets)} packets for a frame")
         return bytes(packets[0]), packets[0].is_keyframe
 
 
@@ -86,21 +83,21 @@ class JpegEncoder:
     def __init__(self, quality: int) -> None:
         self._options = [cv2.IMWRITE_JPEG_QUALITY, quality]
 
-    def encode(self, image: Image) -> tuple[bytes, bool]:
-        return _encode_picture(".jpg", image, self._options), True
+    def encode(self, image: Uint8Image) -> tuple[bytes, bool]:
+        return _encode_image(".jpg", image, self._options), True
 
 
 class PngEncoder:
-    """PNG, quick rather than small."""
+    """PNG, compressed fast rather than small."""
 
     planar = False
 
-    def encode(self, image: Image) -> tuple[bytes, bool]:
-        return _encode_picture(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1]), True
+    def encode(self, image: Uint8Image) -> tuple[bytes, bool]:
+        return _encode_image(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1]), True
 
 
 def make_encoder(config: RenderConfig, picture: VideoFormat) -> Encoder:
-    """The encoder that a stream asks for.
+    """Make the encoder that a stream asks for.
 
     :raises ServiceError: FIELD_INVALID.
     """
@@ -126,7 +123,7 @@ def _in_range(config: RenderConfig, name: str, limits: Quality) -> int:
     return value
 
 
-def _encode_picture(extension: str, image: Image, options: list[int]) -> bytes:
+def _encode_image(extension: str, image: Uint8Image, options: list[int]) -> bytes:
     done, data = cv2.imencode(extension, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
     if not done:
         raise ServiceError("INTERNAL", f"cannot encode {extension}")

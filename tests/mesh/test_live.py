@@ -34,7 +34,7 @@ from talkingface.client import (
 from talkingface.contract.motion import ARKIT_INDEX
 from talkingface.orchestrator.config import OrchestratorConfig
 from talkingface.orchestrator.pipeline import SessionPipeline
-from talkingface.orchestrator.session.live_session import open_session
+from talkingface.orchestrator.session.open_session import open_session
 from talkingface.orchestrator.stages.pool import Stages
 from talkingface.orchestrator.stages.portraits import Portraits, UploadStore
 from talkingface.v1.talking_face_pb2 import AnimateConfig, AnimateRequest

@@ -539,7 +539,7 @@ def test_a_cut_is_consistent() -> None:
     """Whatever the order in which the stages make their checkpoints."""
     rng = np.random.default_rng(0)
     for _ in range(50):
-        checkpoints = CheckpointSet(SessionState(), pictures=True)
+        checkpoints = CheckpointSet(SessionState(), renders=True)
         samples = rows = frames = pictures = 0
         for number in range(1, 60):
             samples += int(rng.integers(0, 3)) * 1280
@@ -564,7 +564,7 @@ def test_a_cut_is_consistent() -> None:
 
 
 def test_changes_of_controls_are_in_the_checkpoint_or_beside_it() -> None:
-    checkpoints = CheckpointSet(SessionState(), pictures=False)
+    checkpoints = CheckpointSet(SessionState(), renders=False)
     history = checkpoints.histories["motion_gen"]
 
     def change(yaw: float) -> ControlUpdate:
@@ -629,7 +629,7 @@ def test_sound_begun_in_the_middle_is_the_same(rate: int) -> None:
 
     def voice(intake: AudioIntake, samples: np.ndarray) -> np.ndarray:
         pieces = [*intake.push(samples.tobytes()), *intake.end()]
-        return np.concatenate([piece.voice for piece in pieces])
+        return np.concatenate([piece.mono_16k for piece in pieces])
 
     whole = voice(AudioIntake(audio), sound)
     taken = 20_480
@@ -651,16 +651,16 @@ def test_a_live_feed_goes_on_where_its_pictures_do() -> None:
     feed.end_of_utterance("a", 8)
     fed = b""
     for _ in range(200):
-        fed += feed.due()[0]
+        fed += feed.pop_due()[0]
         now += 0.01
     samples = np.frombuffer(fed, "<i2")
     begin = int(np.flatnonzero(samples)[0])
     assert RATE + begin == 1.5 * RATE, "silence until the first picture that is wanted"
-    assert feed.played(1.5) == place
-    assert feed.played(1.75) == StreamPosition(
+    assert feed.position_at(1.5) == place
+    assert feed.position_at(1.75) == StreamPosition(
         messages=7, bytes=100 + RATE // 2, utterance_bytes=9000
     )
-    assert feed.played(2.5) == StreamPosition(messages=9)
+    assert feed.position_at(2.5) == StreamPosition(messages=9)
 
 
 def test_tokens_are_signed_and_grow_old() -> None:

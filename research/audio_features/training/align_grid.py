@@ -22,9 +22,9 @@ PAUSES = ("sil", "sp")
 
 
 def clip(aligner: Aligner, path: Path) -> Clip:
-    """The aligned clip NAME.mp4.
+    """Align the clip NAME.mp4.
 
-    :raises AlignmentError: the aligner cannot follow
+    :raises AlignmentError: there is no alignment
     """
     rows = [line.split() for line in path.with_suffix(".align").read_text().splitlines()]
     words = ["zed" if word == "z" else word for *_, word in rows if word not in PAUSES]

@@ -3,9 +3,9 @@
     python -m talkingface_research.audio_features.training.align_recordings --packages DIR --out DIR
 
 DIR holds unpacked Debian packages: telephone prompts, `asterisk-core-sounds-LANGUAGE`
-(transcripts) and `asterisk-core-sounds-LANGUAGE-g722` (sound), CC BY-SA 3.0 and (Russian) CC BY
+(transcripts) and `asterisk-core-sounds-LANGUAGE-g722` (audio), CC BY-SA 3.0 and (Russian) CC BY
 3.0; and the acted dialogues of a game, `fillets-ng-data` (transcripts) and
-`fillets-ng-data-LANGUAGE` (sound), GPL-2; and, for validation, `pocketsphinx-testdata` (25 s of a
+`fillets-ng-data-LANGUAGE` (audio), GPL-2; and, for validation, `pocketsphinx-testdata` (25 s of a
 LibriVox reading, public domain). Writes prompts_LANGUAGE, dialogues_LANGUAGE and reading_en, each
 .wav and .npz, as `synthesise` does.
 """
@@ -32,15 +32,16 @@ from talkingface_research.audio_features.training.synthesise import Clip, write_
 # espeak-ng's languages of the transcripts.
 PROMPTS = {"en": "en-us", "es": "es-419", "fr": "fr", "it": "it", "ru": "ru"}
 DIALOGUES = {"cs": "cs", "nl": "nl"}
-SHORTEST, LONGEST = 0.4, 25.0
-# Clips whose score lies so many median deviations under the median say something else.
+SHORTEST, LONGEST = 0.4, 25.0  # seconds of a clip
+# Median absolute deviations below the median score, from which a clip does not match its
+# transcript.
 DEVIATIONS = 4.0
 
 Transcripts = Iterator[tuple[Path, str]]
 
 
 def prompts(packages: Path, language: str) -> Transcripts:
-    """Telephone prompts and their texts; notes in brackets are no speech."""
+    """Telephone prompts and their texts, without those with notes in brackets."""
     package = f"asterisk-core-sounds-{language}"
     folder = next((packages / f"{package}-g722" / "usr/share/asterisk/sounds").iterdir())
     texts = next((packages / package).rglob("core-sounds-*.txt.gz"))
@@ -51,13 +52,13 @@ def prompts(packages: Path, language: str) -> Transcripts:
 
 
 def dialogues(packages: Path, language: str) -> Transcripts:
-    """Lines of a game's dialogues and what is said."""
+    """Lines of a game's dialogues and their texts."""
     scripts = packages / "fillets-ng-data/usr/share/games/fillets-ng/script"
-    sounds = packages / f"fillets-ng-data-{language}/usr/share/games/fillets-ng/sound"
+    folder = packages / f"fillets-ng-data-{language}/usr/share/games/fillets-ng/sound"
     pattern = re.compile(r'dialogId\("([^"]+)"[^\n]*\)\s*dialogStr\("([^"]+)"\)')
     for script in sorted(scripts.glob(f"*/dialogs_{language}.lua")):
         for name, text in pattern.findall(script.read_text(errors="replace")):
-            yield sounds / script.parent.name / language / f"{name}.ogg", text
+            yield folder / script.parent.name / language / f"{name}.ogg", text
 
 
 def reading(packages: Path, _: str) -> Transcripts:
@@ -69,7 +70,7 @@ def reading(packages: Path, _: str) -> Transcripts:
 
 
 def clips(transcripts: Transcripts, language: str) -> Iterator[tuple[Clip, float]]:
-    """Aligned clips and their scores; those that the aligner cannot follow are left out."""
+    """Aligned clips and their scores, without those that cannot be aligned."""
     aligner = Aligner()
     for path, text in transcripts:
         if not path.exists():

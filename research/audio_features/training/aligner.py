@@ -1,7 +1,7 @@
 """Phone times of real speech whose words are known: forced alignment by pocketsphinx.
 
-Words may be given by their pronunciation, so that speech in other languages is followed by the
-nearest sounds of the English acoustic model that comes with PyPI's `pocketsphinx`.
+Words may be given by their pronunciation, so that speech in other languages is aligned with the
+nearest phones of the English acoustic model that comes with PyPI's `pocketsphinx`.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _NASAL = "\N{COMBINING TILDE}"
 
 
 class AlignmentError(RuntimeError):
-    """The sound does not fit the words."""
+    """The audio does not match the words."""
 
 
 def read_audio(path: Path) -> Audio:
-    """The sound of a media file as 16 kHz mono float32; empty where it holds none."""
+    """The audio of a media file as 16 kHz mono float32; empty where it has none."""
     resampler = av.AudioResampler("flt", "mono", SAMPLE_RATE)
     with av.open(str(path)) as container:
         parts = [np.zeros(0, np.float32)]
@@ -65,7 +65,7 @@ def pronounce(text: str, language: str) -> list[Pronunciation]:
 
 
 class Aligner:
-    """One decoder, whose dictionary grows with the words that are asked for."""
+    """One decoder, whose dictionary grows with the words that `entry` adds."""
 
     def __init__(self) -> None:
         self._decoder = Decoder(samprate=SAMPLE_RATE, lm=None, loglevel="FATAL", backtrace=True)
@@ -89,7 +89,7 @@ class Aligner:
         """The clip with its phones, and the mean acoustic score a second.
 
         :param words: entries of the English dictionary or of `entry`
-        :raises AlignmentError: the aligner cannot follow
+        :raises AlignmentError: there is no alignment
         """
         pcm = np.round(np.clip(audio, -1, 1) * 32767).astype(np.int16).tobytes()
         try:

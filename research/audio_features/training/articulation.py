@@ -1,9 +1,9 @@
-"""Where lips, jaw and tongue are while phones are spoken: targets by rule.
+"""Positions of lips, jaw and tongue during phones: targets by rule.
 
 Each phone has a target and a dominance for every articulator; a track is the mean of the targets
 weighted by dominance, which decays exponentially before and after the phone (Cohen & Massaro
-1993). Bilabials own the closure of the lips and labiodentals the lip on the teeth whatever stands
-beside them; consonants of the tongue leave the lips to their neighbours (Edwards et al. 2016).
+1993). Bilabials always close the lips and labiodentals bring the lip to the teeth, whatever their
+neighbours; tongue consonants leave the lips to their neighbours (Edwards et al. 2016).
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from talkingface.contract.rates import SAMPLE_RATE
 from talkingface.contract.speech_features import ARTICULATION, PHONE_INDEX, PHONES
 from talkingface_research.audio_features.training.phones import UNKNOWN
 
-RATE = 100
+RATE = 100  # frames a second
 _DECAY_PER_SECOND = 18.0
-# Closures are strong but short: the lips leave them at once.
+# Closures are strong but short: they hardly extend beyond their phone.
 _CLOSURE_DOMINANCE, _CLOSURE_DECAY_PER_SECOND = 8.0, 80.0
-_NEIGHBOURS = 5
-_DIPHTHONG_SPLIT = 0.55
+_NEIGHBOURS = 5  # phones before and after that have an effect
+_DIPHTHONG_SPLIT = 0.55  # of its length, where the second vowel begins
 
 # phone: closure, teeth, jaw, opening, rounding, spread; tongue tip, tongue back
 _TARGETS = """

@@ -1,4 +1,4 @@
-"""What microphones, rooms and the rest of the world do to a voice, on whole batches at once."""
+"""Augmentation of whole batches: rooms, microphones, noise, muting."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from torch import Tensor
 from talkingface.contract.rates import SAMPLE_RATE
 from talkingface_research.audio_features.network import MEL_BANDS, mel_matrix
 
-_TAIL = 12_800
-_KNOTS = 9
-_THROATS = 192
-_BEND_KNOTS = 5
-_FRESH_NOISE = 0.3
+_TAIL = 12_800  # samples of a room's impulse response
+_KNOTS = 9  # of a frequency response, over 30 Hz to 8 kHz
+_TRACTS = 192  # vocal tracts that are drawn once
+_BEND_KNOTS = 5  # of a tract's bend over the mel bands
+_FRESH_NOISE = 0.3  # probability that a batch makes new noise
 
 
-def throats(seed: int) -> Tensor:
-    """Frequency factors of other vocal tracts: longer or shorter as a whole by up to 20 %, and bent
-    by a few percent from formant to formant: (_THROATS, MEL_BANDS + 2)."""
+def vocal_tracts(seed: int) -> Tensor:
+    """Frequency factors of other vocal tracts, longer or shorter as a whole by up to 20 % and bent
+    by a few percent from formant to formant: (_TRACTS, MEL_BANDS + 2)."""
     draw = torch.Generator().manual_seed(seed)
-    length = 1.2 ** (2 * torch.rand(_THROATS, 1, generator=draw) - 1)
-    bend = 0.03 * torch.randn(_THROATS, 1, _BEND_KNOTS, generator=draw)
+    length = 1.2 ** (2 * torch.rand(_TRACTS, 1, generator=draw) - 1)
+    bend = 0.03 * torch.randn(_TRACTS, 1, _BEND_KNOTS, generator=draw)
     curve = F.interpolate(bend, MEL_BANDS + 2, mode="linear", align_corners=True)[:, 0]
     return (length * (1.0 + curve.clamp(-0.06, 0.06))).double()
 
@@ -35,7 +35,7 @@ class Augmenter:
         self.device = device
         self._noise: Tensor | None = None
         self._random = torch.Generator(device).manual_seed(seed)
-        self._mels = torch.stack([mel_matrix(warp) for warp in throats(seed)]).to(device)
+        self._mels = torch.stack([mel_matrix(warp) for warp in vocal_tracts(seed)]).to(device)
 
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         draw = torch.rand(*shape, generator=self._random, device=self.device)
@@ -49,19 +49,19 @@ class Augmenter:
         return self.uniform(count, 1) < probability
 
     def mels(self, count: int) -> Tensor:
-        """Mel filters of throats of other lengths: (count, bands, bins)."""
+        """Mel filters of random vocal tracts: (count, bands, bins)."""
         index = torch.randint(len(self._mels), (count,), generator=self._random, device=self.device)
         return self._mels[index]
 
     def tone(self, count: int, bins: int, spread_db: float, band: float) -> Tensor:
         """Smooth random magnitude responses, some cut to a narrow band: (count, bins)."""
         hz = torch.linspace(0, SAMPLE_RATE / 2, bins, device=self.device).clamp(min=30.0)
-        place = (torch.log2(hz / 30.0) / math.log2(8000 / 30.0) * (_KNOTS - 1)).clamp(
+        position = (torch.log2(hz / 30.0) / math.log2(8000 / 30.0) * (_KNOTS - 1)).clamp(
             0, _KNOTS - 1.001
         )
         knots = self.normal(count, _KNOTS) * spread_db
-        low = place.long()
-        part = place - low
+        low = position.long()
+        part = position - low
         decibel = knots[:, low] * (1 - part) + knots[:, low + 1] * part
         high_pass = 60.0 * 2.0 ** self.uniform(count, 1, low=0.0, high=2.7)
         low_pass = 2500.0 * 2.0 ** self.uniform(count, 1, low=0.0, high=1.6)
@@ -85,7 +85,7 @@ class Augmenter:
         return tail
 
     def colour(self, audio: Tensor, reverb: float, spread_db: float, band: float) -> Tensor:
-        """Room and frequency response applied."""
+        """Apply a random room and a random frequency response."""
         size = audio.shape[1] + _TAIL
         spectrum = torch.fft.rfft(audio, n=size)
         response = torch.fft.rfft(self.room(len(audio), reverb), n=size)
@@ -93,7 +93,7 @@ class Augmenter:
         return torch.fft.irfft(spectrum * response, n=size)[:, : audio.shape[1]]
 
     def coloured_noise(self, count: int, samples: int) -> Tensor:
-        """From rumble to hiss, some of it swelling and sinking."""
+        """Noise from rumble to hiss, some of it with a changing level."""
         spectrum = torch.fft.rfft(self.normal(count, samples))
         hz = torch.arange(spectrum.shape[1], device=self.device) * (SAMPLE_RATE / samples)
         slope = self.uniform(count, 1, low=-0.2, high=1.2)
@@ -152,8 +152,10 @@ class Augmenter:
         return total + 0.3 * self.chance(count, 0.4) * torch.sin(2 * math.pi * whistle * t)
 
     def noise(self, voices: Tensor) -> Tensor:
-        """One kind of noise for each item of the batch, of unit power: as `voices`. Making noise
-        costs more than the rest, so each is heard several times, from another place on."""
+        """Noise of one kind for each item of the batch, of unit power, in the shape of `voices`.
+
+        Noise costs more than all the rest, so each is used several times, rolled by a random time.
+        """
         if self._noise is None or self._noise.shape != voices.shape or self._fresh():
             self._noise = self._make_noise(voices)
         count, samples = voices.shape
@@ -178,8 +180,8 @@ class Augmenter:
         return noise / (noise.square().mean(1, keepdim=True).sqrt() + 1e-9)
 
     def mute(self, audio: Tensor) -> tuple[Tensor, Tensor]:
-        """Stretches cut out of some voices, some voices gone: audio, and where it is kept (B, T)
-        at 100 Hz."""
+        """Mute parts of some voices and all of others: audio, and where it is kept (B, T) at 100
+        Hz."""
         count, samples = audio.shape
         frames = torch.arange(samples // 160, device=self.device)
         begin = self.uniform(count, 1, high=len(frames))
@@ -190,10 +192,10 @@ class Augmenter:
         return audio * keep.repeat_interleave(160, 1), keep
 
     def __call__(self, clean: Tensor) -> tuple[Tensor, Tensor]:
-        """Everything, at random strengths.
+        """Apply everything at random strengths.
 
         :param clean: (B, N)
-        :return: what the microphone gives (B, N) and where the voice is left (B, N / 160) bool
+        :return: augmented audio (B, N) and where the voice is kept (B, N / 160) bool
         """
         count = len(clean)
         voice, keep = self.mute(clean)
@@ -203,7 +205,7 @@ class Augmenter:
         snr = self.uniform(count, 1, low=-2.0, high=32.0)
         loud = power * 10.0 ** (-snr / 20.0) * self.chance(count, 0.8)
         mixed = voice + self.noise(clean) * loud
-        # A floor, so that digital silence is not what a pause sounds like; at times it is.
+        # Pauses mostly have a noise floor, and only at times are digital silence.
         floor = 10.0 ** (self.uniform(count, 1, low=-80.0, high=-45.0) / 20.0)
         mixed = mixed + self.normal(*clean.shape) * (power * floor) * self.chance(count, 0.8)
         level = 10.0 ** (self.uniform(count, 1, low=-42.0, high=-12.0) / 20.0)

@@ -14,21 +14,22 @@ from torch import Tensor
 from talkingface.contract.rates import SAMPLE_RATE
 from talkingface_research.audio_features.network import F0_PER_OCTAVE
 from talkingface_research.audio_features.training import articulation
-from talkingface_research.audio_features.training.pack import sound_path
+from talkingface_research.audio_features.training.decoding import phones_at
+from talkingface_research.audio_features.training.pack import audio_path
 
 LABEL_RATE = 100
 LABEL_SAMPLES = SAMPLE_RATE // LABEL_RATE
 # A crop of n source samples is played back in CROP_SAMPLES; the ratio is a multiple of 1 / 40.
 CROP_SAMPLES = 96_000
 SPEED_STEPS = 40
-# Voices that are never trained on.
+# Voices that are never trained on, by name.
 HELD_OUT = ("flite_rms", "italian_lp", "reading_en")
-# Shares of what is heard, by the beginnings of the voices' names; the rest are synthetic voices.
+# Shares of the training crops by prefix of the voices' names; the rest are synthetic voices.
 # `grid` is the recorded speaker, `grid_VOICE` that speaker's sentences in another voice.
 SHARES = {"grid_": 0.15, "grid": 0.15, "prompts": 0.15, "dialogues": 0.35, "": 0.2}
-CONTEXT, CONTEXT_STEP = 64, 1 / 32
-LIPS = 8
-UNASKED = -128  # in a column of the context
+CONTEXT, CONTEXT_STEP = 64, 1 / 32  # columns of Whisper's rows (`teach`), step of their int8
+LIPS = 8  # components
+NO_CONTEXT = -128  # in a column of the context
 
 
 @dataclass
@@ -38,17 +39,17 @@ class Labels:
     phone: Tensor  # (B, T) int64, -1 = unknown
     articulation: Tensor  # (B, T, 8), NaN = unknown
     pitch: Tensor  # (B, T) bins above F0_LOW, NaN = unvoiced
-    context: Tensor  # (B, T, CONTEXT) what Whisper hears, NaN = not asked
-    lips: Tensor  # (B, T, LIPS) standard deviations, NaN = not filmed
+    context: Tensor  # (B, T, CONTEXT) Whisper's rows, NaN = unknown
+    lips: Tensor  # (B, T, LIPS) standard deviations, NaN = unknown
 
 
-def read_sound(folder: Path, name: str, samples: int = -1) -> NDArray[np.int16]:
-    """The sound of a packed stream at 16 kHz.
+def read_audio(folder: Path, name: str, samples: int = -1) -> NDArray[np.int16]:
+    """The audio of a packed stream at 16 kHz.
 
-    :param samples: at most so many; all where negative
-    :raises ValueError: it is at another rate
+    :param samples: maximum number; all where negative
+    :raises ValueError: it has another sample rate
     """
-    pcm, rate = soundfile.read(sound_path(folder, name), samples, dtype="int16")
+    pcm, rate = soundfile.read(audio_path(folder, name), samples, dtype="int16")
     if rate != SAMPLE_RATE:
         raise ValueError(f"{name} decodes to {rate} Hz")
     return np.asarray(pcm)
@@ -65,27 +66,25 @@ class Streams:
         self.frames: list[int] = []
         position = 0
         for name in names:
-            pcm = read_sound(folder, name)
+            pcm = read_audio(folder, name)
             track = stored[f"{name}/pitch"]
             # Whole rows, of two label frames each.
             frames = min(len(track), len(pcm) // LABEL_SAMPLES) // 2 * 2
             end = stored[f"{name}/end"]
-            centres = np.arange(frames) * LABEL_SAMPLES
-            index = np.minimum(np.searchsorted(end, centres, side="right"), len(end) - 1)
             audio.append(pcm[: frames * LABEL_SAMPLES])
-            phone.append(stored[f"{name}/phone"][index])
+            phone.append(phones_at(stored[f"{name}/phone"], end, frames, LABEL_SAMPLES))
             pitch.append(track[:frames])
             moves.append(articulation.tracks(stored[f"{name}/phone"], end)[:frames])
-            heard = np.full((frames // 2, CONTEXT), UNASKED, np.int8)
+            rows = np.full((frames // 2, CONTEXT), NO_CONTEXT, np.int8)
             if f"{name}/context" in stored:
-                told = stored[f"{name}/context"][: frames // 2]
-                heard[: len(told)] = told
-            context.append(heard)
-            seen = np.full((frames // 2, LIPS), np.nan, np.float16)
+                known = stored[f"{name}/context"][: frames // 2]
+                rows[: len(known)] = known
+            context.append(rows)
+            shapes = np.full((frames // 2, LIPS), np.nan, np.float16)
             if f"{name}/lips" in stored:
-                filmed = stored[f"{name}/lips"][: frames // 2]
-                seen[: len(filmed)] = filmed
-            lips.append(seen)
+                tracked = stored[f"{name}/lips"][: frames // 2]
+                shapes[: len(tracked)] = tracked
+            lips.append(shapes)
             self.starts.append(position)
             self.frames.append(frames)
             position += frames
@@ -122,7 +121,7 @@ class Streams:
         pitch = torch.where(raw > 0, pitch, torch.nan)
         row = frame // 2
         context = self.context[row]
-        context = torch.where(context == UNASKED, torch.nan, context.float() * CONTEXT_STEP)
+        context = torch.where(context == NO_CONTEXT, torch.nan, context.float() * CONTEXT_STEP)
         return audio, Labels(
             self.phone[frame].long(),
             self.articulation[frame].float(),
@@ -155,5 +154,5 @@ class Streams:
 
 
 def pitch_shift(speed: float) -> float:
-    """Bins by which a faster playback lifts the pitch."""
+    """Bins by which faster playback raises the pitch."""
     return F0_PER_OCTAVE * float(np.log2(speed))

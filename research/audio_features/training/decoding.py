@@ -1,4 +1,4 @@
-"""Phones along the likeliest path through what a reader says of every row."""
+"""Phones from phone times, and along the likeliest path through a reader's probabilities."""
 
 from __future__ import annotations
 
@@ -10,20 +10,30 @@ from talkingface_research.audio_features.training.phones import UNKNOWN
 
 Floats = NDArray[np.float32]
 
-# A change of phone costs so much log probability; a phone read with less certainty is unknown.
-CHANGE = 3.0
-LEAST_SURE = 0.5
+CHANGE = 3.0  # log probability that a change of phone costs
+LEAST_SURE = 0.5  # mean probability under which a phone counts as unknown
 
 
-def row_phones(phone: NDArray[np.int8], end: NDArray[np.int64], rows: int) -> NDArray[np.int8]:
-    """The phone at each row's centre."""
-    index = np.searchsorted(end, np.arange(rows) * ROW_SAMPLES, side="right")
-    return phone[np.minimum(index, len(end) - 1)]
+def phones_at(
+    phone: NDArray[np.int8], end: NDArray[np.int64], count: int, hop: int
+) -> NDArray[np.int8]:
+    """The phone at each of `count` times, the first at 0 and `hop` samples apart.
+
+    :param phone: (n,) indices into `PHONES`
+    :param end: (n,) their ends in samples; the last phone goes on after its end
+    """
+    index = np.searchsorted(end, np.arange(count) * hop, side="right")
+    found: NDArray[np.int8] = phone[np.minimum(index, len(end) - 1)]
+    return found
 
 
 def likeliest(logs: Floats) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
-    """Phones and their ends in samples along the likeliest path (Viterbi 1967); a phone of whose
-    rows the mean probability is under LEAST_SURE is unknown."""
+    """Phones and their ends in samples along the likeliest path (Viterbi 1967).
+
+    A phone is unknown where the mean probability of its rows is under `LEAST_SURE`.
+
+    :param logs: (rows, phones) log probabilities
+    """
     score = logs[0].astype(np.float64)
     back = np.zeros(logs.shape, np.int8)
     for i in range(1, len(logs)):

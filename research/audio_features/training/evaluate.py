@@ -1,16 +1,17 @@
-"""How well a trained encoder hears: the figures of the model card.
+"""Accuracy of a trained encoder: the figures of the model card.
 
     python -m talkingface_research.audio_features.training.evaluate --checkpoint encoder.pt
         --data DIR
         [--natural FOLDER] [--tracks FOLDER --grid FOLDER]
 
-1. Held-out synthetic voices, clean and disturbed (`validate`).
-2. FOLDER with natural speech of people never heard: NAME.wav and NAME.phonemes.json, one phone a
-   video frame at 30 frames/s (indices into NATURAL_PHONES).
-3. Lips: what the features tell of the opening of the inner lips in tracked clips (TRACKS/SET/
-   NAME.npz: landmarks, audio): the lip opening among the features as it is, and a ridge regression
-   from articulation and embedding, taught by one GRID speaker, tested on that speaker's held-out
-   clips and on everyone else. Both curves band-passed 2-8 Hz, all clips end to end.
+1. Held-out synthetic voices, clean and under fixed corruptions (`validate`).
+2. FOLDER with natural speech of people not used in training: NAME.wav and NAME.phonemes.json, one
+   phone a video frame at 30 frames/s (indices into NATURAL_PHONES).
+3. Lips: correlation of the features with the opening of the inner lips in tracked clips
+   (TRACKS/SET/NAME.npz: landmarks, audio): the lip opening among the features as it is, and a ridge
+   regression from articulation and embedding, trained on one GRID speaker, tested on that
+   speaker's held-out clips and on everyone else. Both curves band-passed 2-8 Hz, all clips end to
+   end.
 """
 
 from __future__ import annotations
@@ -47,11 +48,11 @@ from talkingface_research.audio_features.training.phones import (
 Array = NDArray[np.float64]
 
 CONTEXT_ROWS = (-10, -8, -6, -4, -2, 0)
-# Not the phone posteriors: from one speaker a regression learns to read them wrongly for others.
+# Without the phone posteriors, with which a regression from one speaker fits others badly.
 LIP_COLUMNS = slice(PHONE_COLUMNS.stop, FEATURE_DIM)
-RIDGE = 3000.0
+RIDGE = 3000.0  # penalty; columns have unit variance
 LIP_OPENING = ARTICULATION_COLUMNS.start + ARTICULATION.index("lip_opening")
-MIN_SEEN = 0.9
+MIN_SEEN = 0.9  # share of a clip's frames with a face
 LAGS = range(-1, 3)  # frames at 25 frames/s: -40 ... +80 ms
 
 
@@ -78,7 +79,7 @@ def natural(encoder: SpeechEncoder, folder: Path) -> None:
 
 
 class LostFace(ValueError):
-    """A clip whose lips were not tracked well enough to judge by."""
+    """Too few frames of a clip have tracked lips."""
 
 
 class Clip:
@@ -105,10 +106,10 @@ class Clip:
         self.shift = 0.0
 
     def at(self, values: Array, seconds: float) -> Array:
-        """Rows interpolated at the frames' times moved by `seconds`."""
-        place = np.clip((self.time + seconds + self.shift) * ROW_RATE, 0, len(values) - 1)
-        low = np.minimum(place.astype(int), len(values) - 2)
-        part = (place - low).reshape(-1, *[1] * (values.ndim - 1))
+        """Rows interpolated at the frames' times, shifted by `seconds`."""
+        position = np.clip((self.time + seconds + self.shift) * ROW_RATE, 0, len(values) - 1)
+        low = np.minimum(position.astype(int), len(values) - 2)
+        part = (position - low).reshape(-1, *[1] * (values.ndim - 1))
         return np.asarray(values[low] * (1 - part) + values[low + 1] * part)
 
     def inputs(self) -> Array:
@@ -122,7 +123,7 @@ class Clip:
 
 
 def tracked(paths: list[Path], encoder: SpeechEncoder) -> list[Clip]:
-    """The clips with a face nearly throughout; what is left out is printed."""
+    """The clips with a face in nearly all frames; the others are printed."""
     clips = []
     for path in paths:
         try:
@@ -155,7 +156,7 @@ def pooled(pairs: list[tuple[Array, Array, float]]) -> tuple[float, int]:
 
 
 def fix_offset(clip: Clip) -> None:
-    """A recording's own offset of sound to picture, by the best lag of its energy."""
+    """Set a recording's offset between audio and video, by the best lag of its energy."""
     truth = band(clip.opening, clip.fps)
     scores = {}
     for shift in np.arange(-0.32, 0.33, 0.04):
@@ -165,14 +166,14 @@ def fix_offset(clip: Clip) -> None:
 
 
 def lips(encoder: SpeechEncoder, tracks: Path, grid: Path) -> None:
-    """Correlations of the regression and of the lip opening as it is, beside loudness alone and
-    the regression on turned clips."""
+    """Print correlations of the regression and of the lip opening as it is, with loudness alone and
+    the regression on shifted clips as baselines."""
     paths = sorted((tracks / "grid_s1").glob("*.npz"))
-    # Held out is told by the place among all clips, tracked or not, as in `align_grid`.
+    # Clips are held out by their index among all clips, tracked or not, as in `align_grid`.
     held_out = {p.stem for p in sorted(grid.glob("*.mp4"))[::HELD_OUT_EVERY]}
-    taught = tracked([p for p in paths if p.stem not in held_out], encoder)
-    x = np.concatenate([clip.inputs() for clip in taught])
-    y = np.concatenate([clip.opening for clip in taught])
+    training = tracked([p for p in paths if p.stem not in held_out], encoder)
+    x = np.concatenate([clip.inputs() for clip in training])
+    y = np.concatenate([clip.opening for clip in training])
     mean, scale, level = x.mean(0), x.std(0) + 1e-3, y.mean()
     z = (x - mean) / scale
     weights = np.linalg.solve(z.T @ z + RIDGE * np.eye(z.shape[1]), z.T @ (y - level))
@@ -189,7 +190,7 @@ def lips(encoder: SpeechEncoder, tracks: Path, grid: Path) -> None:
         truths = [c.opening for c in clips]
         turned = [np.roll(g, len(g) // 2) for g in guesses]
         row = {
-            "taught": guesses,
+            "ridge": guesses,
             "lip opening": [c.at(c.features[:, LIP_OPENING], 0) for c in clips],
             "loudness": [c.at(c.energy, 0) for c in clips],
             "shuffled": [np.resize(g, len(t)) for g, t in zip(turned, truths, strict=True)],

@@ -1,4 +1,4 @@
-"""Features of many clips at once, for the training of what comes after the encoder."""
+"""Speech features of many clips at once, for training and evaluation."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from talkingface_research.audio_features.network import SpeechEncoder, fold_norm
 
 
 def load_encoder(checkpoint: Path, device: torch.device | str) -> SpeechEncoder:
-    """The encoder of a checkpoint of `train`, or of an exported `model.onnx`, in eval mode.
+    """Load the encoder of a checkpoint of `train`, or of an exported `model.onnx`, in eval mode.
 
-    An exported graph keeps its weights' names, with the batch norms folded into them.
+    The weights of an exported graph have the same names, with the batch norms folded into them.
     """
     if checkpoint.suffix == ".onnx":
         encoder = fold_norms(SpeechEncoder().eval())
@@ -27,11 +27,13 @@ def load_encoder(checkpoint: Path, device: torch.device | str) -> SpeechEncoder:
             for weight in onnx.load(str(checkpoint)).graph.initializer
         }
         encoder.load_state_dict(weights)
-        return encoder.to(device)
-    stored = torch.load(checkpoint, map_location=device, weights_only=True)
-    encoder = SpeechEncoder(**stored["arguments"]).to(device)
-    encoder.load_state_dict(stored["model"])
-    return encoder.eval()
+    else:
+        stored = torch.load(checkpoint, map_location=device, weights_only=True)
+        encoder = SpeechEncoder(**stored["arguments"])
+        encoder.load_state_dict(stored["model"])
+        encoder.eval()
+    on_device: SpeechEncoder = encoder.to(device)
+    return on_device
 
 
 @torch.no_grad()
@@ -40,11 +42,11 @@ def encode_clips(
     clips: Sequence[NDArray[np.float32] | Tensor],
     batch_samples: int = 16_000 * 600,
 ) -> list[tuple[Tensor, Tensor]]:
-    """The rows that a stream of each clip gives.
+    """Encode clips; the rows are those of a stream of each clip.
 
     :param clips: each (n,) at 16 kHz, in [-1, 1]
     :param batch_samples: samples in one batch, padding included (bounds the memory)
-    :return: of each clip, in their order, features (ceil(n / 320), 128) and speech
+    :return: by clip, features (ceil(n / 320), 128) and speech
         (ceil(n / 320), 4) on the encoder's device
     """
     device = encoder.first.weight.device

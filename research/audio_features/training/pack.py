@@ -1,10 +1,9 @@
-"""Streams of all voices as one training set: sound and labels.
+"""Streams of all voices as one training set: audio and labels.
 
     python -m talkingface_research.audio_features.training.pack --corpus DIR --out DIR [--kbps 13]
 
 Writes labels.npz with NAME/phone, NAME/end (samples) and NAME/pitch (see `pitch`), and beside it
-links to the waves or, with --kbps, NAME.opus to be carried to another machine (needs ffmpeg's
-libopus).
+links to the wave files or, with --kbps, compressed NAME.opus (needs ffmpeg's libopus).
 """
 
 from __future__ import annotations
@@ -12,15 +11,17 @@ from __future__ import annotations
 import argparse
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from talkingface_research.audio_features.training.pitch import track
 from talkingface_research.audio_features.training.synthesise import read_wave
 
 
-def sound_path(folder: Path, name: str) -> Path:
-    """Where the sound of a packed stream lies."""
+def audio_path(folder: Path, name: str) -> Path:
+    """Path of the audio of a packed stream."""
     packed = folder / f"{name}.opus"
     return packed if packed.exists() else folder / f"{name}.wav"
 
@@ -32,7 +33,7 @@ def main() -> None:
     parser.add_argument("--kbps", type=float, help="compress by Opus; waves by default")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    labels: dict[str, np.ndarray] = {}
+    labels: dict[str, NDArray[Any]] = {}
     for path in sorted(arguments.corpus.glob("*.wav")):
         if arguments.kbps:
             opus = arguments.out / f"{path.stem}.opus"

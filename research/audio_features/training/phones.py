@@ -1,7 +1,7 @@
 """Phone sets of the training voices, mapped to the encoder's inventory.
 
 A phone without a counterpart in ARPAbet (a trilled r, a front rounded vowel) maps to UNKNOWN: it
-still teaches voice activity and pitch, but no phone.
+is still a label for voice activity and pitch, but not for phones.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from talkingface.contract.speech_features import PHONE_INDEX, PHONES
 
 UNKNOWN = -1
-# Of one GRID speaker's clips in sorted order, every so many-th is never trained on.
+# Every n-th of one GRID speaker's clips in sorted order is never trained on.
 HELD_OUT_EVERY = 23
 
-# Labels that come with the natural recordings: one index a frame. ARPAbet in alphabetical order
+# Labels of the natural recordings: one index a frame. ARPAbet in alphabetical order
 # with "sil" among them; 24 is unused.
 NATURAL_FPS = 30
 NATURAL_PHONES = (
@@ -79,17 +79,17 @@ IPA: Mapping[str, int] = _CONSONANTS | _table(
 )
 IPA_PAIRS: Mapping[str, int] = _table("aɪ=ay aʊ=aw eɪ=ey oʊ=ow ɔɪ=oy tʃ=ch dʒ=jh")
 
-# Sounds of other languages: the neighbour in ARPAbet by which a forced aligner can follow them, and
-# the label they are given, UNKNOWN where lips or tongue do something else than the neighbour's.
+# Phones of other languages: the nearest one in ARPAbet, for forced alignment, and the label,
+# UNKNOWN where lips or tongue differ from those of the nearest one.
 _NEAR = _table(
     "c=t ɟ=d ɱ=m ɦ=hh χ=hh ɲ=n ʝ=y ɭ=l ɫ=l ɕ=sh ʂ=sh ʑ=zh ʐ=zh ɵ=uh ɨ=ih ɑ̃=aa ɔ̃=ow ɛ̃=ae œ̃=ae ʋ=v"
 )
-_NEAR_BUT_OTHER_LIPS = _table("ʏ=uh β=v ɣ=g x=hh r=d ʁ=hh y=iy ø=er œ=er ʎ=l ɥ=w")
+_NEAR_WITH_OTHER_LIPS = _table("ʏ=uh β=v ɣ=g x=hh r=d ʁ=hh y=iy ø=er œ=er ʎ=l ɥ=w")
 IPA_NEAREST: Mapping[str, tuple[str, int]] = {
     symbol: (PHONES[index], index) for symbol, index in {**IPA, **IPA_PAIRS, **_NEAR}.items()
-} | {symbol: (PHONES[index], UNKNOWN) for symbol, index in _NEAR_BUT_OTHER_LIPS.items()}
+} | {symbol: (PHONES[index], UNKNOWN) for symbol, index in _NEAR_WITH_OTHER_LIPS.items()}
 
-# What a forced aligner calls its pauses.
+# Names of pauses in forced alignments.
 SILENCES: Mapping[str, int] = dict.fromkeys(
     ["sil", "<sil>", "+spn+", "+nsn+", "<s>", "</s>"], PHONE_INDEX["sil"]
 )

@@ -12,19 +12,20 @@ from numpy.typing import NDArray
 from talkingface.contract.rates import SAMPLE_RATE
 
 F0_LOW, BINS, PER_OCTAVE = 50.0, 84, 24
-RATE = 100
-_WINDOW = 768
+RATE = 100  # frames a second
+_WINDOW = 768  # samples
 _HOP = SAMPLE_RATE // RATE
 _FFT = 2048
-_VOICING_THRESHOLD = 0.45
-_OCTAVE_BONUS = 0.02
-_JUMP_COST = 0.5
-_SWITCH_COST = 0.15
-_SILENCE_DB = -45.0
+# Gains and costs are autocorrelations, 0..1.
+_VOICING_THRESHOLD = 0.45  # gain of an unvoiced frame
+_OCTAVE_BONUS = 0.02  # an octave, for higher pitch
+_JUMP_COST = 0.5  # an octave, from frame to frame
+_SWITCH_COST = 0.15  # between voiced and unvoiced
+_SILENCE_DB = -45.0  # below the 95th percentile of the level, from which a frame is silent
 
 
 def _strength(audio: NDArray[np.float32]) -> NDArray[np.float32]:
-    """How well each frame repeats itself at each candidate: (frames, BINS)."""
+    """Autocorrelation of each frame at each candidate pitch: (frames, BINS)."""
     window = np.hanning(_WINDOW).astype(np.float32)
     own = np.fft.irfft(np.abs(np.fft.rfft(window, _FFT)) ** 2)[:_WINDOW]
     own = np.maximum(own / own[0], 1e-3)
@@ -36,9 +37,9 @@ def _strength(audio: NDArray[np.float32]) -> NDArray[np.float32]:
     out = np.empty((frames, BINS), np.float32)
     for start in range(0, frames, 4000):
         index = np.arange(start, min(frames, start + 4000))[:, None] * _HOP + np.arange(_WINDOW)
-        piece = padded[index]
-        piece = (piece - piece.mean(1, keepdims=True)) * window
-        auto = np.fft.irfft(np.abs(np.fft.rfft(piece, _FFT)) ** 2)
+        windowed = padded[index]
+        windowed = (windowed - windowed.mean(1, keepdims=True)) * window
+        auto = np.fft.irfft(np.abs(np.fft.rfft(windowed, _FFT)) ** 2)
         auto = auto[:, :_WINDOW] / (auto[:, :1] + 1e-7) / own
         near = auto[:, whole] * (1 - part) + auto[:, whole + 1] * part
         out[start : start + len(index)] = near
@@ -47,7 +48,7 @@ def _strength(audio: NDArray[np.float32]) -> NDArray[np.float32]:
 
 @numba.njit(cache=True)
 def _best_path(gain: NDArray[np.float32], cost: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """States (0 = unvoiced) of most gain less cost of moving: (frames,)."""
+    """States (0 = unvoiced) with the highest gain less cost of changes: (frames,)."""
     frames, states = len(gain), len(cost)
     score = np.full(states, np.float32(-1e3))
     score[0] = 0

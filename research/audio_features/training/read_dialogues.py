@@ -4,8 +4,8 @@
 
 DIR holds the unpacked packages `flight-of-the-amazon-queen`, `beneath-a-steel-sky` and `drascula`
 (freeware; each package's copyright file names its terms). Writes dialogues_queen, dialogues_sky
-and dialogues_drascula, each .wav and .npz, as `synthesise` does, with no phone known: `teach`
-finds what is said. The container formats are those that ScummVM documents.
+and dialogues_drascula, each .wav and .npz, as `synthesise` does, with all phones unknown; `teach`
+finds them. The container formats are documented by ScummVM.
 """
 
 from __future__ import annotations
@@ -27,10 +27,9 @@ from talkingface_research.audio_features.training.phones import UNKNOWN
 from talkingface_research.audio_features.training.synthesise import Audio, Clip, write_stream
 
 RATE = 11_025  # of all three games
-SHORTEST, LONGEST = 0.8, 25.0
-# The files of a package below this are effects and pictures, from the next on not speech.
-SKY_SPEECH = range(50_000, 60_000)
-SKY_HEADER = 22
+SHORTEST, LONGEST = 0.8, 25.0  # seconds of a line
+SKY_SPEECH = range(50_000, 60_000)  # file numbers; the others are effects and images
+SKY_HEADER = 22  # bytes
 Bytes = NDArray[np.uint8]
 
 
@@ -43,7 +42,7 @@ def _unsigned(data: bytes) -> NDArray[np.float32]:
 
 
 def queen(packages: Path) -> Iterator[Audio]:
-    """Lines of `Flight of the Amazon Queen`: MP3 in one archive with a table at its front."""
+    """Lines of `Flight of the Amazon Queen`: MP3 in one archive that begins with a table."""
     archive = next(packages.glob("flight-of-the-amazon-queen/**/queen.1c")).read_bytes()
     (entries,) = struct.unpack_from(">H", archive, 13)
     for index in range(entries):
@@ -51,23 +50,23 @@ def queen(packages: Path) -> Iterator[Audio]:
         line = name.rstrip(b"\0").decode()
         if not line.endswith(".SB") or not line[:6].isdigit():
             continue
-        sound = io.BytesIO(archive[offset : offset + size])
-        with av.open(sound, mode="r", format="mp3") as container:
+        file = io.BytesIO(archive[offset : offset + size])
+        with av.open(file, mode="r", format="mp3") as container:
             frames = [frame.to_ndarray()[0] for frame in container.decode(audio=0)]
         if frames:
             yield _resampled(np.concatenate(frames).astype(np.float32))
 
 
 def sky(packages: Path) -> Iterator[Audio]:
-    """Lines of `Beneath a Steel Sky`: 8-bit sound behind a header, packed by RNC method 1."""
+    """Lines of `Beneath a Steel Sky`: 8-bit audio after a header, packed by RNC method 1."""
     folder = next(packages.glob("beneath-a-steel-sky/**/sky.dsk")).parent
     disk, table = (folder / "sky.dsk").read_bytes(), (folder / "sky.dnr").read_bytes()
     (entries,) = struct.unpack_from("<I", table)
     for index in range(entries):
         entry = table[4 + 8 * index : 12 + 8 * index]
         number = int.from_bytes(entry[:2], "little")
-        place = int.from_bytes(entry[2:5], "little")
-        offset = (place & 0x7FFFFF) << (4 if place >> 23 else 0)
+        position = int.from_bytes(entry[2:5], "little")
+        offset = (position & 0x7FFFFF) << (4 if position >> 23 else 0)
         size = int.from_bytes(entry[5:8], "little") & 0x3FFFFF
         body = disk[offset + SKY_HEADER : offset + size]
         if number in SKY_SPEECH and body[:4] == b"RNC\x01":
@@ -77,22 +76,22 @@ def sky(packages: Path) -> Iterator[Audio]:
 
 
 def drascula(packages: Path) -> Iterator[Audio]:
-    """Lines of `Drascula`: raw 8-bit sound, a file each."""
+    """Lines of `Drascula`: raw 8-bit audio, a file each."""
     folder = next(packages.glob("drascula/**/drascula/en"))
     for path in sorted(folder.glob("*.ALS")):
         if not path.stem.startswith("S"):  # effects
             yield _resampled(_unsigned(path.read_bytes()))
 
 
-# What a reader of bits knows: the bits in hand, how many, and where the next ones lie.
-BITS, COUNT, PLACE = 0, 1, 2
+# State of a bit reader: buffered bits, their number, and the index of the next bytes.
+BITS, COUNT, NEXT = 0, 1, 2
 
 
 @numba.njit(cache=True)
 def _refill(data: Bytes, reader: NDArray[np.int64]) -> None:
-    """Take 16 more bits, least significant first, on top of those in hand."""
-    place = reader[PLACE]
-    word = np.int64(data[place]) | np.int64(data[place + 1]) << 8
+    """Add 16 bits to the buffer, least significant first."""
+    position = reader[NEXT]
+    word = np.int64(data[position]) | np.int64(data[position + 1]) << 8
     reader[BITS] |= word << reader[COUNT]
     reader[COUNT] += 16
 
@@ -102,7 +101,7 @@ def _skip(data: Bytes, reader: NDArray[np.int64], bits: int) -> None:
     reader[BITS] >>= bits
     reader[COUNT] -= bits
     if reader[COUNT] < 16:
-        reader[PLACE] += 2
+        reader[NEXT] += 2
         _refill(data, reader)
 
 
@@ -115,7 +114,7 @@ def _bits(data: Bytes, reader: NDArray[np.int64], bits: int) -> int:
 
 @numba.njit(cache=True)
 def _read_tree(data: Bytes, reader: NDArray[np.int64]) -> NDArray[np.int64]:
-    """A canonical Huffman tree: (leaves, 3) code, its bits, its value."""
+    """Read a canonical Huffman tree: (leaves, 3) code, number of bits, value."""
     leaves = _bits(data, reader, 5)
     sizes = np.zeros(leaves, np.int64)
     for i in range(leaves):
@@ -125,7 +124,7 @@ def _read_tree(data: Bytes, reader: NDArray[np.int64]) -> NDArray[np.int64]:
     for size in range(1, 16):
         for i in range(leaves):
             if sizes[i] == size:
-                for b in range(size):  # codes come with their first bit last
+                for b in range(size):  # codes are stored with their first bit last
                     tree[k, 0] |= ((code >> b) & 1) << (size - 1 - b)
                 tree[k, 1], tree[k, 2] = size, i
                 code += 1
@@ -136,7 +135,7 @@ def _read_tree(data: Bytes, reader: NDArray[np.int64]) -> NDArray[np.int64]:
 
 @numba.njit(cache=True)
 def _value(data: Bytes, reader: NDArray[np.int64], tree: NDArray[np.int64]) -> int:
-    """The next value by a tree: 0, 1, or a power of two and so many further bits."""
+    """Read a value by a tree: 0, 1, or a power of two and as many further bits."""
     for code, size, value in tree:
         if reader[BITS] & ((1 << size) - 1) == code:
             _skip(data, reader, size)
@@ -148,15 +147,15 @@ def _value(data: Bytes, reader: NDArray[np.int64], tree: NDArray[np.int64]) -> i
 
 @numba.njit(cache=True)
 def unpack(data: Bytes, length: int) -> Bytes:
-    """Data packed by Rob Northen's method 1: runs as they are, and copies of what came before.
+    """Unpack data of Rob Northen's method 1: literal runs, and copies of earlier output.
 
-    :param data: from the signature on, with eight zero bytes behind
+    :param data: from the signature on, followed by eight zero bytes
     :param length: bytes after unpacking
     """
     out = np.zeros(length, np.uint8)
     reader = np.array([0, 0, 18], np.int64)
     _refill(data, reader)
-    _skip(data, reader, 2)  # whether it is locked, and a key
+    _skip(data, reader, 2)  # flags: locked, key
     written = 0
     while written < length:
         runs = _read_tree(data, reader)
@@ -166,11 +165,11 @@ def unpack(data: Bytes, length: int) -> Bytes:
         for pair in range(pairs):
             run = min(_value(data, reader, runs), length - written)
             if run:
-                place = reader[PLACE]
-                out[written : written + run] = data[place : place + run]
+                position = reader[NEXT]
+                out[written : written + run] = data[position : position + run]
                 written += run
-                # The bits in hand beyond the first ones were those of the run.
-                reader[PLACE] += run
+                # The last 16 buffered bits were read from the run's bytes.
+                reader[NEXT] += run
                 reader[COUNT] -= 16
                 reader[BITS] &= (1 << reader[COUNT]) - 1
                 _refill(data, reader)

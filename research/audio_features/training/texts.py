@@ -1,7 +1,7 @@
 """Text for the synthetic voices: composed sentences, commands, numbers and word lists.
 
 Nothing is quoted: sentences come from the patterns and word lists below and from a dictionary's
-list of words, so that every phone occurs in many neighbourhoods.
+list of words, so that every phone occurs in many contexts.
 """
 
 from __future__ import annotations
@@ -129,7 +129,8 @@ def english(rng: np.random.Generator, dictionary: Words) -> Iterator[str]:
 
 
 def grid(path: Path) -> str:
-    """The sentence of a GRID clip's word times, letters spelt so that every voice names them."""
+    """The sentence of a GRID clip's word times, with letters spelt as their names are
+    pronounced."""
     names = {"a": "eigh", "z": "zed", "sil": "", "sp": ""}
     words = [line.split()[-1] for line in path.read_text().splitlines()]
     return " ".join(" ".join(names.get(word, word) for word in words).split())

@@ -3,10 +3,10 @@
     python -m talkingface_research.audio_features.training.train --data DIR --out DIR --device cuda
         --minutes 5 [--init CHECKPOINT]
 
-One network learns phones, articulation, voice activity, voicing and pitch at once, from voices that
-are never heard as recorded: other speed, pitch and throat, rooms, microphones, noise, pauses. Its
-embedding must also tell the phones around and the clean spectrum behind the noise. The voices in
-HELD_OUT are for validation only. Writes encoder.pt (best) and log.txt.
+One network learns phones, articulation, voice activity, voicing and pitch at once, from augmented
+voices: other speed, pitch and vocal tract, rooms, microphones, noise, pauses. Its embedding must
+also predict the phones around, the clean spectrum, Whisper's rows and lips. The voices in HELD_OUT
+are for validation only. Writes encoder.pt (best) and log.txt.
 """
 
 from __future__ import annotations
@@ -48,31 +48,29 @@ from talkingface_research.audio_features.training.data import (
 from talkingface_research.audio_features.training.features import load_encoder
 from talkingface_research.audio_features.training.validate import validate
 
-SPEEDS = range(30, 57)
-GROUPS = 8
-# Share of the time over which the learning rate rises.
-WARM_UP = 0.04
-# The weights that are kept are a running mean over about so many steps.
-MEAN_STEPS = 300
-# Missed closures (lips on lips, lip on teeth) cost so many times a false one: they are short, and
-# a viewer sees an open mouth in a bilabial at once.
+SPEEDS = range(30, 57)  # of crops, in units of 1 / SPEED_STEPS
+GROUPS = 8  # of a batch, one speed each
+WARM_UP = 0.04  # share of the time over which the learning rate rises
+MEAN_STEPS = 300  # of the running mean of the weights
+# Cost of missed closures (lips on lips, lip on teeth) over that of false ones: they are short, and
+# an open mouth in a bilabial is conspicuous.
 CLOSURE_WEIGHT = 2.5
-# Rows before and after the present one whose phones the embedding must know.
+# Rows relative to the present one whose phones the embedding must predict.
 CONTEXT_ROWS = (-4, -2, 0, 2)
 NASALS = [PHONE_INDEX[p] for p in ("m", "n", "ng")]
-# Rows before and after its own that a frame of lips is told from, as in the motion generator.
+# Rows before and after its own that lips are predicted from, as in the motion generator.
 LIP_ROWS = (HISTORY_ROWS, RECEPTIVE_ROWS - HISTORY_ROWS - 1)
 SONORANTS = [i for i, p in enumerate(PHONES) if p[0] in "aeiou" or p in ("l", "r", "w", "y")]
 
 
 class Probe(nn.Module):
-    """What the embedding alone must tell; used in training only."""
+    """Predictions from the embedding; used in training only."""
 
     def __init__(self) -> None:
         super().__init__()
         self.phones = nn.Conv1d(EMBEDDING_DIM, len(CONTEXT_ROWS) * len(PHONES), 1)
         self.spectrum = nn.Conv1d(EMBEDDING_DIM, MEL_BANDS, 1)
-        self.heard = nn.Conv1d(EMBEDDING_DIM, CONTEXT, 1)
+        self.whisper = nn.Conv1d(EMBEDDING_DIM, CONTEXT, 1)
         self.lips = nn.Conv1d(EMBEDDING_DIM + len(ARTICULATION), LIPS, sum(LIP_ROWS) + 1)
 
 
@@ -89,7 +87,7 @@ def losses(
     mel: Tensor,
     weights: Tensor,
 ) -> dict[str, Tensor]:
-    """Each loss, weighted; their sum is trained."""
+    """Weighted losses by name; their sum is minimised."""
     hidden, _, _ = model.trunk(noisy, model.initial_state(len(noisy)), mel)
     phones = model.phones(hidden)[:, :, DELAY_ROWS:].float()
     moves = model.articulation(hidden)[:, :, DELAY_ROWS:].float()
@@ -106,7 +104,7 @@ def losses(
         "phone": F.cross_entropy(phones, phone, weights, ignore_index=-1, label_smoothing=0.05)
     }
     finite = torch.isfinite(target)
-    # Not the absolute error: closures are rare, and its best guess would be the median, none.
+    # Cross entropy, since the absolute error is least for the median, and closures are rare.
     closing = torch.ones(len(ARTICULATION), 1, device=moves.device)
     closing[:2] = CLOSURE_WEIGHT
     error = F.binary_cross_entropy_with_logits(
@@ -145,13 +143,13 @@ def losses(
         spectrum = spectra[:, MEL_BANDS : 2 * MEL_BANDS, 1::2][:, :, :rows]
     guess = probe.spectrum(embedding).float()
     total["spectrum"] = 0.1 * (guess - spectrum).abs().mean()
-    heard = labels.context[:, :rows].transpose(1, 2)
-    error = (probe.heard(embedding).float() - torch.nan_to_num(heard)).square()
-    total["heard"] = 0.5 * masked_mean(error, torch.isfinite(heard))
-    filmed = labels.lips[:, :rows].transpose(1, 2)
-    told = probe.lips(F.pad(torch.cat([embedding, torch.sigmoid(moves)], 1), LIP_ROWS)).float()
-    error = (told - torch.nan_to_num(filmed)).square()
-    total["lips"] = 1.0 * masked_mean(error, torch.isfinite(filmed))
+    whisper = labels.context[:, :rows].transpose(1, 2)
+    error = (probe.whisper(embedding).float() - torch.nan_to_num(whisper)).square()
+    total["whisper"] = 0.5 * masked_mean(error, torch.isfinite(whisper))
+    tracked = labels.lips[:, :rows].transpose(1, 2)
+    predicted = probe.lips(F.pad(torch.cat([embedding, torch.sigmoid(moves)], 1), LIP_ROWS)).float()
+    error = (predicted - torch.nan_to_num(tracked)).square()
+    total["lips"] = 1.0 * masked_mean(error, torch.isfinite(tracked))
     return total
 
 
@@ -180,16 +178,16 @@ def batch(
     labels.phone = torch.where(kept, labels.phone, PHONE_INDEX["sil"])
     labels.articulation = torch.where(kept[:, :, None], labels.articulation, 0.0)
     labels.pitch = torch.where(kept, labels.pitch, torch.nan)
-    # Lips go on where the sound was cut out, and Whisper was not asked about silence.
+    # Where the audio is muted, the labels of lips and of Whisper do not hold.
     labels.context = torch.where(kept[:, :, None], labels.context, torch.nan)
     labels.lips = torch.where(kept[:, :, None], labels.lips, torch.nan)
     return noisy, clean * keep.repeat_interleave(160, 1), labels
 
 
 @torch.no_grad()
-def unfold(trained: SpeechEncoder, model: SpeechEncoder, sound: Tensor) -> None:
-    """Give `model` the weights of an encoder whose batch norms were folded into its convolutions:
-    the same function in eval mode, with the norms' statistics taken from `sound` (B, N)."""
+def unfold_norms(trained: SpeechEncoder, model: SpeechEncoder, audio: Tensor) -> None:
+    """Set the weights of `model` from an encoder whose batch norms are folded into its
+    convolutions: the same function in eval mode, with the norms' statistics from `audio` (B, N)."""
     weights = trained.state_dict()
     pairs = [("first", "first_norm"), ("embedding", "embedding_norm")]
     for i in range(len(model.blocks)):
@@ -204,7 +202,7 @@ def unfold(trained: SpeechEncoder, model: SpeechEncoder, sound: Tensor) -> None:
         )
         for name, _ in pairs
     ]
-    trained(sound, trained.initial_state(len(sound)))
+    trained(audio, trained.initial_state(len(audio)))
     for hook in hooks:
         hook.remove()
     for convolution, norm in pairs:
@@ -225,7 +223,7 @@ def unfold(trained: SpeechEncoder, model: SpeechEncoder, sound: Tensor) -> None:
 
 
 def phone_weights(streams: Streams) -> Tensor:
-    """Rare phones count more: the inverse root of how often a phone is heard."""
+    """Weights of phones in the loss: the inverse square root of their frequency."""
     known = streams.phone[streams.phone >= 0].long()
     count = torch.bincount(known, minlength=len(PHONES)).float().clamp(min=1)
     weight = (count.sum() / count).sqrt().clamp(max=20.0)
@@ -237,12 +235,12 @@ def train(arguments: argparse.Namespace) -> None:
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(arguments.seed)
-    torch.backends.cudnn.allow_tf32 = False  # the front end's spectra need their bits
+    torch.backends.cudnn.allow_tf32 = False  # the front end's spectra need full precision
     torch.backends.cudnn.benchmark = True
     begin = time.monotonic()
     log = (out / "log.txt").open("a")
 
-    def say(text: str) -> None:
+    def log_line(text: str) -> None:
         line = f"[{time.monotonic() - begin:6.0f} s] {text}"
         print(line, flush=True)
         log.write(line + "\n")
@@ -251,15 +249,17 @@ def train(arguments: argparse.Namespace) -> None:
     with np.load(arguments.data / "labels.npz") as stored:
         names = sorted({key.rsplit("/", 1)[0] for key in stored})
     streams = Streams(arguments.data, [n for n in names if n not in HELD_OUT], device)
-    unheard = Streams(arguments.data, [n for n in names if n in HELD_OUT], device)
-    say(f"{streams.hours:.2f} h of {len(streams.names)} voices, {unheard.hours:.2f} h held out")
+    held_out = Streams(arguments.data, [n for n in names if n in HELD_OUT], device)
+    log_line(
+        f"{streams.hours:.2f} h of {len(streams.names)} voices, {held_out.hours:.2f} h held out"
+    )
 
     shape = {"channels": arguments.channels}
     model = SpeechEncoder(**shape).to(device)
     probe = Probe().to(device)
     if arguments.init:
-        sound = streams.crops(streams.random_crops(64, SPEEDS[10], np.random.default_rng(0)), 40)[0]
-        unfold(load_encoder(arguments.init, device), model, sound)
+        audio = streams.crops(streams.random_crops(64, SPEEDS[10], np.random.default_rng(0)), 40)[0]
+        unfold_norms(load_encoder(arguments.init, device), model, audio)
     averaging = get_ema_multi_avg_fn(1 - 1 / MEAN_STEPS)
     kept = AveragedModel(model, multi_avg_fn=averaging, use_buffers=True)
     parameters = [*model.parameters(), *probe.parameters()]
@@ -287,30 +287,31 @@ def train(arguments: argparse.Namespace) -> None:
         step += 1
         if step % arguments.report == 0:
             figures = " ".join(f"{name} {part.item():.3f}" for name, part in parts.items())
-            say(f"step {step} {100 * progress:.0f} % loss {loss.item():.3f}: {figures}")
+            log_line(f"step {step} {100 * progress:.0f} % loss {loss.item():.3f}: {figures}")
         if progress >= next_check:
             next_check += 1 / arguments.checks
-            best = check(kept.module, unheard, device, shape, out, best, say)
-    check(kept.module, unheard, device, shape, out, best, say)
-    say(f"{step} steps of {arguments.batch} crops")
+            best = check(kept.module, held_out, device, shape, out, best, log_line)
+    check(kept.module, held_out, device, shape, out, best, log_line)
+    log_line(f"{step} steps of {arguments.batch} crops")
 
 
 def check(
     model: SpeechEncoder,
-    unheard: Streams,
+    held_out: Streams,
     device: torch.device,
     shape: dict[str, int],
     out: Path,
     best: float,
-    say: Callable[[str], None],
+    log_line: Callable[[str], None],
 ) -> float:
-    """Validate; keep the model if it is the best so far."""
-    figures = validate(model.eval(), unheard, device)
+    """Validate; save the model if it is the best so far."""
+    figures = validate(model.eval(), held_out, device)
     for line in figures.lines():
-        say(line)
+        log_line(line)
     if figures.score < best:
         torch.save({"arguments": shape, "model": model.state_dict()}, out / "encoder.pt")
-    return min(best, figures.score)
+    result: float = min(best, figures.score)
+    return result
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from talkingface_research.audio_features.training.augment import Augmenter
 from talkingface_research.audio_features.training.data import SPEED_STEPS, Streams
 
 CROPS = 8
-# About four semitones up and down, tempo and throat with the pitch.
+# About four semitones up and down, tempo and vocal tract with the pitch.
 SPEEDS = {"faster and higher": 1.25, "slower and lower": 0.8}
 
 
@@ -39,11 +39,13 @@ class Row:
 
 @dataclass
 class Figures:
+    """Rows of all voices and conditions."""
+
     rows: list[Row] = field(default_factory=list)
 
     @property
     def score(self) -> float:
-        """Mean phone error over all conditions: what the best checkpoint has least of."""
+        """Mean phone error over all conditions; the best checkpoint has the lowest."""
         return sum(row.phone_error for row in self.rows) / len(self.rows)
 
     def lines(self) -> list[str]:
@@ -80,7 +82,7 @@ CONDITIONS: dict[str, Callable[[Tensor, Augmenter], Tensor]] = {
 
 @torch.no_grad()
 def validate(model: SpeechEncoder, streams: Streams, device: torch.device) -> Figures:
-    """All voices of `streams` under all conditions, each drawn the same at every call."""
+    """Measure all voices of `streams` under all conditions, which are the same at every call."""
     figures = Figures()
     for voice in streams.names:
         for name, condition in CONDITIONS.items():
@@ -103,8 +105,8 @@ def _row(
     steps = round(speed * SPEED_STEPS)
     audio, labels = streams.crops(streams.all_crops(voice, steps, CROPS), steps)
     floor = Augmenter(device, 5)
-    heard = condition(audio, floor) + 1e-4 * floor.normal(*audio.shape)
-    features, speech = model.encode(heard)
+    noisy = condition(audio, floor) + 1e-4 * floor.normal(*audio.shape)
+    features, speech = model.encode(noisy)
     phone = labels.phone
     spoken = phone > PHONE_INDEX["sil"]
     wrong = features[:, :, PHONE_COLUMNS].argmax(2) != phone
@@ -119,7 +121,8 @@ def _row(
     guess = features[:, :, ARTICULATION_COLUMNS][:, :, 0]
 
     def share(mask: Tensor, of: Tensor) -> float:
-        return 100.0 * (mask & of).sum().item() / max(1, of.sum().item())
+        result: float = 100.0 * (mask & of).sum().item() / max(1, of.sum().item())
+        return result
 
     everything = torch.ones_like(active)
     return Row(

@@ -13,9 +13,10 @@ from talkingface.contract.motion import ARKIT_INDEX, Array
 from talkingface.contract.rates import MOTION_FPS
 from talkingface_research.motion_gen.evaluation.curves import Curve
 
-HEIGHT, PROMINENCE = 0.45, 0.35
+HEIGHT, PROMINENCE = 0.45, 0.35  # of full closure, by eye
 APART = 4  # frames
-FOOT, SHOULDER = 0.9, 0.2  # how far below the peak duration and flanks are measured, of its height
+# Depths below the peak, as shares of its height, at which duration and flanks are measured.
+FOOT, SHOULDER = 0.9, 0.2
 LIDS = [ARKIT_INDEX["eyeBlinkLeft"], ARKIT_INDEX["eyeBlinkRight"]]
 
 
@@ -42,7 +43,7 @@ def lids(motion: Array) -> Curve:
 
 def find(closure: Curve) -> Blinks:
     """The blinks of a track (T,) at `MOTION_FPS`; crossings are interpolated between frames."""
-    # Leading and trailing rest, so that a blink at the very edge has both its flanks.
+    # Repeated ends, so that a blink at the edge has both its flanks.
     padded = np.concatenate([closure[:1], closure, closure[-1:]])
     peaks, _ = find_peaks(
         padded, height=HEIGHT, prominence=PROMINENCE, distance=APART, plateau_size=(1, None)

@@ -1,4 +1,4 @@
-"""Do the lips close for /p b m/, does the lower lip reach the teeth for /f v/?"""
+"""Whether the lips close for /p b m/ and the lower lip reaches the teeth for /f v/."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ from talkingface_research.motion_gen.evaluation.curves import Curve
 from talkingface_research.motion_gen.evaluation.phones import Phones
 
 SLACK = 0.06  # seconds before and after the phone
-MARGIN = 0.1  # seconds at the end of a clip that are not judged
+MARGIN = 0.1  # seconds at the end of a clip that do not count
 LONGEST = 0.2  # seconds before its end: an aligner lets a first stop begin with the silence before
 
 
 def reached(
     gap: Curve, phones: Phones, members: Iterable[int], below: float, offset: int = 0
 ) -> NDArray[np.bool_]:
-    """For each of the phones: does the gap fall under `below` at any frame within it or within
-    `SLACK` of it?
+    """Whether the gap falls under `below` in any frame within `SLACK` of each phone.
 
     :param gap: (T,) face widths at `MOTION_FPS`
     :param members: phones that count
-    :param offset: frames by which the gap comes later than the sound
+    :param offset: frames by which the gap comes later than the audio
     """
     times = (np.arange(len(gap)) + 0.5 - offset) / MOTION_FPS
     counted = np.isin(phones.phone, list(members)) & (phones.end < times[-1] - MARGIN)

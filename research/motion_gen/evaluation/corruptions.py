@@ -1,4 +1,4 @@
-"""What may stand between a voice and the encoder, the same every time."""
+"""Corruptions of speech, deterministic: noise, music, babble, and other pitches and speeds."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from talkingface.contract.rates import SAMPLE_RATE
 CHORDS = ((0, 4, 7), (-3, 0, 4), (-7, -3, 0), (-5, -1, 2))  # semitones from C4: C, Am, F, G
 C4 = 261.6
 BEAT = 0.5  # seconds
-GRAIN, SEARCH = 640, 240  # samples of the overlap-add: 40 ms and +-15 ms
+GRAIN, SEARCH = 640, 240  # samples of the overlap-add: 40 ms and +-15 ms, by ear
 
 
-def mixed(voice: Array, other: Array, decibels: float) -> Array:
-    """Another sound under a voice, this far below it in power."""
-    under = np.resize(other, len(voice)).astype(np.float32)
+def mixed(speech: Array, other: Array, decibels: float) -> Array:
+    """Speech with other audio added, by so many dB weaker than it."""
+    under = np.resize(other, len(speech)).astype(np.float32)
     gain = math.sqrt(
-        float((voice**2).mean()) / max(float((under**2).mean()), 1e-12) / 10 ** (decibels / 10)
+        float((speech**2).mean()) / max(float((under**2).mean()), 1e-12) / 10 ** (decibels / 10)
     )
-    return voice + np.float32(gain) * under
+    return speech + np.float32(gain) * under
 
 
 def noise(samples: int, seed: int = 0) -> Array:
@@ -39,9 +39,9 @@ def music(samples: int, seed: int = 0) -> Array:
     rng = np.random.default_rng(seed)
     out = np.zeros(samples)
 
-    def play(at: float, sound: Array) -> None:
+    def play(at: float, note: Array) -> None:
         first = int(at * SAMPLE_RATE)
-        part = sound[: max(0, samples - first)]
+        part = note[: max(0, samples - first)]
         out[first : first + len(part)] += part
 
     for beat in range(math.ceil(samples / SAMPLE_RATE / BEAT)):
@@ -82,17 +82,17 @@ def babble(voices: Sequence[Array]) -> Array:
     return np.asarray(sum(parts), np.float32)
 
 
-def stretched(sound: Array, factor: float) -> Array:
-    """The sound, lasting `factor` times as long at the same pitch, by overlap-adding grains where
-    they fit their forerunner best (WSOLA, Verhelst and Roelands 1993)."""
+def stretched(audio: Array, factor: float) -> Array:
+    """Audio that lasts `factor` times as long at the same pitch, by overlap-adding grains where
+    they match the previous grain best (WSOLA, Verhelst and Roelands 1993)."""
     window = np.hanning(2 * GRAIN + 1)[:-1]
-    count = int(len(sound) * factor / GRAIN)
-    padded = np.pad(sound, (GRAIN + SEARCH, 3 * GRAIN + 2 * SEARCH)).astype(float)
+    count = int(len(audio) * factor / GRAIN)
+    padded = np.pad(audio, (GRAIN + SEARCH, 3 * GRAIN + 2 * SEARCH)).astype(float)
     out = np.zeros((count + 2) * GRAIN)
     follow = padded[SEARCH : SEARCH + 2 * GRAIN]
     for i in range(count):
         # Grain i is centred on sample i * GRAIN of the result.
-        centre = min(round(i * GRAIN / factor), len(sound))
+        centre = min(round(i * GRAIN / factor), len(audio))
         around = padded[centre : centre + 2 * GRAIN + 2 * SEARCH]
         at = int(np.correlate(around, follow, "valid").argmax()) if i else SEARCH
         out[i * GRAIN : (i + 2) * GRAIN] += window * around[at : at + 2 * GRAIN]
@@ -100,16 +100,16 @@ def stretched(sound: Array, factor: float) -> Array:
     return out[GRAIN:].astype(np.float32)
 
 
-def shifted(sound: Array, semitones: float) -> Array:
-    """The sound at another pitch and formants, as long as it was."""
+def shifted(audio: Array, semitones: float) -> Array:
+    """Audio at another pitch and formants, at the same length."""
     factor = 2 ** (semitones / 12)
-    longer = stretched(sound, factor)
+    longer = stretched(audio, factor)
     played: Array = soxr.resample(longer, SAMPLE_RATE * factor, SAMPLE_RATE).astype(np.float32)
-    return np.resize(played, len(sound)) if len(played) < len(sound) else played[: len(sound)]
+    return np.resize(played, len(audio)) if len(played) < len(audio) else played[: len(audio)]
 
 
 def kinds(others: Sequence[Array]) -> dict[str, Callable[[Array], Array]]:
-    """All disturbances by name.
+    """All corruptions by name.
 
     :param others: voices for the babble
     """

@@ -12,7 +12,7 @@ from talkingface.contract.rates import MOTION_FPS
 
 Curve = NDArray[np.float64]
 
-SYLLABLES = (2.0, 8.0)  # Hz: the band in which a mouth follows a voice
+SYLLABLES = (2.0, 8.0)  # Hz: the band in which a mouth follows speech
 LAGS = (-1, 0, 1, 2)  # frames: -40..+80 ms, positive = generated lips late
 
 
@@ -50,9 +50,9 @@ def lagged_correlation(
 ) -> tuple[float, int]:
     """The best pooled correlation over lags common to all clips, and its lag in frames.
 
-    :param made: a curve a clip, on the clock of the clip's sound
-    :param real: the same on the clock of its picture
-    :param offsets: frames by which each clip's sound comes before its picture
+    :param made: a curve a clip, on the clock of its audio
+    :param real: the same on the clock of its video
+    :param offsets: frames by which each clip's audio is ahead of its video
     """
     truth = pooled(real)
     scores = {
@@ -81,7 +81,7 @@ def bootstrap(
     draws: int = 1000,
     band: tuple[float, float] = SYLLABLES,
 ) -> tuple[float, float]:
-    """The 95 % interval of the pooled correlation at one lag in frames, clips drawn anew.
+    """Bootstrap 95 % interval over clips of the pooled correlation at one lag in frames.
 
     :param made: a curve a clip, on the clock of `real`
     """

@@ -1,9 +1,9 @@
-"""How a face moves in a picture, from landmarks alone: sizes, spectra, relation to the voice.
+"""How a face moves in video, from landmarks alone: sizes, spectra, relation to the speech.
 
 Landmarks are MediaPipe's face mesh with irises (T, 478, 3) in pixels, at `MOTION_FPS`, as they are
-found in the picture: not turned to the front. Only the angles of the head come from a rigid fit
+found in the frame, not turned to the front. Only the angles of the head come from a rigid fit
 (Kabsch 1976) of points that no expression moves. Lengths are percent of the face's own size, so
-that faces of all sizes, drawn or filmed, are measured alike.
+that faces of all sizes, rendered or real, are measured alike.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from talkingface_research.motion_gen.evaluation.curves import (
     shifted,
 )
 
-# Eyes' corners, bridge and sides of the nose: what stays when a face speaks.
+# Eyes' corners, bridge and sides of the nose: points that hardly move when a face speaks.
 RIGID = [33, 133, 362, 263, 168, 6, 197, 195, 5, 4, 98, 327]
 CHEEKS, CROWN, CHIN = (234, 454), 10, 152
 UPPER_LIP, LOWER_LIP, LIP_TOP, LIP_CORNERS = 13, 14, 0, (61, 291)
@@ -37,13 +37,13 @@ IRISES = (468, 473)
 WINDOW_SECONDS = 10.0  # clips are cut into equal parts of about this length
 BANDS = ((0.05, 0.3), (0.3, 1.0), (1.0, 2.0), (2.0, 4.0), (4.0, 8.0))  # Hz
 LOUDNESS_BAND = (0.3, 2.0)  # Hz
-FLOOR = 50.0  # dB below the loudest frame; all that is less loud counts as this
-POOLED_LAGS = (0, 1, 2)  # frames by which a face may follow the voice, one for all clips
-CLIP_LAGS = range(-8, 9)  # frames, each clip its own
+FLOOR = 50.0  # dB below the loudest frame, the least level
+POOLED_LAGS = (0, 1, 2)  # frames by which a face may follow the speech, one lag for all clips
+CLIP_LAGS = range(-8, 9)  # frames, a lag for each clip
 
 
 class Head(NamedTuple):
-    """Where the head is in each picture."""
+    """Pose and size of the head in each frame."""
 
     angles: Curve  # (T, 3) pitch, yaw, roll in degrees
     size: Curve  # (T,) pixels a face width
@@ -70,7 +70,7 @@ def _reference() -> Curve:
 
 def rigid(landmarks: Array) -> tuple[Curve, Curve, Curve]:
     """Rotations (T, 3, 3) from the head's frame to the camera's, scales (T,) in pixels a face
-    width and places (T, 3) of the centre of the rigid points."""
+    width and positions (T, 3) of the centre of the rigid points."""
     points = np.asarray(landmarks, float)[:, RIGID]
     centre = points.mean(axis=1)
     at, to = points - centre[:, None], _reference()[RIGID]
@@ -82,14 +82,14 @@ def rigid(landmarks: Array) -> tuple[Curve, Curve, Curve]:
 
 
 def in_head(landmarks: Array, points: Sequence[int]) -> Curve:
-    """Landmarks in the head's own frame, turned to the front and sized: (T, n, 3) face widths."""
+    """Landmarks in the head's own frame, turned to the front: (T, n, 3) face widths."""
     turns, scale, centre = rigid(landmarks)
     there = np.asarray(landmarks, float)[:, list(points)] - centre[:, None]
     return np.asarray(np.einsum("tni,tij->tnj", there, turns) / scale[:, None, None])
 
 
 def head(landmarks: Array) -> Head:
-    """Angles and size of the head in each picture."""
+    """Angles and size of the head in each frame."""
     turns, scale, _ = rigid(landmarks)
     yaw, pitch, roll = Rotation.from_matrix(turns).as_euler("YXZ", degrees=True).T
     return Head(np.stack([pitch, yaw, roll], axis=1), scale)
@@ -108,7 +108,7 @@ def _width(points: Curve) -> Curve:
 
 
 def _level(points: Curve, indices: Sequence[int]) -> Curve:
-    """Mean height in the picture, downwards, pixels."""
+    """Mean height in the frame, downwards, pixels."""
     return np.asarray(points[:, list(indices), 1].mean(axis=1))
 
 
@@ -146,7 +146,7 @@ FEATURES: dict[str, Feature] = {
         "upper lip to nose", "% of face height",
         lambda p, _: 100 * _apart(p, (LIP_TOP, NOSE_FOOT)) / _height(p),
     ),
-    # The upper face is the clip's median: a nod shortens it more than what is measured against it.
+    # Over the clip's median, since a nod shortens the upper face more than the chin's distance.
     "chin": Feature(
         "chin to nose", "% of upper face height",
         lambda p, _: 100 * _apart(p, (CHIN, NOSE_TIP)) / np.median(_apart(p, (CROWN, NOSE_FOOT))),
@@ -156,7 +156,7 @@ FEATURES: dict[str, Feature] = {
         lambda p, _: 100 * (_level(p, LID_TOPS) - _level(p, BROWS)) / _height(p),
     ),
     "brow over eye corners": Feature(
-        "brow height over eye corners (no blinks in it)", "% of face height",
+        "brow height over eye corners (not moved by blinks)", "% of face height",
         lambda p, _: 100 * (_level(p, [i for eye in EYES for i in eye]) - _level(p, BROWS))
         / _height(p),
     ),
@@ -226,18 +226,18 @@ def loudness(energy: Curve) -> Curve:
 def with_loudness(
     tracks: Sequence[Curve], levels: Sequence[Curve], band: tuple[float, float] = LOUDNESS_BAND
 ) -> tuple[float, int]:
-    """Correlation of all clips end to end at the lag of 0 to 80 ms that makes it largest, with its
-    sign, and the lag in frames.
+    """Signed correlation of all clips end to end at the lag of 0 to 80 ms at which it is largest,
+    and the lag in frames.
 
-    :param levels: `loudness` of each clip on the picture's clock
+    :param levels: `loudness` of each clip on the video clock
     """
     turned = [band_passed(track - track[0], band) for track in tracks]
-    heard = [band_passed(level, band) for level in levels]
+    loud = [band_passed(level, band) for level in levels]
     found = {}
     for lag in POOLED_LAGS:
         parts = [
             (a[lag:count], b[: count - lag])
-            for a, b in zip(turned, heard, strict=True)
+            for a, b in zip(turned, loud, strict=True)
             for count in [min(len(a), len(b))]
         ]
         found[lag] = correlation(*(np.concatenate(x) for x in zip(*parts, strict=True)))
@@ -248,13 +248,13 @@ def with_loudness(
 def largest_with_loudness(
     tracks: Sequence[Curve], levels: Sequence[Curve], band: tuple[float, float] = LOUDNESS_BAND
 ) -> tuple[float, float]:
-    """Mean over clips of each clip's largest correlation with its sign, and of its lag in frames
+    """Mean over clips of each clip's largest signed correlation, and of its lag in frames
     (+ = the face is later)."""
     best = []
     for track, level in zip(tracks, levels, strict=True):
         turned = band_passed(track - track[0], band)
-        heard = band_passed(level, band)
-        found = [(correlation(shifted(heard, lag, len(turned)), turned), lag) for lag in CLIP_LAGS]
+        loud = band_passed(level, band)
+        found = [(correlation(shifted(loud, lag, len(turned)), turned), lag) for lag in CLIP_LAGS]
         best.append(max(found, key=lambda one: abs(one[0])))
     r, lag = np.mean(best, axis=0)
     return float(r), float(lag)

@@ -1,4 +1,4 @@
-"""Finished frames to look at: contact sheets, close-ups of mouths, lips against sound."""
+"""Images for inspection: contact sheets, close-ups of mouths, lips against audio."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ from talkingface.contract.motion import Array
 from talkingface.contract.rates import MOTION_FPS
 from talkingface_research.motion_gen.evaluation.curves import Curve
 from talkingface_research.motion_gen.evaluation.plots import figure, times
-from talkingface_research.renderer.evaluation import sheets
-from talkingface_research.renderer.evaluation.sheets import Image
+from talkingface_research.renderer.evaluation import contact_sheets
+from talkingface_research.renderer.evaluation.contact_sheets import Image
 
 if TYPE_CHECKING:
-    from talkingface_research.motion_gen.evaluation.bench import Bench
-    from talkingface_research.motion_gen.evaluation.filmed import Spoken
+    from talkingface_research.motion_gen.evaluation.context import EvalContext
     from talkingface_research.motion_gen.evaluation.sections.expression import Clip
+    from talkingface_research.motion_gen.evaluation.speech_clips import SpeechClip
 
 SUCCESSIVE, CLOSE = 12, 24  # frames of a row, and of a mouth
 STEP = 2  # frames from one of a row to the next; mouths show every frame
 TILE, MOUTH = 192, 144  # pixels
-CLOSE_CLIPS, PLOTTED = 3, 4
+CLOSE_CLIPS, PLOTTED = 3, 4  # clips with close-ups; clips with plots
 OUTER_LIPS = (61, 291, 0, 17)
-cv: Any = cv2  # OpenCV's stubs do not tell element types
+cv: Any = cv2  # OpenCV's stubs have no element types
 
 
 def draw(
-    bench: Bench,
-    voices: Sequence[Spoken],
+    context: EvalContext,
+    voices: Sequence[SpeechClip],
     photos: Sequence[Path],
     motions: Sequence[Array],
     clips: Sequence[Clip],
     tracks: Mapping[str, Mapping[str, Sequence[Curve]]],
 ) -> None:
-    """`expression_frames.png`, `expression_mouths.png` and `expression_lips.png`."""
+    """Write `expression_frames.png`, `expression_mouths.png` and `expression_lips.png`."""
     rows, mouths = [], []
     for i, (voice, photo, motion, clip) in enumerate(
         zip(voices, photos, motions, clips, strict=True)
     ):
         first = liveliest(tracks["generated"]["opening"][i], SUCCESSIVE * STEP)
         part = slice(first, first + SUCCESSIVE * STEP)
-        images = bench.studio.frames(photo, motion[part])
+        images = context.readback.frames(photo, motion[part])
         row = [_sized(image, TILE) for image in images[::STEP]]
         if row:
-            row[0] = sheets.tile(images[0], voice.name)
+            row[0] = contact_sheets.tile(images[0], voice.name)
             row[0] = _sized(row[0], TILE)
             rows.append(np.concatenate([*row, *[row[-1]] * (SUCCESSIVE - len(row))], axis=1))
         if i < CLOSE_CLIPS:
@@ -55,11 +55,11 @@ def draw(
                 mouth(image, points)
                 for image, points in zip(images[:CLOSE], clip.landmarks[part], strict=False)
             ]
-            mouths.append(sheets.grid(close, CLOSE // 2))
+            mouths.append(contact_sheets.grid(close, CLOSE // 2))
     if rows:
-        sheets.write(bench.report / "expression_frames.png", np.concatenate(rows))
-        sheets.write(bench.report / "expression_mouths.png", np.concatenate(mouths))
-    _plot(bench.report / "expression_lips.png", voices, clips, tracks)
+        contact_sheets.write(context.report / "expression_frames.png", np.concatenate(rows))
+        contact_sheets.write(context.report / "expression_mouths.png", np.concatenate(mouths))
+    _plot(context.report / "expression_lips.png", voices, clips, tracks)
 
 
 def liveliest(track: Curve, count: int) -> int:
@@ -86,7 +86,7 @@ def _sized(image: Image, size: int) -> Image:
 
 def _plot(
     path: Path,
-    voices: Sequence[Spoken],
+    voices: Sequence[SpeechClip],
     clips: Sequence[Clip],
     tracks: Mapping[str, Mapping[str, Sequence[Curve]]],
 ) -> None:
@@ -104,7 +104,7 @@ def _plot(
                     real = real - real.mean() + made.mean()
                     axis.plot(times(len(real)), real, "k", lw=0.9, label="real")
                     low, high = min(low, real.min()), max(high, real.max())
-                axis.plot(seconds, made, "C0", label="generated, finished picture")
+                axis.plot(seconds, made, "C0", label="generated, rendered")
                 scaled = low + (high - low) * level / max(level.max(), 1)
                 axis.fill_between(seconds, low, scaled, color="0.88", lw=0, label="loudness, dB")
                 axis.set_title(f"{voices[i].name}: {name}, % of the face; real at the same mean")

@@ -12,7 +12,7 @@ from talkingface_research.motion_gen.evaluation.curves import Curve
 
 MOVING = 1.2  # degrees a frame: 30 degrees/s, the usual velocity threshold
 SMALLEST = 2.0  # degrees
-AVERTED, BACK = 5.0, 3.0  # degrees from where the eyes mostly look
+AVERTED, BACK = 5.0, 3.0  # degrees from the median direction, at which aversion begins and ends
 SHORTEST = 0.2  # seconds: less is a blink or noise
 
 
@@ -42,10 +42,10 @@ def saccades(track: Curve) -> Saccades:
 
 
 def averted(track: Curve) -> tuple[float, Curve]:
-    """Share of the time in which the gaze (T, 2) is away from its median direction, and the
-    lengths of these times in seconds."""
+    """Share of time in which the gaze (T, 2) is averted from its median direction, and the lengths
+    of these times in seconds."""
     distance = np.linalg.norm(track - np.median(track, axis=0), axis=1)
-    # It is away from when it passes the farther limit until it is back within the nearer one.
+    # Averted from passing the outer limit until back within the inner one.
     away = np.zeros(len(track), bool)
     for i, degrees in enumerate(distance):
         away[i] = degrees > (BACK if i and away[i - 1] else AVERTED)

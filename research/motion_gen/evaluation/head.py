@@ -1,4 +1,4 @@
-"""How the head moves: amount, spectrum, and whether it moves with the voice."""
+"""How the head moves: amount, spectrum, and coherence with the speech."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from talkingface_research.motion_gen.evaluation.curves import Curve
 
 BANDS = ((0.0, 0.3), (0.3, 1.0), (1.0, 2.0), (2.0, 5.0))  # Hz
 SPECTRUM_FRAMES = 256
-# The band in which the heads of some 4000 speakers follow their voices (PLoS Comput Biol 1010273).
+# The band in which the heads of some 4000 speakers follow their speech (PLoS Comput Biol 1010273).
 VOICE_BAND = (1.0, 2.0)
 COHERENCE_FRAMES = 64
-FAR = 3 * MOTION_FPS  # frames by which a sound is moved to have nothing to do with the head
-DRAWS = 40
+FAR = 3 * MOTION_FPS  # frames by which audio is shifted, at least, to be unrelated to the head
+DRAWS = 40  # of shifted audio
 
 
 def angles(motion: Array) -> Curve:
@@ -51,7 +51,7 @@ def band_shares(tracks: Sequence[Curve]) -> Curve:
 
 
 def coherence(tracks: Sequence[Curve], levels: Sequence[Curve]) -> float:
-    """Coherence of the level of the voice with the speed of the angle that follows it most, mean
+    """Coherence of the level of the speech with the speed of the angle that follows it most, mean
     over `VOICE_BAND`, 0..1.
 
     :param tracks: angles (T, 3) a clip
@@ -63,12 +63,12 @@ def coherence(tracks: Sequence[Curve], levels: Sequence[Curve]) -> float:
     for track, level in zip(tracks, levels, strict=True):
         count = min(len(track), len(level))
         speed = np.diff(track[:count], axis=0).T
-        heard = level[: count - 1] - level.mean()
+        loud = level[: count - 1] - level.mean()
         form = {"fs": MOTION_FPS, "nperseg": COHERENCE_FRAMES}
-        frequency, one = csd(heard[None], speed, **form)
-        cross = cross + len(heard) * one
-        voice = voice + len(heard) * welch(heard, **form)[1]
-        turn = turn + len(heard) * welch(speed, **form)[1]
+        frequency, one = csd(loud[None], speed, **form)
+        cross = cross + len(loud) * one
+        voice = voice + len(loud) * welch(loud, **form)[1]
+        turn = turn + len(loud) * welch(speed, **form)[1]
     inside = (frequency >= VOICE_BAND[0]) & (frequency <= VOICE_BAND[1])
     found = np.abs(cross) ** 2 / (voice * turn + 1e-20)
     return float(np.asarray(found)[:, inside].mean(axis=1).max())
@@ -77,7 +77,7 @@ def coherence(tracks: Sequence[Curve], levels: Sequence[Curve]) -> float:
 def chance_coherence(
     tracks: Sequence[Curve], levels: Sequence[Curve], seed: int = 0
 ) -> tuple[float, float]:
-    """Mean and 95th percentile of the same with the voices rolled to other times."""
+    """Mean and 95th percentile of the coherence with the levels rolled to other times."""
     rng = np.random.default_rng(seed)
     draws = [
         coherence(

@@ -1,4 +1,4 @@
-"""What a mouth does, from coefficients and from landmarks, in the same units: face widths."""
+"""Measures of a mouth from coefficients and from landmarks, both in face widths."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ CORNERS = (78, 308)  # inner
 CHEEKS = (234, 454)
 
 CLOSED_BELOW = 0.008  # face widths, about 1 mm
-# A shut mouth reads up to this on small or blurred faces, as in the natural recordings.
+# Measured openings of a closed mouth reach this on small or blurred faces, as in the natural
+# recordings.
 NEARLY_CLOSED_BELOW = 0.016
 # At rest the upper teeth end some 2 mm below the line of the lips: to touch them the lower lip need
 # not come all the way up.
@@ -28,7 +29,8 @@ def _maps() -> Array:
     shapes = FaceModel.load().landmark_expressions
     opening = shapes[:, UPPER_LIP, 1] - shapes[:, LOWER_LIP, 1]
     width = shapes[:, CORNERS[1], 0] - shapes[:, CORNERS[0], 0]
-    return np.stack([opening, width, -shapes[:, LOWER_LIP, 1]], axis=1).astype(np.float32)
+    result: Array = np.stack([opening, width, -shapes[:, LOWER_LIP, 1]], axis=1).astype(np.float32)
+    return result
 
 
 def opening(motion: Array) -> Curve:

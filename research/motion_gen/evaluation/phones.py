@@ -1,4 +1,4 @@
-"""When which phone is said: exact, labelled, aligned or heard."""
+"""Phone times: exact, labelled, aligned or recognised by the speech encoder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SILENCE = PHONE_INDEX["sil"]
 
 
 class Phones(NamedTuple):
-    """Adjoining phones of a stream."""
+    """Successive phones of a stream, without gaps."""
 
     phone: NDArray[np.int8]  # (n,) indices into `PHONES`, -1 = unknown
     end: NDArray[np.float64]  # (n,) seconds
@@ -34,27 +34,27 @@ class Phones(NamedTuple):
         return np.concatenate([[0.0], self.end[:-1]])
 
     def between(self, first: float, last: float) -> Phones:
-        """Those that lie within a stretch of time, on its own clock."""
+        """Those within an interval of time, counted from its beginning."""
         inside = (self.start < last) & (self.end > first)
         return Phones(self.phone[inside], np.minimum(self.end[inside], last) - first)
 
 
-def from_frames(phone: NDArray[np.integer], rate: float) -> Phones:
+def from_frames(phone: NDArray[np.int64], rate: float) -> Phones:
     """Runs of equal phones in a sequence of `rate` frames a second."""
     last = np.flatnonzero(np.append(np.diff(phone) != 0, True))
     return Phones(phone[last].astype(np.int8), (last + 1) / rate)
 
 
-def heard(features: Array) -> Phones:
-    """What the speech encoder takes to be most likely in each row (n, 128)."""
+def recognised(features: Array) -> Phones:
+    """The phones that the speech encoder finds most likely in each row (n, 128)."""
     return from_frames(features[:, PHONE_COLUMNS].argmax(axis=1), ROW_RATE)
 
 
 def labelled(path: Path, level: Curve) -> Phones:
-    """The labels of a natural recording, moved to where its silences fit the sound best.
+    """The labels of a natural recording, shifted so that its silences match the audio best.
 
     :param path: `NAME.phonemes.json`, one index into `NATURAL_PHONES` for each 1/30 s
-    :param level: (frames,) sound level in dB at 100 frames a second
+    :param level: (frames,) level in dB at 100 frames a second
     """
     phones = from_frames(
         np.array([PHONE_INDEX.get(NATURAL_PHONES[i], -1) for i in json.loads(path.read_text())]),
@@ -72,11 +72,11 @@ def labelled(path: Path, level: Curve) -> Phones:
 
 def aligned(clip: Path) -> Phones | None:
     """Phones of a GRID clip by forced alignment of its known words (`NAME.align`, pocketsphinx);
-    None where the aligner cannot follow."""
+    None where the alignment fails."""
     from talkingface_research.audio_features.training import align_grid
     from talkingface_research.audio_features.training.aligner import Aligner, AlignmentError
 
-    try:  # a new aligner, because it adapts to what it has heard
+    try:  # a new aligner, since it adapts to the audio of earlier clips
         found = align_grid.clip(Aligner(), clip)
     except AlignmentError:
         return None

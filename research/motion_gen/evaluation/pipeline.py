@@ -20,9 +20,9 @@ from talkingface.contract.motion import MOTION_DIM, Array
 from talkingface.contract.speech_features import MODEL_NAME as ENCODER
 from talkingface.motion_gen.session import MotionSession
 from talkingface.motion_gen.windows import MODEL_NAME as GENERATOR
-from talkingface_research.motion_gen.evaluation.store import keep
+from talkingface_research.motion_gen.evaluation.store import save_arrays
 
-BATCH = 16  # streams side by side; a row's bits do not depend on its neighbours (`cost`)
+BATCH = 16  # streams; the bits of one do not depend on the others (`sections.cost`)
 SHIPPED = {
     name: Path(*package.__path__) / "model_repository" / name / "1" / "model.onnx"
     for name, package in ((ENCODER, audio_features), (GENERATOR, motion_gen))
@@ -30,7 +30,7 @@ SHIPPED = {
 
 
 class Rows(NamedTuple):
-    """The encoder's answer to a sound, 50 rows a second."""
+    """Speech features and speech columns of audio, 50 rows a second."""
 
     features: Array  # (n, 128)
     speech: Array  # (n, 4)
@@ -59,12 +59,12 @@ class Model:
 
     @property
     def name(self) -> str:
-        """Which stage's model it is, by what it hears."""
+        """The stage whose model it is, by its inputs."""
         inputs = {entry.name for entry in self._session.get_inputs()}
         return ENCODER if "pcm" in inputs else GENERATOR
 
     def __call__(self, requests: Sequence[Mapping[str, Array]]) -> list[dict[str, Array]]:
-        """Answers to requests without a batch dimension, in one batch."""
+        """Run requests without a batch dimension in one batch."""
         stacked = {name: np.stack([r[name] for r in requests]) for name in requests[0]}
         answers = self._session.run(self._outputs, stacked)
         return [
@@ -74,47 +74,47 @@ class Model:
 
 
 def drive(model: Model, sessions: Sequence[StageSession], batch: int = BATCH) -> list[list[Any]]:
-    """What each session hands out until none of them asks for more."""
+    """Run sessions until none of them requests more; return the results of each."""
     results: list[list[Any]] = [[] for _ in sessions]
     waiting = list(range(len(sessions)))
     while waiting:
-        asked = [(i, request) for i in waiting if (request := sessions[i].next_request())]
-        for first in range(0, len(asked), batch):
-            part = asked[first : first + batch]
+        requests = [(i, request) for i in waiting if (request := sessions[i].next_request())]
+        for first in range(0, len(requests), batch):
+            part = requests[first : first + batch]
             for (i, _), outputs in zip(part, model([r for _, r in part]), strict=True):
                 results[i].append(sessions[i].accept(outputs))
-        waiting = [i for i, _ in asked]
+        waiting = [i for i, _ in requests]
     return results
 
 
 class Pipeline:
-    """Sound to rows to motion. Rows are kept in a folder by the content of the sound."""
+    """Audio to rows to motion. Rows are cached in a folder by the content of the audio."""
 
     def __init__(self, models: Sequence[Path] = (), cache: Path | None = None) -> None:
         """
         :param models: ONNX files to use in place of the shipped ones
-        :param cache: folder for the encoder's rows
+        :param cache: folder of cached rows
         """
-        given = {model.name: model for model in map(Model, models)}
-        self.encoder = given.get(ENCODER) or Model(SHIPPED[ENCODER])
-        self.generator = given.get(GENERATOR) or Model(SHIPPED[GENERATOR])
+        replaced = {model.name: model for model in map(Model, models)}
+        self.encoder = replaced.get(ENCODER) or Model(SHIPPED[ENCODER])
+        self.generator = replaced.get(GENERATOR) or Model(SHIPPED[GENERATOR])
         self._cache = cache
         sources = (encoder_session.__file__, speech_features.__file__)
-        hearing = [Path(source).read_bytes() for source in sources]
-        self._hearing = b"".join([self.encoder.digest.encode(), *hearing])
+        code = [Path(source).read_bytes() for source in sources]
+        self._encoding = b"".join([self.encoder.digest.encode(), *code])
         self._motions: dict[str, Array] = {}
 
-    def rows(self, sounds: Sequence[Array]) -> list[Rows]:
-        """Rows of whole sounds (n,) at 16 kHz."""
-        found = [self._load(sound) for sound in sounds]
+    def rows(self, audio: Sequence[Array]) -> list[Rows]:
+        """Rows of whole clips (n,) at 16 kHz."""
+        found = [self._load(clip) for clip in audio]
         missing = [i for i, rows in enumerate(found) if rows is None]
         sessions = [AudioFeaturesSession() for _ in missing]
         for i, session in zip(missing, sessions, strict=True):
-            session.push(sounds[i].astype(np.float32))
+            session.push(audio[i].astype(np.float32))
             session.end()
         for i, parts in zip(missing, drive(self.encoder, sessions), strict=True):
             found[i] = Rows(*(np.concatenate(one) for one in zip(*parts, strict=True)))
-            self._store(sounds[i], found[i])
+            self._store(audio[i], found[i])
         return [rows for rows in found if rows is not None]
 
     def motions(
@@ -124,10 +124,10 @@ class Pipeline:
         seeds: Sequence[int] | None = None,
         changes: Sequence[tuple[int, Controls]] = (),
     ) -> list[Array]:
-        """Motion frames (T, 58) for the rows of each clip; each is made only once.
+        """Motion frames (T, 58) for the rows of each clip; generated once and kept.
 
         :param controls: in force from frame 0
-        :param seeds: one a clip; 0 for all when not given
+        :param seeds: one a clip; default: 0 for all
         :param changes: (frame, controls) put in force later
         """
         seeds = seeds or [0] * len(rows)
@@ -148,23 +148,23 @@ class Pipeline:
             self._motions[key] = np.concatenate([np.zeros((0, MOTION_DIM), np.float32), *parts])
         return [self._motions[key] for key in keys]
 
-    def _path(self, sound: Array) -> Path | None:
+    def _path(self, audio: Array) -> Path | None:
         if self._cache is None:
             return None
-        key = _digest(sound, self._hearing)
+        key = _digest(audio, self._encoding)
         return self._cache / f"rows-{key}.npz"
 
-    def _load(self, sound: Array) -> Rows | None:
-        path = self._path(sound)
+    def _load(self, audio: Array) -> Rows | None:
+        path = self._path(audio)
         if path is None or not path.exists():
             return None
         with np.load(path) as stored:
             return Rows(stored["features"], stored["speech"])
 
-    def _store(self, sound: Array, rows: Rows | None) -> None:
-        path = self._path(sound)
+    def _store(self, audio: Array, rows: Rows | None) -> None:
+        path = self._path(audio)
         if path is not None and rows is not None:
-            keep(path, features=rows.features, speech=rows.speech)
+            save_arrays(path, features=rows.features, speech=rows.speech)
 
 
 def _digest(*parts: NDArray[Any] | bytes) -> str:

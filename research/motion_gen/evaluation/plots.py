@@ -1,4 +1,4 @@
-"""Pictures to look at. One function a picture; matplotlib without a screen."""
+"""Plots for inspection, one function a file; matplotlib without a screen."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CLIPS, SECONDS = 4, 8.0
 
 @contextmanager
 def figure(path: Path, rows: int, columns: int = 1, height: float = 3.0) -> Iterator[Any]:
-    """Axes (rows, columns) of a picture that is written at the end."""
+    """Axes (rows, columns) of a figure that is written at the end."""
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
@@ -47,7 +47,7 @@ def times(count: int) -> Curve:
 def mark_phones(
     axis: Any, phones: Phones, late: float, height: float, begin: float, end: float
 ) -> None:
-    """Names of the phones along the axis; those that close the lips are shaded."""
+    """Write the names of phones along the axis; those that close the lips are shaded."""
     for phone, start, stop in zip(
         phones.phone, phones.start + late, phones.end + late, strict=True
     ):
@@ -65,13 +65,13 @@ def mark_phones(
 def lips(
     path: Path, clips: Sequence[Recording], made: Sequence[Curve], rules: Sequence[Curve]
 ) -> None:
-    """Real against generated opening, with loudness and, where known, phones."""
+    """Plot real against generated opening, with loudness and, where known, phones."""
     shown = list(zip(clips, made, rules, strict=True))[:: max(1, len(clips) // CLIPS)][:CLIPS]
     with figure(path, len(shown)) as axes:
         for axis, (clip, curve, rule) in zip(axes[:, 0], shown, strict=True):
             count = min(clip.frames, int(SECONDS * MOTION_FPS))
             seconds = times(count)
-            energy = clip.heard_energy[:count]
+            energy = clip.video_energy[:count]
             axis.fill_between(seconds, 0.1 * energy / energy.max(), color="0.85", label="loudness")
             axis.plot(seconds, clip.opening[:count], "k", label="real")
             axis.plot(seconds, curve[:count], "C0", label="generated")
@@ -87,7 +87,7 @@ def lips(
 def blinks(
     path: Path, intervals: Curve, duration: Curve, true_duration: Curve, motion: Array
 ) -> None:
-    """Intervals with their log-normal fit, durations, and a stretch of lid closure."""
+    """Plot intervals with their log-normal fit, durations, and lid closure over time."""
     with figure(path, 2, 2) as axes:
         logs = np.log(intervals)
         at = np.linspace(0.2, max(10.0, float(intervals.max())), 300)
@@ -108,7 +108,7 @@ def blinks(
 
 
 def gaze(path: Path, made: Curve, real: Curve) -> None:
-    """Gaze over time in the camera's frame, and its map."""
+    """Plot gaze over time in the camera's frame, and its map."""
     with figure(path, 2, 2) as axes:
         for row, (track, title) in zip(axes, ((made, "generated"), (real, "real")), strict=True):
             row[0].plot(times(len(track)), track, label=["pitch", "yaw"])
@@ -120,7 +120,7 @@ def gaze(path: Path, made: Curve, real: Curve) -> None:
 
 
 def head(path: Path, made: Sequence[Curve], real: Sequence[Curve]) -> None:
-    """Head angles over time and their spectra."""
+    """Plot head angles over time and their spectra."""
     with figure(path, 2, 2) as axes:
         for i, (tracks, title) in enumerate(((made, "generated"), (real, "real"))):
             axes[i, 0].plot(times(len(tracks[0])), tracks[0], label=["pitch", "yaw", "roll"])
@@ -137,7 +137,7 @@ def head(path: Path, made: Sequence[Curve], real: Sequence[Curve]) -> None:
 
 
 def minute(path: Path, motion: Array) -> None:
-    """Everything that moves while nothing is said."""
+    """Plot everything that moves during silence."""
     with figure(path, 3) as axes:
         seconds = times(len(motion))
         axes[0, 0].plot(seconds, 10 * opening(motion), label="opening x 10, face widths")
@@ -151,16 +151,16 @@ def minute(path: Path, motion: Array) -> None:
 
 
 def controlled(path: Path, track: Curve, wanted: Curve) -> None:
-    """Gaze asked for and given."""
+    """Plot requested and generated gaze."""
     with figure(path, 1) as axes:
         axes[0, 0].plot(times(len(wanted)), wanted, "k", lw=0.7)
         axes[0, 0].plot(times(len(track)), track, label=["pitch", "yaw"])
-        axes[0, 0].set_title("gaze control, camera's frame, degrees (black: asked for)")
+        axes[0, 0].set_title("gaze control, camera's frame, degrees (black: requested)")
         axes[0, 0].legend(fontsize=7)
 
 
 def voice(path: Path, made: Curve, rule: Curve, energy: Curve, phones: Phones) -> None:
-    """Opening for a voice whose phones are known, in lines of a few seconds."""
+    """Plot the opening for a voice whose phones are known, in lines of a few seconds."""
     count = int(SECONDS * MOTION_FPS)
     with figure(path, 3) as axes:
         for i, axis in enumerate(axes[:, 0]):
@@ -176,7 +176,7 @@ def voice(path: Path, made: Curve, rule: Curve, energy: Curve, phones: Phones) -
 
 
 def song(path: Path, motion: Array, notes: Sequence[Note], energy: Curve) -> None:
-    """Opening and width over a sung scale."""
+    """Plot opening and width over a sung scale."""
     with figure(path, 1, height=4.0) as axes:
         axis = axes[0, 0]
         axis.fill_between(
@@ -191,7 +191,7 @@ def song(path: Path, motion: Array, notes: Sequence[Note], energy: Curve) -> Non
 
 
 def emotions(path: Path, faces: Mapping[str, Array]) -> None:
-    """Mean coefficients (T, 52) of each emotion, less the neutral ones, as a map."""
+    """Draw the mean coefficients (T, 52) of each emotion, less the neutral ones, as a map."""
     rest = faces["neutral"].mean(axis=0)
     table = np.stack([face.mean(axis=0) - rest for face in faces.values()])
     with figure(path, 1, height=5.0) as axes:
@@ -203,7 +203,7 @@ def emotions(path: Path, faces: Mapping[str, Array]) -> None:
 
 
 def faces(path: Path, drawn: Mapping[str, Sequence[NDArray[np.uint8]]]) -> None:
-    """Pictures of each emotion, a column an emotion."""
+    """Draw frames of each emotion, a column an emotion."""
     with figure(path, max(map(len, drawn.values())), len(drawn), height=2.4) as axes:
         for column, (name, images) in zip(axes.T, drawn.items(), strict=True):
             for axis, image in zip(column, images, strict=False):

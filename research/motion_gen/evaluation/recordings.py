@@ -1,4 +1,4 @@
-"""Real people talking: tracked recordings that nothing was trained on, at `MOTION_FPS`.
+"""Tracked recordings of real people talking that nothing was trained on, at `MOTION_FPS`.
 
 `--tracking` holds what `training/track` wrote, one folder a set: `grid_s1` (only every 23rd clip is
 used: the others are training data), `grid_other_speakers`, `public_domain_speech`.
@@ -18,52 +18,52 @@ from talkingface.renderer.face import fitting
 from talkingface_research.motion_gen.evaluation import mouth
 from talkingface_research.motion_gen.evaluation.curves import Curve, lagged_correlation, shifted
 from talkingface_research.motion_gen.evaluation.phones import Phones, aligned, labelled
-from talkingface_research.motion_gen.evaluation.store import keep
+from talkingface_research.motion_gen.evaluation.store import save_arrays
 from talkingface_research.motion_gen.training.prepare import bridge, held_out, to_fps
 
 KNOWN, OTHERS, NATURAL = "grid_s1", "grid_other_speakers", "public_domain_speech"
 SETS = {
-    KNOWN: "known speaker, unheard clips",
+    KNOWN: "known speaker, held-out clips",
     OTHERS: "other GRID speakers",
     NATURAL: "natural speech",
 }
-OFFSETS = range(-6, 10)  # frames by which a recording's sound may lead its picture
+OFFSETS = range(-6, 10)  # frames by which a recording's audio may be ahead of its video
 SAMPLES_PER_FRAME = SAMPLE_RATE // MOTION_FPS
-# The code of the fit: what is kept on disk is of no use after a change of it.
+# Source files of the fit, whose content is part of the cache key.
 _FIT = [Path(fitting.__file__).with_name(f"{name}.py") for name in ("camera", "fitting", "solver")]
-QUICK = 8  # clips of a set
+QUICK = 8  # clips of a set with --quick
 
 
 @dataclass
 class Recording:
-    """One clip. All of the picture is on the picture's clock."""
+    """One clip; curves and motion are on the video clock."""
 
     name: str
     audio: Array  # (n,) 16 kHz
     opening: Curve  # (T,) measured on the landmarks, face widths
     width: Curve  # (T,)
     motion: Array  # (T, 58) fitted to the landmarks
-    offset: int = 0  # frames by which the sound comes before the picture
-    phones: Phones | None = None  # on the sound's clock
+    offset: int = 0  # frames by which the audio is ahead of the video
+    phones: Phones | None = None  # on the audio clock
 
     @property
     def frames(self) -> int:
-        """Pictures."""
+        """Number of video frames."""
         return len(self.opening)
 
     @property
     def energy(self) -> Curve:
-        """(frames of sound,) root mean square, on the sound's clock."""
+        """(audio frames,) root mean square, on the audio clock."""
         return frame_energy(self.audio)
 
     @property
-    def heard_energy(self) -> Curve:
-        """(T,) the same on the picture's clock."""
+    def video_energy(self) -> Curve:
+        """(T,) root mean square on the video clock."""
         return shifted(self.energy, self.offset, self.frames)
 
 
 def frame_energy(audio: Array, samples: int = SAMPLES_PER_FRAME) -> Curve:
-    """Root mean square of each stretch of sound: (n // samples,)."""
+    """Root mean square of each frame of audio: (n // samples,)."""
     frames = len(audio) // samples
     cut = np.asarray(audio[: frames * samples], float).reshape(frames, samples)
     return np.asarray(np.sqrt((cut**2).mean(axis=1)))
@@ -77,8 +77,8 @@ def decibels(energy: Curve) -> Curve:
 def load(name: str, tracking: Path, names: Path, cache: Path, quick: bool) -> list[Recording]:
     """The recordings of a set, each with its offset and, where they are known, its phones.
 
-    :param names: folder of grid_s1's videos and word times; their order tells what is held out.
-        The natural recordings' phone labels lie in a folder beside it named as their set
+    :param names: folder of grid_s1's videos and word times; their order decides what is held out.
+        Phone labels of the natural recordings are in a folder next to it, named as their set
     :param cache: folder for fits and alignments
     """
     paths = sorted((tracking / name).glob("*.npz"))
@@ -99,10 +99,10 @@ def load(name: str, tracking: Path, names: Path, cache: Path, quick: bool) -> li
     for i, (path, (audio, landmarks)) in enumerate(zip(paths, clips, strict=True)):
         opening, width = mouth.measured(landmarks)
         found.append(Recording(path.stem, audio, opening, width, motions[i]))
-    # One recording set-up has one offset. Three seconds of a clip could not tell theirs: words of
-    # even rhythm fit a syllable later as well.
+    # One recording set-up has one offset. It cannot be found from the three seconds of one clip:
+    # words of even rhythm match a syllable later as well.
     for group in [[one] for one in found] if name == NATURAL else [found]:
-        offset = sound_offset(group)
+        offset = audio_offset(group)
         for one in group:
             one.offset = offset
     for one in found:
@@ -110,8 +110,8 @@ def load(name: str, tracking: Path, names: Path, cache: Path, quick: bool) -> li
     return found
 
 
-def sound_offset(clips: list[Recording]) -> int:
-    """The delay of the sound in frames at which its energy fits the lips best."""
+def audio_offset(clips: list[Recording]) -> int:
+    """The delay of the audio in frames at which its energy matches the lips best."""
     return -lagged_correlation(
         [clip.energy for clip in clips],
         [clip.opening for clip in clips],
@@ -127,9 +127,9 @@ def _read(path: Path) -> tuple[Array, Array]:
 
 
 def _fit(clips: list[Array], paths: list[Path], cache: Path) -> list[Array]:
-    """Motion frames of one person's clips: the 3D fit as it is, its pose smoothed as in training.
+    """Motion frames of one person's clips: the 3D fit, with its pose smoothed as in training.
 
-    Unlike training, no resting face is taken off: a clip that starts in mid-word has none.
+    Unlike in training, no resting face is subtracted: a clip that starts in mid-word has none.
     """
     from scipy.signal import savgol_filter
 
@@ -146,7 +146,7 @@ def _fit(clips: list[Array], paths: list[Path], cache: Path) -> list[Array]:
             motion = fitting.track(clip, identity, lids).motion()
             motion[:, PITCH:] = savgol_filter(motion[:, PITCH:], 7, 2, axis=0)
             motions.append(motion)
-        keep(stored, **{f"clip_{i}": motion for i, motion in enumerate(motions)})
+        save_arrays(stored, **{f"clip_{i}": motion for i, motion in enumerate(motions)})
     with np.load(stored) as arrays:
         return [arrays[f"clip_{i}"] for i in range(len(clips))]
 
@@ -163,6 +163,6 @@ def _phones(name: str, clip: Recording, names: Path, cache: Path) -> Phones | No
         phones = aligned(names / f"{clip.name}.mp4")
         if phones is None:
             return None
-        keep(stored, phone=phones.phone, end=phones.end)
+        save_arrays(stored, phone=phones.phone, end=phones.end)
     with np.load(stored) as arrays:
         return Phones(arrays["phone"], arrays["end"])

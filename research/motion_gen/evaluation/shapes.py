@@ -1,7 +1,7 @@
-"""Which shape a mouth shows: lips in the head's own frame, told apart by linear discriminants.
+"""Which shape a mouth shows: lips in the head's own frame, classified by linear discriminants.
 
-All is measured about the clip's own rest, the mean of the frames in which its mouth is most shut,
-in face widths, so that a photo's own lips do not count.
+All is measured in face widths from the clip's own rest, the mean of the frames in which its mouth
+is most closed, so that the resting lips of a photo do not count.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from numpy.typing import NDArray
 from talkingface.contract.motion import Array
 from talkingface.contract.rates import MOTION_FPS
 from talkingface.contract.speech_features import PHONE_INDEX
+from talkingface_research.motion_gen.evaluation.classifier import LinearClassifier, train
 from talkingface_research.motion_gen.evaluation.curves import Curve
 from talkingface_research.motion_gen.evaluation.features import CHIN, LOWER_LIP, UPPER_LIP, in_head
 from talkingface_research.motion_gen.evaluation.phones import Phones
-from talkingface_research.motion_gen.evaluation.reader import Reader, train
 from talkingface_research.motion_gen.evaluation.theval import LIPS
 
 RESTING = 15.0  # percentile of the opening below which a mouth is at rest
-# What nine of ten /f v/ of GRID's s1 reach within 60 ms, read from its training clips: how far the
-# lower lip's inner edge is below its rest, which is level with the upper teeth, and how far it
-# rises off the jaw.
+# What nine of ten /f v/ of GRID's s1 reach within 60 ms, measured on its training clips: how far
+# the lower lip's inner edge is below its rest, which is level with the upper teeth, and how far it
+# rises off the jaw; face widths.
 TEETH_WITHIN, LIFTED_BELOW = 0.018, -0.008
-# Vowels that stand still and consonants that the lips make.
+# Monophthongs, and consonants that the lips make, by shape.
 SHAPES: dict[str, tuple[str, ...]] = {
     "ee": ("iy",),
     "ah": ("aa", "ae", "ah"),
@@ -38,17 +38,17 @@ SHAPES: dict[str, tuple[str, ...]] = {
 }
 MIDDLE = 0.25  # of a phone's length, left out at either end
 LEAST_REST = 0.2  # seconds: a shorter silence is no rest
-# The reader's depth is its weakest coordinate.
+# Depth is the least accurate coordinate of the landmarker.
 WEIGHTS = np.array([1.0, 1.0, 0.25])
-COMPONENTS = 10  # principal components of the lips; what is beyond is noise of the reader
+COMPONENTS = 10  # principal components of the lips; the others are noise of the landmarker
 
 
 class Mouth(NamedTuple):
-    """A clip's lips about their rest, in face widths; y is downwards."""
+    """A clip's lips from their rest, in face widths; y is downwards."""
 
     moved: Curve  # (T, points * 3) of lips and chin, weighted
     drop: Curve  # (T,) lower lip's inner edge below its rest
-    lift: Curve  # (T,) the same less what the chin has gone down
+    lift: Curve  # (T,) drop less that of the chin
 
 
 def mouth(landmarks: Array) -> Mouth:
@@ -62,8 +62,8 @@ def mouth(landmarks: Array) -> Mouth:
     return Mouth((moved * WEIGHTS).reshape(len(moved), -1), drop, drop - moved[:, -1, 1])
 
 
-def shown(phones: Phones, frames: int) -> NDArray[np.int64]:
-    """Which of `SHAPES` each frame should show, -1 where none is due: (frames,).
+def expected(phones: Phones, frames: int) -> NDArray[np.int64]:
+    """Which of `SHAPES` each frame should show, -1 for none: (frames,).
 
     A phone counts in its middle half, and at least in one frame.
     """
@@ -83,13 +83,13 @@ def shown(phones: Phones, frames: int) -> NDArray[np.int64]:
     return out
 
 
-class Classifier:
-    """Tells `SHAPES` from lips; taught by real frames alone."""
+class ShapeClassifier:
+    """Classifies lips by `SHAPES`; trained on real frames alone."""
 
     def __init__(self, lips: Sequence[Curve], labels: Sequence[NDArray[np.int64]]) -> None:
         """
         :param lips: `Mouth.moved` of each clip
-        :param labels: `shown` of each clip
+        :param labels: `expected` of each clip
         """
         moved, label = np.concatenate(lips), np.concatenate(labels)
         self._mean = moved[label >= 0].mean(axis=0)
@@ -97,23 +97,27 @@ class Classifier:
         count = min(COMPONENTS, len(size))
         scale = size[:count] / np.sqrt((label >= 0).sum())
         self._basis = basis[:count].T / np.maximum(scale, 1e-9)
-        self._read: Reader = train(
-            [self._seen(moved[label == shape]) for shape in range(len(SHAPES))]
+        self._classify: LinearClassifier = train(
+            [self._reduced(moved[label == shape]) for shape in range(len(SHAPES))]
         )
 
     def __call__(self, lips: Curve) -> NDArray[np.int64]:
         """The shape of each frame (T,)."""
-        return self._read(self._seen(lips))
+        return self._classify(self._reduced(lips))
 
-    def _seen(self, lips: Curve) -> Curve:
+    def _reduced(self, lips: Curve) -> Curve:
         return np.asarray((lips - self._mean) @ self._basis)
 
 
-def recalls(told: NDArray[np.int64], due: NDArray[np.int64]) -> dict[str, float]:
-    """Share of each shape's frames that are told as that shape; shapes that are never due are left
-    out. Their mean is the balanced accuracy."""
+def recalls(predicted: NDArray[np.int64], due: NDArray[np.int64]) -> dict[str, float]:
+    """Share of each shape's frames that are classified as that shape.
+
+    Shapes that no frame should show are left out. The mean is the balanced accuracy.
+
+    :param due: `expected` of the same frames
+    """
     return {
-        name: float((told[due == i] == i).mean())
+        name: float((predicted[due == i] == i).mean())
         for i, name in enumerate(SHAPES)
         if (due == i).any()
     }

@@ -1,4 +1,4 @@
-"""A sung scale without a singer: pulses through formants (Peterson and Barney 1952, men)."""
+"""A synthetic sung scale: pulses through formants (Peterson and Barney 1952, men)."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ VOWELS: dict[str, tuple[tuple[float, float, float], float]] = {
 SCALE = (0, 2, 4, 5, 7, 9, 11, 12, 11, 9, 7, 5, 4, 2, 0)  # semitones, up and down
 LOWEST = 131.0  # Hz, C3
 NOTE, BREATH = 0.6, 0.12  # seconds
-BANDWIDTHS = (60.0, 90.0, 120.0)
-VIBRATO, VIBRATO_DEPTH = 5.5, 0.015
+BANDWIDTHS = (60.0, 90.0, 120.0)  # Hz
+VIBRATO, VIBRATO_DEPTH = 5.5, 0.015  # Hz, share of the pitch
 
 
 class Note(NamedTuple):
@@ -37,30 +37,30 @@ class Note(NamedTuple):
 
 
 def scale() -> tuple[Array, list[Note]]:
-    """The song and its notes; every note is another vowel, all equally loud."""
+    """The song and its notes; successive notes have different vowels, all equally loud."""
     rng = np.random.default_rng(0)
-    sounds, notes = [np.zeros(int(0.5 * SAMPLE_RATE))], []
+    parts, notes = [np.zeros(int(0.5 * SAMPLE_RATE))], []
     names = list(VOWELS)
     at = 0.5
     for i, semitones in enumerate(SCALE):
         name = names[i % len(names)]
         formants, openness = VOWELS[name]
         note = _vowel(LOWEST * 2 ** (semitones / 12), formants, rng)
-        sounds += [note, np.zeros(int(BREATH * SAMPLE_RATE))]
+        parts += [note, np.zeros(int(BREATH * SAMPLE_RATE))]
         notes.append(Note(name, at, at + NOTE, openness))
         at += NOTE + BREATH
-    return np.concatenate([*sounds, sounds[0]]).astype(np.float32), notes
+    return np.concatenate([*parts, parts[0]]).astype(np.float32), notes
 
 
 def _vowel(pitch: float, formants: tuple[float, ...], rng: np.random.Generator) -> Curve:
     t = np.arange(int(NOTE * SAMPLE_RATE)) / SAMPLE_RATE
     phase = np.cumsum(pitch * (1 + VIBRATO_DEPTH * np.sin(2 * math.pi * VIBRATO * t)) / SAMPLE_RATE)
     pulses = np.diff(np.floor(phase), prepend=0.0) + 0.003 * rng.standard_normal(len(t))
-    sound = lfilter([1.0], [1.0, -0.96], pulses)  # the glottis: -12 dB an octave, +6 at the lips
+    signal = lfilter([1.0], [1.0, -0.96], pulses)  # the glottis: -12 dB an octave, +6 at the lips
     for frequency, bandwidth in zip(formants, BANDWIDTHS, strict=True):
         radius = math.exp(-math.pi * bandwidth / SAMPLE_RATE)
         turn = 2 * radius * math.cos(2 * math.pi * frequency / SAMPLE_RATE)
-        sound = lfilter([1 - turn + radius**2], [1.0, -turn, radius**2], sound)
-    sound -= sound.mean()
+        signal = lfilter([1 - turn + radius**2], [1.0, -turn, radius**2], signal)
+    signal -= signal.mean()
     fade = np.clip(np.minimum(t, NOTE - t) / 0.04, 0, 1)
-    return np.asarray(0.1 * fade * sound / np.sqrt((sound**2).mean()), float)
+    return np.asarray(0.1 * fade * signal / np.sqrt((signal**2).mean()), float)

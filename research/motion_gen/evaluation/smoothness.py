@@ -1,4 +1,4 @@
-"""Does motion that is made frame by frame run as smoothly as a face?"""
+"""Whether motion that is generated frame by frame is as smooth as a real face's."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from numpy.typing import ArrayLike
 
 
 def roughness(tracks: Sequence[ArrayLike]) -> float:
-    """Third differences over first ones, RMS: what is left when speed and acceleration go on.
+    """Root mean square of third differences over that of first ones.
 
-    0 for a path that bends evenly, 2.4 for steps by pure chance, 3.2 for places by pure chance.
+    0 for constant acceleration, 2.4 for random steps, 3.2 for random positions.
 
     :param tracks: (T,) or (T, n) each
     """

@@ -1,4 +1,4 @@
-"""Files of what need not be computed again."""
+"""Files of cached results."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def keep(path: Path, **arrays: NDArray[Any]) -> None:
-    """Write arrays so that no other process ever reads half a file."""
+def save_arrays(path: Path, **arrays: NDArray[Any]) -> None:
+    """Write arrays atomically, so that no other process reads a part of the file."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     with part.open("wb") as file:
         np.savez(file, **arrays)

@@ -1,16 +1,16 @@
 """The five landmark metrics of THEval (CVPR 2026), by the definitions of its published code.
 
-THEval measures pictures of 256 pixels, and three of its metrics are in or depend on pixels. Here
-every face is brought to `FACE_PIXELS` first, so that a face drawn close and one filmed from far
-count alike. The board's head pose network is not used: angles are those of a rigid fit, so head
-motion is to be compared with real clips read in the same way, not with the board.
+THEval measures frames of 256 pixels, and three of its metrics are in or depend on pixels. Here
+every face is scaled to `FACE_PIXELS` first, so that near and far faces count alike. The
+leaderboard's head pose network is not used: angles are those of a rigid fit, so head motion must be
+compared with real clips measured in the same way, not with the leaderboard.
 
 Lip dynamics: mean over all pairs of lip landmarks of the standard deviation of their distance.
 Brow dynamics: mean absolute change a frame of the distance from brow to eye, over the eyes'
 distance. Silent lips: median absolute deviation from the mean of the inner opening over the eyes'
 distance, in silences of at least `SILENCE_SECONDS`. Lip sync: mean absolute difference of opening
 and loudness, each stretched to 0..1, while someone speaks. Head motion: square root of (mean
-deviation of the angles times mean variance of their steps, plus mean variance of the place).
+deviation of the angles times mean variance of their steps, plus mean variance of the position).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ EYE_RINGS = (
     [249, 263, 362, 373, 374, 380, 381, 382, 384, 385, 386, 387, 388, 390, 398, 466],
 )
 
-# Mean of the board's real videos; head motion by its own pose network.
+# Mean of the leaderboard's real videos; head motion by its own pose network.
 BOARD_REAL = {
     "lip dynamics": 1.716603,
     "brow dynamics": 0.006777,
@@ -59,7 +59,7 @@ BOARD_REAL = {
 
 
 def scaled(landmarks: Array) -> Curve:
-    """(T, 478, 2) in pixels of a picture in which the clip's median face is `FACE_PIXELS` wide."""
+    """(T, 478, 2) in pixels of a frame in which the clip's median face is `FACE_PIXELS` wide."""
     points = np.asarray(landmarks, float)[:, :, :2]
     width = np.linalg.norm(points[:, CHEEKS[0]] - points[:, CHEEKS[1]], axis=1)
     return np.asarray(points * (FACE_PIXELS / np.median(width)))
@@ -82,7 +82,7 @@ def brow_dynamics(points: Curve) -> float:
 
 
 def silences(speaking: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Frames of those stretches without speech that are at least `SILENCE_SECONDS` long."""
+    """Frames of the pauses in speech that are at least `SILENCE_SECONDS` long."""
     out = np.zeros(len(speaking), bool)
     edges = np.flatnonzero(np.diff(np.concatenate([[True], speaking, [True]]).astype(int)))
     for first, last in edges.reshape(-1, 2):
@@ -117,9 +117,9 @@ def head_motion(points: Curve, angles: Curve) -> float:
 
 
 def energy_at_frames(audio: Array, rate: int, frames: int) -> Curve:
-    """Root mean square of the sound in stretches of `LOUDNESS_SECONDS`, read at each frame."""
+    """Root mean square of audio in windows of `LOUDNESS_SECONDS`, interpolated at each frame."""
     hop = int(rate * LOUDNESS_SECONDS)
-    padded = np.pad(np.asarray(audio, float), hop // 2)  # stretches about their time
+    padded = np.pad(np.asarray(audio, float), hop // 2)  # windows are centred on their time
     count = max(1, len(padded) // hop)
     padded = np.pad(padded, (0, max(0, count * hop - len(padded))))
     power = (padded[: count * hop].reshape(count, hop) ** 2).mean(axis=1)
@@ -128,10 +128,10 @@ def energy_at_frames(audio: Array, rate: int, frames: int) -> Curve:
 
 
 def metrics(landmarks: Array, energy: Curve, speaking: NDArray[np.bool_]) -> dict[str, float]:
-    """All five of a clip, by their names in `BOARD_REAL`; sound on the picture's clock.
+    """All five of a clip, by their names in `BOARD_REAL`; audio on the video clock.
 
     :param energy: `energy_at_frames`
-    :param speaking: (T,) is someone speaking in this frame?
+    :param speaking: (T,) whether someone speaks in the frame
     """
     points = scaled(landmarks)
     return {

@@ -1,13 +1,13 @@
 """Training streams on the training device: recorded, revoiced and rule-made motion.
 
-A stream is `FRAMES` frames of sound and canonical motion. A `Variant` of streams is heard through
-the speech encoder, as recorded or under random conditions (noise, room, muted stretches), and gets
+A stream is `FRAMES` frames of audio and canonical motion. A `Variant` holds the streams' speech
+features, of the audio as recorded or under random conditions (noise, room, muted stretches), and
 a behaviour plan and emotions of its own (see `synthesis`). Three kinds of streams:
 
-- recorded: a man's clips, his voice and his face;
-- revoiced: his face under other voices that say the same (`revoice`);
-- taught: voices that say anything, with phone times: they teach the seals of the lips alone, and
-  how large and how loudness-bound lips come out whose size nobody knows.
+- recorded: the clips of one speaker, audio and face;
+- revoiced: the same faces under other voices that say the same (`revoice`);
+- audio only: any speech with phone times. It trains the seals of the lips alone, and shows how
+  large predicted lips are, and how far they follow the loudness, in voices without a face.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ from talkingface.motion_gen.windows import (
 )
 from talkingface_research.audio_features.network import SpeechEncoder
 from talkingface_research.audio_features.training.augment import Augmenter
-from talkingface_research.audio_features.training.data import read_sound
+from talkingface_research.audio_features.training.data import read_audio
 from talkingface_research.audio_features.training.revoice import (
-    Spoken,
-    read_spoken,
+    Sentence,
+    read_sentences,
     revoice,
     time_map,
 )
@@ -58,24 +58,24 @@ from talkingface_research.motion_gen.training.lip_shapes import Floats, principa
 
 FRAMES = 320
 SAMPLES_PER_FRAME = SAMPLE_RATE // MOTION_FPS
-GAP_FRAMES = (0, 40)
-OWN = 0.3  # of what a recorded mouth does beside what its voice tells
-FADE = 0.75  # a frame: how a face comes to rest in a pause
-PLAN_POOL = 50_000
+GAP_FRAMES = (0, 40)  # between clips of a stream
+OWN = 0.3  # of the difference between a recorded mouth and the predicted one, that is kept
+FADE = 0.75  # factor a frame with which a face comes to rest in a pause
+PLAN_POOL = 50_000  # frames of behaviour plans that streams are cut from
 BLINK = [FACE_INDEX["eyeBlinkLeft"], FACE_INDEX["eyeBlinkRight"]]
-RECORDED, REVOICED, TAUGHT = range(3)
-KINDS = ("recorded", "revoiced", "taught")
-# The recorded man's name among the voices.
+RECORDED, REVOICED, AUDIO_ONLY = range(3)
+KINDS = ("recorded", "revoiced", "audio only")
+# The recorded speaker's name among the voices.
 RECORDED_VOICE = "grid"
 TAIL_FRAMES = 15  # kept after a revoiced sentence
-LEAST_FRAMES = 40  # of a clip that is cut by a stream's end
+LEAST_FRAMES = 40  # that a clip must have left before a stream's end cuts it
 # Lips that phone times call closed count as closed when the recorded ones nearly are.
 CLOSED_OPENING, CLOSED_SLOPE = 0.010, 0.0015  # face widths
 
 
 @dataclass
 class Clips:
-    """Sound and motion by clip."""
+    """Audio and motion by clip."""
 
     name: list[str]
     audio: list[NDArray[np.int16]]  # (samples,)
@@ -119,14 +119,14 @@ def no_clips() -> Clips:
     return Clips([], [], [], [], [], [])
 
 
-def seals(phone: NDArray[np.int8], end: NDArray[np.floating], frames: int) -> Array:
-    """When consonants hold the lips, by phone times: (frames, 2)."""
+def seals(phone: NDArray[np.int8], end: NDArray[np.float64], frames: int) -> Array:
+    """When consonants close the lips or bring the lip to the teeth, by phone times: (frames, 2)."""
     tracks = teacher.gestures(phone, end, frames)
     return np.stack([tracks[name] for name in SEALS], axis=1).astype(np.float32)
 
 
-def really(seal: Array, face: Array, opening: Array) -> Array:
-    """Closures of `seal` (T, 2) that the recorded `face` (T, FACE_DIM) makes, too."""
+def visible_closures(seal: Array, face: Array, opening: Array) -> Array:
+    """Closures of `seal` (T, 2) that the recorded `face` (T, FACE_DIM) makes as well."""
     shut = expit((CLOSED_OPENING - face @ opening) / CLOSED_SLOPE)
     out = seal.copy()
     out[:, 0] *= shut
@@ -134,19 +134,19 @@ def really(seal: Array, face: Array, opening: Array) -> Array:
 
 
 @dataclass
-class Recorded:
-    """What is known of the recorded man."""
+class RecordedSpeaker:
+    """What is known of the recorded speaker."""
 
     clips: Clips
     opening: Array  # (FACE_DIM,) opening of the inner lips by face column
-    spoken: dict[str, Spoken]  # phone times by clip
-    basis: Floats  # (COMPONENTS, 135) of his lips' displacements
+    spoken: dict[str, Sentence]  # phone times by clip
+    basis: Floats  # (COMPONENTS, 135) principal displacements of the lips
 
 
-def read_recorded(folder: Path, sentences: Path) -> Recorded:
-    """What `prepare` wrote.
+def read_recorded(folder: Path, sentences: Path) -> RecordedSpeaker:
+    """Read what `prepare` wrote.
 
-    :param sentences: folder with the man's phone times (`grid.npz` and `grid.wav`)
+    :param sentences: folder with the speaker's phone times (`grid.npz` and `grid.wav`)
     """
     with np.load(folder / "real.npz") as stored:
         coefficients = stored["coefficients"].astype(np.float32)[:, FACE_COLUMNS] / 255
@@ -162,33 +162,37 @@ def read_recorded(folder: Path, sentences: Path) -> Recorded:
     audio, rate = soundfile.read(folder / "real.ogg", dtype="int16")
     if rate != SAMPLE_RATE:
         raise ValueError(f"real.ogg decodes to {rate} Hz")
-    spoken = {sentence.clip: sentence for sentence in read_spoken(sentences, RECORDED_VOICE)}
+    spoken = {sentence.clip: sentence for sentence in read_sentences(sentences, RECORDED_VOICE)}
     clips = no_clips()
     for name, first, last in zip(names, [0, *ends[:-1]], ends, strict=True):
         face = coefficients[first:last]
         seal = np.full((len(face), len(SEALS)), np.nan, np.float32)
         if name in spoken:
-            seal = really(seals(spoken[name].phone, spoken[name].end, len(face)), face, opening)
-        sound = audio[first * SAMPLES_PER_FRAME : last * SAMPLES_PER_FRAME]
-        clips.add(name, sound, face, pose[first:last], lips[first:last], seal)
-    return Recorded(clips, opening, spoken, basis)
+            seal = visible_closures(
+                seals(spoken[name].phone, spoken[name].end, len(face)), face, opening
+            )
+        samples = audio[first * SAMPLES_PER_FRAME : last * SAMPLES_PER_FRAME]
+        clips.add(name, samples, face, pose[first:last], lips[first:last], seal)
+    return RecordedSpeaker(clips, opening, spoken, basis)
 
 
-def read_revoiced(sentences: Path, voices: list[str], man: Recorded, recorded: Clips) -> Clips:
-    """The faces of some of the man's clips under other voices."""
-    spoken = man.spoken
-    place = {name: i for i, name in enumerate(recorded.name)}
+def read_revoiced(
+    sentences: Path, voices: list[str], speaker: RecordedSpeaker, recorded: Clips
+) -> Clips:
+    """Read the faces of some of the speaker's clips under other voices."""
+    spoken = speaker.spoken
+    position = {name: i for i, name in enumerate(recorded.name)}
     clips = no_clips()
     for voice in voices:
-        for sentence in read_spoken(sentences, voice):
-            if sentence.clip not in place or sentence.clip not in spoken:
+        for sentence in read_sentences(sentences, voice):
+            if sentence.clip not in position or sentence.clip not in spoken:
                 continue
             knots = time_map(sentence, spoken[sentence.clip])
             if knots is None:
                 continue
             last = int(sentence.spans[1][-1, 1] * MOTION_FPS) + TAIL_FRAMES
             count = min(last, len(sentence.audio) // SAMPLES_PER_FRAME)
-            source = place[sentence.clip]
+            source = position[sentence.clip]
             face = revoice(recorded.face[source], knots, count)
             clips.add(
                 voice,
@@ -196,13 +200,13 @@ def read_revoiced(sentences: Path, voices: list[str], man: Recorded, recorded: C
                 face,
                 revoice(recorded.head[source], knots, count),
                 revoice(recorded.lips[source], knots, count),
-                really(seals(sentence.phone, sentence.end, count), face, man.opening),
+                visible_closures(seals(sentence.phone, sentence.end, count), face, speaker.opening),
             )
     return clips
 
 
-def read_taught(folder: Path, without: frozenset[str], minutes: float) -> Clips:
-    """Voices of the speech encoder's corpus as clips of `FRAMES` frames: seals, but no faces.
+def read_audio_only(folder: Path, without: frozenset[str], minutes: float) -> Clips:
+    """Read voices of the speech encoder's corpus as clips of `FRAMES` frames: seals, but no faces.
 
     :param without: voices that are not used
     :param minutes: at most of each voice
@@ -211,27 +215,27 @@ def read_taught(folder: Path, without: frozenset[str], minutes: float) -> Clips:
     with np.load(folder / "labels.npz") as labels:
         names = {key.split("/")[0] for key in labels.files} - without
         for name in sorted(names):
-            if name.startswith(RECORDED_VOICE):  # his sentences in other voices, too
+            if name.startswith(RECORDED_VOICE):  # the speaker's sentences in other voices as well
                 continue
-            audio = read_sound(folder, name, int(minutes * 60 * SAMPLE_RATE))
+            audio = read_audio(folder, name, int(minutes * 60 * SAMPLE_RATE))
             phone, end = labels[f"{name}/phone"], labels[f"{name}/end"] / SAMPLE_RATE
             total = len(audio) // SAMPLES_PER_FRAME
             known = int(np.searchsorted(end, total / MOTION_FPS + 1))
             phone, end = phone[:known], end[:known]
-            held = seals(phone, end, total)
+            seal = seals(phone, end, total)
             for first in range(0, total - FRAMES + 1, FRAMES):
                 span = slice(first, first + FRAMES)
-                sound = slice(first * SAMPLES_PER_FRAME, (first + FRAMES) * SAMPLES_PER_FRAME)
+                samples = slice(first * SAMPLES_PER_FRAME, (first + FRAMES) * SAMPLES_PER_FRAME)
                 face = np.zeros((FRAMES, FACE_DIM), np.float32)
                 head = np.zeros((FRAMES, 6), np.float32)
                 lips = np.zeros((FRAMES, COMPONENTS), np.float32)
-                clips.add(name, audio[sound], face, head, lips, held[span])
+                clips.add(name, audio[samples], face, head, lips, seal[span])
     return clips
 
 
 @dataclass
 class Streams:
-    """S streams before anything random is heard or added."""
+    """S streams, before anything random is added."""
 
     audio: NDArray[np.int16]  # (S, FRAMES * SAMPLES_PER_FRAME)
     face: Array  # (FRAMES, S, FACE_DIM)
@@ -258,18 +262,18 @@ def lay_out(clips: Clips, kind: int, rng: np.random.Generator) -> Streams:
 
     at = FRAMES
     for index in rng.permutation(len(clips)):
-        face, sound = clips.face[index], clips.audio[index]
+        face, samples = clips.face[index], clips.audio[index]
         count = len(face)
         if at + min(count, LEAST_FRAMES) > FRAMES:
             rows.append(empty())
             at = int(rng.integers(*GAP_FRAMES)) if count < FRAMES and rng.random() < 0.3 else 0
-        audio, faces, heads, lips, held, begin = rows[-1]
+        audio, faces, heads, lips, seal, begin = rows[-1]
         count = min(count, FRAMES - at)
         span = slice(at, at + count)
         faces[span], heads[span] = face[:count], clips.head[index][:count]
         lips[span] = clips.lips[index][:count]
-        held[span] = clips.seal[index][:count]
-        audio[at * SAMPLES_PER_FRAME : (at + count) * SAMPLES_PER_FRAME] = sound[
+        seal[span] = clips.seal[index][:count]
+        audio[at * SAMPLES_PER_FRAME : (at + count) * SAMPLES_PER_FRAME] = samples[
             : count * SAMPLES_PER_FRAME
         ]
         begin[at:] = at
@@ -305,17 +309,17 @@ def join(parts: list[Streams]) -> Streams:
 
 @dataclass
 class Chunks:
-    """A batch of B stretches of PAST + n SPAN frames, whose last n SPAN frames are to be made in
-    blocks of SPAN."""
+    """A batch of B chunks of PAST + n SPAN frames, the last n SPAN of which are generated in n
+    windows."""
 
     conditions: dict[str, Tensor]  # of all frames, as the model names them
     frames: Tensor  # (B, PAST + n SPAN, CANONICAL_DIM)
-    valid: Tensor  # (B, n, PAST) whether a past frame of the block belongs to the same motion
+    valid: Tensor  # (B, n, PAST) whether a past frame of the window belongs to the same motion
 
 
 @dataclass
-class Mouths:
-    """N single frames: what each hears and what mouth it should have."""
+class LipFrames:
+    """N single frames: the speech rows of each and the lips it should have."""
 
     features: Tensor  # (N, RECEPTIVE_ROWS, 128)
     speech: Tensor  # (N, RECEPTIVE_ROWS, 4)
@@ -325,7 +329,10 @@ class Mouths:
 
 
 class Variant:
-    """All streams heard once, with one set of behaviour, on a device."""
+    """All streams with speech features and one set of behaviour, on a device.
+
+    Where its shapes say T, there are PAST frames before the streams and FRAMES of them.
+    """
 
     def __init__(
         self,
@@ -337,8 +344,8 @@ class Variant:
         device: torch.device,
     ) -> None:
         """
-        :param augmenter: None = sound as recorded
-        :param plans: (P, 3) from `synthesis.plan_behaviour`, cut at random places
+        :param augmenter: None = audio as recorded
+        :param plans: (P, 3) from `synthesis.plan_behaviour`, cut at random
         """
         count = len(streams.audio)
         rows = ROWS_PER_FRAME * FRAMES
@@ -354,79 +361,83 @@ class Variant:
                 audio, keep = augmenter(audio)
                 keep = keep.float().unflatten(1, (FRAMES, -1)).mean(2)
                 kept[:, part] = keep.T.cpu().numpy()
-            heard, speech = encoder.encode(audio)
-            self.features[part, lead : lead + rows] = heard.half()
+            rows_features, speech = encoder.encode(audio)
+            self.features[part, lead : lead + rows] = rows_features.half()
             self.speech[part, lead : lead + rows] = speech
         self.features[:, -EXTRA_ROWS:] = self.features[:, -EXTRA_ROWS - 1, None]
         self.speech[:, -EXTRA_ROWS:] = self.speech[:, -EXTRA_ROWS - 1, None]
-        calm = synthesis.smooth(kept, 0.06)[..., None]
-        target, plan, emotion = self._perform(streams, calm, plans, rng)
+        # Where the augmenter has muted the audio, the face comes to rest.
+        audible = synthesis.smooth(kept, 0.06)[..., None]
+        target, plan, emotion = self._motion(streams, audible, plans, rng)
 
-        def put(rows_first: Array) -> Tensor:
+        def with_past(rows_first: Array) -> Tensor:
             padded = np.concatenate(
                 [np.zeros((PAST, *rows_first.shape[1:]), np.float32), rows_first]
             )
             return torch.from_numpy(padded).to(device).transpose(0, 1).contiguous()
 
-        self.target, self.plan, self.emotion = put(target), put(plan), put(emotion)
-        self.lips, self.seal = put(streams.lips * calm), put(streams.seal * calm)
+        self.target, self.plan, self.emotion = map(with_past, (target, plan, emotion))
+        self.lips = with_past(streams.lips * audible)
+        self.seal = with_past(streams.seal * audible)
         self.begin = torch.from_numpy(streams.begin.T.copy()).to(device)
         self.kind = torch.from_numpy(streams.kind).to(device)
-        self._performed = torch.nonzero(self.kind != TAUGHT)[:, 0]
+        self._with_face = torch.nonzero(self.kind != AUDIO_ONLY)[:, 0]
 
     @staticmethod
-    def _perform(
-        streams: Streams, calm: Array, plans: Array, rng: np.random.Generator
+    def _motion(
+        streams: Streams, audible: Array, plans: Array, rng: np.random.Generator
     ) -> tuple[Array, Array, Array]:
         """Canonical motion (FRAMES, S, CANONICAL_DIM), plan (.., 3) and emotion (.., 7).
 
-        What the planner adds after the network, most of the head's motion and brows, is not in it.
+        Most of the head's motion and of the brows' is added by the planner after the network, and
+        is not part of it.
         """
         count = streams.face.shape[1]
         target = np.zeros((FRAMES, count, CANONICAL_DIM), np.float32)
         at = rng.integers(len(plans) - FRAMES, size=count)
         plan = np.stack([plans[a : a + FRAMES] for a in at], axis=1)
         emotion = synthesis.emotion_track(rng, FRAMES, count)
-        face = streams.face * calm + emotion @ synthesis.EMOTION_TEMPLATES
+        face = streams.face * audible + emotion @ synthesis.EMOTION_TEMPLATES
         closure = plan[..., 0] * rng.uniform(0.93, 1.03, (1, count)).astype(np.float32)
         face[..., BLINK] = np.maximum(face[..., BLINK], closure[..., None])
         target[..., GAZE] = synthesis.realise_gaze(rng, plan[..., 1:])
         target[..., :FACE_DIM] = np.clip(face, 0, 1)
-        target[..., HEAD] = streams.head * calm
+        target[..., HEAD] = streams.head * audible
         return target, plan, emotion
 
     @torch.no_grad()
-    def dress(self, lips: LipRegressor, mouth: Callable[[Tensor, Tensor], Tensor]) -> None:
-        """Give the faces that are to be made their mouths, emotions on top: what the voice tells,
-        and a part of what the man's own mouth does beside it.
+    def set_mouths(self, lips: LipRegressor, mouth: Callable[[Tensor, Tensor], Tensor]) -> None:
+        """Set the mouths of the target faces: the predicted one, a part of the difference that the
+        recorded mouth makes to it, and the emotion.
 
-        All of it would teach the transformer to draw lively lips back to one man's mean.
+        With all of the difference, the transformer would learn to move lively lips back to one
+        speaker's mean.
 
         :param mouth: components (S, T, COMPONENTS) and presence (S, T, 1) to coefficients
         """
         shapes = torch.from_numpy(synthesis.EMOTION_TEMPLATES[:, MOUTH]).to(self.emotion)
         self.own_mouth = torch.zeros_like(self.target[..., MOUTH])
         for part in torch.arange(self.streams, device=self.target.device).split(64):
-            told, _ = lips(self.features[part].float(), self.speech[part])
+            predicted, _ = lips(self.features[part].float(), self.speech[part])
             own = mouth(self.lips[part], lips.presence(self.speech[part]))
             self.own_mouth[part] = own
             shown = self.emotion[part] @ shapes
-            self.target[part, :, MOUTH] = (told + OWN * (own - told) + shown).clamp(0, 1)
+            self.target[part, :, MOUTH] = (predicted + OWN * (own - predicted) + shown).clamp(0, 1)
 
     @property
     def streams(self) -> int:
         return len(self.target)
 
-    def chunks(self, stream: Tensor, start: Tensor, blocks: int) -> Chunks:
-        """Stretches whose first new frame is `start` (B,) of `stream` (B,)."""
+    def chunks(self, stream: Tensor, start: Tensor, windows: int) -> Chunks:
+        """Chunks whose first new frame is `start` (B,) of `stream` (B,), of so many windows."""
         device = stream.device
-        length = PAST + SPAN * blocks
+        length = PAST + SPAN * windows
         frame = start[:, None] + torch.arange(length, device=device)
         row = ROWS_PER_FRAME * start[:, None] + torch.arange(
             HISTORY_ROWS + ROWS_PER_FRAME * length + EXTRA_ROWS, device=device
         )
         index = stream[:, None]
-        first = start[:, None] + SPAN * torch.arange(blocks, device=device)
+        first = start[:, None] + SPAN * torch.arange(windows, device=device)
         age = first[:, :, None] - torch.arange(PAST, 0, -1, device=device)
         conditions = {
             "features": self.features[index, row].float(),
@@ -437,16 +448,16 @@ class Variant:
         valid = (age >= self.begin[index, first][:, :, None]).float()
         return Chunks(conditions, self.target[index, frame], valid)
 
-    def random_chunks(self, count: int, blocks: int, generator: torch.Generator) -> Chunks:
-        """`count` stretches from anywhere but the taught streams."""
+    def random_chunks(self, count: int, windows: int, generator: torch.Generator) -> Chunks:
+        """`count` chunks from anywhere in the streams with faces."""
         device = self.target.device
-        last = FRAMES - SPAN * blocks + 1
-        pick = torch.randint(len(self._performed), (count,), generator=generator, device=device)
+        last = FRAMES - SPAN * windows + 1
+        pick = torch.randint(len(self._with_face), (count,), generator=generator, device=device)
         start = torch.randint(last, (count,), generator=generator, device=device)
-        return self.chunks(self._performed[pick], start, blocks)
+        return self.chunks(self._with_face[pick], start, windows)
 
-    def random_mouths(self, counts: tuple[int, ...], generator: torch.Generator) -> Mouths:
-        """Single frames from anywhere, so many of each kind (`KINDS`) that there is."""
+    def random_lip_frames(self, counts: tuple[int, ...], generator: torch.Generator) -> LipFrames:
+        """Single frames from anywhere, `counts` of each kind (`KINDS`) that there is."""
         device = self.target.device
         streams = []
         for kind, count in enumerate(counts):
@@ -458,7 +469,7 @@ class Variant:
         frame = torch.randint(FRAMES, (len(stream),), generator=generator, device=device)
         row = ROWS_PER_FRAME * (PAST + frame)[:, None] + torch.arange(RECEPTIVE_ROWS, device=device)
         index = stream[:, None]
-        return Mouths(
+        return LipFrames(
             self.features[index, row].float(),
             self.speech[index, row],
             self.lips[stream, PAST + frame],

@@ -98,8 +98,8 @@ def export(sampler: Sampler, path: Path) -> None:
 
 
 def store_half(graph: onnx.GraphProto) -> None:
-    """Keep large weights in half precision in the file, as checkpoints do; they are computed with
-    in single precision, since the runtime folds the casts when it loads the model."""
+    """Store large weights in half precision, as checkpoints do; the runtime folds the casts when it
+    loads the model, and computes in single precision."""
     casts = []
     for weight in graph.initializer:
         values = onnx.numpy_helper.to_array(weight)
@@ -125,7 +125,7 @@ def averaged(generators: list[MotionGenerator]) -> MotionGenerator:
 
 
 def check(sampler: Sampler, path: Path) -> None:
-    """Compare with torch, batch neighbours with each other, and print the time of a window."""
+    """Compare with torch and between batch sizes, and print the time of a window."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

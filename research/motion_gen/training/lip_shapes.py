@@ -1,14 +1,14 @@
-"""Lips as landmarks say them: displacements in the head's frame, their components, their size.
+"""Lips from landmarks: displacements in the head's frame, their components, their size.
 
 A tracked face is turned into the frame of the head by a rigid fit of points that speech hardly
-moves (eyes, bridge and sides of the nose). What forty lip points and five of chin and cheeks do
-there, from the clip's own rest, is a *displacement*; a man's displacements have a few principal
-components. Coefficients that reproduce a displacement are a linear, bounded least-squares problem
-of the face model (`jacobian`). Against a general fit of the whole face this keeps the mouth's width
-(0.94 instead of 0.5 of the tracked one), its corners and its upper lip.
+moves (eyes, bridge and sides of the nose). A *displacement* is the position of forty lip points and
+five of chin and cheeks there, relative to the clip's own rest; a speaker's displacements have a few
+principal components. Coefficients that reproduce a displacement are a linear, bounded least-squares
+problem of the face model (`jacobian`). Compared with a general fit of the whole face this keeps the
+mouth's width (0.94 instead of 0.5 of the tracked one), its corners and its upper lip.
 
-How large lips move is a matter of who speaks. `transport` is the linear map that takes the
-covariance of one population of displacements to that of another and moves them least (the optimal
+The size of lip movements depends on the speaker. `transport` is the linear map that takes the
+covariance of one population of displacements to that of another with the least change (the optimal
 transport between normal distributions; Dowson and Landau 1982, Olkin and Pukelsheim 1982).
 
 Displacements are weighted: depth, which a camera hardly sees, counts a quarter.
@@ -36,12 +36,12 @@ POINTS = (
     152, 176, 400, 50, 280,
 )  # fmt: skip
 DEPTH_WEIGHT = 0.25
-# How much more the height of points counts which the fit would neglect: corners of the mouth, chin,
+# Weights of the height of points that the fit would neglect otherwise: corners of the mouth, chin,
 # middle of the upper lip.
 HEIGHTS = {61: 2.0, 291: 2.0, 78: 2.0, 308: 2.0, 152: 2.0, 0: 2.5, 37: 2.5, 267: 2.5, 13: 2.0}
 FIT_RIDGE = 0.01  # face widths that a coefficient of 1 costs in the exact fit
 REST_SHARE = 15.0  # % of a clip's frames, those with the least opening, whose mean is its rest
-STEP = 0.5  # of a coefficient, over which the face model is made linear
+STEP = 0.5  # of a coefficient, for the finite differences of the face model
 UPPER_LIP, LOWER_LIP = POINTS.index(13), POINTS.index(14)
 DIMENSIONS = 3 * len(POINTS)
 WEIGHT: Floats = np.tile([1.0, 1.0, DEPTH_WEIGHT], len(POINTS))
@@ -57,11 +57,13 @@ def head_frame(landmarks: Array) -> Floats:
 
 
 def displacements(landmarks: Array) -> Array:
-    """What the lips of a clip do about its own rest, weighted: (T, 478, 3) to (T, 135) float32."""
+    """Weighted displacements of a clip's lips from its own rest: (T, 478, 3) to (T, 135)
+    float32."""
     points = head_frame(landmarks)
     opening = np.linalg.norm(points[:, UPPER_LIP] - points[:, LOWER_LIP], axis=1)
     rest = points[opening <= np.percentile(opening, REST_SHARE)].mean(0)
-    return ((points - rest).reshape(len(points), -1) * WEIGHT).astype(np.float32)
+    result: Array = ((points - rest).reshape(len(points), -1) * WEIGHT).astype(np.float32)
+    return result
 
 
 def jacobian() -> Floats:
@@ -72,15 +74,17 @@ def jacobian() -> Floats:
     def lips(coefficients: Array) -> Floats:
         points = model.landmarks(nobody, coefficients).astype(float)
         # Image axes, as a tracked face has them.
-        return head_frame((points * [1.0, -1.0, -1.0])[None])[0].reshape(-1)
+        result: Floats = head_frame((points * [1.0, -1.0, -1.0])[None])[0].reshape(-1)
+        return result
 
     neutral = lips(np.zeros(ARKIT_DIM, np.float32))
     columns = [(lips(np.float32(STEP) * shape) - neutral) / STEP for shape in LIP_SHAPES]
-    return np.stack(columns, 1) * WEIGHT[:, None]
+    result: Floats = np.stack(columns, 1) * WEIGHT[:, None]
+    return result
 
 
 def fit_weight() -> Floats:
-    """(135,) how much an error of each coordinate counts in the fit, beside `WEIGHT`."""
+    """(135,) weight of each coordinate's error in the fit, in addition to `WEIGHT`."""
     out = np.ones((len(POINTS), 3))
     for point, weight in HEIGHTS.items():
         out[POINTS.index(point), 1] = weight
@@ -90,8 +94,7 @@ def fit_weight() -> Floats:
 def fitted(moved: Array, sweeps: int = 40) -> Floats:
     """Lip shapes (N, shapes) within their limits that reproduce displacements (N, 135) best.
 
-    Exact bounded least squares by coordinate descent: what the face model can do, against which
-    `lip_network.MouthFit` is an approximation.
+    Exact bounded least squares by coordinate descent, which `lip_network.MouthFit` approximates.
     """
     moves = jacobian() * fit_weight()[:, None]
     gram = moves.T @ moves + FIT_RIDGE**2 * np.eye(moves.shape[1])
@@ -105,7 +108,7 @@ def fitted(moved: Array, sweeps: int = 40) -> Floats:
 
 
 def measures(moved: Array) -> dict[str, Floats]:
-    """What is seen of displacements (N, 135): each (N,) face widths about rest."""
+    """Visible measures of displacements (N, 135): each (N,) face widths from rest."""
     points = (np.asarray(moved, float) / WEIGHT).reshape(-1, len(POINTS), 3)
 
     def height(*names: int) -> Floats:
@@ -124,7 +127,7 @@ def measures(moved: Array) -> dict[str, Floats]:
 
 @dataclass(frozen=True)
 class Population:
-    """How the lips of somebody, or of a group, are spread over K components."""
+    """Mean and covariance of the lips of one or several speakers, in K components."""
 
     mean: Floats  # (K,) face widths
     covariance: Floats  # (K, K)
@@ -136,7 +139,7 @@ class Population:
 
 
 def population(components: Array) -> Population:
-    """Of samples (N, K)."""
+    """The population of samples (N, K)."""
     return Population(components.mean(0, dtype=float), np.cov(components.T.astype(float)))
 
 
@@ -151,8 +154,8 @@ def lively(statistics: Path, basis: Floats) -> Population:
     """Lively speakers' lips in a basis (K, 135).
 
     :param statistics: `.npz` with `points`, `real_natural_mean` (135,), `real_natural_basis`
-        (n, 135) and `real_natural_std` (n,) of displacements as here, from real recordings of
-        people who talk freely
+        (n, 135) and `real_natural_std` (n,) of displacements, from real recordings of people
+        who talk freely
     """
     with np.load(statistics) as stored:
         if tuple(stored["points"]) != POINTS:

@@ -4,11 +4,11 @@
         [--speakers FILE]
 
 `DIR` holds what `track` wrote for one speaker. Every `HELD_OUT`-th clip of the sorted folder is
-kept out and written to no file. Writes
+held out and written to no file. Writes
 
 - `real.npz`: `coefficients` (N, 52) uint8 in units of 1/255, `pose` (N, 6) float16 (the last
   columns of the motion frame), `lips` (N, 135) float16 displacements of the lips (`lip_shapes`),
-  with `--speakers` half-way to what all speakers' mouths do (`speakers`),
+  with `--speakers` half-way to the mean of all speakers (`speakers`),
   `clip` (clips,) the clips' names, `frames` (clips,) how many frames each has,
   `opening` (N,) float16 measured inner-lip opening in face widths, `opening_map` (52,) float32
   inner-lip opening in face widths by coefficient;
@@ -35,11 +35,11 @@ from talkingface_research.motion_gen.training.lip_shapes import (
     jacobian,
     measures,
 )
-from talkingface_research.motion_gen.training.speakers import Speakers, towards_everybody
+from talkingface_research.motion_gen.training.speakers import Speakers, towards_mean
 
 HELD_OUT = 23
 SAMPLES_PER_FRAME = 16000 // MOTION_FPS
-BIT_RATE = 20000
+BIT_RATE = 20000  # of the Opus file, bits a second
 UPPER_LIP, LOWER_LIP = 13, 14
 MAX_LOST = 0.1  # of a clip's frames without a face
 REST_FRAMES = 6  # each clip of the corpus starts with a still face
@@ -61,12 +61,13 @@ def opening_map() -> Array:
 
 
 def lost_frames(landmarks: Array) -> NDArray[np.bool_]:
-    """(T,) where no face was found."""
-    return ~np.isfinite(landmarks).all(axis=(1, 2))
+    """(T,) whether no face was found."""
+    result: NDArray[np.bool_] = ~np.isfinite(landmarks).all(axis=(1, 2))
+    return result
 
 
 def bridge(landmarks: Array) -> Array:
-    """Frames without a face (NaN) filled in from their neighbours."""
+    """Frames without a face (NaN) interpolated from their neighbours."""
     lost = lost_frames(landmarks)
     if not lost.any():
         return landmarks
@@ -85,18 +86,20 @@ def to_fps(frames: Array, fps: float) -> Array:
     low = at.astype(int)
     high = np.minimum(low + 1, len(frames) - 1)
     share = (at - low).astype(np.float32).reshape(-1, *[1] * (frames.ndim - 1))
-    return frames[low] * (1 - share) + frames[high] * share
+    result: Array = frames[low] * (1 - share) + frames[high] * share
+    return result
 
 
 def measured_opening(landmarks: Array) -> Array:
     """Inner-lip opening over face height, (T,)."""
     gap = np.linalg.norm(landmarks[:, UPPER_LIP, :2] - landmarks[:, LOWER_LIP, :2], axis=1)
     height = np.linalg.norm(landmarks[:, 10, :2] - landmarks[:, 152, :2], axis=1)
-    return gap / height
+    result: Array = gap / height
+    return result
 
 
 def speaker_motion(tracks: list[Array]) -> list[Array]:
-    """Motion frames (T, 58) of one speaker's clips, about his resting face.
+    """Motion frames (T, 58) of one speaker's clips, relative to the resting face.
 
     :param tracks: landmarks of each clip (T, 478, 3), 25 frames a second, without NaN
     """
@@ -139,7 +142,12 @@ def write_opus(path: Path, audio: NDArray[np.int16]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tracking", type=Path, required=True)
-    parser.add_argument("--names", type=Path, required=True, help="folder whose sorted *.mp4 count")
+    parser.add_argument(
+        "--names",
+        type=Path,
+        required=True,
+        help="folder whose sorted *.mp4 decide what is held out",
+    )
     parser.add_argument("--speakers", type=Path, help="mouths of GRID's other speakers: a prior")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
@@ -152,14 +160,14 @@ def main() -> None:
         if not path.exists():
             continue
         with np.load(path) as clip:
-            points, sound = clip["landmarks"], clip["audio"]
+            points, samples = clip["landmarks"], clip["audio"]
         if lost_frames(points).mean() > MAX_LOST:
             continue
         points = bridge(points)
         names.append(path.stem)
-        frames = min(len(points), len(sound) // SAMPLES_PER_FRAME)
+        frames = min(len(points), len(samples) // SAMPLES_PER_FRAME)
         landmarks.append(points[:frames])
-        audio.append(sound[: frames * SAMPLES_PER_FRAME])
+        audio.append(samples[: frames * SAMPLES_PER_FRAME])
     motion = speaker_motion(landmarks)
     joined = np.concatenate(motion)
     measured = np.concatenate([measured_opening(clip) for clip in landmarks])
@@ -171,7 +179,7 @@ def main() -> None:
     moved = dict(zip(names, map(displacements, landmarks), strict=True))
     report_fit(np.concatenate(list(moved.values()))[::7])
     if args.speakers:
-        moved = towards_everybody(moved, Speakers(args.speakers, without="s1"), args.names)
+        moved = towards_mean(moved, Speakers(args.speakers, without="s1"), args.names)
     np.savez_compressed(
         args.out / "real.npz",
         coefficients=np.round(joined[:, :ARKIT_DIM] * 255).astype(np.uint8),

@@ -1,11 +1,11 @@
-"""What many people's mouths do in a sentence: a prior for the lips of the one who was filmed.
+"""The mean mouth of many speakers in a sentence: a prior for the lips of the recorded speaker.
 
-One man's lips have habits that no voice tells. `grid_mouth_features` holds what 33 speakers of the
-GRID corpus do while they say sentences of the same 51 words. Each in units of his or her own
-spread, a word is moved to a common time and averaged with the same word between the same
-neighbours: the mean of 32 people follows the opening of the 33rd's lips, whom it does not contain,
-with r 0.79 (width 0.66, lower lip 0.71, chin 0.63: `prepare` prints it). His upper lip is left to
-him.
+One speaker's lips have habits that cannot be predicted from speech. `grid_mouth_features` holds the
+mouths of 33 speakers of the GRID corpus who say sentences of the same 51 words. In units of each
+speaker's own spread, words are resampled to a common time and averaged with the same word between
+the same neighbours. The mean of 32 speakers correlates with the lips of the 33rd, who is not in it:
+opening r 0.79, width 0.66, lower lip 0.71, chin 0.63 (printed by `prepare`). The upper lip is not
+changed.
 """
 
 from __future__ import annotations
@@ -24,13 +24,12 @@ ALIGN_RATE = 25_000  # units of the corpus' word times a second
 PAUSES = ("sil", "sp")
 WORDS = 6  # of every sentence
 COLUMNS = 6  # of the features
-PLACES = 12  # of a word's common time
-FAREST = 4.0  # standard deviations
-FEWEST = 6  # times that a word must be heard between its neighbours, else they do not count
-# The pictures are half a frame late against the word times.
-LATE = 0.02  # seconds
+POINTS = 12  # of a word's common time
+MAX_DEVIATION = 4.0  # standard deviations, at which features are clipped
+MIN_COUNT = 6  # of a word between its neighbours; else the word alone counts
+VIDEO_DELAY = 0.02  # seconds, half a frame, by which the video is behind the word times
 MEASURES = ("opening", "width", "lower lip", "chin")
-PRIOR = 0.5  # of the way from the man's own lips to what everybody's do
+PRIOR = 0.5  # share of the way from the speaker's own lips to the mean of all
 
 Context = tuple[int, str]
 
@@ -43,20 +42,20 @@ def word_spans(path: Path) -> Floats:
 
 
 def _contexts(transcript: str) -> list[tuple[Context, Context]]:
-    """Of each word: its place, itself and its neighbours; its place and itself. Each letter of a
+    """Of each word: its index, itself and its neighbours; its index and itself. Each letter of a
     transcript (`bbaf2n`) stands for a word."""
     bounded = f" {transcript} "
     return [((i, bounded[i : i + 3]), (i, word)) for i, word in enumerate(transcript)]
 
 
 class Speakers:
-    """Mean mouths of words between their neighbours, (PLACES, COLUMNS) standard deviations."""
+    """Mean mouths of words between their neighbours, (POINTS, COLUMNS) standard deviations."""
 
     def __init__(self, path: Path, without: str) -> None:
         """
         :param path: `feat` (N, COLUMNS), `seg` (S, 4) clip, first frame, frames and word of it, and
             `clip` names split/speaker/transcript
-        :param without: the speaker whom the prior is for
+        :param without: the speaker that the prior is for
         """
         with np.load(path) as stored:
             features = stored["feat"].astype(np.float32)
@@ -71,7 +70,7 @@ class Speakers:
             speaker: (np.median(every := np.concatenate(some), 0), every.std(0) + 1e-6)
             for speaker, some in own.items()
         }
-        heard: dict[Context, list[Floats]] = defaultdict(list)
+        words: dict[Context, list[Floats]] = defaultdict(list)
         for clip, some in parts.items():
             _, speaker, transcript = names[clip].split("/")
             if speaker == without or len(some) != len(transcript):
@@ -79,17 +78,19 @@ class Speakers:
             middle, spread = scale[speaker]
             for contexts, part in zip(_contexts(transcript), some, strict=True):
                 if len(part) > 1:
-                    even = _resampled((part - middle) / spread, PLACES).clip(-FAREST, FAREST)
+                    even = _resampled((part - middle) / spread, POINTS).clip(
+                        -MAX_DEVIATION, MAX_DEVIATION
+                    )
                     for context in contexts:
-                        heard[context].append(even)
+                        words[context].append(even)
         self._mean = {
             context: np.mean(some, 0)
-            for context, some in heard.items()
-            if len(some) >= (FEWEST if len(context[1]) > 1 else 1)
+            for context, some in words.items()
+            if len(some) >= (MIN_COUNT if len(context[1]) > 1 else 1)
         }
 
     def mouth(self, transcript: str, spans: Floats, frames: int) -> Floats:
-        """What they do in a sentence: (frames, COLUMNS), NaN outside its words.
+        """Their mean mouth in a sentence: (frames, COLUMNS), NaN outside its words.
 
         :param spans: (words, 2) seconds
         """
@@ -98,12 +99,12 @@ class Speakers:
             mean = self._mean.get(near, self._mean.get(alone))
             if mean is None:
                 continue
-            start, end = start - LATE, end - LATE
+            start, end = start - VIDEO_DELAY, end - VIDEO_DELAY
             first, last = int(np.ceil(max(start, 0.0) * MOTION_FPS)), int(end * MOTION_FPS)
             index = np.arange(first, min(last + 1, frames))
-            place = (index / MOTION_FPS - start) / (end - start) * (PLACES - 1)
+            position = (index / MOTION_FPS - start) / (end - start) * (POINTS - 1)
             for column in range(COLUMNS):
-                out[index, column] = np.interp(place, np.arange(PLACES), mean[:, column])
+                out[index, column] = np.interp(position, np.arange(POINTS), mean[:, column])
         return out
 
 
@@ -112,11 +113,11 @@ def _resampled(curves: Array, count: int) -> Floats:
     return np.stack([np.interp(at, np.arange(len(curves)), c) for c in curves.T], 1)
 
 
-def towards_everybody(lips: dict[str, Array], speakers: Speakers, grid: Path) -> dict[str, Array]:
-    """A man's displacements drawn half-way to what all speakers' mouths do in the same words.
+def towards_mean(lips: dict[str, Array], speakers: Speakers, grid: Path) -> dict[str, Array]:
+    """A speaker's displacements moved half-way to the mean of all speakers in the same words.
 
-    The speakers' curves are turned into his measures by a regression, brought to his size, and
-    reached by the change of his lips that is likeliest for him.
+    The mean curves are mapped to the speaker's measures by a regression and to the speaker's size,
+    and reached by the most likely change of the speaker's lips.
 
     :param lips: displacements (T, 135) by transcript
     :param grid: folder of `TRANSCRIPT.align`
@@ -140,10 +141,10 @@ def towards_everybody(lips: dict[str, Array], speakers: Speakers, grid: Path) ->
     middle = both.mean(0)
     x, y = np.split(both - middle, [COLUMNS], 1)
     turn = np.linalg.lstsq(x, y, rcond=None)[0]
-    told = x @ turn
+    predicted = x @ turn
     for i, name in enumerate(MEASURES):
-        print(f"32 speakers' {name}: r {np.corrcoef(told[:, i], y[:, i])[0, 1]:.2f}")
-    turn = turn * (y.std(0) / told.std(0))
+        print(f"32 speakers' {name}: r {np.corrcoef(predicted[:, i], y[:, i])[0, 1]:.2f}")
+    turn = turn * (y.std(0) / predicted.std(0))
 
     out = dict(lips)
     for name, curves in theirs.items():

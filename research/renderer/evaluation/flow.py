@@ -1,18 +1,19 @@
 """Where a frame's pixels come from: folds, stretching, seams.
 
-`WarpedFrame.flow` says for each pixel of a frame where in the photo it comes from. A frame is laid
-together of layers and a head hides parts of itself, so the flow may jump from a pixel to the next:
-there, nothing is said about either side. Where it does not jump, the picture is one surface, and
+`WarpedFrame.flow` is, for each pixel of a frame, its source position in the photo. A frame consists
+of layers and a head occludes parts of itself, so the flow may jump from a pixel to the next; such
+pixels are neither folded nor stretched. Where the flow does not jump, the frame is one surface, and
 
 - the surface is *folded* where the flow turns over (its Jacobian's determinant is negative): the
-  photo is shown as in a mirror, be it by an accident of the mesh or by skin mirrored on purpose;
+  photo is shown mirrored, be it by an error of the mesh or by skin mirrored on purpose;
 - it is *stretched* where a step in the frame is less than a third of one in the photo, in the
-  direction of the largest stretch;
+  direction of the largest stretch.
 
-and where it does jump, there is a *seam* if the picture shows a step of light that the photo has on
+Where the flow does jump, there is a *seam* if the frame has a step of luma that the photo has on
 neither side of it.
 
-All three count pixels carried from the photo's head, drawn parts (open mouth, moved eyes) left out.
+All three are shares of the pixels that come from the photo's head, without drawn parts (open mouth,
+moved eyes).
 """
 
 from __future__ import annotations
@@ -27,17 +28,17 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
-cv: Any = cv2  # OpenCV's stubs do not tell element types
+cv: Any = cv2  # OpenCV's stubs have no element types
 
-JUMP = 3.0  # photo pixels between neighbours in the frame: beyond, they are not one surface
-STRETCH = 3.0
-SEAM = 24.0  # grey values
-CARRIED = 128  # of 255
+JUMP = 3.0  # photo pixels between neighbours in the frame, beyond which they are not one surface
+STRETCH = 3.0  # factor
+SEAM = 24.0  # grey values, by eye
+CARRIED = 128  # of 255, opacity from which a pixel comes from the photo
 
 
 @dataclass(frozen=True)
 class Surface:
-    """Shares of the head's pixels in one frame, and where they are, (H, W)."""
+    """Masks (H, W) of the head's pixels in one frame, and of their faults."""
 
     head: Mask
     folded: Mask
@@ -45,12 +46,12 @@ class Surface:
     seams: Mask
 
     def share(self, part: Mask) -> float:
-        """Per cent of the head."""
+        """Per cent of the head's pixels that are in the mask."""
         return 100 * float((part & self.head).sum()) / max(int(self.head.sum()), 1)
 
 
-def look(image: Array, flow: Array, nearest: bool = False) -> Array:
-    """An image of the photo's size at the places that a flow (H, W, 2) names."""
+def sample(image: NDArray[Any], flow: Array, nearest: bool = False) -> NDArray[Any]:
+    """Values of an image of the photo's size at the positions of a flow (H, W, 2)."""
     kind = cv.INTER_NEAREST if nearest else cv.INTER_LINEAR
     return np.asarray(cv.remap(image, flow, None, kind, borderMode=cv.BORDER_REPLICATE))
 
@@ -64,12 +65,15 @@ def jumps(flow: Array) -> Mask:
 
 
 def surface(flow: Array, carried: Image, frame: Image, photo: Image, head: Mask) -> Surface:
-    """Judge a frame.
+    """Find folds, stretching and seams of a frame.
 
-    :param flow: (H, W, 2) pixels of the photo; carried (H, W) 0..255; frame (H, W, 3) finished.
-    :param photo: (H, W, 3); head (H, W) the photo's pixels that are head.
+    :param flow: (H, W, 2) pixels of the photo
+    :param carried: (H, W) 0..255, opacity of pixels that come from the photo
+    :param frame: (H, W, 3) finished
+    :param photo: (H, W, 3)
+    :param head: (H, W) the photo's pixels that are head
     """
-    known = (carried >= CARRIED) & (look(head.astype(np.float32), flow) > 0.5)
+    known = (carried >= CARRIED) & (sample(head.astype(np.float32), flow) > 0.5)
     across = flow[:, 1:] - flow[:, :-1]
     down = flow[1:] - flow[:-1]
     jumps_across = np.linalg.norm(across, axis=2) > JUMP
@@ -86,7 +90,7 @@ def surface(flow: Array, carried: Image, frame: Image, photo: Image, head: Mask)
     stretched[:-1, :-1] = one & (least < 1 / STRETCH)
     seams = np.zeros_like(known)
     steps = photo_steps(photo)
-    allowed = look(steps, flow)
+    allowed = sample(steps, flow)
     light = luma(frame)
     for axis, jumps in ((1, jumps_across), (0, jumps_down)):
         first = tuple(slice(None, -1) if k == axis else slice(None) for k in range(2))
@@ -103,7 +107,7 @@ def luma(image: Image) -> Array:
 
 
 def photo_steps(photo: Image) -> Array:
-    """The largest step of light between neighbours about each pixel of a photo, (H, W)."""
+    """The largest step of luma between neighbours about each pixel of a photo, (H, W)."""
     grey = luma(photo)
     steps = np.zeros_like(grey)
     steps[:, :-1] = np.abs(np.diff(grey, axis=1))

@@ -1,4 +1,4 @@
-"""What every measurement of the renderer needs, loaded once a process."""
+"""Models that measurements of the renderer share, loaded once a process."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import cv2
 
 from talkingface.renderer.analysis import FaceAnalyser
 from talkingface.renderer.worker.frame_synthesis import warm_up
-from talkingface_research.renderer.evaluation.face_recognition import Recogniser
+from talkingface_research.renderer.evaluation.face_recognition import FaceRecognition
 from talkingface_research.renderer.evaluation.offline_renderer import Inpainter
 
 
-class Studio:
-    """Networks on one core."""
+class Models:
+    """Models on one core, each loaded at its first use."""
 
     @cached_property
     def analyser(self) -> FaceAnalyser:
@@ -26,14 +26,14 @@ class Studio:
         return Inpainter()
 
     @cached_property
-    def recogniser(self) -> Recogniser:
+    def face_recognition(self) -> FaceRecognition:
         """The network that recognises people."""
-        return Recogniser()
+        return FaceRecognition()
 
 
 @lru_cache(maxsize=1)
-def studio() -> Studio:
-    """This process's own."""
+def models() -> Models:
+    """The models of this process."""
     cv2.setNumThreads(1)
     warm_up()
-    return Studio()
+    return Models()

@@ -1,4 +1,4 @@
-"""A portrait prepared and drawn without servers, by the services' own code."""
+"""Portraits prepared and rendered without servers, by the services' own code."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ INPAINTER = Path(*renderer.__path__) / "model_repository" / "inpainter" / "1" / 
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """One frame, half done and done."""
+class RenderedFrame:
+    """One frame before and after the network."""
 
     warped: WarpedFrame
     bare: Image  # (512, 512, 3) by geometry alone
-    image: Image  # (512, 512, 3) with the network's answer
+    image: Image  # (512, 512, 3) with the network's residuals
 
 
 class Inpainter:
-    """The network on one core."""
+    """The network on one core, by ONNX Runtime."""
 
     def __init__(self, path: Path = INPAINTER) -> None:
         self.digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -47,29 +47,31 @@ class Inpainter:
         return mouth[0], eyes[0]
 
 
-class Painter:
-    """Frames of one portrait, as the services draw them."""
+class OfflineRenderer:
+    """Renders one portrait as the services do."""
 
     def __init__(self, portrait: PreparedPortrait, inpainter: Inpainter) -> None:
         self.portrait = portrait
         self._inpainter = inpainter
 
-    def draw(self, motion: Array, traced: bool = False) -> Drawn:
-        """One motion frame (58,); `traced` as in `render`."""
+    def render(self, motion: Array, traced: bool = False) -> RenderedFrame:
+        """Render one motion frame (58,); `traced` as in `geometry.render`."""
         frame = render(self.portrait, motion, traced=traced)
         bare = frame.image.copy()
-        return Drawn(frame, bare, finish(frame, *self._inpainter(self.portrait, frame)))
+        return RenderedFrame(frame, bare, finish(frame, *self._inpainter(self.portrait, frame)))
 
     def __call__(self, motion: Array) -> Image:
-        """One motion frame (58,) as RGB (512, 512, 3)."""
-        return self.draw(motion).image
+        """Render one motion frame (58,) to RGB (512, 512, 3)."""
+        return self.render(motion).image
 
 
-def prepared(analysed: AnalysedPortrait) -> PreparedPortrait:
-    """An analysed photo, taken apart."""
+def prepare_analysed(analysed: AnalysedPortrait) -> PreparedPortrait:
+    """Prepare an analysed photo."""
     return prepare(analysed.frame, analysed.landmarks, analysed.matte, analysed.background)
 
 
-def painter_of(photo: Path) -> Painter:
-    """A painter for the photo in a file."""
-    return Painter(prepared(FaceAnalyser().analyse(photo.read_bytes())), Inpainter())
+def renderer_of(photo: Path) -> OfflineRenderer:
+    """A renderer of the photo in a file."""
+    return OfflineRenderer(
+        prepare_analysed(FaceAnalyser().analyse(photo.read_bytes())), Inpainter()
+    )

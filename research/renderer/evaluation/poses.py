@@ -1,4 +1,4 @@
-"""What the portraits are asked to do: hard poses, and each movement in several strengths."""
+"""Poses that every portrait is rendered in: hard ones, and each movement in several strengths."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ from talkingface_research.renderer.evaluation.readback import AXES, opening_of, 
 
 Array = NDArray[np.float32]
 
-NEUTRAL = "neutral"  # a face at rest: lips shut, whatever the photo's do
+NEUTRAL = "neutral"  # a face at rest, with closed lips even where the photo's are open
 JAW, PUCKER, SHUT_EYES = "jaw wide", "pucker", "eyes shut"
-STRONG = 0.8  # of a coefficient or of the gaze's range: a hard pose's
-# Name, column, from where on hard, degrees to either side.
+STRONG = 0.8  # of a coefficient or of the gaze's range, in hard poses
+# Name, column, degrees from which a pose is hard, degrees to either side.
 HEAD = (
     ("yaw", YAW, 20.0, (10.0, 20.0, 25.0)),
     ("pitch", PITCH, 15.0, (7.5, 15.0)),
     ("roll", ROLL, 15.0, (7.5, 15.0)),
 )
-MIXES = 6  # motions in which everything moves at once
+MIXES = 6  # random motions in which everything moves
 
 
 @dataclass(frozen=True)
 class Pose:
-    """One thing to be asked of every portrait."""
+    """One pose that every portrait is rendered in."""
 
     name: str
     motion: Array  # (58,)
     axis: str = ""  # the only one of `AXES` that moves; "" where several do or none
-    hard: bool = False  # one of the hard poses that identity, tears and sheets are judged by
+    hard: bool = False  # one of the poses for identity, warp artifacts and contact sheets
 
     @property
-    def asked(self) -> Array:
-        """(8,) what `readback` ought to find, in the order of `AXES`; lids as share of the eye."""
-        return asked(self.motion)
+    def requested(self) -> Array:
+        """(8,) what `readback` should measure, in the order of `AXES`; lids as share of the eye."""
+        return requested(self.motion)
 
 
 def motion_of(
@@ -69,11 +69,12 @@ def motion_of(
         sides = (name,) if name in ARKIT_INDEX else (f"{name}Left", f"{name}Right")
         for side in sides:
             motion[ARKIT_INDEX[side]] = value
-    return motion
+    result: Array = motion
+    return result
 
 
-def asked(motion: Array) -> Array:
-    """(8,) what a motion frame asks for, in the units of `AXES`, but lids as a share of the eye."""
+def requested(motion: Array) -> Array:
+    """(8,) what a motion frame requests, in the units of `AXES`, but lids as a share of the eye."""
 
     def both(name: str) -> float:
         return float(motion[ARKIT_INDEX[f"{name}Left"]] + motion[ARKIT_INDEX[f"{name}Right"]]) / 2
@@ -88,7 +89,7 @@ def asked(motion: Array) -> Array:
 
 @lru_cache(maxsize=1)
 def poses() -> tuple[Pose, ...]:
-    """All of them; the first is `NEUTRAL`."""
+    """All poses; the first is `NEUTRAL`."""
     out = [Pose(NEUTRAL, motion_of(), "opening")]
     for value in (0.2, 0.4, 0.6, STRONG):
         hard = value == STRONG
@@ -125,7 +126,7 @@ def poses() -> tuple[Pose, ...]:
             yaw=20 * draw[0],
             pitch=12 * draw[1],
             roll=12 * draw[2],
-            # Behind closing lids nobody can tell where an eye looks.
+            # The gaze cannot be measured behind closing lids.
             gaze=(15 * draw[3] * (lids == 0), 20 * draw[4] * (lids == 0)),
             jawOpen=0.35 * (1 + draw[5]),
             mouthSmile=float(random.uniform(0, 0.6)),
@@ -135,8 +136,8 @@ def poses() -> tuple[Pose, ...]:
     return tuple(out)
 
 
-def shown() -> list[Pose]:
-    """The poses of a portrait's sheet: at rest, and the hard ones."""
+def sheet_poses() -> list[Pose]:
+    """The poses of a portrait's contact sheet: at rest, and the hard ones."""
     return [pose for pose in poses() if pose.hard or pose.name == NEUTRAL]
 
 

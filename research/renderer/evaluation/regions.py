@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.renderer.face.fitting import LIPS, OUTLINE
+from talkingface.renderer.face.landmarks import LIPS, OUTLINE
 from talkingface.renderer.geometry.eyes import BROWS, RINGS
 
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
-cv: Any = cv2  # OpenCV's stubs do not tell element types
+cv: Any = cv2  # OpenCV's stubs have no element types
 
 CHEEKS, FOREHEAD, CHIN = (234, 454), 10, 152
 
@@ -39,7 +39,7 @@ def hull(points: Array, size: tuple[int, ...]) -> NDArray[np.uint8]:
 
 
 def grown(mask: NDArray[np.uint8], reach: float) -> NDArray[np.uint8]:
-    """A mask grown, or with a negative reach shrunk, by so many pixels."""
+    """A mask grown, or shrunk where `reach` is negative, by so many pixels."""
     size = 2 * max(round(abs(reach)), 1) + 1
     kernel = cv.getStructuringElement(cv.MORPH_ELLIPSE, (size, size))
     change = cv.dilate if reach > 0 else cv.erode

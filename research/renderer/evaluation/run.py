@@ -1,4 +1,4 @@
-"""One command, one table: how the renderer's pictures compare with photos and with real video."""
+"""The table of all sections: how rendered frames compare with photos and with real video."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from talkingface.contract.errors import ServiceError
-from talkingface_research.renderer.evaluation import clip, cost, portrait_run, worst
-from talkingface_research.renderer.evaluation.face_recognition import Recogniser
+from talkingface_research.renderer.evaluation import cost, portrait_run, reenactment, worst_cases
+from talkingface_research.renderer.evaluation.face_recognition import FaceRecognition
 from talkingface_research.renderer.evaluation.offline_renderer import Inpainter
 from talkingface_research.renderer.evaluation.sections import (
     clips,
@@ -36,16 +36,16 @@ TITLES = {
     "shuffled": "shuffled",
 }
 PHOTOS, VIDEOS = (".jpg", ".jpeg", ".png", ".webp"), (".mp4", ".mpg", ".mov", ".mkv", ".webm")
-# In a folder of more files than this all but every n-th file by name may have been trained on.
+# Of a folder with more files than this, only every n-th by name was held out of all training.
 SMALL = 50
-HELD_OUT_PHOTOS, HELD_OUT_CLIPS = 12, 23
+HELD_OUT_PHOTOS, HELD_OUT_CLIPS = 12, 23  # n, as in `training.build_pairs` and `prepare`
 SIZES = (512, 1024)  # pixels whose cost is measured
 TIMED_PORTRAITS = 5
 
 
 @dataclass(frozen=True)
-class Order:
-    """What is to be measured."""
+class EvalConfig:
+    """Inputs of one evaluation."""
 
     portraits: Sequence[Path]  # files and folders
     videos: Sequence[Path]
@@ -54,65 +54,65 @@ class Order:
     clips: int = 4  # of a folder
 
 
-def held_out(places: Iterable[Path], endings: Sequence[str], every: int) -> list[list[Path]]:
-    """Files on which nothing was trained, by place."""
+def held_out(paths: Iterable[Path], endings: Sequence[str], every: int) -> list[list[Path]]:
+    """Files on which nothing was trained, by path of a file or folder."""
     out = []
-    for place in places:
-        if place.is_file():
-            out.append([place])
+    for path in paths:
+        if path.is_file():
+            out.append([path])
             continue
-        files = sorted(path for path in place.iterdir() if path.suffix.lower() in endings)
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in endings)
         out.append(files[::every] if len(files) > SMALL else files)
     return out
 
 
-def run(order: Order, jobs: int = 1) -> Report:
-    """Measure everything and write `table.md`, `table.json` and the sheets.
+def run(config: EvalConfig, jobs: int = 1) -> Report:
+    """Measure everything and write `table.md`, `table.json` and the contact sheets.
 
-    :param jobs: processes side by side; cost is measured alone, at the end.
-    :raises ServiceError: NO_FACE, where none of the portraits is usable.
-    :raises ModuleNotFoundError: a package of the extra `evaluation` is missing.
+    :param jobs: processes; cost is measured alone, at the end
+    :raises ServiceError: NO_FACE, where none of the portraits is usable
+    :raises ModuleNotFoundError: a package of the extra `research` is missing
     """
-    Recogniser()  # at once, not first in a process of the pool
-    order.report.mkdir(parents=True, exist_ok=True)
+    FaceRecognition()  # raises here, not first in a process of the pool
+    config.report.mkdir(parents=True, exist_ok=True)
     report = Report(TITLES, {"inpainter": f"model.onnx sha256 {Inpainter().digest[:16]}"})
     began = time.monotonic()
-    places = held_out(order.portraits, PHOTOS, HELD_OUT_PHOTOS)
-    photos = [photo for found in places for photo in found][: order.limit]
-    scenes = [
-        scene
-        for found in held_out(order.videos, VIDEOS, HELD_OUT_CLIPS)
-        for scene in found[:: max(len(found) // order.clips, 1)][: order.clips]
+    folders = held_out(config.portraits, PHOTOS, HELD_OUT_PHOTOS)
+    photos = [photo for files in folders for photo in files][: config.limit]
+    videos = [
+        video
+        for files in held_out(config.videos, VIDEOS, HELD_OUT_CLIPS)
+        for video in files[:: max(len(files) // config.clips, 1)][: config.clips]
     ]
 
-    def tell(what: str) -> None:
+    def log(what: str) -> None:
         print(f"{what} after {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
 
     with _pool(jobs) as pool:
-        replays = pool.map(partial(clip.replay, report=order.report), scenes)
-        sittings = pool.map(partial(portrait_run.sit, report=order.report), photos)
-        played = _usable(replays, report)
-        tell("clips")
-        sat = _usable(sittings, report)
-        tell("portraits")
-    if not sat:
+        reenactments = pool.map(partial(reenactment.reenact, report=config.report), videos)
+        measured = pool.map(partial(portrait_run.measure_portrait, report=config.report), photos)
+        reenacted = _usable(reenactments, report)
+        log("clips")
+        portraits = _usable(measured, report)
+        log("portraits")
+    if not portraits:
         raise ServiceError("NO_FACE", f"none of the {len(photos)} portraits is usable")
-    report.about["portraits"], report.about["clips"] = len(sat), len(played)
+    report.about["portraits"], report.about["clips"] = len(portraits), len(reenacted)
     parts: list[tuple[str, Callable[[], list[Row]]]] = [
-        ("identity", lambda: identity.measure(sat, played)),
-        ("expression", lambda: expression.measure(sat)),
-        ("tears", lambda: warp_artifacts.measure(sat)),
-        ("mouth and eyes", lambda: features.measure(sat)),
-        ("detail", lambda: detail.measure(sat)),
-        ("real clips played again", lambda: clips.measure(played)),
+        ("identity", lambda: identity.measure(portraits, reenacted)),
+        ("expression", lambda: expression.measure(portraits)),
+        ("warp artifacts", lambda: warp_artifacts.measure(portraits)),
+        ("mouth and eyes", lambda: features.measure(portraits)),
+        ("detail", lambda: detail.measure(portraits)),
+        ("reenacted clips", lambda: clips.measure(reenacted)),
         ("cost", lambda: _cost(photos)),
     ]
     for name, measure in parts:
         if rows := measure():
             report.add(name, rows)
-        report.write(order.report)
-    worst.draw(sat, order.report)
-    tell("all")
+        report.write(config.report)
+    worst_cases.draw(portraits, config.report)
+    log("all")
     return report
 
 
@@ -121,7 +121,7 @@ def _pool(jobs: int) -> ProcessPoolExecutor:
 
 
 def _usable(found: Iterable[Any], report: Report) -> list[Any]:
-    """Those that were not refused; the others are named in the report."""
+    """Those that were not refused; the others are listed in the report."""
     kept = []
     for one in found:
         if one.refused:
@@ -132,14 +132,16 @@ def _usable(found: Iterable[Any], report: Report) -> list[Any]:
 
 
 def _cost(photos: list[Path]) -> list[Row]:
-    """Each kind of work in a new process."""
+    """Measure each kind of work in a new process."""
     with _pool(1) as pool:
-        preparation = pool.submit(cost.preparing, photos[:TIMED_PORTRAITS]).result()
+        preparation = pool.submit(cost.measure_preparation, photos[:TIMED_PORTRAITS]).result()
     if preparation is None:
         return []
-    drawings = {}
+    renderings = {}
     for size in SIZES:
         with _pool(1) as pool:
-            work = pool.submit(cost.drawing, preparation.portrait, preparation.pixels, size)
-            drawings[size] = work.result()
-    return costs.measure(preparation, drawings)
+            work = pool.submit(
+                cost.measure_rendering, preparation.portrait, preparation.pixels, size
+            )
+            renderings[size] = work.result()
+    return costs.measure(preparation, renderings)

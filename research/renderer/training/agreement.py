@@ -1,11 +1,11 @@
-"""What a photograph can teach a drawing.
+"""Training targets from photographs, where they agree with the drawing.
 
-The drawing cannot know where this mouth holds its tongue and its lower teeth. A network that is
-told to make the photograph of it learns the mean of all mouths: a flat pink over dark cavities,
-grey over teeth. So a photographed mouth teaches its light everywhere, but its own pixels only where
-it shows what the drawing shows. And an eyelid's colour is known from the skin around it, while
-those photographed shut are painted and shadowed more than others: a photographed eye teaches all
-but its light.
+The position of tongue and lower teeth cannot be known from the drawing. A network trained to
+reproduce the photograph learns the mean of all mouths: a flat pink over dark cavities, grey over
+teeth. Therefore the target of a mouth has the photograph's light everywhere, but its pixels only
+where they agree with the drawing. An eyelid's colour is known from the skin around it, and closed
+eyes in photographs have more make-up and shadow than others: the target of an eye is the photograph
+in the drawing's light.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-GAIN = (0.5, 1.5)  # by which a photograph's light may differ from the drawing's
-DARK = (0.1, 0.35)  # brightness of drawn cavities, which stay as dark as drawn, and of drawn teeth
-TOLERANCE = 0.15  # of relative difference in brightness, still counted as the same thing
-FLOOR = 0.3  # brightness below which differences are not counted as relative
+GAIN = (0.5, 1.5)  # limits of the photograph's light over the drawing's
+DARK = (0.1, 0.35)  # brightness of drawn cavities, which are never made lighter, and of drawn teeth
+TOLERANCE = 0.15  # relative difference in brightness at which the weight has fallen to a quarter
+FLOOR = 0.3  # brightness added to the reference of relative differences
 MOUTH_CELL, EYE_CELL = 8, 4  # pixels; the light changes over a few of these
-ROUNDS = 4
+ROUNDS = 4  # of reweighting
 
 
 def _blur(x: Tensor, size: int) -> Tensor:
@@ -34,9 +34,11 @@ def _spread(x: Tensor, cell: int) -> Tensor:
 def agreed(drawn: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Robust relighting (iteratively reweighted least squares) of the drawing by the target.
 
-    :param drawn: (B, 3, H, W) in [0, 1], like `target`; mask (B, 1, H, W): drawn.
+    :param drawn: (B, 3, H, W) in [0, 1]
+    :param target: the same of the photograph
+    :param mask: (B, 1, H, W) where something was drawn
     :return: the target where it agrees or nothing was drawn, elsewhere the drawing in the target's
-        light (B, 3, H, W); and how much they agree (B, 1, H, W), 1 where nothing was drawn.
+        light (B, 3, H, W); and the agreement (B, 1, H, W), 1 where nothing was drawn
     """
     luma = target.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
     brightness = (drawn * luma).sum(1, keepdim=True)

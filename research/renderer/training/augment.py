@@ -1,8 +1,8 @@
-"""Augmentation of training pairs on the device they lie on.
+"""Augmentation of training pairs on their device.
 
-Whatever is done to the light, colour, position or grain of a picture is done to drawn crop,
-portrait and targets alike. Only the guide inside the drawn mask is disturbed alone, because that
-is what the network has to correct, and the portrait's crop is sometimes exchanged.
+Light, colour, position and grain change in drawn crop, portrait and targets alike. Only the guide
+inside the drawn mask changes alone, because the network has to correct it, and the portrait's crop
+is sometimes replaced.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from talkingface_research.renderer.training.dataset import PHOTO, Pairs
 
-MOVED, BLIND, SOFT = 0.2, 0.2, 0.25  # shares of a batch
+# Shares of a batch: portraits that are the moved target, that are blotted out; soft images.
+MOVED, BLIND, SOFT = 0.2, 0.2, 0.25
 GUIDE_LIGHT = {"mouth": 0.12, "eye": 0.06}  # largest change of the guide's light, natural logarithm
 
 
@@ -40,9 +41,9 @@ def _similarity(count: int, turn: float, zoom: float, shift: float, device: torc
     return rows.view(count, 2, 3)
 
 
-def _recolour(pictures: list[Tensor]) -> list[Tensor]:
-    """The same random exposure, gamma, tint, saturation and colour rotation for all pictures."""
-    first = pictures[0]
+def _recolour(images: list[Tensor]) -> list[Tensor]:
+    """The same random exposure, gamma, tint, saturation and colour rotation for all images."""
+    first = images[0]
     count, device = len(first), first.device
     gamma = torch.exp(_uniform(count, -0.45, 0.45, device))
     gain = torch.exp(_uniform(count, -0.3, 0.2, device))
@@ -53,21 +54,21 @@ def _recolour(pictures: list[Tensor]) -> list[Tensor]:
     mixing = mixing / mixing.sum(2, keepdim=True)
     plain = torch.rand(count, 1, 1, 1, device=device) < 0.2
     out = []
-    for picture in pictures:
-        x = (picture.clamp(1e-3, 1) ** gamma) * gain * tint
+    for image in images:
+        x = (image.clamp(1e-3, 1) ** gamma) * gain * tint
         x = torch.einsum("bij,bjhw->bihw", mixing, x)
         luma = (x * grey).sum(1, keepdim=True)
         x = luma + (x - luma) * saturation
-        out.append(torch.where(plain, picture, x.clamp(0, 1)))
+        out.append(torch.where(plain, image, x.clamp(0, 1)))
     return out
 
 
 def prepare(
     pairs: Pairs, kind: str, augment: bool, window: tuple[int, int] | None = None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Crop (B, 8, H, W), what is wanted and the photograph (B, 3, H, W) in [0, 1], control.
+    """Crop (B, 8, H, W), the target and the photograph (B, 3, H, W) in [0, 1], control.
 
-    :param window: keep only the middle (H, W) of the augmented pictures.
+    :param window: keep only the middle (H, W) of the augmented images
     """
     drawn, target = pairs.drawn.float() / 255, pairs.target.float() / 255
     wanted = pairs.wanted.float() / 255
@@ -77,8 +78,8 @@ def prepare(
         return torch.cat([drawn, mask, portrait], 1), wanted, target, control
     count, device = len(drawn), drawn.device
 
-    # Portraits that show teeth: the target's own, moved so that they tell what they look like but
-    # not where they are. And portraits that show nothing of use.
+    # Some portraits show the target's teeth, moved so that they give their look but not their
+    # position; some show nothing of use.
     draw = torch.rand(count, 1, 1, 1, device=device)
     if kind == "mouth":
         photograph = (pairs.source == PHOTO).view(-1, 1, 1, 1)
@@ -94,7 +95,7 @@ def prepare(
     drawn, wanted, target, portrait = _recolour([drawn, wanted, target, portrait])
     stack = torch.cat([drawn, wanted, target, portrait, mask], 1)
     stack = _warp(stack, _similarity(count, 0.12, 0.12, 0.05, device), window)
-    if kind == "mouth":  # eyes have a nose side and must not be mirrored
+    if kind == "mouth":  # eyes are not symmetric and must not be mirrored
         flip = torch.rand(count, device=device) < 0.5
         stack = torch.where(flip.view(-1, 1, 1, 1), stack.flip(-1), stack)
         control = control.clone()
@@ -109,7 +110,7 @@ def prepare(
 
 
 def _blind(portrait: Tensor, drawn_mask: Tensor) -> Tensor:
-    """Blot out what lies under the drawn mask with its surroundings' mean colour."""
+    """Replace the area of the drawn mask by the mean colour around it."""
     wide = F.max_pool2d(drawn_mask, 9, 1, 4)
     around = (portrait * (1 - wide)).sum((2, 3), keepdim=True)
     around = around / (1 - wide).sum((2, 3), keepdim=True).clamp(min=1)

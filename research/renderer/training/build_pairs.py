@@ -3,17 +3,18 @@
     python -m talkingface_research.renderer.training.build_pairs --photos DIR --videos DIR DIR
         --out DIR
 
-A pair is a crop as geometry draws it and the crop as it ought to look. There are four kinds:
+A pair is a crop as drawn by the geometry and the crop as it should look. There are four kinds:
 
-- own: a photograph with an open mouth, at its own fitted pose with the mouth drawn anyway;
-- detour: a photograph rendered with its mouth shut and its gaze turned; that picture is taken as
-  the portrait and rendered back to the pose of the photograph. Wide mouths make several detours;
-- lids: a photograph with shut eyes is given somebody else's open ones; that picture is taken as the
-  portrait and its eyes are shut. Photographs with shut eyes are the only sharp lids to be had;
-- video: a frame with a shut mouth is the portrait; open mouths and blinks of the clip are targets.
+- own: a photograph with an open mouth, at its own fitted pose, but with the mouth drawn;
+- detour: a photograph rendered with a closed mouth and a turned gaze; this frame is the portrait,
+  rendered back to the pose of the photograph. Wide mouths make several detours;
+- lids: a photograph with closed eyes gets the open eyes of another; this image is the portrait,
+  rendered with closed eyes. Only photographs with closed eyes show sharp lids;
+- video: a frame with a closed mouth is the portrait; open mouths and blinks of the clip are
+  targets.
 
-Targets are laid over the drawing by the landmarks found in both, so that the network need not
-learn what is only an error of the fit.
+Targets are aligned with the drawing by the landmarks of both, so that the network does not learn
+errors of the fit.
 """
 
 from __future__ import annotations
@@ -32,23 +33,24 @@ from talkingface.contract.motion import ARKIT_INDEX, ARKIT_NAMES
 from talkingface.renderer import geometry
 from talkingface.renderer.analysis import FaceAnalyser, cut_frame, decode, frame_square
 from talkingface.renderer.face.camera import Camera
-from talkingface.renderer.face.fitting import LIPS, track
+from talkingface.renderer.face.fitting import track
+from talkingface.renderer.face.landmarks import LIPS
 from talkingface.renderer.face.model import rotation_matrix
 from talkingface.renderer.geometry.eyes import RINGS
-from talkingface.renderer.geometry.image import cv
 from talkingface.renderer.geometry.portrait import BLINKS
+from talkingface.renderer.opencv import cv
 from talkingface_research.renderer.training.dataset import KINDS, PHOTO, QUALITY, VIDEO, Pair, write
 
 Array = NDArray[Any]
 
 OPEN = 0.03  # height over width of the inner lips from which a mouth counts as open
-WIDE = 0.2  # ... as wide open, of which there are few
-DETOURS = {"shut": 1, "open": 1, "wide": 2}
+WIDE = 0.2  # the same, from which it counts as wide open, of which there are few
+DETOURS = {"shut": 1, "open": 1, "wide": 2}  # of a photograph
 SHUT_LIDS, OPEN_LIDS = 0.2, (0.3, 0.5)  # height over width of an eye
-DONORS = 3  # pairs of open eyes that a photograph with shut ones is given
-FAR = 0.04  # face widths that a target may be moved to lie over its drawing
+DONORS = 3  # of open eyes, for a photograph with closed ones
+FAR = 0.04  # face widths by which a target may be moved to align with its drawing
 HELD_OUT_PHOTOS, HELD_OUT_CLIPS = 12, 23  # every n-th is never trained on
-MANY = 50  # clips, from which on a folder is one speaker
+MANY = 50  # clips: a larger folder is of one speaker
 MOUTH = [i for i, name in enumerate(ARKIT_NAMES) if name.startswith(("mouth", "jaw", "tongue"))]
 MARKS = {"mouth": list(LIPS), "left": list(RINGS[1]), "right": list(RINGS[0])}
 
@@ -68,7 +70,8 @@ def opening(landmarks: Array) -> Array:
     """Height over width of the inner lips, (..., 478, 2+) -> (...)."""
 
     def distance(a: int, b: int) -> Array:
-        return np.linalg.norm(landmarks[..., a, :2] - landmarks[..., b, :2], axis=-1)
+        result: Array = np.linalg.norm(landmarks[..., a, :2] - landmarks[..., b, :2], axis=-1)
+        return result
 
     return distance(13, 14) / distance(78, 308)
 
@@ -77,7 +80,8 @@ def lids(landmarks: Array) -> Array:
     """Height over width of the eyes, (..., 478, 2+) -> (..., 2): right, left."""
 
     def distance(a: list[int], b: list[int]) -> Array:
-        return np.linalg.norm(landmarks[..., a, :2] - landmarks[..., b, :2], axis=-1)
+        result: Array = np.linalg.norm(landmarks[..., a, :2] - landmarks[..., b, :2], axis=-1)
+        return result
 
     return distance([159, 386], [145, 374]) / distance([33, 362], [133, 263])
 
@@ -85,16 +89,17 @@ def lids(landmarks: Array) -> Array:
 def aligned(
     target: Array, found: Array, wanted: Array, matrix: Array, size: int, far: float
 ) -> Array | None:
-    """Cut a crop (size, size, 3) out of a target, laid over a drawing.
+    """Cut a crop (size, size, 3) out of a target, aligned with a drawing.
 
-    :param found: (N, 2) landmarks in the drawing; wanted (N, 2) the same in the target.
-    :param matrix: (2, 3) from the drawing's frame to the crop.
-    :return: None where the two lie further apart than `far` pixels.
+    :param found: (N, 2) landmarks in the drawing
+    :param wanted: (N, 2) the same in the target
+    :param matrix: (2, 3) from the drawing's frame to the crop
+    :return: None where the two are further apart than `far` pixels
     """
     middle = found.mean(0)
     offset, gap = found - middle, wanted - found
     shift = gap.mean(0)
-    # Least squares for wanted = found + shift + linear (found - middle), held to little stretch.
+    # Least squares for wanted = found + shift + linear (found - middle), with little stretch.
     stiff = 0.15 * (offset**2).sum() * np.eye(2)
     linear = np.linalg.solve(offset.T @ offset + stiff, offset.T @ (gap - shift)).T
     if float(np.hypot(*shift)) > far:
@@ -103,7 +108,8 @@ def aligned(
     full[:2, :2] += linear
     full[:2, 2] = shift - linear @ middle
     cut = np.concatenate([matrix, [[0, 0, 1]]]) @ np.linalg.inv(full)
-    return cv.warpAffine(target, cut[:2], (size, size), flags=cv.INTER_AREA)
+    result: Array | None = cv.warpAffine(target, cut[:2], (size, size), flags=cv.INTER_AREA)
+    return result
 
 
 def pairs_of(
@@ -118,9 +124,10 @@ def pairs_of(
 ) -> Found:
     """The pairs of a rendered frame: one mouth, two eyes (the right one mirrored to a left one).
 
-    :param target: (512, 512, 3) what the frame should have looked like, and its landmarks.
-    :param portraits: the portrait's own crops.
-    :param kinds: those of `KINDS` that are wanted.
+    :param target: (512, 512, 3) the frame as it should look
+    :param landmarks: (478, 3) of `target`
+    :param portraits: the portrait's own crops
+    :param kinds: those of `KINDS` to make
     """
     points = analyser.landmarks(warped.image)
     if points is None:
@@ -157,11 +164,11 @@ def prepare(frame: Array, landmarks: Array) -> geometry.PreparedPortrait:
 
 
 def poses_of(portrait: geometry.PreparedPortrait, landmarks: Array) -> list[tuple[Array, Camera]]:
-    """Coefficients and camera of pictures of one person in the portrait's frame.
+    """Coefficients and camera of frames of one person in the portrait's frame.
 
-    :param landmarks: (1 + n, 478, 3), first those of the portrait's own picture. Coefficients are
-        taken as changes from it, so that a bias of the fit is no movement.
-    :return: n poses.
+    :param landmarks: (1 + n, 478, 3), first those of the portrait's own frame. Coefficients are
+        relative to it, so that a bias of the fit is not a movement.
+    :return: n poses
     """
     followed = track(landmarks, portrait.fit.identity)
     change = followed.coefficients[1:] - followed.coefficients[0]
@@ -180,23 +187,23 @@ def poses_of(portrait: geometry.PreparedPortrait, landmarks: Array) -> list[tupl
     ]
 
 
-def calmed(
+def detour_pose(
     portrait: geometry.PreparedPortrait, turned: float, random: np.random.Generator
 ) -> tuple[Array, Camera]:
-    """The portrait's own pose with the mouth shut, the gaze anywhere, the head up to `turned`
-    degrees elsewhere."""
-    calm = portrait.fit.coefficients.copy()
-    calm[MOUTH] = 0
+    """The portrait's own pose with a closed mouth, a random gaze and the head turned by up to
+    `turned` degrees."""
+    coefficients = portrait.fit.coefficients.copy()
+    coefficients[MOUTH] = 0
     pitch, yaw = random.uniform(-0.7, 0.7, 2)
     for name, value in (
         ("UpLeft", pitch), ("UpRight", pitch), ("DownLeft", -pitch), ("DownRight", -pitch),
         ("OutLeft", yaw), ("InRight", yaw), ("InLeft", -yaw), ("OutRight", -yaw),
     ):  # fmt: skip
-        calm[ARKIT_INDEX[f"eyeLook{name}"]] = max(value, 0)
+        coefficients[ARKIT_INDEX[f"eyeLook{name}"]] = max(value, 0)
     own = portrait.fit.camera
     angles = own.angles[0] + random.uniform(-1, 1, 3) * (0.6 * turned, turned, 0.3 * turned)
     rotation = rotation_matrix(*(float(angle) for angle in angles))[None]
-    return calm, Camera(rotation, own.scale, own.translation)
+    return coefficients, Camera(rotation, own.scale, own.translation)
 
 
 def photo_pairs(photo: Photo, analyser: FaceAnalyser, random: np.random.Generator) -> Found:
@@ -211,10 +218,10 @@ def photo_pairs(photo: Photo, analyser: FaceAnalyser, random: np.random.Generato
     )
     found: Found = []
     for number in range(DETOURS[size] if kinds else 0):
-        pose = calmed(portrait, 8.0 if number else 0.0, random)
+        pose = detour_pose(portrait, 8.0 if number else 0.0, random)
         before = geometry.render_pose(portrait, *pose)
         if number == 0 and size != "shut":
-            # Seen in the calm picture, so that the open mouth is not given away.
+            # Crops of the frame with the closed mouth, so that they do not show the open one.
             seen = tuple(
                 cv.warpAffine(before.image, c.matrix, c.rgb.shape[1::-1], flags=cv.INTER_AREA)
                 for c in own.crops
@@ -235,12 +242,12 @@ def photo_pairs(photo: Photo, analyser: FaceAnalyser, random: np.random.Generato
 
 
 def with_eyes_of(shut: Photo, donor: Photo) -> Array:
-    """The frame with the donor's open eyes in place of the shut ones, (512, 512, 3)."""
+    """The frame with the donor's open eyes in place of the closed ones, (512, 512, 3)."""
     frame = shut.frame.copy()
     for ring in RINGS:
         marks = list(ring)
         there, here = donor.landmarks[marks, :2], shut.landmarks[marks, :2]
-        # A similarity that lays corner on corner: complex numbers turn and scale.
+        # A similarity that maps corners to corners, by complex numbers.
         corners = [complex(*p) for p in (there[0], there[8], here[0], here[8])]
         turn = (corners[3] - corners[2]) / (corners[1] - corners[0])
         move = corners[2] - turn * corners[0]
@@ -260,10 +267,10 @@ def with_eyes_of(shut: Photo, donor: Photo) -> Array:
 def lid_pairs(
     shut: Photo, photos: list[Photo], analyser: FaceAnalyser, random: np.random.Generator
 ) -> Found:
-    """Pairs of a photograph with shut eyes, by donors among the photographs with open ones."""
+    """Pairs of a photograph with closed eyes, by donors among the photographs with open ones."""
 
     def turned(photo: Photo) -> float:
-        """Where the nose stands between the eyes' outer corners, 0..1."""
+        """Position of the nose between the eyes' outer corners, 0..1."""
         right, left, nose = photo.landmarks[[33, 263, 1], 0]
         return float((nose - right) / (left - right))
 
@@ -318,34 +325,36 @@ def framed_photos(folder: Path, analyser: FaceAnalyser) -> Iterator[Photo]:
 def chosen_frames(
     path: Path, analyser: FaceAnalyser, targets: int
 ) -> tuple[Array, Array, int] | None:
-    """(frames, landmarks, blinks) of a clip: the calmest frame, open mouths from the widest down,
-    and, if there is a blink, the frames of it. None where no face is found."""
+    """(frames, landmarks, blinks) of a clip: the frame with the most closed mouth, open mouths from
+    the widest down, and the frames of a blink if there is one. None where no face is found."""
     with av.open(str(path)) as video:
-        pictures = [f.to_ndarray(format="rgb24") for f in video.decode(video=0)][:300:2]
-    faces = analyser.faces(pictures[0])
+        video_frames = [
+            f.to_ndarray(format="rgb24").astype(np.uint8) for f in video.decode(video=0)
+        ][:300:2]
+    faces = analyser.faces(video_frames[0])
     if not faces:
         return None
-    to_photo = frame_square(faces[0].box, pictures[0].shape[1], pictures[0].shape[0])
-    meshes = [analyser.landmarks(picture) for picture in pictures]
+    to_photo = frame_square(faces[0].box, video_frames[0].shape[1], video_frames[0].shape[0])
+    meshes = [analyser.landmarks(frame) for frame in video_frames]
     seen = [i for i, mesh in enumerate(meshes) if mesh is not None]
     points = np.stack([mesh for mesh in meshes if mesh is not None])
     mouth, eyes = opening(points), lids(points).mean(1)
     eyes /= np.median(eyes)
-    calm = int(np.where(eyes > 0.9, mouth, np.inf).argmin())
+    resting = int(np.where(eyes > 0.9, mouth, np.inf).argmin())
     ordered = np.argsort(-mouth)[: int((mouth > OPEN).sum())]
     step = np.linspace(0, len(ordered) - 1, min(targets, len(ordered)))
-    order = [calm, *ordered[np.round(step).astype(int)]]
+    order = [resting, *ordered[np.round(step).astype(int)]]
     blinking = np.nonzero(eyes < 0.75)[0]
     blinking = blinking[np.argsort(eyes[blinking])][:targets]
     order += [int(i) for i in blinking]
-    frames = np.stack([cut_frame(pictures[seen[i]], to_photo)[0] for i in order])
+    frames = np.stack([cut_frame(video_frames[seen[i]], to_photo)[0] for i in order])
     placed = (points[order] - np.append(to_photo[:, 2], 0)) / to_photo[0, 0]
     return frames, placed.astype(np.float32), len(blinking)
 
 
 def clips_of(folder: Path, every: int) -> list[tuple[Path, int, bool]]:
-    """(clip, targets, held out): of a large folder, one speaker's, every n-th clip and some that
-    are held out; of a small one all, of which the last third is held out."""
+    """(clip, targets, held out): of a large folder, which is one speaker's, every n-th clip and
+    some that are held out; of a small one all, with the last third held out."""
     clips = sorted(folder.glob("*.mp4"))
     if len(clips) <= MANY:
         kept = len(clips) - (len(clips) + 1) // 3
@@ -369,8 +378,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="make the inpainter's training pairs")
     parser.add_argument("--photos", type=Path, required=True, help="folder of portraits (*.jpg)")
     parser.add_argument("--videos", type=Path, nargs="*", default=[], help="folders of clips")
-    parser.add_argument("--every", type=int, default=15, help="take every n-th clip of a folder")
-    parser.add_argument("--shut", type=int, default=2, help="take every n-th shut mouth")
+    parser.add_argument("--every", type=int, default=15, help="use every n-th clip of a folder")
+    parser.add_argument("--shut", type=int, default=2, help="use every n-th closed mouth")
     parser.add_argument("--part", type=int, nargs=2, default=(0, 1), help="number, of how many")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()

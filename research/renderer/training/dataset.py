@@ -2,7 +2,7 @@
 
 One `.npz` file for each kind of crop ("mouth", "eye"), each with
 
-- `strips` uint8 [bytes]: WebP pictures one after the other; each is a strip of four S x S tiles:
+- `strips` uint8 [bytes]: WebP images one after the other; each is a strip of four S x S tiles:
   drawn crop, target, portrait's crop, masks (drawn, stretched, 0);
 - `ends` int64 [n]: where each strip ends;
 - `control` float32 [n, 6]: control numbers;
@@ -67,10 +67,10 @@ class Pairs:
 
     drawn: Tensor
     target: Tensor
-    wanted: Tensor  # what is to be learnt of the target; see `agreement`
+    wanted: Tensor  # training target; see `agreement`
     portrait: Tensor
     mask: Tensor
-    agreement: Tensor  # float32 (n,) 0..1, how much of the drawn area shows the same
+    agreement: Tensor  # float32 (n,) 0..1, share of the drawn area that agrees
     control: Tensor  # float32 (n, 6)
     source: Tensor  # int64 (n,)
 
@@ -92,9 +92,9 @@ class Pairs:
 
 
 def load(path: Path, device: str) -> tuple[Pairs, Pairs]:
-    """(training pairs, held-out pairs) of a file written by `write`.
+    """Read (training pairs, held-out pairs) of a file written by `write`.
 
-    Of a mouth's target is wanted what agrees with the drawing, of an eye's all but its light.
+    `wanted` is a mouth's target where it agrees with the drawing, and an eye's without its light.
     """
     with np.load(path) as data:
         strips, ends = data["strips"], data["ends"]
@@ -115,13 +115,13 @@ def load(path: Path, device: str) -> tuple[Pairs, Pairs]:
         wanted, agreement = torch.empty_like(target), torch.ones(len(chosen), device=device)
         for part in torch.arange(len(chosen)).split(64):
             area = mask[part, :1].float() / 255
-            pictures = drawn[part].float() / 255, target[part].float() / 255, area
+            images = drawn[part].float() / 255, target[part].float() / 255, area
             if path.stem == "mouth":
-                model, share = agreed(*pictures)
+                model, share = agreed(*images)
                 total = area.sum((1, 2, 3)).clamp(min=1e-3)
                 agreement[part] = (area * share).sum((1, 2, 3)) / total
             else:
-                model = in_light_of(*pictures)
+                model = in_light_of(*images)
             wanted[part] = (255 * model + 0.5).to(torch.uint8)
         return Pairs(
             drawn=drawn,

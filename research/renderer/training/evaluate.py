@@ -1,12 +1,12 @@
-"""Figures of a trained inpainter on the held-out pairs, beside the bare drawing.
+"""Figures of a trained inpainter on the held-out pairs, compared with the bare drawing.
 
     python -m talkingface_research.renderer.training.evaluate --data DIR --checkpoint inpainter.pt
 
-The answers are applied as far as they are in use (`MOUTH_STRENGTH`, `EYE_STRENGTH`).
-Errors are of 255, under the drawn mask: of colours (`l1`), of light and colour without detail
-(`shading`), of colours against what is wanted (`wanted`, see `agreement`). `perceptual` is the
-distance in the features of a picture codec (`--perceptual taef2_encoder.pth`). `sharpness` is the
-strength of the finest detail over that of the target, 1 when equal.
+Residuals are applied at `MOUTH_STRENGTH` and `EYE_STRENGTH`, as in use. Errors are of 255, under
+the drawn mask: of colours (`l1`), of light and colour without detail (`shading`), of colours
+against the training target (`wanted`, see `agreement`). `perceptual` is the distance in the
+features of an image codec (`--perceptual taef2_encoder.pth`). `sharpness` is the strength of the
+finest detail over that of the target, 1 when equal.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from talkingface_research.renderer.training.augment import prepare
 from talkingface_research.renderer.training.dataset import KINDS, PHOTO, Pairs, load
 from talkingface_research.renderer.training.losses import PerceptualLoss, detail, shading
 
-# Held-out groups: (name, number of `control`, from, to). Of mouths the jaw's opening, of eyes lids.
+# Held-out groups: (name, index of `control`, from, to), by the mouth's opening and by the lids.
 GROUPS = {
     "mouth": (("narrow", 0, -9.0, 0.1), ("middle", 0, 0.1, 0.3), ("wide", 0, 0.3, 9.0)),
     "eye": (("gaze", 0, -9.0, 0.2), ("half shut", 0, 0.2, 0.7), ("shut", 0, 0.7, 9.0)),
@@ -33,7 +33,7 @@ GROUPS = {
 def figures(
     net: CropNet, kind: str, pairs: Pairs, perceptual: PerceptualLoss | None = None
 ) -> dict[str, float]:
-    """Mean errors of the network's pictures, and of the bare drawing (`*_guide`)."""
+    """Mean errors of refined crops, and of the bare drawing (`*_guide`)."""
     sums: dict[str, float] = {}
     weights = {"l1": 0.0, "perceptual": 0.0}
 
@@ -47,16 +47,16 @@ def figures(
         weights["l1"] += float(weight.sum())
         weights["perceptual"] += len(index)
         add("fine_target", (detail(target).abs().mean(1, keepdim=True) * weight).sum())
-        for name, picture in (("_guide", crop[:, :3]), ("", refined)):
+        for name, image in (("_guide", crop[:, :3]), ("", refined)):
             for figure, error in (
-                ("l1", picture - target),
-                ("shading", shading(picture - target, weight)),
-                ("wanted", picture - wanted),
+                ("l1", image - target),
+                ("shading", shading(image - target, weight)),
+                ("wanted", image - wanted),
             ):
                 add(figure + name, 255 * (error.abs().mean(1, keepdim=True) * weight).sum())
-            add("fine" + name, (detail(picture).abs().mean(1, keepdim=True) * weight).sum())
+            add("fine" + name, (detail(image).abs().mean(1, keepdim=True) * weight).sum())
             if perceptual is not None:
-                add("perceptual" + name, len(index) * perceptual(picture, target, weight))
+                add("perceptual" + name, len(index) * perceptual(image, target, weight))
     out = {}
     for suffix in ("_guide", ""):
         for figure in ("l1", "shading", "wanted", "perceptual"):

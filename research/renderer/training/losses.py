@@ -1,4 +1,4 @@
-"""What the inpainter is trained for."""
+"""Losses of the inpainter, and the networks in them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class EncoderBlock(nn.Module):
 
 
 class PerceptualLoss(nn.Module):
-    """Distance in the feature space of a picture codec.
+    """Distance in the feature space of an image codec.
 
     The first three scales (1, 1/2, 1/4) of the encoder of TAEF2 (madebyollin, MIT), each
     normalised over its channels as in LPIPS (Zhang et al. 2018, arXiv 1801.03924).
@@ -54,7 +54,7 @@ class PerceptualLoss(nn.Module):
         return found
 
     def forward(self, image: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-        """Mean distance of (B, 3, S, S) pictures where `weight` (B, 1, S, S) says."""
+        """Mean distance of (B, 3, S, S) images under `weight` (B, 1, S, S)."""
         total = image.new_zeros(())
         with torch.no_grad():
             wanted = self._features(target)
@@ -76,8 +76,8 @@ def detail(x: Tensor) -> Tensor:
     return torch.cat([right, below], 1)
 
 
-def shading(picture: Tensor, weight: Tensor, size: int = 9) -> Tensor:
-    """The picture (B, C, H, W) without detail finer than about `size` pixels, blurred inside the
+def shading(image: Tensor, weight: Tensor, size: int = 9) -> Tensor:
+    """The image (B, C, H, W) without detail finer than about `size` pixels, blurred inside the
     weight (B, 1, H, W) alone."""
 
     def blur(x: Tensor) -> Tensor:
@@ -86,15 +86,15 @@ def shading(picture: Tensor, weight: Tensor, size: int = 9) -> Tensor:
             x = F.avg_pool2d(x, (size, 1), 1, (size // 2, 0), count_include_pad=False)
         return x
 
-    return blur(picture * weight) / (blur(weight) + 1e-4)
+    return blur(image * weight) / (blur(weight) + 1e-4)
 
 
 class PatchDiscriminator(nn.Module):
-    """Tells photographs from the network's pictures, patch by patch (Isola et al. 2017,
+    """Discriminates photographs from the network's crops, patch by patch (Isola et al. 2017,
     arXiv 1611.07004), with spectral normalisation (Miyato et al. 2018, arXiv 1802.05957).
 
-    Sees the picture and the drawn mask, (B, 4, H, W) -> (B, 1, H / 4, W / 4), and the features on
-    the way there.
+    Sees the crop and the drawn mask, (B, 4, H, W) -> (B, 1, H / 4, W / 4), and the features
+    of its layers.
     """
 
     def __init__(self, width: int = 48) -> None:
@@ -109,8 +109,8 @@ class PatchDiscriminator(nn.Module):
         )
         self.head = norm(nn.Conv2d(2 * width, 1, 3, padding=1))
 
-    def forward(self, picture: Tensor, mask: Tensor) -> tuple[Tensor, list[Tensor]]:
-        x = torch.cat([picture, mask], 1)
+    def forward(self, image: Tensor, mask: Tensor) -> tuple[Tensor, list[Tensor]]:
+        x = torch.cat([image, mask], 1)
         features = []
         for layer in self.layers:
             x = F.leaky_relu(layer(x), 0.2)

@@ -4,11 +4,11 @@
         --minutes 8
 
 `DIR` of the data holds `mouth.npz` and `eye.npz`. Writes `inpainter.pt` (averaged weights) and
-`train.log` (figures on held-out identities). The time given is the whole schedule: the rate falls
+`train.log` (figures on held-out identities). `--minutes` is the whole schedule: the rate falls
 to zero at its end.
 
-Begin without `--perceptual` (from nothing, it teaches to leave all as it is), then go on with
-`--init` and `--perceptual taef2_encoder.pth --adversarial 0.05`.
+Begin without `--perceptual` (with it, an untrained network learns to change nothing), then continue
+with `--init` and `--perceptual taef2_encoder.pth --adversarial 0.05`.
 """
 
 from __future__ import annotations
@@ -40,16 +40,17 @@ from talkingface_research.renderer.training.losses import (
 LEARNING_RATE = 6e-4
 EMA = 0.995
 EYES_PER_MOUTH = 1.5  # in a batch
-WINDOW = {"mouth": (64, 96), "eye": (48, 64)}  # height and width of what a step looks at
-PERCEPTUAL_SIDE = 64  # pixels of the window that the perceptual loss looks at
+WINDOW = {"mouth": (64, 96), "eye": (48, 64)}  # height and width of training crops, pixels
+PERCEPTUAL_SIDE = 64  # width of the part of a crop in the perceptual loss, pixels
+# Weights of the losses.
 LIGHT, COLOUR, DETAIL, PERCEPTUAL, MATCHING = 1.0, 0.5, 0.5, 0.12, 0.5
-CLASSES = (60.0, 200.0, 450.0, 800.0, 1300.0)  # pixels drawn: mouths of all sizes equally often
-ROUND = 0.35  # funnel and pucker together from which lips count as rounded
+CLASSES = (60.0, 200.0, 450.0, 800.0, 1300.0)  # drawn pixels; mouths of all sizes equally often
+ROUND = 0.35  # sum of funnel and pucker from which lips count as rounded
 
 
 @dataclass
 class Part:
-    """One kind of crop: its network, its pairs, and how often each is drawn."""
+    """One kind of crop: its network, its pairs, and their sampling weights."""
 
     kind: str
     net: CropNet
@@ -60,10 +61,10 @@ class Part:
 
 
 def odds(kind: str, pairs: Pairs) -> Tensor:
-    """How often each pair is drawn, (n,).
+    """Sampling weights of pairs, (n,).
 
-    Small and wide, plain and rounded mouths come equally often, and so do shut, half shut and
-    moved eyes. The videos are soft, so photographs lead.
+    Small and wide, plain and rounded mouths come equally often, and so do closed, half-closed and
+    moved eyes. Videos are soft, so they weigh less than photographs.
     """
     video = pairs.source == VIDEO
     if kind == "mouth":
@@ -76,11 +77,11 @@ def odds(kind: str, pairs: Pairs) -> Tensor:
         )
     group = 2 * group + video.long()
     counts = torch.bincount(group)[group].float()
-    # Groups of a handful of faces are not to be learnt by heart.
+    # Small groups are not repeated so often that they would be memorised.
     weight = 1 / counts.clamp(min=25)
     if kind == "mouth":
         weight = weight * torch.where(area < CLASSES[0], 0.3, 1.0)
-        # A tongue put out, a hand before the mouth.
+        # Low agreement: a tongue put out, a hand before the mouth.
         weight = weight * (pairs.agreement - 0.15).clamp(0, 0.4)
     return weight * torch.where(video, 0.35, 1.0)
 
@@ -88,7 +89,7 @@ def odds(kind: str, pairs: Pairs) -> Tensor:
 def losses(
     crop: Tensor, residual: Tensor, target: Tensor, perceptual: PerceptualLoss | None
 ) -> Tensor:
-    """What a refined crop is judged by, the discriminator left aside."""
+    """The sum of losses of a refined crop, without that of the discriminator."""
     refined, where = composite(crop, residual), residual[:, 3:].detach()
     error = refined - target
     loss = LIGHT * weighted_mean(shading(error, where).abs(), where)
@@ -105,7 +106,7 @@ def losses(
 
 
 class Trainer:
-    """Everything that a training run holds."""
+    """The state of a training run."""
 
     def __init__(
         self,
@@ -128,19 +129,21 @@ class Trainer:
         self.parts = []
         for kind in kinds:
             train, held_out = load(data / f"{kind}.npz", device)
-            judge = PatchDiscriminator().to(device)
-            self.parts.append(Part(kind, nets[kind], train, held_out, odds(kind, train), judge))
+            discriminator = PatchDiscriminator().to(device)
+            self.parts.append(
+                Part(kind, nets[kind], train, held_out, odds(kind, train), discriminator)
+            )
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), LEARNING_RATE, betas=(0.9, 0.99), weight_decay=1e-3
         )
-        self.judging = torch.optim.Adam(
+        self.discriminator_optimizer = torch.optim.Adam(
             [p for part in self.parts for p in part.discriminator.parameters()],
             LEARNING_RATE / 2,
             betas=(0.5, 0.99),
         )
 
     def step(self, done: float) -> float:
-        """One update at the share `done` of the time; the loss."""
+        """Do one update at the share `done` of the time, and return the loss."""
         rate = min(1.0, done / 0.02) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
         for group in self.optimizer.param_groups:
             group["lr"] = LEARNING_RATE * max(rate, 1e-3)
@@ -151,7 +154,7 @@ class Trainer:
         residual = part.net(crop, control)
         loss = losses(crop, residual, wanted, self.perceptual)
         if self.adversarial:
-            loss = loss + self.adversarial * self.judged(
+            loss = loss + self.adversarial * self.adversarial_loss(
                 part, pairs, crop, residual, wanted, target
             )
         self.optimizer.zero_grad(set_to_none=True)
@@ -164,7 +167,7 @@ class Trainer:
         self.steps += 1
         return float(loss.detach())
 
-    def judged(
+    def adversarial_loss(
         self,
         part: Part,
         pairs: Pairs,
@@ -173,25 +176,27 @@ class Trainer:
         wanted: Tensor,
         target: Tensor,
     ) -> Tensor:
-        """Update the discriminator; what it makes of the network's pictures. Hinge losses."""
+        """Update the discriminator, and return the loss of the network by it. Hinge losses."""
         where = residual[:, 3:].detach()
         drawn, mask = crop[:, :3], crop[:, 3:4]
-        # Outside the drawn area both are the drawing, so that the warp gives nothing away. Videos
-        # are too soft to be an example.
+        # Outside the drawn area both are the drawing, so that the warp does not give the answer.
+        # Videos are too soft to be examples.
         real, model = (drawn + where * (x - drawn) for x in (target, wanted))
         made = composite(crop, residual)
         sharp = (pairs.source != VIDEO).float().view(-1, 1, 1, 1)
         local = F.avg_pool2d(where, 4) * sharp
         truth, _ = part.discriminator(real, mask)
         fake, _ = part.discriminator(made.detach(), mask)
-        judging = weighted_mean(F.relu(1 - truth), local) + weighted_mean(F.relu(1 + fake), local)
-        self.judging.zero_grad(set_to_none=True)
-        judging.backward()
-        self.judging.step()
-        answer, found = part.discriminator(made, mask)
+        discriminator_loss = weighted_mean(F.relu(1 - truth), local) + weighted_mean(
+            F.relu(1 + fake), local
+        )
+        self.discriminator_optimizer.zero_grad(set_to_none=True)
+        discriminator_loss.backward()
+        self.discriminator_optimizer.step()
+        score, found = part.discriminator(made, mask)
         with torch.no_grad():
             _, like = part.discriminator(model, mask)
-        loss = -weighted_mean(answer, local)
+        loss = -weighted_mean(score, local)
         for a, b in zip(found, like, strict=True):
             area = F.adaptive_avg_pool2d(where * sharp, (a.shape[-2], a.shape[-1]))
             loss = loss + MATCHING * weighted_mean((a - b).abs(), area)
@@ -230,7 +235,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     parser.add_argument("--minutes", type=float, default=8)
-    parser.add_argument("--init", type=Path, help="checkpoint to go on from")
+    parser.add_argument("--init", type=Path, help="checkpoint to start from")
     parser.add_argument("--batch", type=int, default=32, help="mouths in a batch")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--perceptual", type=Path, help="taef2_encoder.pth")

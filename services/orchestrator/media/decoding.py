@@ -1,8 +1,8 @@
-"""Audio as the client sends it, decoded as it comes.
+"""Decodes the client's audio while it arrives.
 
-`AudioIntake` is what a session uses: bytes in, `Sound` out, checked and counted. The result does
-not depend on how the bytes are cut, and no more is held in memory than one piece of them decodes
-to.
+`AudioIntake` is what a session uses: it takes bytes and returns checked and counted `AudioChunk`s.
+The result does not depend on how the bytes are split, and no more is held in memory than one
+message of them decodes to.
 """
 
 from __future__ import annotations
@@ -14,113 +14,128 @@ from typing import Protocol
 
 import numpy as np
 import soxr
-from numpy.typing import NDArray
 
+from talkingface.contract.arrays import Float32Array
 from talkingface.contract.errors import ServiceError, invalid_field
 from talkingface.contract.rates import SAMPLE_RATE
 from talkingface.orchestrator.media.file_decoder import FileDecoder
 from talkingface.orchestrator.media.wav import MAX_HEADER, wav_layout
 from talkingface.v1 import media_pb2 as media
 
-Array = NDArray[np.float32]
-
-MIN_RATE, MAX_RATE = 8_000, 48_000
+MIN_RATE, MAX_RATE = 8_000, 48_000  # Hz
 MIN_SECONDS, MAX_SECONDS = 0.2, 600.0
-# A float sample beyond this is no audio in [-1, 1] with some overshoot but another scale.
+# Amplitude beyond which a float sample is not audio in [-1, 1] with some overshoot, but audio in
+# another scale.
 PEAK_LIMIT = 8.0
-# Samples are handed on in pieces of about this length, whatever the messages.
-_BLOCK_SECONDS = 0.25
+# Approximate length of the chunks that audio is processed in, whatever the size of the messages.
+_CHUNK_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
-class Sound:
-    """Successive sound, in two forms of the same moments (their lengths differ by delay)."""
+class AudioChunk:
+    """Successive audio in two forms.
 
-    original: Array  # (n, 1 or 2) float32 at the rate of the source
-    voice: Array  # (m,) float32 in [-1, 1], mono, 16 kHz
+    Both forms cover the same stretch of audio over the whole session; within one chunk they differ
+    by the delay of the resampler.
+    """
+
+    source: Float32Array  # (n, 1 or 2) float32 at the rate of the source
+    mono_16k: Float32Array  # (m,) float32 in [-1, 1], mono, 16 kHz
 
 
 class Resampler:
-    """A stream of sound at another rate: exactly ceil(n * rate_out / rate_in) samples in all."""
+    """Resamples a stream of audio to exactly ceil(n * rate_out / rate_in) samples in total."""
 
     def __init__(self, rate_in: int, rate_out: int, channels: int) -> None:
+        """
+        :param rate_in: samples per second of the input.
+        :param rate_out: samples per second of the output.
+        """
         self._rates = rate_in, rate_out
         self._channels = channels
-        self._taken = 0
-        self._given = 0
+        self._consumed = 0
+        self._produced = 0
         self._stream = (
             None
             if rate_in == rate_out
             else soxr.ResampleStream(rate_in, rate_out, channels, dtype="float32")
         )
 
-    def push(self, block: Array, *, last: bool = False) -> Array:
-        """Convert (n, channels) samples; with `last` also what the filter still holds."""
-        self._taken += len(block)
+    def push(self, samples: Float32Array, *, last: bool = False) -> Float32Array:
+        """Resample (n, channels) samples.
+
+        :param last: whether to return what the filter still holds as well.
+        """
+        self._consumed += len(samples)
         if self._stream is None:
-            return block
-        flat = block[:, 0] if self._channels == 1 else block
-        out = self._stream.resample_chunk(np.ascontiguousarray(flat), last=last)
-        out = out.reshape(-1, self._channels)
+            return samples
+        flat = samples[:, 0] if self._channels == 1 else samples
+        resampled = self._stream.resample_chunk(np.ascontiguousarray(flat), last=last)
+        out: Float32Array = resampled.reshape(-1, self._channels)
         if last:
             rate_in, rate_out = self._rates
-            missing = math.ceil(self._taken * rate_out / rate_in) - self._given - len(out)
+            total = math.ceil(self._consumed * rate_out / rate_in)
+            missing = total - self._produced - len(out)
             out = np.pad(out, ((0, missing), (0, 0))) if missing > 0 else out[: len(out) + missing]
-        self._given += len(out)
+        self._produced += len(out)
         return out
 
 
 class Decoder(Protocol):
-    """Bytes to samples: what `PcmDecoder` and `FileDecoder` have in common."""
+    """Turns bytes into samples: what `PcmDecoder` and `FileDecoder` have in common."""
 
     @property
     def rate(self) -> int:
-        """Samples a second; 0 while unknown."""
+        """Samples per second; 0 while unknown."""
 
     @property
     def channels(self) -> int:
         """1 or 2; 0 while unknown."""
 
-    def push(self, data: bytes) -> Iterator[Array]:
-        """The samples, (n, channels), that became known with the next bytes."""
+    def push(self, data: bytes) -> Iterator[Float32Array]:
+        """Yield the samples, (n, channels), that the next bytes complete."""
 
-    def end(self) -> Iterator[Array]:
-        """The samples that only the end of the bytes reveals."""
+    def end(self) -> Iterator[Float32Array]:
+        """Yield the samples that only the end of the bytes completes."""
 
     def close(self) -> None:
-        """Give everything back, also in the middle. Calling it twice is fine."""
+        """Release everything, also before the end. It may be called twice."""
 
 
 class PcmDecoder:
-    """Raw interleaved little-endian samples, cut anywhere."""
+    """Decodes raw interleaved little-endian samples, split at any byte."""
 
     def __init__(self, dtype: str, rate: int, channels: int) -> None:
+        """
+        :param dtype: NumPy name of the sample type.
+        :param rate: samples per second.
+        """
         self.rate = rate
         self.channels = channels
         self._dtype = np.dtype(dtype)
-        self._rest = b""
+        self._incomplete = b""  # beginning of the next sample
 
-    def push(self, data: bytes) -> Iterator[Array]:
+    def push(self, data: bytes) -> Iterator[Float32Array]:
         """See `Decoder`."""
-        data = self._rest + data
+        data = self._incomplete + data
         sample_bytes = self._dtype.itemsize * self.channels
         whole = len(data) - len(data) % sample_bytes
-        self._rest = data[whole:]
-        step = int(_BLOCK_SECONDS * self.rate) * sample_bytes
+        self._incomplete = data[whole:]
+        step = int(_CHUNK_SECONDS * self.rate) * sample_bytes
         for first in range(0, whole, step):
             samples = np.frombuffer(data[first : min(first + step, whole)], self._dtype)
-            block = samples.astype(np.float32).reshape(-1, self.channels)
-            yield block / np.float32(32768) if self._dtype.kind == "i" else block
+            chunk = samples.astype(np.float32).reshape(-1, self.channels)
+            yield chunk / np.float32(32768) if self._dtype.kind == "i" else chunk
 
-    def end(self) -> Iterator[Array]:
+    def end(self) -> Iterator[Float32Array]:
         """See `Decoder`.
 
-        :raises ServiceError: AUDIO_BROKEN when the last sample is not whole.
+        :raises ServiceError: AUDIO_BROKEN if the last sample is incomplete.
         """
-        if self._rest:
+        if self._incomplete:
             raise ServiceError(
                 "AUDIO_BROKEN",
-                f"the audio ends {len(self._rest)} bytes into a sample of all channels",
+                f"the audio ends {len(self._incomplete)} bytes into a sample of all channels",
             )
         yield from ()
 
@@ -129,12 +144,12 @@ class PcmDecoder:
 
 
 class AnyFileDecoder:
-    """An audio file: a plain WAV is read here, everything else by FFmpeg."""
+    """Decodes an audio file: plain WAV without FFmpeg, and everything else with it."""
 
     def __init__(self) -> None:
         self._head = b""
         self._inner: Decoder | None = None
-        self._left: int | None = None  # bytes of samples still to come
+        self._remaining: int | None = None  # bytes of samples in the file; None: all that follow
 
     @property
     def rate(self) -> int:
@@ -146,23 +161,24 @@ class AnyFileDecoder:
         """See `Decoder`."""
         return self._inner.channels if self._inner else 0
 
-    def push(self, data: bytes) -> Iterator[Array]:
+    def push(self, data: bytes) -> Iterator[Float32Array]:
         """See `Decoder`."""
         if self._inner is None:
             self._head += data
             data = self._open(last=False)
         if self._inner is not None:
-            if self._left is not None:
-                data = data[: self._left]
-                self._left -= len(data)
+            if self._remaining is not None:
+                data = data[: self._remaining]
+                self._remaining -= len(data)
             yield from self._inner.push(data)
 
-    def end(self) -> Iterator[Array]:
+    def end(self) -> Iterator[Float32Array]:
         """See `Decoder`."""
         data = self._open(last=True) if self._inner is None else b""
         if self._inner is not None:
             yield from self._inner.push(data)
-            if not isinstance(self._inner, PcmDecoder):  # a cut off sample of a WAV is left out
+            # An incomplete last sample of a WAV file is ignored.
+            if not isinstance(self._inner, PcmDecoder):
                 yield from self._inner.end()
 
     def close(self) -> None:
@@ -171,32 +187,39 @@ class AnyFileDecoder:
             self._inner.close()
 
     def _open(self, *, last: bool) -> bytes:
-        """Choose a decoder as soon as the first bytes tell which; the bytes that it gets."""
+        """Choose a decoder as soon as the first bytes identify the format.
+
+        :param last: whether no more bytes follow.
+        :return: the bytes for the decoder.
+        """
         head = self._head
         layout = wav_layout(head)
         if layout is not None and MIN_RATE <= layout.rate <= MAX_RATE and layout.channels in (1, 2):
             self._inner = PcmDecoder(layout.dtype, layout.rate, layout.channels)
-            self._left = layout.size
+            self._remaining = layout.size
             head = head[layout.begin :]
         elif layout is None and head[:4] == b"RIFF" and len(head) < MAX_HEADER and not last:
             return b""
         elif head:
-            self._inner = FileDecoder(MIN_RATE, MAX_RATE, MAX_SECONDS, _BLOCK_SECONDS)
+            self._inner = FileDecoder(MIN_RATE, MAX_RATE, MAX_SECONDS, _CHUNK_SECONDS)
         self._head = b""
         return head
 
 
-# Samples of raw PCM, by encoding.
+# NumPy types of the samples of raw PCM, by encoding.
 PCM_DTYPES = {media.AUDIO_ENCODING_PCM_S16LE: "<i2", media.AUDIO_ENCODING_PCM_F32LE: "<f4"}
 
 
 def sample_bytes(audio_format: media.AudioFormat) -> int:
-    """Bytes of a sample of all channels of raw sound."""
+    """Return the size in bytes of one sample of all channels of raw PCM."""
     return np.dtype(PCM_DTYPES[audio_format.encoding]).itemsize * audio_format.channels
 
 
 def _decoder(audio_format: media.AudioFormat) -> Decoder:
-    """:raises ServiceError: FIELD_INVALID, with the field."""
+    """Return the decoder of a format.
+
+    :raises ServiceError: FIELD_INVALID, with the field.
+    """
     encoding, rate = audio_format.encoding, audio_format.sample_rate
 
     def require(true: bool, field: str, message: str) -> None:
@@ -204,8 +227,10 @@ def _decoder(audio_format: media.AudioFormat) -> Decoder:
             raise invalid_field(f"config.audio.{field}", message)
 
     if encoding == media.AUDIO_ENCODING_FILE:
-        require(rate == 0, "sample_rate", "must be 0 for a file: the file tells it")
-        require(audio_format.channels == 0, "channels", "must be 0 for a file: the file tells it")
+        require(rate == 0, "sample_rate", "must be 0 for a file, which states it itself")
+        require(
+            audio_format.channels == 0, "channels", "must be 0 for a file, which states it itself"
+        )
         return AnyFileDecoder()
     require(encoding in PCM_DTYPES, "encoding", "must be stated: PCM_S16LE, PCM_F32LE or FILE")
     require(MIN_RATE <= rate <= MAX_RATE, "sample_rate", f"{rate} is outside 8000..48000")
@@ -214,9 +239,9 @@ def _decoder(audio_format: media.AudioFormat) -> Decoder:
 
 
 class AudioIntake:
-    """The audio of one session: decodes, checks, resamples and counts.
+    """Decodes, checks, resamples and counts the audio of one session.
 
-    `push` and `end` are generators: what they have not been asked for yet is not decoded yet.
+    `push` and `end` are generators, which decode only as far as they are iterated.
     """
 
     def __init__(
@@ -226,8 +251,9 @@ class AudioIntake:
         first_sample: int = 0,
     ) -> None:
         """
-        :param first_sample: number of the first sample that comes.
-        :raises ServiceError: FIELD_INVALID when the format is not one that is served.
+        :param max_seconds: longest audio that is accepted.
+        :param first_sample: index of the first sample to arrive, at the rate of the source.
+        :raises ServiceError: FIELD_INVALID if the format is not supported.
         """
         self._max_seconds = max_seconds
         self._decoder = _decoder(audio_format)
@@ -237,17 +263,17 @@ class AudioIntake:
 
     @property
     def blocking(self) -> bool:
-        """Whether `push` and `end` take long enough to be called in a thread."""
+        """Whether iterating over `push` and `end` takes so long that it belongs in a thread."""
         return self._blocking
 
     @property
     def rate(self) -> int:
-        """Samples a second of `Sound.original`; 0 while unknown."""
+        """Samples per second of `AudioChunk.source`; 0 while unknown."""
         return self._decoder.rate
 
     @property
     def channels(self) -> int:
-        """Channels of `Sound.original`; 0 while unknown."""
+        """Channels of `AudioChunk.source`; 0 while unknown."""
         return self._decoder.channels
 
     @property
@@ -255,46 +281,47 @@ class AudioIntake:
         """Length of the audio decoded so far."""
         return self._samples / self.rate if self.rate else 0.0
 
-    def push(self, data: bytes) -> Iterator[Sound]:
+    def push(self, data: bytes) -> Iterator[AudioChunk]:
         """Decode the next bytes.
 
         :raises ServiceError: AUDIO_BROKEN, AUDIO_NOT_FINITE or AUDIO_TOO_LONG.
         """
-        for block in self._decoder.push(data):
-            yield self._take(block)
+        for samples in self._decoder.push(data):
+            yield self._convert(samples)
 
-    def end(self) -> Iterator[Sound]:
-        """Decode what is left: no more bytes come.
+    def end(self) -> Iterator[AudioChunk]:
+        """Decode the rest, after the last bytes.
 
         :raises ServiceError: as `push`, and AUDIO_TOO_SHORT.
         """
-        for block in self._decoder.end():
-            yield self._take(block)
+        for samples in self._decoder.end():
+            yield self._convert(samples)
         if self._resampler is None or self.seconds < MIN_SECONDS:
             raise ServiceError(
                 "AUDIO_TOO_SHORT",
                 f"the audio has {self.seconds:.3f} s, less than {MIN_SECONDS:g} s",
             )
-        nothing = np.zeros((0, self.channels), np.float32)
-        tail = self._resampler.push(nothing[:, :1], last=True)
-        yield Sound(nothing, np.clip(tail[:, 0], -1, 1))
+        empty = np.zeros((0, self.channels), np.float32)
+        tail = self._resampler.push(empty[:, :1], last=True)
+        yield AudioChunk(empty, np.clip(tail[:, 0], -1, 1))
 
     def close(self) -> None:
-        """Stop decoding, also in the middle."""
+        """Stop decoding, also before the end."""
         self._decoder.close()
 
-    def _take(self, block: Array) -> Sound:
-        if not np.isfinite(block).all():
+    def _convert(self, samples: Float32Array) -> AudioChunk:
+        """Check and count (n, channels) samples, and resample them."""
+        if not np.isfinite(samples).all():
             raise ServiceError(
                 "AUDIO_NOT_FINITE",
                 f"the audio holds samples that are not finite, after {self.seconds:.3f} s",
             )
-        if len(block) and (peak := float(np.abs(block).max())) > PEAK_LIMIT:
+        if len(samples) and (peak := float(np.abs(samples).max())) > PEAK_LIMIT:
             raise ServiceError(
                 "AUDIO_BROKEN",
                 f"a sample of {peak:.5g}: floats must lie in [-1, 1]",
             )
-        self._samples += len(block)
+        self._samples += len(samples)
         if self.seconds > self._max_seconds:
             raise ServiceError(
                 "AUDIO_TOO_LONG",
@@ -302,5 +329,5 @@ class AudioIntake:
             )
         if self._resampler is None:
             self._resampler = Resampler(self.rate, SAMPLE_RATE, 1)
-        mono = block.mean(axis=1, keepdims=True, dtype=np.float32)
-        return Sound(block, np.clip(self._resampler.push(mono)[:, 0], -1, 1))
+        mono = samples.mean(axis=1, keepdims=True, dtype=np.float32)
+        return AudioChunk(samples, np.clip(self._resampler.push(mono)[:, 0], -1, 1))

@@ -1,8 +1,8 @@
-"""Fragmented MP4 written box by box: one H.264 and one AAC track, playable as it arrives.
+"""Writes fragmented MP4 with one H.264 and one AAC track, playable as it arrives.
 
-Written here and not by FFmpeg's muxer because a session must know which frames lie in which bytes,
-and must never wait for the other track. Boxes are those of ISO/IEC 14496-12 (file format), -14
-(AAC) and -15 (H.264); names in the code are their four letters.
+FFmpeg's muxer is not used because a session must know which frames lie in which bytes, and one
+track must never wait for the other. Boxes are those of ISO/IEC 14496-12 (file format), -14 (AAC)
+and -15 (H.264), and are named by their four-character codes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 # Ticks of the video track for one frame, at any frame rate.
 FRAME_TICKS = 512
 
-_MOVIE_TIMESCALE = 1000
+_MOVIE_TIMESCALE = 1000  # ticks per second
 _VIDEO, _AUDIO = 1, 2
 _SYNC, _NO_SYNC = 0x02000000, 0x01010000
 _MATRIX = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
@@ -27,25 +27,25 @@ _HIGH_PROFILES = (100, 110, 122, 144)
 
 @dataclass(frozen=True)
 class Sample:
-    """One frame of video or block of sound, as it lies in the file."""
+    """One frame of video or one AAC frame, as stored in the file."""
 
     data: bytes
     duration: int  # ticks of its track
-    sync: bool = True  # decoding can begin here
+    sync: bool = True  # whether decoding can begin here
 
 
 @dataclass(frozen=True)
 class AudioTrack:
-    """How the sound is encoded."""
+    """How the audio is encoded."""
 
-    rate: int
+    rate: int  # samples per second
     channels: int
     config: bytes  # AudioSpecificConfig
 
 
 @dataclass(frozen=True)
 class VideoTrack:
-    """How the pictures are encoded."""
+    """How the frames are encoded."""
 
     width: int
     height: int
@@ -55,14 +55,14 @@ class VideoTrack:
 
 
 def nal_units(annex_b: bytes) -> list[bytes]:
-    """The NAL units of an access unit in Annex B form, without start codes."""
+    """Return the NAL units of an access unit in Annex B form, without start codes."""
     units = annex_b.replace(b"\0\0\0\1", b"\0\0\1").split(b"\0\0\1")[1:]
     # Zero bytes at the end of a unit belong to the next start code.
     return [unit.rstrip(b"\0") for unit in units]
 
 
 def parameter_sets(annex_b: bytes) -> tuple[bytes, bytes] | None:
-    """SPS and PPS of an access unit, or None if it does not carry both."""
+    """Return SPS and PPS of an access unit, or None unless it contains both."""
     kinds = {unit[0] & 31: unit for unit in nal_units(annex_b)}
     if _NAL_SPS in kinds and _NAL_PPS in kinds:
         return kinds[_NAL_SPS], kinds[_NAL_PPS]
@@ -73,8 +73,8 @@ def video_sample(annex_b: bytes, frames: int = 1, known: Collection[bytes] = ())
     """Return an access unit in the form of an MP4: with sizes instead of start codes.
 
     :param frames: frames for which it is shown.
-    :param known: parameter sets of the header, which are left out; those of another encoder stay,
-        as a decoder needs them.
+    :param known: parameter sets of the header, which are omitted; those of another encoder are
+        kept because a decoder needs them.
     """
     units = nal_units(annex_b)
     kept = [u for u in units if u[0] & 31 != _NAL_DELIMITER and u not in known]
@@ -83,7 +83,7 @@ def video_sample(annex_b: bytes, frames: int = 1, known: Collection[bytes] = ())
 
 
 def header(video: VideoTrack, audio: AudioTrack, comment: str) -> bytes:
-    """The beginning of the file: `ftyp` and `moov`."""
+    """Return the beginning of the file: `ftyp` and `moov`."""
     movie = _box(
         b"moov",
         _full(
@@ -103,10 +103,13 @@ def header(video: VideoTrack, audio: AudioTrack, comment: str) -> bytes:
 def fragment(
     sequence: int, video: list[Sample], video_start: int, audio: list[Sample], audio_start: int
 ) -> bytes:
-    """A `moof` and its `mdat`: samples of both tracks that follow what was written before.
+    """Return a `moof` and its `mdat` with the next samples of both tracks.
 
     :param sequence: number of the fragment, from 1.
-    :param video_start: ticks of the video track before these samples; `audio_start` likewise.
+    :param video: next samples of the video track; may be empty.
+    :param video_start: ticks of the video track before these samples.
+    :param audio: next samples of the audio track; may be empty.
+    :param audio_start: ticks of the audio track before these samples.
     """
     tracks = [(_VIDEO, video, video_start), (_AUDIO, audio, audio_start)]
     tracks = [track for track in tracks if track[1]]

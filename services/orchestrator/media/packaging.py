@@ -1,4 +1,4 @@
-"""From encoded pictures and sound to the pieces of media that a client receives."""
+"""Joins encoded frames and audio to the `Media` messages that a client receives."""
 
 from __future__ import annotations
 
@@ -7,73 +7,79 @@ from collections import deque
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from talkingface.contract.arrays import Float32Array
 from talkingface.contract.durations import duration
 from talkingface.contract.rates import SAMPLE_RATE
 from talkingface.orchestrator.media import mp4
 from talkingface.orchestrator.media.aac import AacEncoder
-from talkingface.orchestrator.media.decoding import Sound
+from talkingface.orchestrator.media.decoding import AudioChunk
 from talkingface.orchestrator.media.fading import AudioFader
 from talkingface.v1 import media_pb2 as media
 from talkingface.v1 import talking_face_pb2 as talking_face
 
-Array = NDArray[np.float32]
-
 COMMENT = "This video is AI-generated: talkingface animated a still portrait to a voice."
 
-_FRAGMENTS_A_SECOND = {talking_face.PACING_OFFLINE: 5, talking_face.PACING_LIVE: 25}
+# An offline client gains nothing from small fragments; a live one waits for no second frame.
+_FRAGMENTS_PER_SECOND = {talking_face.PACING_OFFLINE: 5, talking_face.PACING_LIVE: 25}
 
 
 class Packager(Protocol):
-    """Puts pictures and sound together, in any order of arrival."""
+    """Joins frames and audio, in whatever order they arrive."""
 
-    def push_sound(self, sound: Sound, rate: int) -> None:
-        """Take the next sound; `rate` is that of `sound.original`."""
+    def push_audio(self, chunk: AudioChunk, rate: int) -> None:
+        """Add the next audio.
 
-    def end_sound(self) -> None:
-        """No more sound comes."""
+        :param rate: samples per second of `chunk.source`.
+        """
+
+    def end_audio(self) -> None:
+        """Note that no more audio follows."""
 
     def push_frame(self, frame: media.EncodedFrame) -> list[talking_face.Media]:
-        """Take the next picture; returns the media that is complete with it."""
+        """Add the next frame, and return the media that it completes."""
 
-    def catch_up(self, until: float) -> list[talking_face.Media]:
-        """The sound up to `until` seconds, without the pictures that are late."""
+    def flush_audio(self, until: float) -> list[talking_face.Media]:
+        """Return the audio up to `until` seconds, without the frames, which are late."""
 
     def mute(self, until: float) -> float:
-        """Fade the sound that has not gone out, up to `until` seconds; from when it is silent."""
+        """Fade out the audio that has not been returned yet, up to `until` seconds.
+
+        :return: time from which it is silent, in seconds.
+        """
 
     def end(self) -> list[talking_face.Media]:
-        """The rest: neither pictures nor sound come any more."""
+        """Return the rest, after the last frame and the last audio."""
 
 
 class FramePackager:
-    """One piece a picture, each with its sound as 16-bit samples of 16 kHz."""
+    """Makes one message per frame, with its audio as 16-bit samples at 16 kHz."""
 
     def __init__(self, frame_rate: int, first_frame: int = 0, first_sample: int = 0) -> None:
         """
-        :param first_frame: number of the first picture whose sound is wanted.
-        :param first_sample: number of the first sample of `Sound.voice` that comes.
+        :param frame_rate: frames per second.
+        :param first_frame: index of the first frame whose audio is wanted.
+        :param first_sample: index of the first sample of `AudioChunk.mono_16k` to arrive.
         """
         self._frame_rate = frame_rate
-        self._sound: deque[Array] = deque()
-        self._given = first_frame * SAMPLE_RATE // frame_rate  # samples
-        self._unwanted = self._given - first_sample
+        self._audio: deque[Float32Array] = deque()
+        self._next_sample = first_frame * SAMPLE_RATE // frame_rate  # to be returned
+        self._unwanted = self._next_sample - first_sample  # samples, of the next to arrive
         self._fader = AudioFader(SAMPLE_RATE)
 
-    def push_sound(self, sound: Sound, rate: int) -> None:
+    def push_audio(self, chunk: AudioChunk, rate: int) -> None:
         """See `Packager`."""
-        voice = sound.voice[max(self._unwanted, 0) :]
-        self._unwanted -= len(sound.voice)
-        self._sound.append(voice)
+        audio = chunk.mono_16k[max(self._unwanted, 0) :]
+        self._unwanted -= len(chunk.mono_16k)
+        self._audio.append(audio)
 
-    def end_sound(self) -> None:
+    def end_audio(self) -> None:
         """See `Packager`."""
 
     def push_frame(self, frame: media.EncodedFrame) -> list[talking_face.Media]:
         """See `Packager`."""
-        # With the sound of pictures that were left out before it.
-        audio = self._sound_until((frame.index + 1) * SAMPLE_RATE // self._frame_rate)
+        # Includes the audio of dropped frames before it.
+        audio = self._audio_until((frame.index + 1) * SAMPLE_RATE // self._frame_rate)
         return [
             talking_face.Media(
                 first_frame=frame.index,
@@ -85,91 +91,103 @@ class FramePackager:
             )
         ]
 
-    def catch_up(self, until: float) -> list[talking_face.Media]:
+    def flush_audio(self, until: float) -> list[talking_face.Media]:
         """See `Packager`."""
-        begin = duration(self._given / SAMPLE_RATE)
-        audio = self._sound_until(round(until * SAMPLE_RATE))
+        begin = duration(self._next_sample / SAMPLE_RATE)
+        audio = self._audio_until(round(until * SAMPLE_RATE))
         return [talking_face.Media(presentation_time=begin, audio=audio)] if audio else []
 
     def mute(self, until: float) -> float:
         """See `Packager`."""
-        return self._fader.fade_out(self._given, math.ceil(until * SAMPLE_RATE)) / SAMPLE_RATE
+        end = math.ceil(until * SAMPLE_RATE)
+        return self._fader.fade_out(self._next_sample, end) / SAMPLE_RATE
 
     def end(self) -> list[talking_face.Media]:
         """See `Packager`."""
-        left = sum(len(block) for block in self._sound)
-        return self.catch_up((self._given + left) / SAMPLE_RATE)
+        remaining = sum(len(audio) for audio in self._audio)
+        return self.flush_audio((self._next_sample + remaining) / SAMPLE_RATE)
 
-    def _sound_until(self, samples: int) -> bytes:
-        sound = self._fader.apply(self._given, self._take(max(samples - self._given, 0)))
-        self._given += len(sound)
-        return np.rint(sound * 32767).astype("<i2").tobytes()
+    def _audio_until(self, sample: int) -> bytes:
+        audio = self._pop(max(sample - self._next_sample, 0))
+        audio = self._fader.apply(self._next_sample, audio)
+        self._next_sample += len(audio)
+        pcm: bytes = np.rint(audio * 32767).astype("<i2").tobytes()
+        return pcm
 
-    def _take(self, count: int) -> Array:
-        """The next `count` samples, or what there is before the end."""
-        taken: list[Array] = [np.zeros(0, np.float32)]
-        while count and self._sound:
-            block = self._sound.popleft()
-            taken.append(block[:count])
-            if len(block) > count:
-                self._sound.appendleft(block[count:])
-            count -= len(taken[-1])
-        return np.concatenate(taken)
+    def _pop(self, count: int) -> Float32Array:
+        """Return the next `count` samples, or as many as there are before the end."""
+        popped: list[Float32Array] = [np.zeros(0, np.float32)]
+        while count and self._audio:
+            audio = self._audio.popleft()
+            popped.append(audio[:count])
+            if len(audio) > count:
+                self._audio.appendleft(audio[count:])
+            count -= len(popped[-1])
+        return np.concatenate(popped)
 
 
 class Mp4Packager:
-    """Fragmented MP4. The first fragment holds one frame so that playing can begin at once."""
+    """Makes fragmented MP4.
+
+    The first fragment has one frame, so that playback can begin at once.
+    """
 
     def __init__(
-        self, picture: media.VideoFormat, pacing: talking_face.Pacing, comment: str = COMMENT
+        self, video: media.VideoFormat, pacing: talking_face.Pacing, comment: str = COMMENT
     ) -> None:
-        self._picture = picture
+        """
+        :param video: format of the frames.
+        :param pacing: decides how many frames a fragment has.
+        :param comment: metadata of the file.
+        """
+        self._video = video
         self._parameter_sets: tuple[bytes, bytes] | tuple[()] = ()  # those of the header
-        self._fragment_frames = picture.frame_rate // _FRAGMENTS_A_SECOND[pacing]
+        self._fragment_frames = video.frame_rate // _FRAGMENTS_PER_SECOND[pacing]
         self._comment = comment
         self._encoder: AacEncoder | None = None
-        self._sound: deque[Array] = deque()  # to be encoded when its time has come
-        self._rate = self._encoded = 0  # ... in samples, of which so many are encoded
+        self._audio: deque[Float32Array] = deque()  # not encoded yet: it may still be muted
+        self._rate = 0  # samples of the source per second
+        self._encoded = 0  # samples of the source that are encoded
         self._fader: AudioFader | None = None
-        self._audio: deque[mp4.Sample] = deque()
-        self._audio_ticks = 0  # of the samples already written
-        self._audio_until = 0  # ... and of those that wait as well
+        self._encoded_audio: deque[mp4.Sample] = deque()  # not written yet
+        self._written_ticks = 0  # of the audio track
+        self._encoded_ticks = 0  # of the audio track, written or not
         self._frames: list[media.EncodedFrame] = []
         self._fragments = 0
-        self._ended = False  # no more sound comes, which the encoder is to be told
+        self._encoder_must_end = False  # no more audio follows, which the encoder does not know yet
 
-    def push_sound(self, sound: Sound, rate: int) -> None:
+    def push_audio(self, chunk: AudioChunk, rate: int) -> None:
         """See `Packager`."""
-        if not len(sound.original):
+        if not len(chunk.source):
             return
         if self._encoder is None:
-            self._encoder = AacEncoder(rate, sound.original.shape[1])
+            self._encoder = AacEncoder(rate, chunk.source.shape[1])
             self._rate, self._fader = rate, AudioFader(rate)
-        self._sound.append(np.clip(sound.original, -1, 1))
+        self._audio.append(np.clip(chunk.source, -1, 1))
 
-    def end_sound(self) -> None:
+    def end_audio(self) -> None:
         """See `Packager`."""
-        self._ended = True
+        self._encoder_must_end = True
 
     def push_frame(self, frame: media.EncodedFrame) -> list[talking_face.Media]:
         """See `Packager`.
 
         :raises ValueError: the first access unit has no parameter sets.
         """
-        pieces = [] if self._fragments or self._frames else [self._header(frame)]
+        messages = [] if self._fragments or self._frames else [self._header(frame)]
         self._frames.append(frame)
-        rate = self._picture.frame_rate
+        rate = self._video.frame_rate
         if not self._fragments or len(self._frames) >= self._fragment_frames:
-            pieces.append(self._fragment((frame.index + 1) / rate))
-        return pieces
+            messages.append(self._fragment((frame.index + 1) / rate))
+        return messages
 
-    def catch_up(self, until: float) -> list[talking_face.Media]:
+    def flush_audio(self, until: float) -> list[talking_face.Media]:
         """See `Packager`."""
         if not self._fragments:
             return []
         self._encode(until)
-        late = self._encoder is not None and self._audio_ticks / self._encoder.track.rate < until
-        return [self._fragment(until)] if self._audio and late else []
+        late = self._encoder is not None and self._written_ticks / self._encoder.track.rate < until
+        return [self._fragment(until)] if self._encoded_audio and late else []
 
     def mute(self, until: float) -> float:
         """See `Packager`."""
@@ -180,54 +198,54 @@ class Mp4Packager:
     def end(self) -> list[talking_face.Media]:
         """See `Packager`."""
         self._encode(float("inf"))
-        return [self._fragment(float("inf"))] if self._frames or self._audio else []
+        return [self._fragment(float("inf"))] if self._frames or self._encoded_audio else []
 
     def _encode(self, until: float) -> None:
-        """Encode the sound up to `until` seconds; what follows may still be hushed."""
+        """Encode the audio up to `until` seconds; the rest may still be muted."""
         encoder, fader = self._encoder, self._fader
         if encoder is None or fader is None:
             return
-        while self._sound and self._audio_until / encoder.track.rate < until:
-            block = fader.apply(self._encoded, self._sound.popleft())
-            self._encoded += len(block)
-            self._keep(encoder.push(block))
-        if self._ended and not self._sound:
-            self._ended = False
-            self._keep(encoder.end())
+        while self._audio and self._encoded_ticks / encoder.track.rate < until:
+            audio = fader.apply(self._encoded, self._audio.popleft())
+            self._encoded += len(audio)
+            self._add_encoded(encoder.push(audio))
+        if self._encoder_must_end and not self._audio:
+            self._encoder_must_end = False
+            self._add_encoded(encoder.end())
 
-    def _keep(self, samples: list[mp4.Sample]) -> None:
-        self._audio.extend(samples)
-        self._audio_until += sum(sample.duration for sample in samples)
+    def _add_encoded(self, samples: list[mp4.Sample]) -> None:
+        self._encoded_audio.extend(samples)
+        self._encoded_ticks += sum(sample.duration for sample in samples)
 
     def _header(self, frame: media.EncodedFrame) -> talking_face.Media:
         sets = mp4.parameter_sets(frame.data)
         if sets is None or self._encoder is None:
-            raise ValueError("the first frame came without parameter sets or before any sound")
+            raise ValueError("the first frame came without parameter sets or before any audio")
         self._parameter_sets = sets
-        picture = self._picture
-        video = mp4.VideoTrack(picture.width, picture.height, picture.frame_rate, *sets)
-        return talking_face.Media(data=mp4.header(video, self._encoder.track, self._comment))
+        video = self._video
+        track = mp4.VideoTrack(video.width, video.height, video.frame_rate, *sets)
+        return talking_face.Media(data=mp4.header(track, self._encoder.track, self._comment))
 
     def _fragment(self, until: float) -> talking_face.Media:
-        """The waiting frames, and the sound up to `until` seconds."""
+        """Return the pending frames, and the audio up to `until` seconds."""
         assert self._encoder is not None
         self._encode(until)
         track = self._encoder.track
-        audio, audio_start = [], self._audio_ticks
-        while self._audio and self._audio_ticks / track.rate < until:
-            audio.append(self._audio.popleft())
-            self._audio_ticks += audio[-1].duration
+        audio, audio_start = [], self._written_ticks
+        while self._encoded_audio and self._written_ticks / track.rate < until:
+            audio.append(self._encoded_audio.popleft())
+            self._written_ticks += audio[-1].duration
         frames, self._frames = self._frames, []
         self._fragments += 1
         first = frames[0].index if frames else 0
-        # A frame lasts until the next one; what lies between fragments, players see for themselves.
+        # A frame lasts until the next one. Between fragments, players derive that from their times.
         indices = [frame.index for frame in frames]
-        lasting = np.diff([*indices, indices[-1] + 1]).tolist() if frames else []
+        durations = np.diff([*indices, indices[-1] + 1]).tolist() if frames else []
         data = mp4.fragment(
             self._fragments,
             [
                 mp4.video_sample(frame.data, count, self._parameter_sets)
-                for frame, count in zip(frames, lasting, strict=True)
+                for frame, count in zip(frames, durations, strict=True)
             ],
             first * mp4.FRAME_TICKS,
             audio,
@@ -236,7 +254,7 @@ class Mp4Packager:
         return talking_face.Media(
             first_frame=first,
             frame_count=len(frames),
-            presentation_time=duration(first / self._picture.frame_rate),
+            presentation_time=duration(first / self._video.frame_rate),
             data=data,
             keyframe=bool(frames) and frames[0].keyframe,
         )
@@ -244,12 +262,16 @@ class Mp4Packager:
 
 def packager(
     output: int,
-    picture: media.VideoFormat,
+    video: media.VideoFormat,
     pacing: talking_face.Pacing,
     first_frame: int = 0,
     first_sample: int = 0,
 ) -> Packager:
-    """The packager of an `OutputKind` that has pictures; see `FramePackager`."""
+    """Return the packager of an `OutputKind` that has video.
+
+    :param first_frame: index of the first frame whose audio is wanted.
+    :param first_sample: index of the first sample of `AudioChunk.mono_16k` to arrive.
+    """
     if output == media.OUTPUT_KIND_FMP4:
-        return Mp4Packager(picture, pacing)
-    return FramePackager(picture.frame_rate, first_frame, first_sample)
+        return Mp4Packager(video, pacing)
+    return FramePackager(video.frame_rate, first_frame, first_sample)

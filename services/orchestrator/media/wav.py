@@ -1,33 +1,36 @@
-"""Plain WAV files, read without FFmpeg, which looks at 64 KiB of them before it hands out sound."""
+"""Reads the header of plain WAV files.
+
+They are decoded without FFmpeg, which reads 64 KiB of them before it returns audio.
+"""
 
 from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
 
-# Where the samples of a file must begin for it to be plain.
+# Bytes within which the samples of a plain file must begin.
 MAX_HEADER = 4096
 
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 _DTYPES = {(_PCM, 16): "<i2", (_FLOAT, 32): "<f4"}
-_OPEN_ENDED = (0, 0xFFFFFFFF)  # sizes that a writer states who does not know the end
+_OPEN_ENDED = (0, 0xFFFFFFFF)  # sizes written by programs that do not know the length yet
 
 
 @dataclass(frozen=True)
 class WavLayout:
-    """Where the samples lie, and what they are."""
+    """Position and format of the samples."""
 
-    dtype: str
-    rate: int
+    dtype: str  # NumPy name of the sample type
+    rate: int  # samples per second
     channels: int
-    begin: int  # byte of the first sample
-    size: int | None  # bytes of samples; None: to the end of the file
+    begin: int  # offset of the first sample, in bytes
+    size: int | None  # size of the samples, in bytes; None: up to the end of the file
 
 
 def wav_layout(head: bytes) -> WavLayout | None:
-    """The layout of a WAV file by its first bytes.
+    """Return the layout of a WAV file, given its first bytes.
 
-    :return: None where they do not tell: too few of them, or no 16-bit or float samples.
+    :return: None if there are too few bytes, or if the samples are neither 16-bit nor float.
     """
     if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
         return None

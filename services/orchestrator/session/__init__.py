@@ -1,1 +1,1 @@
-"""A session: settings, the audio's clock, dropped frames, muting, resume tokens."""
+"""A session without a network: settings, playout, frame dropping, muting, resume tokens."""

@@ -1,4 +1,4 @@
-"""What a session is asked for: checked, with the defaults filled in."""
+"""Checks the configuration of a session, and fills in its defaults."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from talkingface.v1 import media_pb2 as media
 from talkingface.v1 import resume_pb2 as resume
 from talkingface.v1 import talking_face_pb2 as talking_face
 
-MAX_INLINE_PORTRAIT = 3 << 20
-# Codec of every output with pictures.
+MAX_INLINE_PORTRAIT = 3 << 20  # bytes of a portrait within the configuration
+# Codec of every output with video.
 CODECS = {
     media.OUTPUT_KIND_FMP4: media.VIDEO_CODEC_H264,
     media.OUTPUT_KIND_H264: media.VIDEO_CODEC_H264,
@@ -25,7 +25,7 @@ CODECS = {
 
 
 def default_controls() -> controls.Controls:
-    """The controls in force where a session states none."""
+    """Return the controls in effect where a session states none."""
     own = Controls()
     message = controls.Controls(
         distance_ratio=own.head_distance,
@@ -41,7 +41,7 @@ def default_controls() -> controls.Controls:
 
 
 def effective_config(asked: talking_face.AnimateConfig) -> talking_face.AnimateConfig:
-    """A checked copy with all defaults filled in.
+    """Return a checked copy with all defaults filled in.
 
     :raises ServiceError: FIELD_INVALID or IMAGE_TOO_LARGE.
     """
@@ -50,7 +50,7 @@ def effective_config(asked: talking_face.AnimateConfig) -> talking_face.AnimateC
     if config.output == media.OUTPUT_KIND_UNSPECIFIED:
         config.output = media.OUTPUT_KIND_FMP4
     if config.output not in media.OutputKind.values():
-        raise invalid_field("config.output", f"{config.output} is no kind of output")
+        raise invalid_field("config.output", f"{config.output} is not an OutputKind")
     if config.output == media.OUTPUT_KIND_MOTION:
         for name in ("portrait_handle", "portrait_image", "size", "frame_rate", "framing"):
             config.ClearField(name)
@@ -75,16 +75,19 @@ def effective_config(asked: talking_face.AnimateConfig) -> talking_face.AnimateC
     if config.pacing == talking_face.PACING_UNSPECIFIED:
         config.pacing = talking_face.PACING_OFFLINE
     if config.pacing not in talking_face.Pacing.values():
-        raise invalid_field("config.pacing", f"{config.pacing} is no pacing")
+        raise invalid_field("config.pacing", f"{config.pacing} is not a Pacing")
     if config.resumable and config.output == media.OUTPUT_KIND_FMP4:
-        raise invalid_field("config.resumable", "an MP4 cannot be taken up in the middle")
+        raise invalid_field("config.resumable", "an MP4 cannot be continued in the middle")
     check_controls(asked.controls, "config.controls")
     config.controls.CopyFrom(overlay(default_controls(), asked.controls))
     return config
 
 
 def check_resume(asked: talking_face.AnimateConfig, state: resume.SessionState) -> None:
-    """
+    """Check the request to resume a session.
+
+    :param asked: configuration that holds nothing but `resume`.
+    :param state: content of its token.
     :raises ServiceError: FIELD_INVALID.
     """
     if len(asked.ListFields()) > 1:
@@ -101,7 +104,7 @@ def check_resume(asked: talking_face.AnimateConfig, state: resume.SessionState) 
         )
     position = asked.resume.position
     if max(position.messages, position.utterance_bytes) > MAX_POSITION:
-        raise invalid_field("config.resume.position", "lies further on than any session gets")
+        raise invalid_field("config.resume.position", "is beyond the length of any session")
     if live:
         for update in asked.resume.controls:
             check_update(update, "config.resume.controls")
@@ -112,6 +115,11 @@ def check_resume(asked: talking_face.AnimateConfig, state: resume.SessionState) 
 
 
 def check_update(update: controls.ControlUpdate, path: str) -> None:
+    """Check the values and the time of a control update.
+
+    :param path: path of the field in the client's message, for the error.
+    :raises ServiceError: FIELD_INVALID.
+    """
     check_controls(update.controls, f"{path}.controls")
     if update.HasField("time"):
         frame_of(update.time, f"{path}.time")
@@ -132,4 +140,4 @@ def _check_portrait(config: talking_face.AnimateConfig) -> None:
                     f"at most {MAX_INLINE_PORTRAIT} fit into the configuration",
                 )
         case None:
-            raise invalid_field("config.portrait_handle", "a portrait is needed to make pictures")
+            raise invalid_field("config.portrait_handle", "a portrait is required for video")

@@ -1,4 +1,4 @@
-"""Which pictures of a live session are worth making, and what of its sound has been seen."""
+"""Decides which frames of a live session to drop, and reports utterances that were shown."""
 
 from __future__ import annotations
 
@@ -11,85 +11,96 @@ from talkingface.contract.durations import duration
 from talkingface.orchestrator.session.live_playout import PlaybackFinished
 from talkingface.v1 import talking_face_pb2 as talking_face
 
-# Motion that the renderer may have at a time; more would only come later.
-_MAX_UNDER_WAY_SECONDS = 0.32
-_TELL_SECONDS = 1.0  # between two events about pictures left out
+# Motion that the renderer may be sent ahead of its frames; more would only be rendered later.
+_MAX_PENDING_SECONDS = 0.32
+_REPORT_SECONDS = 1.0  # between two events about dropped frames
 
 
 class FrameDropper:
-    """Which pictures are worth making, and what of the sound has been seen."""
+    """Drops frames where the renderer is late, and pairs utterances with the frames shown."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter, begin: float = 0.0) -> None:
         """
-        :param begin: seconds of the session until which no pictures are made.
+        :param clock: returns the time in seconds.
+        :param begin: time of the session before which no frames are rendered, in seconds.
         """
         self._clock = clock
-        # Motion whose pictures are being made: ends and lengths of its pieces, in seconds.
-        self._under_way: deque[tuple[float, float]] = deque()
-        self._until = begin  # of all motion
-        self._played: deque[PlaybackFinished] = deque()  # fed, and not yet seen
-        self._untold = 0
-        self._told = -_TELL_SECONDS
+        # Motion that is being rendered: end and length of each chunk, in seconds.
+        self._pending: deque[tuple[float, float]] = deque()
+        self._until = begin  # end of all motion so far
+        self._played: deque[PlaybackFinished] = deque()  # not shown to their end yet
+        self._unreported = 0  # dropped frames
+        self._reported_at = -_REPORT_SECONDS
 
-    def leave_out(self, until: float) -> bool:
-        """Whether pictures of the next motion, up to `until` seconds, would come too late.
+    def should_drop(self, until: float) -> bool:
+        """Whether the next motion should not be rendered because its frames would be late.
 
-        They would where the renderer has not caught up with what it was sent.
+        They are late if the renderer has not caught up with the motion that it was sent.
+
+        :param until: end of the motion, in seconds of the session.
         """
-        piece, self._until = until - self._until, until
-        if sum(seconds for _, seconds in self._under_way) > _MAX_UNDER_WAY_SECONDS - 1e-6:
+        length, self._until = until - self._until, until
+        if sum(seconds for _, seconds in self._pending) > _MAX_PENDING_SECONDS - 1e-6:
             return True
-        self._under_way.append((until, piece))
+        self._pending.append((until, length))
         return False
 
-    def play(self, played: list[PlaybackFinished]) -> None:
-        """Take note of utterances that the feed has come to the end of."""
+    def on_playback(self, played: list[PlaybackFinished]) -> None:
+        """Note utterances that have been played out to the stages."""
         self._played.extend(played)
 
-    def see(self, until: float, left_out: int) -> list[talking_face.Event]:
-        """A picture has come; the events that this makes.
+    def on_frame(self, until: float, dropped: int) -> list[talking_face.Event]:
+        """Return the events that a frame causes.
 
-        :param until: its end, seconds of the session.
-        :param left_out: pictures that were left out before it.
+        :param until: end of the frame, in seconds of the session.
+        :param dropped: number of frames dropped before it.
         """
-        while self._under_way and self._under_way[0][0] <= until + 1e-6:
-            self._under_way.popleft()
+        while self._pending and self._pending[0][0] <= until + 1e-6:
+            self._pending.popleft()
         events = []
         while self._played and self._played[0].end <= until:
-            events.append(utterance_event(self._played.popleft()))
-        self._untold += left_out
-        if self._untold and math.isfinite(until) and self._clock() - self._told >= _TELL_SECONDS:
-            self._told = self._clock()
+            events.append(playback_event(self._played.popleft()))
+        self._unreported += dropped
+        if (
+            self._unreported
+            and math.isfinite(until)
+            and self._clock() - self._reported_at >= _REPORT_SECONDS
+        ):
+            self._reported_at = self._clock()
             events.append(
                 talking_face.Event(
                     kind=talking_face.Event.KIND_FRAMES_DROPPED,
                     time=duration(until),
-                    frames=self._untold,
+                    frames=self._unreported,
                 )
             )
-            self._untold = 0
+            self._unreported = 0
         return events
 
-    def interrupt(self, cut: list[PlaybackFinished], silent: float) -> list[talking_face.Event]:
-        """The events of an interruption; what was fed before it comes first.
+    def interrupt(
+        self, interrupted: list[PlaybackFinished], silent: float
+    ) -> list[talking_face.Event]:
+        """Return the events of an interruption, oldest utterance first.
 
-        :param silent: seconds of the session from which nothing of it is heard.
+        :param interrupted: utterances that had not been played out to their end.
+        :param silent: time of the session from which the output is silent, in seconds.
         """
-        events = [utterance_event(_until(silent, played)) for played in (*self._played, *cut)]
+        utterances = (*self._played, *interrupted)
+        events = [playback_event(_cut_at(silent, played)) for played in utterances]
         self._played.clear()
         return events
 
 
-def _until(silent: float, played: PlaybackFinished) -> PlaybackFinished:
-    """What was played of an utterance that was interrupted."""
+def _cut_at(silent: float, played: PlaybackFinished) -> PlaybackFinished:
+    """Return how much of an utterance was played where the output is silent from a time on."""
     if played.end <= silent:
         return played
     seconds = max(played.seconds - (played.end - silent), 0.0)
     return PlaybackFinished(played.utterance_id, silent, seconds, True)
 
 
-def utterance_event(played: PlaybackFinished) -> talking_face.Event:
-    """What the client is told of an utterance."""
+def playback_event(played: PlaybackFinished) -> talking_face.Event:
+    """Return the event that reports how much of an utterance was played."""
     return talking_face.Event(
         kind=talking_face.Event.KIND_PLAYBACK_FINISHED,
         time=duration(played.end),

@@ -1,66 +1,70 @@
-"""How long the first sound after silence waits, so that none is lacking in the words that follow.
+"""Adaptive jitter buffer: delays the start of speech so that later packets arrive in time.
 
-Sound that is fed as it comes has a hole wherever a piece comes late. A client that sends ahead
-has no late pieces and waits for nothing; one that sends at the pace of speech over an uneven way
-makes one hole, and from then on its sound is held back by half as much again as it was late.
+Audio that is played as it arrives has a gap wherever a packet is late. A client that sends ahead of
+the clock has no late packets, and nothing of it is delayed. One that sends in real time over a
+network with jitter causes one gap; from then on its audio is delayed by half as much again as that
+packet was late.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-MAX_SECONDS = 0.1  # that sound is held back; what is lacking for longer was a pause
-_KEPT = 0.97  # of the hold, from one beginning to the next
+MAX_SECONDS = 0.1  # longest delay; a packet that is later than that followed a pause
+_DECAY = 0.97  # of the delay, with each start of speech
 
 
 class JitterBuffer:
-    """The state of one session."""
+    """Decides when the queued audio of a session may be played."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        self.hold = 0.0  # seconds
-        self._clock = clock
-        self._speaking = False
-        self._came: float | None = None  # when the sound came that is held back
-        self._dried: float | None = None  # when there was suddenly no more
-
-    def pushed(self) -> None:
-        """Sound has come."""
-        now = self._clock()
-        if self._dried is not None:
-            late = now - self._dried
-            if late <= MAX_SECONDS:
-                self.hold = max(self.hold, min(1.5 * late, MAX_SECONDS))
-            self._dried = None
-        if not self._speaking and self._came is None:
-            self._came = now
-
-    def lets(self, queued: float, whole: bool) -> bool:
-        """Whether sound may be fed now.
-
-        :param queued: seconds that wait.
-        :param whole: True where the end of the words is among them.
         """
-        if self._speaking or not queued:
+        :param clock: returns the time in seconds.
+        """
+        self.delay = 0.0  # seconds
+        self._clock = clock
+        self._playing = False
+        self._first_packet: float | None = None  # arrival of the first packet that is held back
+        self._underrun: float | None = None  # when the queue became empty in the middle of speech
+
+    def on_packet(self) -> None:
+        """Note that audio has arrived."""
+        now = self._clock()
+        if self._underrun is not None:
+            late = now - self._underrun
+            if late <= MAX_SECONDS:
+                self.delay = max(self.delay, min(1.5 * late, MAX_SECONDS))
+            self._underrun = None
+        if not self._playing and self._first_packet is None:
+            self._first_packet = now
+
+    def ready(self, queued: float, complete: bool) -> bool:
+        """Whether the queued audio may be played now.
+
+        :param queued: seconds of audio in the queue.
+        :param complete: whether the end of the utterance is among it.
+        """
+        if self._playing or not queued:
             return True
-        waited = self._clock() - (self._came or 0.0)
-        if waited < self.hold and queued < MAX_SECONDS and not whole:
+        waited = self._clock() - (self._first_packet or 0.0)
+        if waited < self.delay and queued < MAX_SECONDS and not complete:
             return False
-        self._came = None
-        self._speaking = True
-        self.hold *= _KEPT
+        self._first_packet = None
+        self._playing = True
+        self.delay *= _DECAY
         return True
 
-    def paused(self) -> None:
-        """The words have ended: what comes next is not late."""
-        self._speaking = False
-        self._came = self._dried = None
+    def on_pause(self) -> None:
+        """Note that the speech has ended: the next packet is not late."""
+        self._playing = False
+        self._first_packet = self._underrun = None
 
-    def fed(self, lacking: bool, whole: bool) -> None:
-        """Sound was fed.
+    def on_read(self, underrun: bool, complete: bool) -> None:
+        """Note that audio was taken from the queue.
 
-        :param lacking: True where there was less than was due ...
-        :param whole: ... because the words ended there.
+        :param underrun: whether the queue held less audio than was due.
+        :param complete: whether the end of the utterance was among it.
         """
-        if lacking and self._speaking:
-            self._speaking = False
-            self._dried = None if whole else self._clock()
+        if underrun and self._playing:
+            self._playing = False
+            self._underrun = None if complete else self._clock()

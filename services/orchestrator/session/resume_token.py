@@ -1,10 +1,11 @@
-"""What lets a session outlive its orchestrator: tokens that clients keep, and what goes into them.
+"""Resume tokens: with one, a client continues its session at another orchestrator.
 
-A token is a consistent cut through the session. The client has all frames up to F; the renderer's
-checkpoint gave no picture after F; the motion generator's gave no frame that the renderer's has not
-taken; the encoder's gave no row that the generator's has not taken, and took no sound after F. What
-lies between two of them is made again and left out by its number. The sound after the encoder's
-checkpoint comes from the client, which sends it again.
+A token holds consistent checkpoints of the stages. The client has all frames up to F. The
+renderer's checkpoint is from before it produced a frame after F; the motion generator's, from
+before it produced a frame that the renderer's has not consumed; and the encoder's, from before it
+produced a row that the motion generator's has not consumed, or consumed audio after F. Results
+between two of them are produced again, and dropped by their index. The audio after the encoder's
+checkpoint is sent again by the client.
 """
 
 from __future__ import annotations
@@ -21,27 +22,30 @@ from talkingface.contract.rates import MOTION_FPS, ROW_RATE, SAMPLE_RATE
 from talkingface.v1 import resume_pb2 as resume
 
 MAX_TOKEN_BYTES = 1 << 20
-# What a client may have been sent after its last token.
+# Frames that a client may have received after its last token: a minute at the highest rate.
 MAX_FRAMES_AFTER = 60 * 60
 MAX_POSITION = 1 << 40  # messages or bytes of an utterance
-# What a token means: the sessions, and how their stages' streams are cut.
+# Identifies the code that decides what a token means.
 BUILD = digest(("contract", "v1", "orchestrator"), ("av", "numpy", "soxr"))
 _SIGNATURE = hashlib.sha256().digest_size
 
 
 class Tokens:
-    """Makes tokens and reads them. They are signed, because stages go on from what they hold."""
+    """Makes and reads tokens.
+
+    They are signed, because stages restore the state that a token holds.
+    """
 
     def __init__(self, key: str, seconds: float) -> None:
         """
-        :param key: the same in all orchestrators.
+        :param key: secret shared by all orchestrators.
         :param seconds: age beyond which a token is refused.
         """
         self._key = key.encode()
         self._seconds = seconds
 
     def pack(self, state: resume.SessionState) -> bytes:
-        """A token."""
+        """Return the token of a state."""
         state.version = BUILD
         state.issued.FromNanoseconds(time.time_ns())
         content = state.SerializeToString()
@@ -73,9 +77,10 @@ class Tokens:
 
 
 def without_checkpoints(state: resume.SessionState) -> resume.SessionState:
-    """Return what any build understands of a session: it goes on from a neutral face.
+    """Return the part of a state that any build understands.
 
-    All stages start cold at the first motion frame after the audio that the encoder has consumed.
+    All stages start cold, from a neutral face, at the first motion frame after the audio that the
+    encoder has consumed.
     """
     cold = resume.SessionState()
     cold.CopyFrom(state)
@@ -94,5 +99,8 @@ def without_checkpoints(state: resume.SessionState) -> resume.SessionState:
 
 
 def start_frame(consumed: int) -> int:
-    """Return the first motion frame of which no 16 kHz sample was consumed."""
+    """Return the first motion frame of which no sample was consumed.
+
+    :param consumed: number of samples consumed, at 16 kHz.
+    """
     return -(-consumed * MOTION_FPS // SAMPLE_RATE)

@@ -1,11 +1,15 @@
-"""One session: what a client asked for, and how its data becomes its answers. No network here.
+"""The state of one session, without a network: turns messages and results into answers.
 
-session = Session(config)                # checks the configuration; live ones: `live_session`
-for sound in session.audio(data): ...    # sound.voice goes to the speech encoder
-session.control(update)                  # goes to the motion generator
-session.features(...)                    # answers with events
-session.motion(...), session.frame(...)  # answers with motion or media
-session.finish()                         # the last answers
+    session = open_session(config)            # checks the configuration
+    for chunk in session.audio(data):
+        samples = session.add_chunk(chunk)    # for the speech encoder
+    update = session.control(update)          # for the motion generator
+    answers = session.features(features)      # events
+    answers = session.motion(chunk)           # motion, or nothing if the renderer takes part
+    answers = session.frame(frame)            # media
+    answers = session.finish()                # the last ones
+
+Methods named like a message of the client process that message.
 """
 
 from __future__ import annotations
@@ -13,38 +17,33 @@ from __future__ import annotations
 import math
 import secrets
 import time
-from collections import deque
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 
 import talkingface
-from talkingface.contract.controls import frame_of, overlay
+from talkingface.contract.arrays import Float32Array
+from talkingface.contract.controls import frame_of
 from talkingface.contract.durations import duration
-from talkingface.contract.errors import ServiceError, invalid_field
-from talkingface.contract.messages import check_size
+from talkingface.contract.errors import ServiceError
 from talkingface.contract.picture import frame_count, video_format
-from talkingface.contract.rates import MOTION_FPS, SAMPLE_RATE
+from talkingface.contract.rates import MOTION_FPS
 from talkingface.contract.speech_features import SPEECH_DIM, VOICE_ACTIVITY
-from talkingface.orchestrator.media.decoding import (
-    MAX_SECONDS,
-    Array,
-    AudioIntake,
-    Sound,
-    sample_bytes,
-)
+from talkingface.orchestrator.media.decoding import MAX_SECONDS, AudioChunk, AudioIntake
 from talkingface.orchestrator.media.packaging import Packager, packager
 from talkingface.orchestrator.session.config import (
-    CODECS,
     check_resume,
     check_update,
     effective_config,
 )
+from talkingface.orchestrator.session.control_schedule import ControlSchedule
+from talkingface.orchestrator.session.frame_statistics import FrameStatistics
 from talkingface.orchestrator.session.muting import FeatureMuter
-from talkingface.orchestrator.session.playback_position import SentAudioIndex, preroll
-from talkingface.orchestrator.session.resume_token import start_frame
 from talkingface.orchestrator.session.seam import Seam
-from talkingface.orchestrator.session.voice_activity import VoiceActivity
+from talkingface.orchestrator.session.start import SessionStart
+from talkingface.orchestrator.session.voice_activity import VoiceActivity, VoiceActivityHistory
 from talkingface.v1 import audio_features_pb2 as audio_features
 from talkingface.v1 import controls_pb2 as controls
 from talkingface.v1 import media_pb2 as media
@@ -55,18 +54,21 @@ from talkingface.v1 import resume_pb2 as resume
 from talkingface.v1 import stage_pb2 as stage
 from talkingface.v1 import talking_face_pb2 as talking_face
 
-# Frames to come at which controls change; a checkpoint of the motion generator has room for these.
-MAX_PLANNED = 256
+Answer: TypeAlias = talking_face.AnimateResponse
 
 
-Answer = talking_face.AnimateResponse
+class Session(ABC):
+    """What offline and live sessions have in common.
 
-
-class Session:
-    """The state of one session: an offline one; `LiveSession` says what is different by the clock.
-
-    Methods raise `ServiceError` for what the client did wrong.
+    Methods raise `ServiceError` for errors of the client.
     """
+
+    live: ClassVar[bool]
+    """Whether the session follows the clock."""
+    max_lead_seconds: ClassVar[float]
+    """Length of audio that is processed ahead of the frames sent."""
+    max_queued_chunks: ClassVar[int]
+    """Chunks of audio that may wait for the speech encoder."""
 
     def __init__(
         self,
@@ -76,109 +78,97 @@ class Session:
         state: resume.SessionState | None = None,
     ) -> None:
         """
-        :param max_seconds: that the audio may last.
-        :param state: what the token of `asked.resume` holds.
+        :param asked: the client's configuration.
+        :param clock: returns the time in seconds.
+        :param max_seconds: longest audio that is accepted.
+        :param state: content of the token of `asked.resume`.
+        :raises ServiceError: FIELD_INVALID or IMAGE_TOO_LARGE.
         """
         if state is not None:
             check_resume(asked, state)
-        self.begin = state or resume.SessionState()
-        self.session_id = self.begin.session_id or secrets.token_hex(8)
+        initial = state or resume.SessionState()
+        self.session_id = initial.session_id or secrets.token_hex(8)
         self.config = effective_config(asked if state is None else state.config)
-        self._clock = clock
-        position, audio = asked.resume.position, self.config.audio
-        self.first_frame = asked.resume.next_frame
-        first_sample, self._first_voice = 0, 0
-        if audio.sample_rate:  # a file is decoded from its beginning
-            first_sample, self._first_voice = preroll(
-                self.begin.audio_features.consumed, audio.sample_rate
-            )
-        self._intake = AudioIntake(audio, max_seconds, first_sample)
-        # 16 kHz sample at which the encoder continues: without its state, at a motion frame.
-        self.first_sample = self.begin.audio_features.consumed
-        if not self.begin.audio_features.HasField("checkpoint"):
-            self.first_sample = start_frame(self.first_sample) * SAMPLE_RATE // MOTION_FPS
-        self._unheard = self.first_sample - self._first_voice
-        self._sent: SentAudioIndex | None = None
-        self._begin(position, first_sample)
-        self.messages = position.messages
-        self._rows = FeatureMuter(self.begin.motion_gen.consumed)
-        self._planned: set[int] = set()  # frames of changes of controls, those to come and others
-        self._voice_activity = VoiceActivity(
-            self.begin.motion_gen.consumed, self.begin.speaking, self.begin.vad_run_rows
+        self.start = SessionStart.of(
+            initial, asked.resume.next_frame, self.config.audio.sample_rate, renders=self.renders
         )
-        self._voice_states: deque[tuple[int, tuple[bool, int]]] = deque()  # after so many rows
+        self.messages = asked.resume.position.messages
+        """Number of the client's current message."""
+        self.initial_controls = [*initial.controls, *asked.resume.controls]
+        """Control updates that the motion generator's checkpoint does not contain."""
+        self._clock = clock
+        self._intake = AudioIntake(self.config.audio, max_seconds, self.start.source_sample)
+        # Decoded samples that precede those for the speech encoder.
+        self._samples_to_skip = self.start.encoder_sample - self.start.decoded_sample
+        self._muter = FeatureMuter(initial.motion_gen.consumed)
+        self._voice_activity = VoiceActivity(
+            initial.motion_gen.consumed, initial.speaking, initial.vad_run_rows
+        )
+        self._voice_activity_history = VoiceActivityHistory(self._voice_activity.state)
         self._packager: Packager | None = None
         self._ended = False
-        # Changes of controls that the motion generator's checkpoint does not contain.
-        self.changes = [*self.begin.controls, *asked.resume.controls]
-        pictures = self.makes_pictures
-        self._motion_frames = self.first_motion = (
-            self.begin.renderer.consumed if pictures else self.begin.motion_gen.produced
-        )
+        self._motion_frames = self.start.motion_frame
+        self._next_frame = self.start.frame
+        self._statistics = FrameStatistics(clock, asked.resume.frames)
         self._seam: Seam | None = None
         self._last_motion: motion_pb2.MotionFrame | None = None
-        if self.begin.HasField("last_motion"):
-            self._last_motion = self.begin.last_motion
-            if not self.begin.motion_gen.HasField("checkpoint"):
+        if initial.HasField("last_motion"):
+            self._last_motion = initial.last_motion
+            if not initial.motion_gen.HasField("checkpoint"):
                 self._seam = Seam(
-                    self._last_motion, self.first_frame * MOTION_FPS // self.frame_rate
+                    self._last_motion, self.start.frame * MOTION_FPS // self.frame_rate
                 )
-        # Controls at the last frame sent, and the updates after it by their frame.
-        self._controls = controls.Controls()
-        self._controls.CopyFrom(
-            self.begin.controls_in_effect if state is not None else self.config.controls
+        self._control_schedule = ControlSchedule(
+            initial.controls_in_effect if state is not None else self.config.controls
         )
-        self._later: list[tuple[int, controls.ControlUpdate]] = []
-        for update in (*self.begin.later_controls, *asked.resume.controls):
-            self._schedule(update)
-        self._frames = asked.resume.frames
-        self._next_frame = self.first_frame
+        for update in (*initial.later_controls, *asked.resume.controls):
+            self._control_schedule.add(update, self._motion_frames)
         for update in asked.resume.controls:
             if update.HasField("time"):
-                self._plan(frame_of(update.time, "config.resume.controls.time"))
-        self._first_audio: float | None = None
-        self._first_frame: float | None = None
-        self._last_frame = 0.0
-
-    def _begin(self, position: talking_face.StreamPosition, first_sample: int) -> None:
-        """Get ready for the audio.
-
-        :param position: from where the client sends.
-        :param first_sample: number of the sample, at the client's rate, that lies there.
-        """
-        audio = self.config.audio
-        if self.config.resumable and audio.sample_rate:
-            self._sent = SentAudioIndex(position, first_sample * sample_bytes(audio))
+                frame = frame_of(update.time, "config.resume.controls.time")
+                self._control_schedule.plan(frame, self._motion_frames)
 
     @property
-    def makes_pictures(self) -> bool:
+    def renders(self) -> bool:
         """Whether the renderer takes part."""
         return self.config.output != media.OUTPUT_KIND_MOTION
 
     @property
     def frame_rate(self) -> int:
-        """Frames that go out a second."""
-        return self.config.frame_rate if self.makes_pictures else MOTION_FPS
+        """Frames sent to the client per second."""
+        return self.config.frame_rate if self.renders else MOTION_FPS
 
     @property
-    def decodes_slowly(self) -> bool:
-        """Whether the generators of `audio` and `end_of_audio` should run in a thread."""
+    def decoding_blocks(self) -> bool:
+        """Whether the generators of audio chunks take so long that they belong in a thread."""
         return self._intake.blocking
 
     @property
-    def seconds(self) -> float:
-        """Length of the audio taken so far."""
+    def audio_seconds(self) -> float:
+        """Length of the audio decoded so far."""
         return self._intake.seconds
 
     @property
-    def lead(self) -> float:
-        """Seconds by which the audio taken is ahead of the frames that have come out."""
-        return self.seconds - self._frames / self.frame_rate
+    def lead_seconds(self) -> float:
+        """Time by which the decoded audio is ahead of the frames sent."""
+        return self.audio_seconds - self._statistics.frames / self.frame_rate
+
+    @property
+    def next_frame(self) -> int:
+        """Index of the next frame for the client."""
+        if self.renders:
+            return self._next_frame
+        return max(self._motion_frames, self.start.frame)
+
+    @property
+    def replaying(self) -> bool:
+        """Whether the current message is older than the token: only its audio is needed."""
+        return self.messages < self.start.state.messages
 
     def started(self, stages: list[stage.StageInfo], portrait: renderer.Portrait | None) -> Answer:
-        """The first answer; it comes before any data.
+        """Return the first answer, which precedes any data.
 
-        :param portrait: whom to animate; None where no pictures are made.
+        :param portrait: portrait to animate; None if the renderer takes no part.
         """
         if portrait is not None:
             self.config.portrait_handle = portrait.handle
@@ -195,72 +185,30 @@ class Session:
                 self.config.output,
                 message.video,
                 self.config.pacing,
-                self.first_frame,
-                self._first_voice,
+                self.start.frame,
+                self.start.decoded_sample,
             )
         return Answer(started=message)
 
-    def extract_config(self) -> audio_features.ExtractConfig:
-        """What the speech encoder is told."""
-        return audio_features.ExtractConfig(
-            session_id=self.session_id,
-            resume=_checkpoint(self.begin.audio_features),
-            start_frame=start_frame(self.first_sample),
-        )
-
-    def generate_config(self) -> motion_gen.GenerateConfig:
-        """What the motion generator is told."""
-        return motion_gen.GenerateConfig(
-            session_id=self.session_id,
-            seed=self.config.seed,
-            controls=self.config.controls,
-            resume=_checkpoint(self.begin.motion_gen),
-            start_frame=self.begin.motion_gen.produced,
-        )
-
-    def render_config(self, handle: str) -> renderer.RenderConfig:
-        """What the renderer is told."""
-        config = self.config
-        return renderer.RenderConfig(
-            session_id=self.session_id,
-            portrait_handle=handle,
-            codec=CODECS[config.output],
-            quality=config.quality if config.HasField("quality") else None,
-            size=config.size if config.HasField("size") else None,
-            frame_rate=config.frame_rate,
-            framing=config.framing,
-            resume=_checkpoint(self.begin.renderer),
-            first_frame=self.first_frame,
-            start_frame=self.begin.renderer.consumed,
-        )
-
-    @property
-    def repeats(self) -> bool:
-        """Whether the client's present message had been taken already, but for its sound."""
-        return self.messages < self.begin.messages
-
-    def handled(self) -> None:
-        """The client's present message has been taken."""
+    def message_handled(self) -> None:
+        """Note that the client's current message has been processed."""
         self.messages += 1
 
     def token(
         self, state: resume.SessionState, pack: Callable[[resume.SessionState], bytes]
     ) -> Answer:
-        """What the client keeps in case that this server is lost.
+        """Return the token with which the client can continue after the answers so far.
 
-        :param state: a cut through the stages, of this moment.
+        :param state: consistent checkpoints of the stages; the rest is filled in.
+        :param pack: turns the state into the bytes of a token.
         """
         state.session_id = self.session_id
         state.config.CopyFrom(self.config)
         state.messages = self.messages
-        rows = state.motion_gen.consumed
-        while self._voice_states and self._voice_states[0][0] < rows:
-            self._voice_states.popleft()
-        if self._voice_states and self._voice_states[0][0] == rows:
-            state.speaking, state.vad_run_rows = self._voice_states[0][1]
-        else:  # nothing was heard since the session began, or went on
-            state.speaking, state.vad_run_rows = self.begin.speaking, self.begin.vad_run_rows
-        self._write_controls(state)
+        state.speaking, state.vad_run_rows = self._voice_activity_history.after(
+            state.motion_gen.consumed
+        )
+        self._control_schedule.write(state, self.next_frame * MOTION_FPS // self.frame_rate)
         if self._last_motion is not None:
             state.last_motion.CopyFrom(self._last_motion)
         token = talking_face.ResumeToken(messages=state.messages)
@@ -268,131 +216,88 @@ class Session:
         token.token = pack(state)
         return Answer(resume_token=token)
 
-    def _write_controls(self, state: resume.SessionState) -> None:
-        """Write the controls at the last frame sent into a token, and the updates after it."""
-        now = self.frames_given * MOTION_FPS // self.frame_rate
-        self._later.sort(key=lambda entry: entry[0])  # a stable sort: of equals the newer one wins
-        while self._later and self._later[0][0] <= now:
-            _, update = self._later.pop(0)
-            self._controls = overlay(self._controls, update.controls)
-        state.controls_in_effect.CopyFrom(self._controls)
-        state.later_controls.extend(update for _, update in self._later)
+    @abstractmethod
+    def audio(self, data: bytes) -> Iterator[AudioChunk]:
+        """Process bytes of audio.
 
-    def _schedule(self, update: controls.ControlUpdate) -> None:
-        frame = self._motion_frames
-        if update.HasField("time"):
-            frame = max(frame, frame_of(update.time, "control.time"))
-        self._later.append((frame, update))
+        :return: the chunks to process now, each of which must be passed to `add_chunk`.
+        """
 
-    def _write_position(self, state: resume.SessionState, token: talking_face.ResumeToken) -> None:
-        """Say in a token from where the client must send again."""
-        if self._sent is not None:
-            audio = self.config.audio
-            first, _ = preroll(state.audio_features.consumed, audio.sample_rate)
-            state.position.CopyFrom(self._sent.locate(first * sample_bytes(audio)))
-        state.position.SetInParent()
-        token.position.CopyFrom(state.position)
+    @abstractmethod
+    def end_of_audio(self) -> Iterator[AudioChunk]:
+        """Process the end of the audio.
 
-    @property
-    def frames_given(self) -> int:
-        """Frames that the client has been given; the next one has this number."""
-        if self.makes_pictures:
-            return self._next_frame
-        return max(self._motion_frames, self.first_frame)
+        :return: the chunks to process now, each of which must be passed to `add_chunk`.
+        """
 
-    def audio(self, data: bytes) -> Iterator[Sound]:
-        """Take bytes of audio; what they decode to comes in small pieces."""
-        self._check_not_ended()
-        check_size(data, "audio")
-        if self._first_audio is None:
-            self._first_audio = self._clock()
-        if self._sent is not None:
-            self._sent.audio(self.messages, len(data))
-        return self._intake.push(data)
-
-    def sound(self, sound: Sound) -> Array:
-        """Take a piece that `audio` or `end_of_audio` gave; what of it the stages are to hear."""
-        if self._packager is not None:
-            self._packager.push_sound(sound, self._intake.rate)
-        voice = sound.voice[max(self._unheard, 0) :]
-        self._unheard -= len(sound.voice)
-        return voice
-
-    def interrupt(self) -> list[Answer]:
-        """Drop what a live session has not played yet; the events that this makes."""
-        raise ServiceError("MESSAGE_ORDER", "`interrupt` is for PACING_LIVE")
-
+    @abstractmethod
     def end_of_utterance(self, utterance_id: str) -> None:
-        """What a live session was sent since the last one is an utterance."""
-        raise ServiceError("MESSAGE_ORDER", "`end_of_utterance` is for PACING_LIVE")
+        """Mark the audio since the last mark as an utterance."""
 
-    def end_of_audio(self) -> Iterator[Sound]:
-        """Take the end of the audio; `sound_ended` must follow the last piece."""
-        self._check_not_ended()
-        self._ended = True
-        return self._intake.end()
+    @abstractmethod
+    def interrupt(self) -> list[Answer]:
+        """Drop the audio that has not been played yet, and return the events of that."""
 
-    def sound_ended(self) -> None:
-        """All pieces of sound have been taken."""
+    def add_chunk(self, chunk: AudioChunk) -> Float32Array:
+        """Add a chunk of audio to the output.
+
+        :return: its 16 kHz samples for the speech encoder, (n,) in [-1, 1].
+        """
         if self._packager is not None:
-            self._packager.end_sound()
+            self._packager.push_audio(chunk, self._intake.rate)
+        samples = chunk.mono_16k[max(self._samples_to_skip, 0) :]
+        self._samples_to_skip -= len(chunk.mono_16k)
+        return samples
+
+    def end_chunks(self) -> None:
+        """Note that the last chunk has been added."""
+        if self._packager is not None:
+            self._packager.end_audio()
 
     def control(self, update: controls.ControlUpdate) -> controls.ControlUpdate:
-        """A change of controls with its time.
+        """Return a control update with the time at which it takes effect.
 
-        Without one it belongs to the next sample of audio, which makes it as reproducible as the
-        audio; in a live session it stays without, and acts on the next motion that is made.
+        Offline, an update without a time belongs to the next sample of audio, which makes it as
+        reproducible as the audio. In a live session it stays without one, and acts on the next
+        motion that is made.
         """
         self._check_not_ended()
-        told = controls.ControlUpdate()
-        told.CopyFrom(update)
+        timed = controls.ControlUpdate()
+        timed.CopyFrom(update)
         if not update.HasField("time"):
-            self._set_time(told)
-        check_update(told, "control")
-        if told.HasField("time"):
-            self._plan(frame_of(told.time, "control.time"))
+            self._set_time(timed)
+        check_update(timed, "control")
+        if timed.HasField("time"):
+            frame = frame_of(timed.time, "control.time")
+            self._control_schedule.plan(frame, self._motion_frames)
         if self.config.resumable:
-            self._schedule(told)
-        return told
+            self._control_schedule.add(timed, self._motion_frames)
+        return timed
 
-    def _set_time(self, update: controls.ControlUpdate) -> None:
-        """Give a change of controls the time that it has by its place among the audio."""
-        update.time.CopyFrom(duration(self.seconds))
-
-    def _plan(self, frame: int) -> None:
-        """Take note of a change to come.
-
-        :raises ServiceError: FIELD_INVALID where too many are to come.
-        """
-        self._planned = {other for other in self._planned if other >= self._motion_frames} | {frame}
-        if len(self._planned) > MAX_PLANNED:
-            text = f"changes at more than {MAX_PLANNED} frames are still to come"
-            raise invalid_field("control.time", text)
-
-    def heard(self, message: audio_features.AudioFeatures) -> audio_features.AudioFeatures:
-        """The next rows of features, as the motion generator is to hear them."""
-        return self._rows.apply(message)
+    def muted(self, message: audio_features.AudioFeatures) -> audio_features.AudioFeatures:
+        """Return the next rows of features, with silence where the client has interrupted them."""
+        return self._muter.apply(message)
 
     def features(self, message: audio_features.AudioFeatures) -> list[Answer]:
-        """Listen to the voice: the events that the next rows of features make."""
+        """Return the events that the next rows of features cause."""
         prosody = np.frombuffer(message.prosody, "<f4").reshape(-1, SPEECH_DIM)
         events = self._voice_activity.push(prosody[:, VOICE_ACTIVITY])
         if self.config.resumable:
             rows = message.first_row + message.rows
-            self._voice_states.append((rows, self._voice_activity.state))
-        return self._events(events)
+            self._voice_activity_history.add(rows, self._voice_activity.state)
+        return _speech_answers(events)
 
     def features_ended(self) -> list[Answer]:
-        """The events that the end of the features makes."""
-        return self._events(self._voice_activity.end())
+        """Return the events that the end of the features causes."""
+        return _speech_answers(self._voice_activity.end())
 
     def motion_restarted(self) -> None:
-        """Ease into the motion that follows: it comes from another build."""
+        """Ease into the next motion, because it comes from another build."""
         if self._last_motion is not None:
             self._seam = Seam(self._last_motion, self._motion_frames)
 
     def eased(self, chunk: motion_gen.MotionChunk) -> motion_gen.MotionChunk:
-        """Return the next frames of motion as they are to be shown."""
+        """Return the next frames of motion, eased after a change of the build."""
         if self._seam is not None:
             chunk = self._seam.apply(chunk)
             if chunk.frames and self._seam.ended(chunk.frames[-1].index):
@@ -402,7 +307,7 @@ class Session:
         return chunk
 
     def motion(self, chunk: motion_gen.MotionChunk) -> list[Answer]:
-        """Take the next frames of motion: they are the answer where no pictures are made."""
+        """Process the next frames of motion, which are the output if the renderer takes no part."""
         for frame in chunk.frames:
             if frame.index != self._motion_frames:
                 raise ServiceError(
@@ -410,92 +315,96 @@ class Session:
                     f"motion frame {frame.index} came instead of {self._motion_frames}",
                 )
             self._motion_frames += 1
-        new = [frame for frame in chunk.frames if frame.index >= self.first_frame]
-        if self.makes_pictures or not new:
+        new = [frame for frame in chunk.frames if frame.index >= self.start.frame]
+        if self.renders or not new:
             return []
-        self._frames_sent(len(new))
+        self._statistics.on_frames(len(new))
         until = self._motion_frames / MOTION_FPS
-        motion = talking_face.Motion(frames=new, position=self._played(until))
-        return [Answer(motion=motion), *self._see(until, 0)]
+        motion = talking_face.Motion(frames=new, position=self._position_at(until))
+        return [Answer(motion=motion), *self._frame_events(until, 0)]
 
-    def leave_out(self, until: float) -> bool:
-        """Whether the next motion, up to `until` seconds, comes too late to be shown."""
-        return False
+    @abstractmethod
+    def should_drop(self, until: float) -> bool:
+        """Whether the next motion should not be rendered because it would be shown too late.
+
+        :param until: end of the motion, in seconds of the session.
+        """
 
     def frame(self, frame: media.EncodedFrame) -> list[Answer]:
-        """Take the next picture."""
+        """Process the next frame of the renderer."""
         assert self._packager is not None
-        left_out = frame.index - self._next_frame
-        if left_out < 0 or (left_out and not self._may_drop_frames):
+        dropped = frame.index - self._next_frame
+        if dropped < 0 or (dropped and not self._may_drop_frames):
             raise ServiceError(
                 "INTERNAL", f"frame {frame.index} came instead of {self._next_frame}"
             )
         self._next_frame = frame.index + 1
-        pieces = self._packager.push_frame(frame)
-        self._frames_sent(1)
+        messages = self._packager.push_frame(frame)
+        self._statistics.on_frames(1)
         until = self._next_frame / self.frame_rate
-        if pieces and (position := self._played(until)) is not None:
-            pieces[-1].position.CopyFrom(position)
-        events = self._see(until, left_out)
-        return [*(Answer(media=piece) for piece in pieces), *events]
+        if messages and (position := self._position_at(until)) is not None:
+            messages[-1].position.CopyFrom(position)
+        events = self._frame_events(until, dropped)
+        return [*(Answer(media=message) for message in messages), *events]
 
     def finish(self) -> list[Answer]:
-        """The last answers: all stages have said all."""
-        motion_frames = math.ceil(round(self.seconds * MOTION_FPS, 6))
-        expected = frame_count(motion_frames, self.frame_rate)
-        missing = expected - self._frames
-        if missing and not self._may_drop_frames:
-            raise ServiceError("INTERNAL", f"{self._frames} frames were made, not {expected}")
-        pieces = self._packager.end() if self._packager is not None else []
-        events = self._see(float("inf"), 0)
-        begin, first = self._first_audio or 0.0, self._first_frame or 0.0
-        summary = talking_face.Summary(
-            frames=self._frames,
-            audio_duration=duration(self.seconds),
-            first_frame_delay=duration(first - begin),
-            elapsed=duration(self._last_frame - begin),
-            dropped_frames=missing,
-        )
-        return [*(Answer(media=piece) for piece in pieces), *events, Answer(summary=summary)]
+        """Return the last answers, after the results of all stages."""
+        motion_frames = math.ceil(round(self.audio_seconds * MOTION_FPS, 6))
+        expected, frames = frame_count(motion_frames, self.frame_rate), self._statistics.frames
+        if frames != expected and not self._may_drop_frames:
+            raise ServiceError("INTERNAL", f"{frames} frames were made, not {expected}")
+        messages = self._packager.end() if self._packager is not None else []
+        events = self._frame_events(math.inf, 0)
+        summary = self._statistics.summary(self.audio_seconds, expected - frames)
+        return [*(Answer(media=message) for message in messages), *events, Answer(summary=summary)]
 
     def close(self) -> None:
-        """Free what the session holds, wherever it is."""
+        """Release what the session holds, also before its end."""
         self._intake.close()
 
-    @property
-    def _may_drop_frames(self) -> bool:
-        """Whether frames may be missing in what the client is given."""
-        return False
+    def _decode(self, data: bytes) -> Iterator[AudioChunk]:
+        self._statistics.on_audio()
+        return self._intake.push(data)
 
     def _check_not_ended(self) -> None:
         if self._ended:
             raise ServiceError("MESSAGE_ORDER", "a message after `end_of_audio`")
 
-    def _frames_sent(self, count: int) -> None:
-        self._frames += count
-        self._last_frame = self._clock()
-        if self._first_frame is None:
-            self._first_frame = self._last_frame
+    @property
+    @abstractmethod
+    def _may_drop_frames(self) -> bool:
+        """Whether frames may be missing in the output."""
 
-    def _played(self, until: float) -> talking_face.StreamPosition | None:
-        """What of a live session's audio has been played `until` seconds of the session."""
-        return None
+    @abstractmethod
+    def _set_time(self, update: controls.ControlUpdate) -> None:
+        """Set the time of a control update without one."""
 
-    def _see(self, until: float, left_out: int) -> list[Answer]:
-        """The events that frames up to `until` seconds make, `left_out` being missing before."""
-        return []
+    @abstractmethod
+    def _write_position(self, state: resume.SessionState, token: talking_face.ResumeToken) -> None:
+        """Write into a token and its state from where the client must send again."""
 
-    @staticmethod
-    def _events(events: list[tuple[talking_face.Event.Kind, float]]) -> list[Answer]:
-        return event_answers(
-            talking_face.Event(kind=kind, time=duration(seconds)) for kind, seconds in events
-        )
+    @abstractmethod
+    def _position_at(self, seconds: float) -> talking_face.StreamPosition | None:
+        """Return how much of the client's messages was played at a time; None to omit it.
 
+        :param seconds: time of the session.
+        """
 
-def _checkpoint(state: resume.StageState) -> stage.Checkpoint | None:
-    return state.checkpoint if state.HasField("checkpoint") else None
+    @abstractmethod
+    def _frame_events(self, until: float, dropped: int) -> list[Answer]:
+        """Return the events that frames cause.
+
+        :param until: end of the frames, in seconds of the session.
+        :param dropped: number of frames dropped before them.
+        """
 
 
 def event_answers(events: Iterable[talking_face.Event]) -> list[Answer]:
-    """An answer for each event."""
+    """Return an answer for each event."""
     return [Answer(event=event) for event in events]
+
+
+def _speech_answers(events: list[tuple[talking_face.Event.Kind, float]]) -> list[Answer]:
+    return event_answers(
+        talking_face.Event(kind=kind, time=duration(seconds)) for kind, seconds in events
+    )

@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 def stage_error(name: str, error: grpc.aio.AioRpcError, parsed: ServiceError) -> ServiceError:
-    """Return what a client is told of a stage's error: the stage's own reason if it gave one.
+    """Return the client's error for an error of a stage: with the stage's reason if it has one.
 
     :param parsed: the same error as a `ServiceError`.
     """
@@ -44,10 +44,10 @@ class StageSilentError(ServiceError):
 class StageCall(Generic[StreamConfig, StreamRequest, StreamResponse]):
     """One call of one stage: `open`, then `send` and `receive` concurrently, `end`, `cancel`.
 
-    The stream that uses the call sets `sent_until` and `received_until`, in seconds of the session;
-    they tell whether the stage owes a result, and `overdue` for how many seconds. `max_overdue` is
-    the recent maximum of that: it raises the timeout, so that a slow cluster is not taken for a
-    dead replica.
+    The stream that uses the call sets `sent_until` and `received_until`, in seconds of the session,
+    which determine whether a result is due; `overdue` is for how many seconds. `max_overdue` is the
+    recent maximum of that: it raises the timeout, so that a slow cluster is not taken for a dead
+    replica.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class StageCall(Generic[StreamConfig, StreamRequest, StreamResponse]):
                     raise
                 answer = await reading
         except TimeoutError:
-            raise self._silent("did not take the stream in time") from None
+            raise self._silent("did not accept the stream in time") from None
         response = None if answer is grpc.aio.EOF else cast("StreamResponse", answer)
         if response is None or not response.HasField("started"):
             raise self._unavailable("did not send `started`")
@@ -154,7 +154,7 @@ class StageCall(Generic[StreamConfig, StreamRequest, StreamResponse]):
             while not (await asyncio.wait([reading], timeout=tick))[0]:
                 self.overdue = self.overdue + tick if self._is_due() else 0.0
                 if self.overdue > self._timeout and self.overdue > self._limit():
-                    raise self._silent(f"gave no result for {self.overdue:.2g} s")
+                    raise self._silent(f"returned no result for {self.overdue:.2g} s")
             answer = reading.result()
             self.max_overdue = max(self.overdue, _DECAY * self.max_overdue)
         finally:

@@ -40,7 +40,7 @@ class CheckpointHistory:
 
     def __init__(self, begin: CheckpointRecord) -> None:
         """
-        :param begin: where the stream begins.
+        :param begin: record of the beginning of the stream.
         """
         self._records = deque([begin])
         self._controls: deque[tuple[int, ControlUpdate]] = deque()  # first record with it
@@ -86,11 +86,12 @@ class CheckpointHistory:
 class CheckpointSet:
     """The checkpoint histories of a session's stages, and consistent sets of checkpoints."""
 
-    def __init__(self, begin: resume.SessionState, *, pictures: bool) -> None:
+    def __init__(self, begin: resume.SessionState, *, renders: bool) -> None:
         """
-        :param begin: where the session begins; empty for its start.
+        :param begin: state at which the session begins; empty for a new session.
+        :param renders: whether the renderer takes part.
         """
-        names = ("audio_features", "motion_gen", *(("renderer",) if pictures else ()))
+        names = ("audio_features", "motion_gen", *(("renderer",) if renders else ()))
         self.histories = {
             name: CheckpointHistory(CheckpointRecord.of(getattr(begin, name))) for name in names
         }

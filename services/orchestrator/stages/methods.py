@@ -74,7 +74,7 @@ class StageMethod(ABC, Generic[StreamConfig, StreamRequest, StreamResponse]):
         """Remove the first items of a result."""
 
     def expects_result(self, request: StreamRequest) -> bool:
-        """Whether the stage owes a result for the input of a request."""
+        """Whether the stage returns a result for the input of a request."""
         return True
 
     def skip_delivered(self, config: StreamConfig, following: int) -> None:

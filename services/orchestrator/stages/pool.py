@@ -1,4 +1,4 @@
-"""The orchestrator's side of the three stages: one stream to each, with deadlines and timings."""
+"""The three stages: which replica gets a call, and which one prepares a portrait."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from talkingface.v1 import stage_pb2 as stage
 log = logging.getLogger(__name__)
 
 # Multiples of its timeout that a live session waits for a result if the only other replica was
-# silent itself lately, or would have to prepare the portrait first, which takes over a second.
+# silent itself recently, or would have to prepare the portrait first, which takes over a second.
 _SILENT_FACTOR = 2.0
 _UNPREPARED_FACTOR = 4.0
 # Seconds within which a stage must accept a stream that another replica could accept.
 _QUICK_OPEN_SECONDS = 0.4
-# A renderer that does not serve for more polls than these does not prepare portraits either.
+# Consecutive failed polls after which the preparation of a portrait counts as failed, too.
 _MAX_FAILED_POLLS = 4
 
 _NAMES = ("audio_features", "motion_gen", "renderer")  # in the order of the data
-# Refusals after which another replica is tried.
+# Reasons of a refusal after which another replica is tried.
 _ELSEWHERE = ("NO_CAPACITY", "STAGE_UNAVAILABLE", "DRAINING", "CHECKPOINT_MISMATCH")
 
-# Has a renderer prepare the portrait that it lacks.
+# Makes a renderer prepare the portrait that it lacks.
 PreparePortrait = Callable[[Replica], Awaitable[None]]
 
 
@@ -45,6 +45,9 @@ class Stages:
     """The three stages and their replicas."""
 
     def __init__(self, config: OrchestratorConfig, metrics: Metrics | None = None) -> None:
+        """
+        :param metrics: metrics of the service; None to discard them.
+        """
         self.config = config
         self.metrics = metrics or Metrics("orchestrator")
         self._replicas = {
@@ -52,34 +55,34 @@ class Stages:
         }
 
     async def start(self) -> None:
-        """Begin to ask the replicas how they are; returns when those that answer have."""
+        """Start to poll the replicas; return when those that respond have been polled."""
         await asyncio.gather(*(replicas.start() for replicas in self._replicas.values()))
 
     async def close(self) -> None:
-        """End the connections, and with them all streams."""
+        """Close the connections, and with them all streams."""
         for replicas in self._replicas.values():
             await replicas.close()
 
     @property
     def slots(self) -> int:
-        """Sessions that the stages carry, as far as they are heard of."""
+        """Sessions that the stages have slots for, as far as their replicas respond."""
         slots = [r.slots for r in self._replicas.values() if r.info is not None]
         return min(slots, default=0)
 
-    def check_room(self, pictures: bool) -> None:
-        """Refuse a session that will not find room, before anything is done for it.
+    def check_capacity(self, *, renders: bool) -> None:
+        """Refuse a session for which a stage has no slot, before anything is done for it.
 
-        :param pictures: whether it needs a renderer.
+        :param renders: whether it needs a renderer.
         :raises ServiceError: NO_CAPACITY.
         """
         for name, replicas in self._replicas.items():
-            if replicas.full and (pictures or name != "renderer"):
+            if replicas.full and (renders or name != "renderer"):
                 raise ServiceError(
                     "NO_CAPACITY", f"all slots of {name} are taken", metadata={"stage": name}
                 )
 
     def infos(self) -> list[stage.StageInfo]:
-        """What the stages say of themselves, as far as they are heard of."""
+        """Return the descriptions of the stages of which a replica responds."""
         infos = (replicas.info for replicas in self._replicas.values())
         return [info for info in infos if info is not None]
 
@@ -93,6 +96,7 @@ class Stages:
     ) -> StageCall[StreamConfig, StreamRequest, StreamResponse]:
         """Open a call of a stage: at the replica with the most free slots, or the next one.
 
+        :param config: configuration of the stream.
         :param prepare: called if a renderer lacks the portrait, which is then tried again; for a
             live session, which cannot wait for it, after those that have the portrait.
         :raises ServiceError: the refusal of the stage: CHECKPOINT_MISMATCH if any replica is of
@@ -147,9 +151,10 @@ class Stages:
         return StageCall(method, self.config, replica, elsewhere)
 
     async def prepare_portrait(self, image: bytes) -> renderer.Portrait:
-        """Have a portrait prepared by the emptiest renderer, or the next one that does it.
+        """Let the renderer with the most free slots, or the next one, prepare a portrait.
 
-        :raises ServiceError: what the renderer refuses with, or STAGE_UNAVAILABLE.
+        :param image: file of the portrait.
+        :raises ServiceError: the renderer's refusal, or STAGE_UNAVAILABLE.
         """
         refusal: ServiceError | None = None
         for replica in await self._replicas["renderer"].candidates():
@@ -161,19 +166,20 @@ class Stages:
         raise refusal
 
     async def prepare_portrait_at(self, replica: Replica, image: bytes) -> renderer.Portrait:
-        """Have one renderer prepare a portrait.
+        """Let a renderer prepare a portrait.
 
-        :raises ServiceError: what the renderer refuses with, or STAGE_UNAVAILABLE.
+        :param image: file of the portrait.
+        :raises ServiceError: the renderer's refusal, or STAGE_UNAVAILABLE.
         """
 
-        async def pieces() -> AsyncIterator[renderer.PreparePortraitRequest]:
+        async def requests() -> AsyncIterator[renderer.PreparePortraitRequest]:
             for first in range(0, max(1, len(image)), MAX_CHUNK_BYTES):
-                piece = image[first : first + MAX_CHUNK_BYTES]
-                yield renderer.PreparePortraitRequest(data=piece)
+                data = image[first : first + MAX_CHUNK_BYTES]
+                yield renderer.PreparePortraitRequest(data=data)
 
         call = asyncio.ensure_future(
             renderer_grpc.RendererServiceStub(replica.channel).PreparePortrait(
-                pieces(), timeout=self.config.portrait_timeout
+                requests(), timeout=self.config.portrait_timeout
             )
         )
         failed_polls = 0
@@ -181,7 +187,7 @@ class Stages:
             while not (await asyncio.wait([call], timeout=POLL_SECONDS))[0]:
                 failed_polls = 0 if replica.serving else failed_polls + 1
                 if failed_polls > _MAX_FAILED_POLLS:
-                    raise StageSilentError("STAGE_UNAVAILABLE", "the renderer does not answer")
+                    raise StageSilentError("STAGE_UNAVAILABLE", "the renderer does not respond")
             response = call.result()
         except grpc.aio.AioRpcError as error:
             raise stage_error("renderer", error, ServiceError.from_rpc(error)) from None
@@ -192,7 +198,7 @@ class Stages:
         return portrait
 
 
-# Of several refusals the first of these is raised: it says what could be done about it.
+# Of several refusals, one with the first of these reasons is raised: it says what can be done.
 _PRECEDENCE = ("CHECKPOINT_MISMATCH", "NO_CAPACITY")
 
 

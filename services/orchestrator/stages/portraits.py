@@ -1,4 +1,4 @@
-"""The portraits that clients have uploaded, kept so that any renderer can be given them."""
+"""Keeps the portraits that clients have uploaded, so that any renderer can prepare them."""
 
 from __future__ import annotations
 
@@ -21,18 +21,21 @@ from talkingface.v1 import renderer_pb2 as renderer
 
 log = logging.getLogger(__name__)
 
-_STAND_BY_SECONDS = 0.5  # from one look at who could take over to the next
-_MAX_PAUSE_SECONDS = 30.0  # where nobody can
-_STANDING_BY = 2  # portraits that are brought for that at a time
+_STANDBY_SECONDS = 0.5  # between checks whether a standby renderer has the portrait
+_MAX_PAUSE_SECONDS = 30.0  # between them while its preparation fails
+_STANDBY_PREPARATIONS = 2  # at a time
 
 
 class UploadStore:
-    """Files of portraits under the hash of their bytes; those unused for longest make room.
+    """Keeps files of portraits under the hash of their bytes, and deletes the least recently used.
 
     Several orchestrators may share the folder. Methods read and write files: call them in threads.
     """
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
+        """
+        :param max_bytes: total size of the files beyond which some are deleted.
+        """
         self._folder = folder
         self._max_bytes = max_bytes
 
@@ -42,16 +45,16 @@ class UploadStore:
         path = self._path(portrait.handle)
         for target, content in (
             (path.with_suffix(".portrait"), portrait.SerializeToString()),
-            (path, image),  # last: it makes the entry complete
+            (path, image),  # last, because it makes the entry complete
         ):
-            partial = target.with_name(f"{target.name}.{os.getpid()}.part")
-            partial.write_bytes(content)
-            partial.replace(target)
+            unfinished = target.with_name(f"{target.name}.{os.getpid()}.part")
+            unfinished.write_bytes(content)
+            unfinished.replace(target)
         _touch(path)
-        self._make_room()
+        self._delete_surplus()
 
     def find(self, handle: str) -> renderer.Portrait | None:
-        """What is known of a portrait, or None. It counts as used now."""
+        """Return the description of a portrait, or None if unknown; it counts as used now."""
         path = self._path(handle)
         try:
             portrait = renderer.Portrait.FromString(path.with_suffix(".portrait").read_bytes())
@@ -61,7 +64,7 @@ class UploadStore:
         return portrait
 
     def image(self, handle: str) -> bytes | None:
-        """The file of a portrait, or None."""
+        """Return the file of a portrait, or None if it is not kept."""
         try:
             return self._path(handle).read_bytes()
         except FileNotFoundError:
@@ -70,24 +73,24 @@ class UploadStore:
     def _path(self, handle: str) -> Path:
         return self._folder / f"{handle.removeprefix('sha256:')}.image"
 
-    def _make_room(self) -> None:
+    def _delete_surplus(self) -> None:
         entries = []
         for path in self._folder.glob("*.image"):
             try:
                 entries.append((path.stat(), path))
-            except FileNotFoundError:  # another orchestrator was faster
+            except FileNotFoundError:  # deleted by another orchestrator
                 continue
         entries.sort(key=lambda entry: entry[0].st_mtime_ns, reverse=True)
         total = 0
         for i, (status, path) in enumerate(entries):
             total += status.st_size
-            if total > self._max_bytes and i:  # the newest always stays
+            if total > self._max_bytes and i:  # the newest is always kept
                 path.unlink(missing_ok=True)
                 path.with_suffix(".portrait").unlink(missing_ok=True)
 
 
 def _touch(path: Path) -> None:
-    """Note that a file is used now, finer than the kernel's own clock of files."""
+    """Set the time of last use of a file, with a higher resolution than the kernel would."""
     now = time.time_ns()
     os.utime(path, ns=(now, now))
 
@@ -98,18 +101,19 @@ RendererCall: TypeAlias = StageCall[
 
 
 class Portraits:
-    """Portraits of clients: checked, stored, and brought to the renderer that needs them."""
+    """Checks and stores clients' portraits, and sends them to the renderers that need them."""
 
     def __init__(self, stages: Stages, store: UploadStore) -> None:
         self._stages = stages
         self._store = store
-        self._standing_by = asyncio.Semaphore(_STANDING_BY)
+        self._standby_preparations = asyncio.Semaphore(_STANDBY_PREPARATIONS)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def add(self, image: bytes) -> renderer.Portrait:
-        """Check and keep a portrait; free if it is kept already.
+        """Check and store a portrait, unless it is stored already.
 
-        :raises ServiceError: IMAGE_TOO_LARGE, or what the renderer refuses with.
+        :param image: file of the portrait.
+        :raises ServiceError: IMAGE_TOO_LARGE, or the renderer's refusal.
         """
         if len(image) > MAX_BYTES:
             raise ServiceError("IMAGE_TOO_LARGE", f"the file has more than {MAX_BYTES} bytes")
@@ -121,7 +125,8 @@ class Portraits:
         return portrait
 
     async def find(self, handle: str) -> renderer.Portrait:
-        """
+        """Return the description of a stored portrait.
+
         :raises ServiceError: PORTRAIT_NOT_FOUND.
         """
         portrait = await asyncio.to_thread(self._store.find, handle)
@@ -136,49 +141,53 @@ class Portraits:
     ) -> RendererCall:
         """Open a call of a renderer that has the portrait; one that lacks it prepares it.
 
-        :param live: while the call lasts, one more renderer is kept ready to take it over.
+        :param live: whether to keep the portrait prepared on a standby renderer during the call.
         :raises ServiceError: as `Stages.open`.
         """
         handle = config.portrait_handle
-        prepare = partial(self._bring, handle)
+        prepare = partial(self._prepare, handle)
         call = await self._stages.open(method, config, prepare, live=live)
         if live:
             ended = asyncio.Event()
             call.on_end(ended.set)
-            task = asyncio.create_task(self._stand_by(handle, call.replica, ended))
+            task = asyncio.create_task(self._keep_standby(handle, call.replica, ended))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         return call
 
-    async def _bring(self, handle: str, replica: Replica) -> None:
-        """
-        :raises ServiceError: PORTRAIT_NOT_FOUND, or what the renderer refuses with.
+    async def _prepare(self, handle: str, replica: Replica) -> None:
+        """Let a renderer prepare a stored portrait.
+
+        :raises ServiceError: PORTRAIT_NOT_FOUND, or the renderer's refusal.
         """
         image = await asyncio.to_thread(self._store.image, handle)
         if image is None:
-            raise ServiceError("PORTRAIT_NOT_FOUND", "the portrait is no longer kept")
+            raise ServiceError("PORTRAIT_NOT_FOUND", "the portrait is no longer stored")
         await self._stages.prepare_portrait_at(replica, image)
 
-    async def _stand_by(self, handle: str, holder: Replica, ended: asyncio.Event) -> None:
-        """See that a renderer other than the holder has the portrait, replicas coming and going:
-        whoever takes a live session over has no time to prepare it.
+    async def _keep_standby(self, handle: str, current: Replica, ended: asyncio.Event) -> None:
+        """Keep a portrait prepared on a standby renderer, also as replicas start and stop.
 
-        :param ended: ends it; a preparation that has begun goes on, for the call that comes next.
+        A renderer that continues a live session has no time to prepare the portrait.
+
+        :param current: renderer of the session.
+        :param ended: set when the session's call has ended; a preparation that has started is
+            finished, for the call that follows.
         """
-        pause = _STAND_BY_SECONDS
+        pause = _STANDBY_SECONDS
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await ended.wait()
                 return
-            other = self._stages.other_than("renderer", holder, handle)
+            other = self._stages.other_than("renderer", current, handle)
             if other is None or other.recently_silent or handle in other.portraits:
                 continue
             try:
-                async with self._standing_by:
-                    await self._bring(handle, other)
-                log.info("event=portrait_stands_by replica=%s", other.address)
-                pause = _STAND_BY_SECONDS
+                async with self._standby_preparations:
+                    await self._prepare(handle, other)
+                log.info("event=standby_prepared replica=%s", other.address)
+                pause = _STANDBY_SECONDS
             except (ServiceError, OSError) as error:
-                log.warning("event=portrait_does_not_stand_by %s", error)
+                log.warning("event=standby_failed %s", error)
                 pause = min(2 * pause, _MAX_PAUSE_SECONDS)

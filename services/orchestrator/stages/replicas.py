@@ -1,7 +1,7 @@
-"""The replicas of one stage: where they are, how full they are, who is leaving.
+"""The replicas of one stage: their addresses, free slots, and whether they are draining.
 
-Each is asked twice a second how it is, on its own, so that one that does not answer holds up
-nobody. What a stream finds out beside that is told by `Replica.mark_unhealthy`.
+The status of each is polled twice a second, in a task of its own, so that one that does not respond
+delays no other. A stream that finds out more calls `Replica.mark_unhealthy`.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from talkingface.v1 import stage_pb2_grpc as stage_grpc
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
-_POLL_TIMEOUT = 0.5
-_RESOLVE_SECONDS = 2.0  # from one look-up of the names to the next
-_START_SECONDS = 2.0  # that the first look-up and poll may hold up the start
-# A replica that fell silent is the last resort for so long, whatever it says of itself: its Triton
-# may be stuck, which it notices within 3 s.
+_POLL_TIMEOUT = 0.5  # seconds
+_RESOLVE_SECONDS = 2.0  # between look-ups of the names
+_START_SECONDS = 2.0  # by which the first look-up and poll may delay the start
+# Time for which a replica that did not respond is the last choice, whatever its status: its Triton
+# may hang, which it notices within 3 s.
 _SILENT_SECONDS = 5.0
-_MAX_PORTRAITS = 1000  # remembered of a replica
+_MAX_PORTRAITS = 1000  # remembered for a replica
 _DNS = "dns:///"
 
 
 class Migratable(Protocol):
-    """A stream that can go on elsewhere."""
+    """A stream that can continue at another replica."""
 
     def migrate(self) -> None:
-        """Begin to."""
+        """Start to move to another replica."""
 
 
 class Replica:
@@ -49,43 +49,47 @@ class Replica:
     def __init__(self, address: str) -> None:
         self.address = address
         self.channel = grpc.aio.insecure_channel(address, options=CLIENT_OPTIONS)
-        self.status: stage.GetStatusResponse | None = None  # None: not heard of
-        self.portraits: set[str] = set()  # handles of those that it is known to have
+        self.status: stage.GetStatusResponse | None = None  # None: it does not respond
+        self.portraits: set[str] = (
+            set()
+        )  # handles of those that it has prepared, as far as is known
         self.streams: set[Migratable] = set()
-        self.full = False  # as it last said, and no stream of ours has ended since
-        self._ended = 0
+        self.full = False  # by its last status or refusal; no stream of ours has ended since
+        self._ended = 0  # streams
         self._opening = 0  # streams
-        self._opened = 0  # ... since the status
+        self._opened = 0  # streams, since the last status
         self._silent_until = 0.0
         self._stub = stage_grpc.StageStatusServiceStub(self.channel)
 
     @property
     def serving(self) -> bool:
-        """Whether it takes streams, as far as is known."""
+        """Whether it accepts streams, as far as is known."""
         return self.status is not None and self.status.serving
 
     @property
     def draining(self) -> bool:
-        """Whether it drains, as far as is known."""
+        """Whether it is draining, as far as is known."""
         return self.status is not None and self.status.draining
 
     @property
     def recently_silent(self) -> bool:
-        """Whether it fell silent not long ago."""
+        """Whether it failed to respond not long ago."""
         return time.monotonic() < self._silent_until
 
     @property
     def free(self) -> int:
-        """Slots that are free, as far as is known."""
+        """Number of free slots, as far as is known."""
         if self.status is None:
             return 0
-        taken = self.status.slots_in_use + self._opened + self._opening
-        return self.status.slots_total - taken
+        in_use = self.status.slots_in_use + self._opened + self._opening
+        return self.status.slots_total - in_use
 
     @contextmanager
     def opening(self) -> Iterator[None]:
-        """Around the opening of a stream here, which counts from its beginning on, so that streams
-        that are opened side by side are spread."""
+        """Return a context in which a stream is opened here.
+
+        The stream counts from its start, so that streams opened concurrently are spread.
+        """
         ended = self._ended
         self._opening += 1
         try:
@@ -98,24 +102,27 @@ class Replica:
             self._opening -= 1
 
     def ended(self) -> None:
-        """A stream that was opened here has ended."""
+        """Note that a stream that was opened here has ended."""
         self._ended += 1
         self.full = False
 
     def mark_unhealthy(self, *, silent: bool = False) -> None:
-        """It broke off or fell silent: not to be used until it is heard of again."""
+        """Mark it unhealthy until the next successful poll.
+
+        :param silent: whether it did not respond, instead of breaking the connection.
+        """
         self.status = None
         if silent:
             self._silent_until = time.monotonic() + _SILENT_SECONDS
 
     def add_portrait(self, portrait: str) -> None:
-        """It has a portrait, as it has just shown."""
+        """Note that it has prepared a portrait."""
         if len(self.portraits) >= _MAX_PORTRAITS:
             self.portraits.clear()
         self.portraits.add(portrait)
 
     async def poll(self) -> None:
-        """Ask how it is; streams on one that leaves are told to move, as long as they have not."""
+        """Update its status; while it is draining, let the streams on it migrate."""
         counted, ended = self._opened, self._ended
         try:
             self.status = await self._stub.GetStatus(
@@ -124,35 +131,36 @@ class Replica:
         except grpc.aio.AioRpcError as error:
             self.mark_unhealthy()
             if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
-                self.portraits.clear()  # another process may come back, without them
+                self.portraits.clear()  # a restarted process has none
             return
         self._opened -= counted
-        taken = self.status.slots_in_use >= self.status.slots_total
-        self.full = taken and ended == self._ended
+        no_free_slot = self.status.slots_in_use >= self.status.slots_total
+        self.full = no_free_slot and ended == self._ended
         if self.draining:
             for stream in list(self.streams):
                 stream.migrate()
 
 
 class Replicas:
-    """All replicas of a stage that a target names."""
+    """The replicas of a stage at the addresses of a target."""
 
     def __init__(self, name: str, target: str, metrics: Metrics) -> None:
         """
-        :param target: addresses "host:port" with commas between them, or "dns:///name:port", which
-            stands for all addresses of the name.
+        :param name: name of the stage.
+        :param target: comma-separated addresses "host:port", or "dns:///name:port", which stands
+            for all addresses of the name.
         """
         self.name = name
         self._target = target
         self._metrics = metrics
         self._replicas: dict[str, Replica] = {}
         self._polls: dict[str, asyncio.Task[None]] = {}
-        self._following: asyncio.Task[None] | None = None
-        self._heard = asyncio.Event()
+        self._watching: asyncio.Task[None] | None = None
+        self._polled = asyncio.Event()
 
     @property
     def info(self) -> stage.StageInfo | None:
-        """What the stage says of itself; None while no replica is heard of."""
+        """Description of the stage; None while no replica responds."""
         for replica in self._replicas.values():
             if replica.status is not None:
                 return replica.status.info
@@ -160,29 +168,31 @@ class Replicas:
 
     @property
     def slots(self) -> int:
-        """Streams that the replicas take together, as far as is known."""
+        """Number of streams that all replicas together accept, as far as is known."""
         return sum(r.status.slots_total for r in self._serving() if r.status is not None)
 
     @property
     def full(self) -> bool:
-        """Whether all replicas that serve are full. Where not, a stream may be refused all the
-        same."""
+        """Whether all replicas that serve are full.
+
+        If not, a stream may still be refused.
+        """
         serving = self._serving()
         return bool(serving) and all(replica.full for replica in serving)
 
     async def start(self) -> None:
-        """Begin to ask; returns when all have been asked, or do not answer."""
-        if self._following is None:
-            self._following = asyncio.create_task(self._follow())
-        hearing = asyncio.create_task(self._heard.wait())
-        await asyncio.wait([hearing], timeout=_START_SECONDS)
-        hearing.cancel()
+        """Start to poll; return when all replicas have been polled, or do not respond."""
+        if self._watching is None:
+            self._watching = asyncio.create_task(self._watch())
+        first_poll = asyncio.create_task(self._polled.wait())
+        await asyncio.wait([first_poll], timeout=_START_SECONDS)
+        first_poll.cancel()
 
     async def close(self) -> None:
-        """End all connections."""
+        """Close all connections."""
         tasks = [*self._polls.values()]
-        if self._following is not None:
-            tasks.append(self._following)
+        if self._watching is not None:
+            tasks.append(self._watching)
         for task in tasks:
             task.cancel()
         if tasks:
@@ -191,13 +201,13 @@ class Replicas:
             await replica.channel.close()
 
     async def candidates(self) -> list[Replica]:
-        """The replicas to try, the emptiest first.
+        """Return the replicas to try, by descending number of free slots.
 
-        :raises ServiceError: STAGE_UNAVAILABLE where none is serving.
+        :raises ServiceError: STAGE_UNAVAILABLE if none is serving.
         """
-        if not self._heard.is_set():
+        if not self._polled.is_set():
             await self.start()
-        if not self._serving():  # it may have come back this moment
+        if not self._serving():  # one may just have restarted
             for answer in asyncio.as_completed([r.poll() for r in self._replicas.values()]):
                 await answer
                 if self._serving():
@@ -209,12 +219,18 @@ class Replicas:
                 f"no replica of {self.name} is serving",
                 metadata={"stage": self.name},
             )
-        # Among equals by lot: other orchestrators choose as well.
+        # In random order among equals, because other orchestrators choose at the same time.
         return sorted(serving, key=lambda r: (r.recently_silent, -r.free, random.random()))
 
     def other_than(self, replica: Replica, portrait: str = "") -> Replica | None:
-        """Where a stream of this replica could go on: with room, if possible with the portrait that
-        it needs, and rather not one that fell silent itself; of these the emptiest."""
+        """Return the replica at which a stream of this one could best continue.
+
+        It has a free slot; preferred are those that have the portrait, then those that have
+        responded, then those with the most free slots.
+
+        :param portrait: handle of the portrait that the stream needs; "" for none.
+        :return: None if no other replica has a free slot.
+        """
         others = [r for r in self._serving() if r is not replica and r.free > 0]
         return max(
             others,
@@ -225,12 +241,12 @@ class Replicas:
     def _serving(self) -> list[Replica]:
         return [replica for replica in self._replicas.values() if replica.serving]
 
-    async def _follow(self) -> None:
+    async def _watch(self) -> None:
         while True:
             await self._resolve()
-            if not self._heard.is_set():
+            if not self._polled.is_set():
                 await asyncio.gather(*(replica.poll() for replica in self._replicas.values()))
-                self._heard.set()
+                self._polled.set()
             for address, replica in self._replicas.items():
                 if address not in self._polls:
                     self._polls[address] = asyncio.create_task(self._poll(replica))
@@ -243,7 +259,7 @@ class Replicas:
             await asyncio.sleep(POLL_SECONDS)
 
     async def _resolve(self) -> None:
-        """Look the addresses up; those that are gone are kept while they hold streams."""
+        """Update the addresses; replicas that are gone from DNS stay while they have streams."""
         addresses = set()
         for part in self._target.removeprefix(_DNS).split(","):
             if not self._target.startswith(_DNS):
@@ -255,11 +271,11 @@ class Replicas:
                 found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
             except OSError as error:
                 log.warning("event=not_resolved stage=%s %s", self.name, error)
-                return  # what was known may still hold
-            for family, *_, place in found:
-                host_ip = str(place[0])
+                return  # the known addresses may still be valid
+            for family, *_, socket_address in found:
+                host_ip = str(socket_address[0])
                 ip = f"[{host_ip}]" if family == socket.AF_INET6 else host_ip
-                addresses.add(f"{ip}:{int(place[1])}")
+                addresses.add(f"{ip}:{int(socket_address[1])}")
         for address in addresses - self._replicas.keys():
             self._replicas[address] = Replica(address)
         for address in self._replicas.keys() - addresses:

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 _FAILED = ("STAGE_UNAVAILABLE", "DRAINING")
 # ... and failures to open one that may pass.
 _TEMPORARY = (*_FAILED, "NO_CAPACITY", "CHECKPOINT_MISMATCH")
-_PAUSE_SECONDS = 0.1  # between attempts
+_RETRY_SECONDS = 0.1  # between attempts
 _MAX_FAILED_CALLS = 3  # without a single result: it is the input that breaks the stage
 _MIGRATION_SECONDS = 0.5  # for which opening a call may delay a live stream that still works
 
@@ -103,14 +103,14 @@ class ResilientStream(Generic[StreamConfig, StreamRequest, StreamResponse]):
         self,
         method: StageMethod[StreamConfig, StreamRequest, StreamResponse],
         connect: Connect[StreamConfig, StreamRequest, StreamResponse],
-        patience: float,
+        recovery_timeout: float,
         on_recovery: OnRecovery,
         live_timeout: float | None = None,
         on_checkpoint: OnCheckpoint[StreamRequest] | None = None,
     ) -> None:
         """
         :param connect: opens a call with a configuration; raises ServiceError.
-        :param patience: seconds within which a broken stream must continue.
+        :param recovery_timeout: seconds within which a broken stream must continue.
         :param on_recovery: called before the first result after a failure, and after a migration.
         :param live_timeout: seconds that a result may be overdue before another replica is
             preferred; None for a session that is not live: only the call's own limit.
@@ -122,7 +122,7 @@ class ResilientStream(Generic[StreamConfig, StreamRequest, StreamResponse]):
         self.first_result: float | None = None
         self.last_result: float | None = None
         self._connect = connect
-        self._patience = patience
+        self._recovery_timeout = recovery_timeout
         self._on_recovery = on_recovery
         self._live_timeout = live_timeout
         self._on_checkpoint = on_checkpoint
@@ -202,7 +202,7 @@ class ResilientStream(Generic[StreamConfig, StreamRequest, StreamResponse]):
     async def receive(self) -> StreamResponse | None:
         """Return the next result, or None after the last.
 
-        :raises ServiceError: the stage's error, or STAGE_UNAVAILABLE if it is away for too long.
+        :raises ServiceError: the stage's error, or STAGE_UNAVAILABLE after the recovery timeout.
         """
         while True:
             call = self.call
@@ -313,7 +313,7 @@ class ResilientStream(Generic[StreamConfig, StreamRequest, StreamResponse]):
             self._stall = _Stall(cause, now - self.call.overdue, now)
         self._failures += not silent
         self._silences += silent
-        until = self._stall.noticed + self._patience
+        until = self._stall.noticed + self._recovery_timeout
         if error.reason not in _FAILED or self._failures > _MAX_FAILED_CALLS or now > until:
             raise error
         log.warning("event=stream_broken stage=%s %s", self.name, error)
@@ -326,10 +326,10 @@ class ResilientStream(Generic[StreamConfig, StreamRequest, StreamResponse]):
                     await self._change_over(cold_allowed=True)
                     break
                 except ServiceError as again:
-                    late = time.perf_counter() + _PAUSE_SECONDS > until
+                    late = time.perf_counter() + _RETRY_SECONDS > until
                     if again.reason not in _TEMPORARY or late:
                         raise
-                    await asyncio.sleep(_PAUSE_SECONDS)
+                    await asyncio.sleep(_RETRY_SECONDS)
         except BaseException:
             self._writing.release()
             raise
@@ -352,7 +352,7 @@ class ResilientStream(Generic[StreamConfig, StreamRequest, StreamResponse]):
         try:
             if previous.replica.draining:
                 live = self._live_timeout is not None
-                async with asyncio.timeout(_MIGRATION_SECONDS if live else self._patience):
+                async with asyncio.timeout(_MIGRATION_SECONDS if live else self._recovery_timeout):
                     await self._change_over()
         except (ServiceError, TimeoutError) as error:  # the draining replica may finish it
             log.info("event=stream_stays stage=%s %s", self.name, error)

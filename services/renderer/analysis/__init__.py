@@ -1,4 +1,4 @@
-"""A client's portrait: decoded, checked, its face found, framed, measured and cut out."""
+"""Analysis of a client's portrait: decoding, checks, face, frame, landmarks, matte."""
 
 from talkingface.renderer.analysis.analyser import (
     FRAME,
@@ -13,7 +13,7 @@ from talkingface.renderer.analysis.errors import (
     PortraitError,
     PortraitReason,
 )
-from talkingface.renderer.analysis.image import decode
+from talkingface.renderer.analysis.photo import decode
 
 __all__ = [
     "FRAME",

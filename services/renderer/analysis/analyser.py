@@ -1,60 +1,60 @@
-"""A client's portrait, analysed once: the face found, framed to 512x512, measured and cut out.
+"""Analysis of a client's portrait: face, frame of 512x512 pixels, landmarks, matte, background.
 
-`FaceAnalyser.analyse` is the whole way from the bytes of a file; its parts are usable alone.
+`FaceAnalyser.analyse` does it all from the bytes of a file; its parts are usable alone.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from talkingface.contract.portrait import MIN_FACE
 from talkingface.renderer.analysis import matting
 from talkingface.renderer.analysis.detection import Detection, FaceDetector, box_overlap
 from talkingface.renderer.analysis.errors import FaceError, PortraitReason
-from talkingface.renderer.analysis.image import read_photo
 from talkingface.renderer.analysis.landmarks import FaceMesher, Mesh
+from talkingface.renderer.analysis.photo import read_photo
+from talkingface.renderer.arrays import Float32Array, Uint8Image
 from talkingface.renderer.face.pyramid_fill import fill_outside
 from talkingface.renderer.fetch_assets import MODEL_DIR, require_models
+from talkingface.renderer.opencv import cv
 
-# OpenCV's stubs do not tell element types: float32 and uint8 are meant.
-Array = NDArray[Any]
-Image = NDArray[Any]
-
-FRAME = 512
+FRAME = 512  # pixels a side
+# By eye, as all that follows.
 FACE_SHARE = 0.5  # the face's larger side over the frame's, where the photo leaves room for it
-MAX_FACE_SHARE = 0.64  # ... and at most, to stay inside a tightly cut photo
-FACE_HEIGHT = 0.49  # height of the face's centre in the frame
-_FADING = ((6, 2.0), (16, 5.0), (32, 12.0))  # pixels beyond the photo, blur reached there
+MAX_FACE_SHARE = 0.64  # the same at most, to stay inside a tightly cut photo
+FACE_HEIGHT = 0.49  # height of the face's centre in the frame, over the frame's
+MAX_FRAME_SHIFT = 0.08  # of the frame's side, to leave the photo less
+PAD_FADING = ((6, 2.0), (16, 5.0), (32, 12.0))  # pixels beyond the photo, blur reached there
+PAD_BLUR = 6  # standard deviation, pixels, of the smooth continuation beyond the photo
+PAD_SMOOTH, PAD_SMOOTH_FROM = 60, 0.1  # pixels over which it replaces the mirror image; its start
 MAX_YAW = 45.0  # degrees
-MIN_BRIGHTNESS = 32  # 95th percentile of the face's luma, 0..255
-SIDE_FACE = 0.5  # a second face smaller than this share of the largest is background, not company
-MIN_SCORE = 0.9  # the mesh's own confidence that it looks at a face
-SURE_DETECTION = 0.62  # the detector's, for a second face and for one that only a tile shows
+MIN_BRIGHTNESS, BRIGHT = 32, 95  # luma 0..255 of the face; percentile that has to reach it
+SIDE_FACE = 0.5  # a second face smaller than fraction of the largest counts as background
+MIN_SCORE = 0.9  # of the mesh network that it sees a face, 0..1
+SURE_DETECTION = 0.62  # score of the detector for a second face and for one found in a tile
+SAME_FACE = 0.3  # `box_overlap` above which two boxes are of one face
 
 
 @dataclass(frozen=True)
 class AnalysedPortrait:
-    """What the renderer needs to know of a portrait; pixels of the frame unless said otherwise."""
+    """What the renderer needs of a portrait; in pixels of the frame unless said otherwise."""
 
-    photo: Image  # (H, W, 3) RGB, the upright photo; a very large one reduced
+    photo: Uint8Image  # (H, W, 3) RGB, the upright photo; a very large one reduced
     photo_size: tuple[int, int]  # width and height of the upright file
-    frame: Image  # (512, 512, 3) RGB
-    landmarks: Array  # (478, 3); z in pixels, too, growing away from the viewer
-    matte: Array  # (512, 512) opacity of the person, 0..1
-    background: Image  # (512, 512, 3) RGB, the person removed
-    pad_mask: Array  # (512, 512), 1 where the frame reaches beyond the photo
-    to_photo: Array  # (2, 3): frame pixel -> pixel of `photo`
+    frame: Uint8Image  # (512, 512, 3) RGB
+    landmarks: Float32Array  # (478, 3); z in pixels, too, growing away from the viewer
+    matte: Float32Array  # (512, 512) opacity of the person, 0..1
+    background: Uint8Image  # (512, 512, 3) RGB, the person removed
+    pad_mask: Float32Array  # (512, 512), 1 where the frame reaches beyond the photo
+    to_photo: Float32Array  # (2, 3): frame pixel -> pixel of `photo`
     rotation: tuple[float, float, float]  # pitch, yaw, roll in degrees, signs as in a motion frame
 
 
-def head_rotation(landmarks: Array) -> tuple[float, float, float]:
-    """Pitch, yaw and roll in degrees from landmarks (478, 3), to a few degrees.
+def head_rotation(landmarks: Float32Array) -> tuple[float, float, float]:
+    """Estimate pitch, yaw and roll from landmarks (478, 3), to a few degrees.
 
     Signs as in `contract.motion`: yaw > 0 looks to the viewer's right, pitch > 0 up, roll > 0 is
     clockwise. From the ear-to-ear line and the line from forehead to chin.
@@ -68,7 +68,7 @@ def head_rotation(landmarks: Array) -> tuple[float, float, float]:
 
 
 class FaceAnalyser:
-    """Detector, mesh and matte together. Loading takes about a second, so keep it; thread-safe."""
+    """Detector, mesh and matte together. Thread-safe; loading takes about a second, so keep it."""
 
     def __init__(self, models: Path = MODEL_DIR) -> None:
         """:raises AssetError: the networks have not been fetched (`fetch_assets`)."""
@@ -77,39 +77,40 @@ class FaceAnalyser:
         self._mesher = FaceMesher(folder)
         self._matter = matting.PersonMatter(folder)
 
-    def faces(self, image: Image) -> list[Mesh]:
-        """All faces in (H, W, 3) RGB, largest first, each confirmed by the mesh network."""
+    def faces(self, image: Uint8Image) -> list[Mesh]:
+        """Find all faces in (H, W, 3) RGB, largest first, each confirmed by the mesh network."""
         found = self._confirm(image, self._detector.coarse(image))
         if found:
             return found
         sure = [d for d in self._detector.fine(image) if d.score >= SURE_DETECTION]
         return self._confirm(image, sure)
 
-    def landmarks(self, image: Image) -> Array | None:
-        """(478, 3) of the largest face in the pixels of the image, or None; no other checks."""
+    def landmarks(self, image: Uint8Image) -> Float32Array | None:
+        """Landmarks (478, 3) of the largest face, image pixels, or None; no other checks."""
         found = self.faces(image)
         return found[0].points if found else None
 
-    def _confirm(self, image: Image, detections: list[Detection]) -> list[Mesh]:
+    def _confirm(self, image: Uint8Image, detections: list[Detection]) -> list[Mesh]:
+        """Meshes of those detections that the mesh network takes for faces, largest first."""
         meshes: list[Mesh] = []
         for detection in sorted(detections, key=lambda d: -d.score):
             if meshes and detection.score < SURE_DETECTION:
                 break  # chests and houses look a little like faces
             mesh = self._mesher(image, detection.box, detection.eyes)
-            agrees = box_overlap(mesh.box, detection.box) > 0.3
-            fresh = all(box_overlap(mesh.box, other.box) < 0.3 for other in meshes)
+            agrees = box_overlap(mesh.box, detection.box) > SAME_FACE
+            fresh = all(box_overlap(mesh.box, other.box) < SAME_FACE for other in meshes)
             if mesh.score >= MIN_SCORE and agrees and fresh:
                 meshes.append(mesh)
         return sorted(meshes, key=lambda m: -m.size)
 
-    def matte(self, frame: Image) -> Array:
-        """Opacity 0..1 of the person in a square frame: (H, W)."""
+    def matte(self, frame: Uint8Image) -> Float32Array:
+        """Estimate the opacity 0..1 of the person in a square frame, (H, W)."""
         return self._matter(frame)
 
     def analyse(self, content: bytes) -> AnalysedPortrait:
-        """Analyse a picture file.
+        """Analyse an image file.
 
-        :raises ImageError: the bytes are no usable picture.
+        :raises ImageError: the bytes are no usable image.
         :raises FaceError: NO_FACE, SEVERAL_FACES, FACE_TOO_SMALL, FACE_TURNED or TOO_DARK.
         """
         read = read_photo(content)
@@ -121,7 +122,7 @@ class FaceAnalyser:
         frame, pad_mask = cut_frame(photo, to_photo)
         scale = to_photo[0, 0]
         landmarks = (face.points - np.append(to_photo[:, 2], 0)) / scale
-        matte = matting.settled(self._matter(frame), frame, landmarks[:, :2])
+        matte = matting.refined(self._matter(frame), frame, landmarks[:, :2])
         return AnalysedPortrait(
             photo=photo,
             photo_size=(read.width, read.height),
@@ -136,27 +137,33 @@ class FaceAnalyser:
 
 
 def _choose(faces: list[Mesh], width: int, height: int) -> Mesh:
+    """The one face of a photo of width x height pixels.
+
+    :raises FaceError: NO_FACE or SEVERAL_FACES.
+    """
     if not faces:
         raise FaceError(
             PortraitReason.NO_FACE,
-            f"no face was found in the picture of {width}x{height} pixels",
+            f"no face was found in the image of {width}x{height} pixels",
             width=width,
             height=height,
         )
-    company = [face for face in faces if face.size >= SIDE_FACE * faces[0].size]
-    if len(company) > 1:
-        boxes = [[round(v) for v in face.box] for face in company]
+    similar = [face for face in faces if face.size >= SIDE_FACE * faces[0].size]
+    if len(similar) > 1:
+        boxes = [[round(v) for v in face.box] for face in similar]
         raise FaceError(
             PortraitReason.SEVERAL_FACES,
-            f"{len(company)} faces of similar size were found, one is needed",
-            count=len(company),
+            f"{len(similar)} faces of similar size were found, one is needed",
+            count=len(similar),
             boxes=boxes,
         )
     return faces[0]
 
 
-def check(photo: Image, face: Mesh, reduction: float = 1.0) -> None:
-    """
+def check(photo: Uint8Image, face: Mesh, reduction: float = 1.0) -> None:
+    """Check a face's size, pose and light.
+
+    :param photo: (H, W, 3) RGB.
     :param reduction: pixels of the file for one of the photo.
     :raises FaceError: FACE_TOO_SMALL, FACE_TURNED or TOO_DARK.
     """
@@ -177,8 +184,8 @@ def check(photo: Image, face: Mesh, reduction: float = 1.0) -> None:
         )
     x0, y0, x1, y1 = (round(v) for v in face.box)
     skin = photo[max(y0, 0) : max(y1, 1), max(x0, 0) : max(x1, 1)]
-    luma = cv2.cvtColor(skin, cv2.COLOR_RGB2GRAY)
-    brightness = float(np.percentile(luma, 95))
+    luma = cv.cvtColor(skin, cv.COLOR_RGB2GRAY)
+    brightness = float(np.percentile(luma, BRIGHT))
     if brightness < MIN_BRIGHTNESS:
         raise FaceError(
             PortraitReason.TOO_DARK,
@@ -188,11 +195,13 @@ def check(photo: Image, face: Mesh, reduction: float = 1.0) -> None:
         )
 
 
-def frame_square(box: tuple[float, float, float, float], width: int, height: int) -> Array:
-    """Where the 512x512 frame lies in the photo: (2, 3), frame pixel -> photo pixel.
+def frame_square(box: tuple[float, float, float, float], width: int, height: int) -> Float32Array:
+    """Place the 512x512 frame in the photo: (2, 3), frame pixel -> photo pixel.
 
-    A square around the face's box (x0, y0, x1, y1); in a tightly cut photo it is made smaller,
-    down to `MAX_FACE_SHARE`, and moved by up to 8 % of its side to leave the photo less.
+    A square around the face's box; in a tightly cut photo it is made smaller, down to
+    `MAX_FACE_SHARE`, and moved by up to `MAX_FRAME_SHIFT` to leave the photo less.
+
+    :param box: x0, y0, x1, y1 of the face, and width and height of the photo, in pixels.
     """
     face = max(box[2] - box[0], box[3] - box[1])
     side = min(face / FACE_SHARE, max(face / MAX_FACE_SHARE, min(width, height)))
@@ -203,41 +212,48 @@ def frame_square(box: tuple[float, float, float, float], width: int, height: int
     ):
         wanted = (low + high) / 2 - share * side
         inside = np.clip(wanted, 0, limit - side) if side <= limit else (limit - side) / 2
-        origin.append(float(np.clip(inside, wanted - 0.08 * side, wanted + 0.08 * side)))
+        reach = MAX_FRAME_SHIFT * side
+        origin.append(float(np.clip(inside, wanted - reach, wanted + reach)))
     scale = side / FRAME
     return np.array([[scale, 0, origin[0]], [0, scale, origin[1]]], np.float32)
 
 
-def cut_frame(photo: Image, to_photo: Array) -> tuple[Image, Array]:
-    """The frame (512, 512, 3) and its pad mask (512, 512), 1 where it reaches beyond the photo.
+def cut_frame(photo: Uint8Image, to_photo: Float32Array) -> tuple[Uint8Image, Float32Array]:
+    """Cut out the frame (512, 512, 3) and its pad mask (512, 512), 1 where it is beyond the photo.
 
     Beyond the photo its mirror image blurs into a smooth continuation, so that neither a streak
     nor a second head nor a kaleidoscope shows.
     """
     scale, (x0, y0) = float(to_photo[0, 0]), to_photo[:, 2]
     if scale > 1:  # reduce by averaging first: warpAffine only samples
-        photo = cv2.resize(photo, None, fx=1 / scale, fy=1 / scale, interpolation=cv2.INTER_AREA)
+        photo = cv.resize(photo, None, fx=1 / scale, fy=1 / scale, interpolation=cv.INTER_AREA)
         x0, y0 = x0 / scale, y0 / scale
         scale = 1.0
     height, width = photo.shape[:2]
     matrix = np.array([[scale, 0, x0], [0, scale, y0]], np.float32)
-    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    flags = cv.INTER_CUBIC | cv.WARP_INVERSE_MAP
     size = (FRAME, FRAME)
-    frame = cv2.warpAffine(photo, matrix, size, flags=flags, borderMode=cv2.BORDER_REFLECT_101)
+    frame = cv.warpAffine(photo, matrix, size, flags=flags, borderMode=cv.BORDER_REFLECT_101)
     # Distance beyond the photo in frame pixels.
     grid = np.arange(FRAME, dtype=np.float32) * scale
     beyond_x = np.maximum(np.maximum(-(grid + x0), grid + x0 - (width - 1)), 0) / scale
     beyond_y = np.maximum(np.maximum(-(grid + y0), grid + y0 - (height - 1)), 0) / scale
     distance = np.maximum(beyond_x[None, :], beyond_y[:, None])
     pad_mask = (distance > 0.5).astype(np.float32)
-    if pad_mask.any():
-        smooth = fill_outside(frame.astype(np.float32), 1 - pad_mask)
-        smooth = cv2.GaussianBlur(smooth, (0, 0), 6)
-        # The further out, the more blurred the mirror image, and the more of the continuation.
-        padded = frame.astype(np.float32)
-        for reach, spread in _FADING:
-            share = np.clip(distance / reach, 0, 1)[..., None]
-            padded += share * (cv2.GaussianBlur(frame, (0, 0), spread) - padded)
-        padded += np.clip(distance / 60 - 0.1, 0, 1)[..., None] * (smooth - padded)
-        frame = np.clip(padded + 0.5, 0, 255).astype(np.uint8)
-    return frame, pad_mask
+    return (_padded(frame, distance, pad_mask) if pad_mask.any() else frame), pad_mask
+
+
+def _padded(frame: Uint8Image, distance: Float32Array, pad_mask: Float32Array) -> Uint8Image:
+    """Blur what is beyond the photo: the further out, the more, and the more of a continuation.
+
+    :param distance: (512, 512) pixels beyond the photo.
+    """
+    smooth = fill_outside(frame.astype(np.float32), 1 - pad_mask)
+    smooth = cv.GaussianBlur(smooth, (0, 0), PAD_BLUR)
+    padded = frame.astype(np.float32)
+    for reach, spread in PAD_FADING:
+        weight = np.clip(distance / reach, 0, 1)[..., None]
+        padded += weight * (cv.GaussianBlur(frame, (0, 0), spread) - padded)
+    weight = np.clip(distance / PAD_SMOOTH - PAD_SMOOTH_FROM, 0, 1)[..., None]
+    padded += weight * (smooth - padded)
+    return np.clip(padded + 0.5, 0, 255).astype(np.uint8)

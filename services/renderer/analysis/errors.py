@@ -1,4 +1,4 @@
-"""Why a picture cannot be animated."""
+"""Why a photo cannot be animated."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class PortraitReason(StrEnum):
 
 
 class PortraitError(ValueError):
-    """A portrait was refused. `str()` says what was found, `details` holds it in numbers."""
+    """A portrait was rejected: `str()` describes what was found, `details` has the numbers."""
 
     def __init__(self, reason: PortraitReason, message: str, **details: object) -> None:
         super().__init__(message)
@@ -28,8 +28,8 @@ class PortraitError(ValueError):
 
 
 class ImageError(PortraitError):
-    """The bytes are not a picture that can be used."""
+    """The bytes are not an image that can be used."""
 
 
 class FaceError(PortraitError):
-    """The picture was read, but holds no face that can be used."""
+    """The image was read, but shows no face that can be used."""

@@ -2,7 +2,7 @@
 
 MediaPipe's attention mesh and selfie matte hold operators of MediaPipe's own, which LiteRT does
 not know. Between and behind them the graphs are ordinary; `cut` makes a model of such an ordinary
-part, and the few custom operators are done in numpy by their users.
+part, and its users compute the few custom operators in numpy.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema  # type: ignore[import-untyped]
 from ai_edge_litert.interpreter import Interpreter  # type: ignore[import-untyped]
 from flatbuffers import flexbuffers
-from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+from talkingface.renderer.arrays import Float32Array
 
 
 class TfliteGraph:
@@ -33,25 +32,25 @@ class TfliteGraph:
         return schema.ModelT.InitFromObj(schema.Model.GetRootAs(self._content, 0))
 
     def custom_options(self, output: str) -> dict[str, Any]:
-        """The options of the custom operator that writes the tensor `output`."""
+        """Return the options of the custom operator that writes the tensor `output`."""
         graph = self._parse().subgraphs[0]
         (operator,) = (o for o in graph.operators if self._index[output] in o.outputs)
         options: dict[str, Any] = flexbuffers.Loads(bytes(operator.customOptions))
         return options
 
-    def constant(self, name: str) -> Array:
-        """The value of a half-precision constant, named by the tensor it is widened into."""
+    def constant(self, name: str) -> Float32Array:
+        """Return a half-precision constant, named by the float32 tensor that it is converted to."""
         model = self._parse()
         graph = model.subgraphs[0]
         (operator,) = (o for o in graph.operators if self._index[name] in o.outputs)
         tensor = graph.tensors[operator.inputs[0]]
         if tensor.type != schema.TensorType.FLOAT16:
-            raise ValueError(f"{name} is no half-precision constant")
+            raise ValueError(f"{name} is not a half-precision constant")
         values = np.frombuffer(bytes(model.buffers[tensor.buffer].data), np.float16)
         return values.astype(np.float32).reshape(tensor.shape)
 
     def cut(self, inputs: list[str], outputs: list[str]) -> Runner:
-        """The part of the graph that leads from the tensors `inputs` to the tensors `outputs`."""
+        """Cut out the part of the graph between the tensors `inputs` and the tensors `outputs`."""
         model = self._parse()
         graph = model.subgraphs[0]
         graph.inputs = [self._index[name] for name in inputs]
@@ -70,7 +69,7 @@ class TfliteGraph:
 
 
 class Runner:
-    """One single-threaded interpreter; calls from several threads take turns."""
+    """One single-threaded interpreter; calls from several threads run one after the other."""
 
     def __init__(self, content: bytes, output_count: int | None = None) -> None:
         self._interpreter = Interpreter(model_content=content, num_threads=1)
@@ -78,11 +77,11 @@ class Runner:
         self._inputs = [d["index"] for d in self._interpreter.get_input_details()]
         self._outputs = [d["index"] for d in self._interpreter.get_output_details()]
         if output_count is not None and len(self._outputs) != output_count:
-            raise ValueError("the cut graph has lost outputs")
+            raise ValueError("the cut graph lacks outputs")
         self._lock = threading.Lock()
 
-    def __call__(self, *inputs: Array) -> list[Array]:
-        """Outputs in the model's order, for inputs in the model's order (with batch dimension)."""
+    def __call__(self, *inputs: Float32Array) -> list[Float32Array]:
+        """Run the model: inputs and outputs in the model's order, with batch dimension."""
         with self._lock:
             for index, value in zip(self._inputs, inputs, strict=True):
                 self._interpreter.set_tensor(index, np.ascontiguousarray(value, np.float32))

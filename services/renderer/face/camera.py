@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from talkingface.contract.motion import (
     ARKIT_DIM,
@@ -18,67 +17,71 @@ from talkingface.contract.motion import (
     YAW,
     neutral,
 )
-
-Array = NDArray[np.float32]
+from talkingface.renderer.arrays import Float32Array
 
 
 @dataclass(frozen=True)
 class Camera:
     """Weak perspective of T frames."""
 
-    rotation: Array  # (T, 3, 3)
-    scale: Array  # (T,) pixels a face width
-    translation: Array  # (T, 2) pixels, where the head's origin lands
+    rotation: Float32Array  # (T, 3, 3)
+    scale: Float32Array  # (T,) pixels a face width
+    translation: Float32Array  # (T, 2) pixels of the head's turning point
 
-    def project(self, points: Array) -> Array:
-        """Head points (T or 1, N, 3) to pixels and depth in pixels, near = large: (T, N, 3)."""
+    def project(self, points: Float32Array) -> Float32Array:
+        """Project head points (T or 1, N, 3) to pixels and depth in pixels (T, N, 3).
+
+        Depth grows towards the camera.
+        """
         turned = np.einsum("tij,tnj->tni", self.rotation, points, optimize=True)
-        out = turned * self.scale[:, None, None]
+        out: Float32Array = turned * self.scale[:, None, None]
         out[..., 1] *= -1
         out[..., :2] += self.translation[:, None]
         return out
 
     @cached_property
-    def angles(self) -> Array:
-        """Pitch, yaw, roll in degrees, (T, 3), in the motion frame's sense."""
+    def angles(self) -> Float32Array:
+        """Pitch, yaw, roll in degrees, (T, 3), with the signs of a motion frame."""
         r = self.rotation
         pitch = np.arctan2(-r[:, 2, 1], r[:, 2, 2])
         yaw = -np.arcsin(np.clip(r[:, 2, 0], -1, 1))
         roll = np.arctan2(-r[:, 1, 0], r[:, 0, 0])
-        return np.rad2deg(np.stack([pitch, yaw, roll], 1)).astype(np.float32)
+        angles: Float32Array = np.rad2deg(np.stack([pitch, yaw, roll], 1)).astype(np.float32)
+        return angles
 
 
 @dataclass(frozen=True)
 class FaceFit:
-    """A head fitted to one picture."""
+    """A head fitted to one photo."""
 
-    identity: Array  # (K,)
-    coefficients: Array  # (52,) ARKit order, [0, 1]
+    identity: Float32Array  # (K,)
+    coefficients: Float32Array  # (52,) ARKit order, [0, 1]
     camera: Camera  # of one frame
     error: float  # mean landmark distance in face widths
 
     @property
-    def angles(self) -> Array:
+    def angles(self) -> Float32Array:
         """(3,) pitch, yaw, roll in degrees."""
-        return self.camera.angles[0]
+        angles: Float32Array = self.camera.angles[0]
+        return angles
 
 
 @dataclass(frozen=True)
 class Track:
     """A head followed through T frames."""
 
-    identity: Array  # (K,)
-    coefficients: Array  # (T, 52)
+    identity: Float32Array  # (K,)
+    coefficients: Float32Array  # (T, 52)
     camera: Camera
-    error: Array  # (T,) mean landmark distance in face widths
+    error: Float32Array  # (T,) mean landmark distance in face widths
 
-    def motion(self) -> Array:
+    def motion(self) -> Float32Array:
         """Motion frames (T, 58), pose relative to the median frame."""
         motion = neutral(len(self.coefficients))
         motion[:, :ARKIT_DIM] = self.coefficients
         angles = self.camera.angles
         motion[:, [PITCH, YAW, ROLL]] = angles - np.median(angles, 0)
-        place = self.camera.translation - np.median(self.camera.translation, 0)
-        motion[:, [TRANSLATION_X, TRANSLATION_Y]] = place / np.median(self.camera.scale)
+        moved = self.camera.translation - np.median(self.camera.translation, 0)
+        motion[:, [TRANSLATION_X, TRANSLATION_Y]] = moved / np.median(self.camera.scale)
         motion[:, DISTANCE] = np.median(self.camera.scale) / self.camera.scale
         return motion

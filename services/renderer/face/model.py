@@ -1,4 +1,4 @@
-"""The 3D head: mesh, identity modes, ARKit expressions and where the 478 landmarks lie on it.
+"""The 3D head: mesh, identity modes, ARKit expressions and the 478 landmarks on it.
 
 Coordinates are those of the head: x to the viewer's right, y up, z towards the viewer when the head
 faces the camera; the unit is the mean face's width (landmark 234 to 454), the origin the joint
@@ -12,12 +12,15 @@ from functools import cached_property, lru_cache
 from importlib import resources
 
 import numpy as np
-from numpy.typing import NDArray
 
 from talkingface.contract.motion import ARKIT_DIM, ARKIT_INDEX, GAZE_PITCH_RANGE, GAZE_YAW_RANGE
-
-Array = NDArray[np.float32]
-Indices = NDArray[np.int32]
+from talkingface.renderer.arrays import (
+    Float32Array,
+    Float64Array,
+    Int32Array,
+    Int64Array,
+    Uint8Image,
+)
 
 PARTS = (
     "skin",
@@ -35,22 +38,23 @@ IRIS_RING = np.array([[0, 0], [1, 0], [0, 1], [-1, 0], [0, -1]], np.float32)
 EYES = (("Right", "eye_right", 468), ("Left", "eye_left", 473))
 
 
-def rotation_matrix(pitch: float, yaw: float, roll: float) -> Array:
+def rotation_matrix(pitch: float, yaw: float, roll: float) -> Float32Array:
     """Head rotation (3, 3) for column vectors, from degrees in the sense of the motion frame.
 
     yaw > 0 turns the face to the viewer's right, pitch > 0 lifts it, roll > 0 tilts it clockwise;
     pitch is applied first, roll last.
     """
-    return rotation_matrices(np.array([[pitch, yaw, roll]], np.float32))[0]
+    rotation: Float32Array = rotation_matrices(np.array([[pitch, yaw, roll]], np.float32))[0]
+    return rotation
 
 
-def rotation_matrices(degrees: Array) -> Array:
-    """The same for many poses: (T, 3) pitch, yaw, roll to (T, 3, 3)."""
+def rotation_matrices(degrees: Float32Array) -> Float32Array:
+    """Head rotations (T, 3, 3) of many poses (T, 3): pitch, yaw, roll, as in `rotation_matrix`."""
     p, y, r = np.deg2rad(np.asarray(degrees, np.float64)).T
     cp, sp, cy, sy, cr, sr = np.cos(p), np.sin(p), np.cos(y), np.sin(y), np.cos(r), np.sin(r)
     zero, one = np.zeros_like(p), np.ones_like(p)
 
-    def stack(*entries: NDArray[np.float64]) -> NDArray[np.float64]:
+    def stack(*entries: Float64Array) -> Float64Array:
         return np.stack(entries, -1).reshape(-1, 3, 3)
 
     about_x = stack(one, zero, zero, zero, cp, sp, zero, -sp, cp)
@@ -59,7 +63,7 @@ def rotation_matrices(degrees: Array) -> Array:
     return (about_z @ about_y @ about_x).astype(np.float32)
 
 
-# For both eyes (right, left): columns that raise, lower, turn right and turn left.
+# For both eyes (right, left): columns of the coefficients that raise, lower, turn right and left.
 _GAZE = np.array(
     [
         [ARKIT_INDEX[f"eyeLook{way}{side}"] for way in ("Up", "Down", right, left)]
@@ -69,7 +73,7 @@ _GAZE = np.array(
 _GAZE_RANGE = np.array([GAZE_PITCH_RANGE, GAZE_YAW_RANGE], np.float32)
 
 
-def gaze_angles(coefficients: Array) -> Array:
+def gaze_angles(coefficients: Float32Array) -> Float32Array:
     """Each eye's own gaze in degrees: (..., 52) to (..., 2 eyes: right, left; 2: pitch, yaw)."""
     ways = coefficients[..., _GAZE]
     return ((ways[..., ::2] - ways[..., 1::2]) * _GAZE_RANGE).astype(np.float32)
@@ -79,22 +83,24 @@ def gaze_angles(coefficients: Array) -> Array:
 class FaceModel:
     """Arrays of `assets/face_model.npz`: V vertices, K identity modes, 52 expressions."""
 
-    mean: Array  # (V, 3)
-    identity: Array  # (K, V, 3), one standard deviation each
-    expressions: Array  # (52, V, 3), eyeballs left out: they turn rigidly
-    triangles: Indices  # (T, 3)
-    part: NDArray[np.uint8]  # (V,), index into PARTS
-    head_weight: Array  # (V,), 1 where a vertex follows the head, 0 where it stays with the trunk
-    landmark_corners: Indices  # (468, 3)
-    landmark_weights: Array  # (468, 3)
-    mirror: Indices  # (478,), each landmark's partner on the other side
+    mean: Float32Array  # (V, 3)
+    identity: Float32Array  # (K, V, 3), one standard deviation each
+    expressions: Float32Array  # (52, V, 3), eyeballs left out: they turn rigidly
+    triangles: Int32Array  # (T, 3)
+    part: Uint8Image  # (V,), index into PARTS
+    head_weight: (
+        Float32Array  # (V,), 1 where a vertex follows the head, 0 where it stays with the trunk
+    )
+    landmark_corners: Int32Array  # (468, 3)
+    landmark_weights: Float32Array  # (468, 3)
+    mirror: Int32Array  # (478,), each landmark's partner on the other side
     eye_radius: float
     iris_radius: float
 
     @classmethod
     @lru_cache(maxsize=1)
     def load(cls) -> FaceModel:
-        """The model that ships with the package."""
+        """Load the model that ships with the package, once a process."""
         path = resources.files("talkingface.renderer") / "assets" / "face_model.npz"
         with resources.as_file(path) as file, np.load(file) as data:
             floats = ("mean", "identity", "expressions", "head_weight", "landmark_weights")
@@ -118,11 +124,11 @@ class FaceModel:
                 iris_radius=float(data["iris_radius"]),
             )
 
-    def part_vertices(self, name: str) -> NDArray[np.int64]:
+    def part_vertices(self, name: str) -> Int64Array:
         """Indices of the vertices of one of PARTS."""
         return np.nonzero(self.part == PARTS.index(name))[0]
 
-    def vertices(self, identity: Array, coefficients: Array) -> Array:
+    def vertices(self, identity: Float32Array, coefficients: Float32Array) -> Float32Array:
         """Mesh of a person (K,) with an expression (52,), unposed, eyes turned: (V, 3)."""
         out = self.mean + np.tensordot(identity, self.identity, 1)
         active = np.nonzero(coefficients)[0]
@@ -134,17 +140,17 @@ class FaceModel:
         return out
 
     @cached_property
-    def landmark_mean(self) -> Array:
+    def landmark_mean(self) -> Float32Array:
         """(478, 3) landmarks of the mean face."""
         return self._landmarks(self.mean, True)
 
     @cached_property
-    def landmark_identity(self) -> Array:
+    def landmark_identity(self) -> Float32Array:
         """(K, 478, 3) change of the landmarks with each identity mode."""
         return np.stack([self._landmarks(m, False) for m in self.identity])
 
     @cached_property
-    def landmark_expressions(self) -> Array:
+    def landmark_expressions(self) -> Float32Array:
         """(52, 478, 3) change of the landmarks with each coefficient, gaze made linear."""
         out = np.stack([self._landmarks(e, False) for e in self.expressions])
         out[:, SKIN_LANDMARKS:] = 0.0
@@ -158,16 +164,20 @@ class FaceModel:
             out[ARKIT_INDEX[f"eyeLookDown{side}"], eye, 1] = -reach[1]
         return out
 
-    def landmarks(self, identity: Array, coefficients: Array) -> Array:
+    def landmarks(self, identity: Float32Array, coefficients: Float32Array) -> Float32Array:
         """Landmarks (..., 478, 3) for identity (K,) and coefficients (..., 52), unposed."""
         person = self.landmark_mean + np.tensordot(identity, self.landmark_identity, 1)
         moved = coefficients.reshape(-1, ARKIT_DIM) @ self.landmark_expressions.reshape(
             ARKIT_DIM, -1
         )
-        return person + moved.reshape(*coefficients.shape[:-1], LANDMARKS, 3)
+        marks: Float32Array = person + moved.reshape(*coefficients.shape[:-1], LANDMARKS, 3)
+        return marks
 
-    def _landmarks(self, vertices: Array, irises: bool) -> Array:
-        """Landmarks of positions (irises=True) or of offsets (False), (478, 3)."""
+    def _landmarks(self, vertices: Float32Array, irises: bool) -> Float32Array:
+        """Landmarks (478, 3) of vertex positions (irises=True) or of vertex offsets (False).
+
+        :param vertices: (V, 3).
+        """
         out = np.zeros((LANDMARKS, 3), np.float32)
         corners = vertices[self.landmark_corners]
         out[:SKIN_LANDMARKS] = (self.landmark_weights[..., None] * corners).sum(1)

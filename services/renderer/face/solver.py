@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
-from talkingface.renderer.face.camera import Array
+from talkingface.renderer.arrays import Float32Array, Float64Array, Int64Array
+
+DAMPING = 1e-6  # on the diagonal of the normal equations
+MAX_ZOOM = 0.5  # natural logarithm of the change of scale in one step
+MAX_SWEEPS, CONVERGED = 60, 2e-4  # of coordinate descent; largest change of a coefficient
+
+
+class Poses(NamedTuple):
+    """Poses of T frames, which a solver improves in place."""
+
+    rotation: Float64Array  # (T, 3, 3)
+    scale: Float64Array  # (T,) pixels a face width
+    translation: Float64Array  # (T, 2) pixels
 
 
 # Numba hands matrix products and solvers to SciPy, which is no run-time dependency.
 @njit(cache=True)
-def product(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+def product(a: Float64Array, b: Float64Array) -> Float64Array:
     """The product of two matrices (3, 3)."""
     out = np.zeros((3, 3))
     for i in range(3):
@@ -22,8 +35,8 @@ def product(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float6
 
 
 @njit(cache=True)
-def solve(matrix: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Solve a positive definite system by elimination, using up both arguments."""
+def solve(matrix: Float64Array, right: Float64Array) -> Float64Array:
+    """Solve a positive definite system by elimination; both arguments are overwritten."""
     size = len(right)
     for i in range(size):
         for j in range(i + 1, size):
@@ -40,21 +53,25 @@ def solve(matrix: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np
 
 @njit(cache=True)
 def gauss_newton(
-    points: Array,
-    shape: Array,
-    used: NDArray[np.int64],
-    weight: Array,
+    points: Float32Array,
+    shape: Float32Array,
+    used: Int64Array,
+    weight: Float32Array,
     steps: int,
-    rotation: NDArray[np.float64],
-    scale: NDArray[np.float64],
-    translation: NDArray[np.float64],
+    poses: Poses,
 ) -> None:
-    """Improve rotation (T, 3, 3), scale (T,) and translation (T, 2) in place, frame by frame."""
+    """Improve poses in place, frame by frame, so that landmarks project to their pixels.
+
+    :param points: (T, N, 2) pixels.
+    :param shape: (T, N, 3) unposed head landmarks.
+    :param used: indices of the landmarks that count, with `weight` (N,).
+    """
+    rotation, scale, translation = poses
     jx, jy = np.zeros(6), np.zeros(6)
     jx[4] = jy[5] = 1.0
     for t in range(len(points)):
         for _ in range(steps):
-            normal = 1e-6 * np.eye(6)
+            normal = DAMPING * np.eye(6)
             right = np.zeros(6)
             r = rotation[t]
             for n in used:
@@ -71,30 +88,51 @@ def gauss_newton(
                     for j in range(6):
                         normal[i, j] += weight[n] * (jx[i] * jx[j] + jy[i] * jy[j])
             step = solve(normal, right)
-            angle = np.sqrt(step[0] ** 2 + step[1] ** 2 + step[2] ** 2) + 1e-12
-            k = np.zeros((3, 3))
-            k[0, 1], k[0, 2], k[1, 2] = -step[2] / angle, step[1] / angle, -step[0] / angle
-            k[1, 0], k[2, 0], k[2, 1] = -k[0, 1], -k[0, 2], -k[1, 2]
-            turn = np.eye(3) + np.sin(angle) * k + (1 - np.cos(angle)) * product(k, k)
-            rotation[t] = product(turn, r.copy())
+            rotation[t] = product(_rotation(step), r.copy())
             translation[t, 0] += scale[t] * step[4]
             translation[t, 1] += scale[t] * step[5]
-            scale[t] *= np.exp(min(max(step[3], -0.5), 0.5))
+            scale[t] *= np.exp(min(max(step[3], -MAX_ZOOM), MAX_ZOOM))
+
+
+@njit(cache=True)
+def _rotation(step: Float64Array) -> Float64Array:
+    """The rotation (3, 3) about an axis, by Rodrigues' formula.
+
+    :param step: (3+,) axis times angle in radians, in image axes.
+    """
+    angle = np.sqrt(step[0] ** 2 + step[1] ** 2 + step[2] ** 2) + 1e-12
+    k = np.zeros((3, 3))
+    k[0, 1], k[0, 2], k[1, 2] = -step[2] / angle, step[1] / angle, -step[0] / angle
+    k[1, 0], k[2, 0], k[2, 1] = -k[0, 1], -k[0, 2], -k[1, 2]
+    rotation: Float64Array = np.eye(3) + np.sin(angle) * k + (1 - np.cos(angle)) * product(k, k)
+    return rotation
 
 
 @njit(cache=True)
 def bounded_least_squares(
-    grams: Array, rights: Array, ridge: Array, linear: float, jaw: int, close: int, out: Array
+    grams: Float32Array,
+    rights: Float32Array,
+    ridge: Float32Array,
+    linear: float,
+    jaw: int,
+    close: int,
+    out: Float32Array,
 ) -> None:
-    """Coordinate descent for min c'Gc/2 - r'c + ridge c^2/2 + linear c over 0 <= c <= 1.
+    """Minimise c'Gc/2 - r'c + ridge c^2/2 + linear c over 0 <= c <= 1 by coordinate descent.
 
-    `mouthClose` (column `close`) may not exceed `jawOpen` (column `jaw`): it closes lips over an
-    open jaw and means nothing else. `out` (T, C) is the start and takes the answer.
+    `mouthClose` may not exceed `jawOpen`: it closes lips over an open jaw and means nothing else.
+
+    :param grams: (T, C, C) matrices G.
+    :param rights: (T, C) vectors r.
+    :param ridge: (C,) quadratic penalty.
+    :param linear: L1 penalty.
+    :param jaw: index of `jawOpen` among the C coefficients; `close`: that of `mouthClose`.
+    :param out: (T, C) in: where to start, out: the coefficients.
     """
     frames, size = out.shape
     for t in range(frames):
         g, c = grams[t], out[t]
-        for _ in range(60):
+        for _ in range(MAX_SWEEPS):
             change = 0.0
             for i in range(size):
                 slope = rights[t, i] - linear
@@ -106,5 +144,5 @@ def bounded_least_squares(
                     value = min(value, c[jaw])
                 change = max(change, abs(value - c[i]))
                 c[i] = value
-            if change < 2e-4:
+            if change < CONVERGED:
                 break

@@ -1,7 +1,7 @@
 """A portrait moved by geometry alone: fit once, then one dense warp a frame; see `rendering`."""
 
 from talkingface.renderer.geometry.crops import Crop, paste
-from talkingface.renderer.geometry.image import FRAME
+from talkingface.renderer.geometry.frame import FRAME
 from talkingface.renderer.geometry.portrait import PreparedPortrait
 from talkingface.renderer.geometry.pose import target_pose
 from talkingface.renderer.geometry.preparation import prepare

@@ -1,44 +1,119 @@
-"""Background, rear plate and face, laid over one another."""
+"""Compositing of background, rear layer and front layer."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
-from talkingface.renderer.geometry.image import FRAME, box, carry, cv, raster
+from talkingface.renderer.arrays import (
+    BoolArray,
+    Float32Array,
+    Int32Array,
+    Int64Array,
+    Uint8Image,
+)
+from talkingface.renderer.geometry.frame import FRAME, bounding_box
+from talkingface.renderer.geometry.frame_plan import FramePlan
 from talkingface.renderer.geometry.portrait import PreparedPortrait
+from talkingface.renderer.geometry.rasterizer import interpolate_attributes, rasterize_mesh
+from talkingface.renderer.geometry.rear_clearing import clear_rear
+from talkingface.renderer.geometry.rear_flow import upsample_flow
 from talkingface.renderer.geometry.rear_layer import MARGIN, SOLID
-from talkingface.renderer.geometry.relief import CELL, still_field
-from talkingface.renderer.geometry.surface import anatomy, smoothstep
+from talkingface.renderer.geometry.topology import topology
+from talkingface.renderer.opencv import cv
 
-Array = NDArray[np.float32]
-Image = NDArray[np.uint8]
-Indices = NDArray[np.int32]
+# All by eye.
+FLOW_REACH = 4  # pixels by which the face's flow goes on beyond its edge
+STRAND_REACH = 6.0  # pixels of motion at which the photo's own background has faded out
+STRETCH = (1.8, 2.2)  # growth of a triangle's area that begins to count as stretch; over how much
+MIN_AREA = 1e-3  # square pixels of a triangle in the photo
 
-Borders = tuple[bool, bool, bool, bool]  # left, top, right, bottom
-# The cheek that a turned side keeps in the rear plate: heights over which, face widths from the
-# middle from which, and over how many.
-CHEEK = (np.float32(-0.22), np.float32(-0.08), np.float32(0.1), np.float32(0.1))
-SKIRT = 4  # pixels by which the face's flow goes on beyond its edge
-PINNED = (10.0, 80.0)  # pixels from a pinned border over which motion sets in
+
+@dataclass(frozen=True)
+class Layers:
+    """The composed frame, before eyes and mouth are drawn."""
+
+    image: Uint8Image  # (512, 512, 3) RGB
+    mask: Uint8Image  # (512, 512, 2), as in `Crop`
+    face_flow: Float32Array  # (h, w, 2) pixels in the photo that the face comes from
+    face_box: tuple[slice, slice]  # rows and columns of the frame that `face_flow` covers
+    solid: BoolArray  # (h, w) where the face is opaque
+
+
+class _Face(NamedTuple):
+    """The front layer at the pixels of its box."""
+
+    colour: Uint8Image  # (h, w, 3)
+    opacity: Float32Array  # (h, w)
+    ids: Int32Array  # (h, w) triangles, -1 where there is none
+    stretch: Float32Array  # (F,) of the triangles, 0..1
+
+
+def compose(portrait: PreparedPortrait, plan: FramePlan, flow: Float32Array) -> Layers:
+    """Compose background, rear layer and face.
+
+    :param flow: (128, 128, 2) where in the photo the rear layer's pixels come from.
+    """
+    image = _compose_rear(portrait, plan, flow)
+    mask = np.zeros((FRAME, FRAME, 2), np.uint8)
+    shape = topology()
+    left, top, right, bottom = bounding_box(plan.points[shape.face_vertices], 4)
+    local = plan.points - np.array([left, top, 0], np.float32)
+    ids, weights = rasterize_mesh(local, shape.face, bottom - top, right - left)
+    values = np.column_stack([plan.texture_uv, plan.opacity])
+    drawn = interpolate_attributes(values, shape.face, ids, weights)
+    face_flow, shown = np.ascontiguousarray(drawn[..., :2]), drawn[..., 2]
+    _dilate_flow(face_flow, ids)
+    opacity = cv.GaussianBlur(cv.dilate(shown, np.ones((3, 3), np.uint8)), (0, 0), 1.0)
+    colour = _sample(portrait.frame_2x, face_flow * np.float32(2))
+    if plan.occluded_weight is not None:
+        _add_occluded_side(portrait, plan.occluded_weight, ids, weights, colour)
+    stretch = np.empty(len(shape.face), np.float32)
+    _triangle_stretch(plan.points, shape.face, shape.face_index, portrait.triangle_area, stretch)
+    _blend_face(image, mask, left, top, _Face(colour, opacity, ids, stretch))
+    box = (slice(top, bottom), slice(left, right))
+    return Layers(image, mask, face_flow, box, opacity > 0.5)
+
+
+def _compose_rear(portrait: PreparedPortrait, plan: FramePlan, flow: Float32Array) -> Uint8Image:
+    """Rear layer over background, (512, 512, 3)."""
+    rear_layer = clear_rear(portrait, plan.cleared, plan.turned)
+    # The maps are scaled while they are small, so that what is 512 pixels wide is touched once.
+    beyond, double = upsample_flow(flow + MARGIN), upsample_flow(flow * 2)
+    rear = cv.remap(rear_layer, beyond, None, cv.INTER_LINEAR, borderMode=cv.BORDER_REPLICATE)
+    image = _sample(portrait.frame_2x, double)
+    _blend_rear(portrait.background, portrait.near_background, rear, beyond, image)
+    return image
+
+
+def _add_occluded_side(
+    portrait: PreparedPortrait,
+    weight: Float32Array,
+    ids: Int32Array,
+    weights: Float32Array,
+    colour: Uint8Image,
+) -> None:
+    """Blend the texture of the side that the photo hides into the face's colours, in place.
+
+    :param weight: (V,) of that texture.
+    :param ids: (h, w) and `weights` (h, w, 2): the rasterised face.
+    """
+    values = np.concatenate([portrait.occluded_side.uv, weight[:, None]], 1)
+    drawn = interpolate_attributes(values, topology().face, ids, weights)
+    uv = np.ascontiguousarray(drawn[..., :2])
+    _dilate_flow(uv, ids)
+    other = _sample(portrait.occluded_side.texture, uv)
+    soft = cv.blur(cv.dilate(drawn[..., 2], np.ones((3, 3), np.uint8)), (3, 3))
+    _mix(colour, other, soft)
 
 
 @njit(cache=True, fastmath=True)
-def _blend_face(
-    image: Image,
-    mask: Image,
-    left: int,
-    top: int,
-    colour: Image,
-    opacity: Array,
-    ids: Indices,
-    worn: Array,
-) -> None:
-    """Lay the face over the frame in place; `worn` (T,) goes to the mask's second channel.
-
-    :param colour: (h, w, 3), opacity (h, w), ids (h, w) indices into `worn` or -1.
-    """
+def _blend_face(image: Uint8Image, mask: Uint8Image, left: int, top: int, face: _Face) -> None:
+    """Lay the face over the frame in place; its stretch goes to the mask's second channel."""
+    colour, opacity, ids, stretch = face
     for y in range(opacity.shape[0]):
         for x in range(opacity.shape[1]):
             a = opacity[y, x]
@@ -48,21 +123,23 @@ def _blend_face(
                 below = np.float32(image[top + y, left + x, k])
                 image[top + y, left + x, k] = np.uint8(below + a * (colour[y, x, k] - below) + 0.5)
             if ids[y, x] >= 0:
-                mask[top + y, left + x, 1] = np.uint8(255.0 * a * worn[ids[y, x]])
+                mask[top + y, left + x, 1] = np.uint8(255.0 * a * stretch[ids[y, x]])
 
 
 @njit(cache=True, fastmath=True)
-def _blend_rear(background: Image, near: Image, rear: Image, field: Array, out: Image) -> None:
-    """Rear plate (RGBA) over background; where little moves, the background is the photo's own.
+def _blend_rear(
+    background: Uint8Image, near: Uint8Image, rear: Uint8Image, flow: Float32Array, out: Uint8Image
+) -> None:
+    """Lay the rear layer (RGBA) over the background, which is the photo's own where little moves.
 
     `background` is invented around the person, to be clear of strands of hair that the matte
     misses; `near` keeps the photo there, strands and all, and serves where these hardly move.
 
-    :param field: (H, W, 2) where in the rear plate the pixels come from.
+    :param flow: (H, W, 2) where in the rear layer the pixels come from.
     :param out: (H, W, 3) in and out; comes with what the photo has there, and keeps it where the
-        plate is nothing but photo.
+        rear layer is nothing but photo.
     """
-    one, reach, half = np.float32(1), np.float32(6), np.float32(0.5)
+    one, reach, half = np.float32(1), np.float32(STRAND_REACH), np.float32(0.5)
     for y in range(out.shape[0]):
         for x in range(out.shape[1]):
             opacity = rear[y, x, 3]
@@ -72,8 +149,8 @@ def _blend_rear(background: Image, near: Image, rear: Image, field: Array, out: 
                 for k in range(3):
                     out[y, x, k] = rear[y, x, k]
                 continue
-            dx = field[y, x, 0] - np.float32(x + MARGIN)
-            dy = field[y, x, 1] - np.float32(y + MARGIN)
+            dx = flow[y, x, 0] - np.float32(x + MARGIN)
+            dy = flow[y, x, 1] - np.float32(y + MARGIN)
             away = dx * dx + dy * dy
             if away >= reach * reach:
                 if opacity == 0:
@@ -90,171 +167,36 @@ def _blend_rear(background: Image, near: Image, rear: Image, field: Array, out: 
                 out[y, x, k] = np.uint8(below + a * (np.float32(rear[y, x, k]) - below) + half)
 
 
-def border_distance(size: int, borders: Borders) -> Array:
-    """Pixels of the frame from each cell (size, size) to the nearest of some borders."""
-    step = FRAME / size
-    along = (np.arange(size) + 0.5) * step
-    far = np.full(size, np.inf)
-    left, top, right, bottom = borders
-    across = np.minimum(along if left else far, along[::-1] if right else far)
-    down = np.minimum(along if top else far, along[::-1] if bottom else far)
-    return np.minimum(across[None], down[:, None]).astype(np.float32)
-
-
-def pin_field(field: Array, borders: Borders) -> Array:
-    """A field of motion that comes to rest at some borders."""
-    free = smoothstep(*PINNED, border_distance(len(field), borders))[..., None]
-    return still_field() + free * (field - still_field())
-
-
-@njit(cache=True, fastmath=True)
-def _clear(
-    plate: Image,
-    cleared: Image,
-    whole: NDArray[np.uint32],
-    whole_cleared: NDArray[np.uint32],
-    box: Indices,
-    share: float,
-    near: Array,
-    across: Array,
-    up: Array,
-) -> None:
-    """Take jaw and cheeks out of the rear plate in place, save on a side that turns to the viewer.
-
-    :param whole, whole_cleared: (H, W) the plates' pixels as one number each.
-    :param box: (4,) left, top, right, bottom of where the two plates differ.
-    :param near: (2,) how far the viewer's left, right side does so.
-    :param across, up: (3,) affine functions of the plate's pixels: face widths from the head's
-        middle to the right, and upwards.
-    """
-    zero, one = np.float32(0), np.float32(1)
-    for y in range(box[1], box[3]):
-        for x in range(box[0], box[2]):
-            if whole[y, x] == whole_cleared[y, x]:
-                continue
-            a = np.float32(share)
-            aside = across[0] * x + across[1] * y + across[2]
-            kept = near[0] if aside < 0 else near[1]
-            if kept > 0:
-                height = up[0] * x + up[1] * y + up[2]
-                kept *= min(max((height - CHEEK[0]) / (CHEEK[1] - CHEEK[0]), zero), one)
-                kept *= min(max((abs(aside) - CHEEK[2]) / CHEEK[3], zero), one)
-                a *= one - kept
-            part = int(a * np.float32(256) + np.float32(0.5))
-            if part == 0:
-                continue
-            for k in range(4):
-                here = int(plate[y, x, k])
-                plate[y, x, k] = here + ((part * (int(cleared[y, x, k]) - here) + 128) >> 8)
-            plate[y, x, 3] = min(plate[y, x, 3], SOLID)  # no longer the photo itself
-
-
-def rear_plate_now(portrait: PreparedPortrait, cleared: float, near: Array) -> Image:
-    """The rear plate with jaw and cheeks taken out where they move away, (704, 704, 4)."""
-    plate = portrait.rear.copy()
-    if cleared > 0:
-        camera = portrait.fit.camera
-        scale, roll = float(camera.scale[0]), np.deg2rad(float(camera.angles[0, 2]))
-        pivot = camera.translation[0] + MARGIN
-        across = np.array([np.cos(roll), np.sin(roll)]) / scale
-        up = np.array([np.sin(roll), -np.cos(roll)]) / scale
-        _clear(
-            plate, portrait.rear_cleared, plate.view(np.uint32)[..., 0],
-            portrait.rear_cleared.view(np.uint32)[..., 0], portrait.cleared_box, cleared, near,
-            np.append(across, -across @ pivot).astype(np.float32),
-            np.append(up, -up @ pivot).astype(np.float32),
-        )  # fmt: skip
-    return plate
-
-
-def compose(
-    portrait: PreparedPortrait,
-    points: Array,
-    source: Array,
-    front: Array,
-    field: Array,
-    cleared: float,
-    near: Array,
-    hidden: Array | None,
-) -> tuple[Image, Image, Array, tuple[slice, slice], NDArray[np.bool_]]:
-    """Background, rear plate and face: (512, 512, 3), and the mask (512, 512, 2).
-
-    :param points: (V, 3) the mesh in the frame; source (V, 2) where in the photo its colours are.
-    :param front: (V,) opacity of the face.
-    :param field: (FIELD, FIELD, 2) where in the photo the rear plate's pixels come from.
-    :param cleared: how far the rear plate has lost jaw and cheeks, 0..1.
-    :param near: (2,) how far the viewer's left and right side turned towards the viewer, 0..1.
-    :param hidden: (V,) share of the colours from the portrait's hidden side, if any.
-    :return: also the face's flow (h, w, 2), its place in the frame and where it is opaque (h, w).
-    """
-    shape = anatomy()
-    plate = rear_plate_now(portrait, cleared, near)
-    # Maps are made where they are small: what is 512 pixels wide is touched once.
-    beyond, double = enlarge(field + MARGIN), enlarge(field * 2)
-    rear = cv.remap(plate, beyond, None, cv.INTER_LINEAR, borderMode=cv.BORDER_REPLICATE)
-    image = _look_up(portrait.fine, double)
-    _blend_rear(portrait.background, portrait.near_background, rear, beyond, image)
-    mask = np.zeros((FRAME, FRAME, 2), np.uint8)
-
-    facing = shape.head
-    left, top, right, bottom = box(points[shape.head_vertices], 4)
-    local = points - np.array([left, top, 0], np.float32)
-    ids, weights = raster(local, facing, bottom - top, right - left)
-    carried = carry(np.column_stack([source, front]), facing, ids, weights)
-    flow, shown = np.ascontiguousarray(carried[..., :2]), carried[..., 2]
-    _skirt(flow, ids)
-    opacity = cv.GaussianBlur(cv.dilate(shown, np.ones((3, 3), np.uint8)), (0, 0), 1.0)
-    colour = _look_up(portrait.fine, flow * np.float32(2))
-    if hidden is not None:
-        values = np.concatenate([portrait.other_side.places, hidden[:, None]], 1)
-        other = carry(values, facing, ids, weights)
-        places = np.ascontiguousarray(other[..., :2])
-        _skirt(places, ids)
-        lit = _look_up(portrait.other_side.picture, places)
-        share = cv.blur(cv.dilate(other[..., 2], np.ones((3, 3), np.uint8)), (3, 3))
-        _mix(colour, lit, share)
-    worn = np.empty(len(facing), np.float32)
-    _measure_wear(points, facing, shape.head_index, portrait.area, worn)
-    _blend_face(image, mask, left, top, colour, opacity, ids, worn)
-    place = (slice(top, bottom), slice(left, right))
-    return image, mask, flow, place, opacity > 0.5
-
-
-def finely(photo: Image) -> Image:
-    """A photo at twice its size, every second pixel its own; see `_look_up`."""
+def upsample2x(photo: Uint8Image) -> Uint8Image:
+    """A photo at twice its size, every second pixel its own; see `_sample`."""
     double = np.array([[0.5, 0, 0], [0, 0.5, 0]], np.float32)
     size = (2 * photo.shape[1], 2 * photo.shape[0])
     flags = cv.INTER_CUBIC | cv.WARP_INVERSE_MAP
-    return cv.warpAffine(photo, double, size, flags=flags, borderMode=cv.BORDER_REFLECT_101)
+    large: Uint8Image = cv.warpAffine(
+        photo, double, size, flags=flags, borderMode=cv.BORDER_REFLECT_101
+    )
+    return large
 
 
-def _look_up(image: Image, places: Array) -> Image:
-    """An image's colours at places (H, W, 2).
+def _sample(image: Uint8Image, uv: Float32Array) -> Uint8Image:
+    """Colours of an image at pixels (H, W, 2) of it.
 
     From the photo at twice its size this is nearly as sharp as cubic interpolation, and several
     times as fast.
     """
-    return cv.remap(image, places, None, cv.INTER_LINEAR, borderMode=cv.BORDER_REFLECT_101)
+    colours: Uint8Image = cv.remap(
+        image, uv, None, cv.INTER_LINEAR, borderMode=cv.BORDER_REFLECT_101
+    )
+    return colours
 
 
-def enlarge(field: Array) -> Array:
-    """A field (FIELD, FIELD, 2) for every pixel of the frame, (512, 512, 2)."""
-    out = np.asarray(cv.resize(field, (FRAME, FRAME), interpolation=cv.INTER_LINEAR))
-    # Half a cell at the rim lies beyond the outermost centres: there the field goes on evenly.
-    half = CELL // 2
-    ahead = np.arange(half, 0, -1, dtype=np.float32)[:, None, None]
-    for rim in (out, out[::-1], out.swapaxes(0, 1), out.swapaxes(0, 1)[::-1]):
-        rim[:half] = rim[half] - ahead * (rim[half + 1] - rim[half])
-    return out
-
-
-# Compiled at once, for not every portrait has a hidden side, and a stream must not wait for it.
+# Compiled on import: not every portrait has a hidden side, and no stream must wait for it.
 @njit("void(u1[:,:,::1], u1[:,:,::1], f4[:,::1])", cache=True, fastmath=True)
-def _mix(image: Image, other: Image, share: Array) -> None:
-    """Change an image into another one where `share` (H, W) is 1, in place."""
-    for y in range(share.shape[0]):
-        for x in range(share.shape[1]):
-            a = share[y, x]
+def _mix(image: Uint8Image, other: Uint8Image, weight: Float32Array) -> None:
+    """Blend another image into an image by `weight` (H, W), in place."""
+    for y in range(weight.shape[0]):
+        for x in range(weight.shape[1]):
+            a = weight[y, x]
             if a > 0:
                 for k in range(3):
                     here = np.float32(image[y, x, k])
@@ -263,12 +205,17 @@ def _mix(image: Image, other: Image, share: Array) -> None:
 
 
 @njit(cache=True, fastmath=True)
-def _measure_wear(
-    points: Array, triangles: Indices, index: NDArray[np.int64], area: Array, out: Array
+def _triangle_stretch(
+    points: Float32Array,
+    triangles: Int32Array,
+    index: Int64Array,
+    area: Float32Array,
+    out: Float32Array,
 ) -> None:
-    """How little the photo knows of each front triangle, 0..1: stretched, or hidden there.
+    """Write how far each front triangle is stretched, 0..1; 1 if the photo does not show it.
 
-    :param area: (T,) of all the mesh's triangles in the photo; index: where `triangles` are in it.
+    :param area: (T,) of all the mesh's triangles in the photo.
+    :param index: (F,) where `triangles` (F, 3) are among them.
     """
     for t in range(len(triangles)):
         before = area[index[t]]
@@ -278,16 +225,17 @@ def _measure_wear(
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
         now = (points[b, 1] - points[a, 1]) * (points[c, 0] - points[a, 0])
         now -= (points[b, 0] - points[a, 0]) * (points[c, 1] - points[a, 1])
-        grown = (now / max(before, np.float32(1e-3)) - np.float32(1.8)) / np.float32(2.2)
+        grown = now / max(before, np.float32(MIN_AREA))
+        grown = (grown - np.float32(STRETCH[0])) / np.float32(STRETCH[1])
         grown = min(max(grown, np.float32(0)), np.float32(1))
         out[t] = grown * grown * (np.float32(3) - np.float32(2) * grown)
 
 
 @njit(cache=True, fastmath=True)
-def _skirt(flow: Array, ids: Indices) -> None:
-    """Continue a flow (H, W, 2) a few pixels beyond its edge in place, so that edges can be soft.
+def _dilate_flow(flow: Float32Array, ids: Int32Array) -> None:
+    """Extrapolate a flow (H, W, 2) a few pixels beyond its edge, in place, for soft edges.
 
-    The displacement is what continues, taken from the nearest covered pixel of the row or column.
+    The displacement is what is extrapolated, from the nearest covered pixel of the row or column.
     """
     height, width = ids.shape
     first, last = np.full(height, width), np.full(height, -1)
@@ -297,14 +245,14 @@ def _skirt(flow: Array, ids: Indices) -> None:
                 first[y] = min(first[y], x)
                 last[y] = x
     for y in range(height):
-        above, below = max(y - SKIRT, 0), min(y + SKIRT + 1, height)
-        left = max(first[above:below].min() - SKIRT, 0)
-        right = min(last[above:below].max() + SKIRT + 1, width)
+        above, below = max(y - FLOW_REACH, 0), min(y + FLOW_REACH + 1, height)
+        left = max(first[above:below].min() - FLOW_REACH, 0)
+        right = min(last[above:below].max() + FLOW_REACH + 1, width)
         for x in range(left, right):
             if ids[y, x] >= 0:
                 continue
-            best = SKIRT + 1
-            for d in range(-SKIRT, SKIRT + 1):
+            best = FLOW_REACH + 1
+            for d in range(-FLOW_REACH, FLOW_REACH + 1):
                 if abs(d) < best and 0 <= x + d < width and ids[y, x + d] >= 0:
                     best = abs(d)
                     flow[y, x, 0] = flow[y, x + d, 0] - d

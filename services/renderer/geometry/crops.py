@@ -1,4 +1,4 @@
-"""What the inpainting network is shown of a frame, and how its answer comes back."""
+"""What the inpainting network gets of a frame, and how its result is pasted into it."""
 
 from __future__ import annotations
 
@@ -6,35 +6,39 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from talkingface.contract.motion import ARKIT_INDEX
+from talkingface.renderer.arrays import Float32Array, Uint8Image
 from talkingface.renderer.face.camera import Camera
 from talkingface.renderer.geometry.eyes import RINGS
-from talkingface.renderer.geometry.image import FRAME, affine, cv
-from talkingface.renderer.geometry.surface import INNER_LOWER, INNER_UPPER, mean_landmarks
-
-Array = NDArray[np.float32]
-Image = NDArray[np.uint8]
+from talkingface.renderer.geometry.frame import FRAME, affine
+from talkingface.renderer.geometry.surface import mean_landmarks
+from talkingface.renderer.geometry.topology import INNER_LOWER, INNER_UPPER
+from talkingface.renderer.opencv import cv
 
 MOUTH_CROP, EYE_CROP = 128, 64  # pixels
-MOUTH_SHARE, EYE_SHARE = 0.66, 0.36  # face widths a crop spans
+MOUTH_SPAN, EYE_SPAN = 0.66, 0.36  # face widths a crop spans
+FADE = 0.12  # of a crop's side over which its edges fade out
+# Of the mean face, in face widths: between the eyes, and from chin to nose bridge.
+EYE_DISTANCE, FACE_HEIGHT = 0.43, 0.78
+YAW_UNIT, OPENING_UNIT = 45.0, 0.35  # degrees, face widths that are 1 in a control
 
 
 @dataclass(frozen=True)
 class Crop:
     """One of the inpainter's inputs: mouth, subject's left eye, right eye."""
 
-    matrix: Array  # (2, 3) frame pixel -> crop pixel
-    rgb: Image  # (S, S, 3)
-    mask: Image  # (S, S, 2): drawn instead of photographed; stretched or uncovered
-    control: Array  # (6,)
+    matrix: Float32Array  # (2, 3) frame pixel -> crop pixel
+    rgb: Uint8Image  # (S, S, 3)
+    mask: Uint8Image  # (S, S, 2): drawn instead of photographed; stretched or uncovered
+    control: Float32Array  # (6,)
 
 
-def paste(image: Image, crop: Crop, residual: Array, alpha: Array) -> None:
-    """Add an inpainter's answer to a frame, in place.
+def paste(image: Uint8Image, crop: Crop, residual: Float32Array, alpha: Float32Array) -> None:
+    """Add an inpainter's result to a frame, in place.
 
-    :param residual: (S, S, 3) in [-1, 1], the full range of a colour; alpha (S, S) in [0, 1].
+    :param residual: (S, S, 3) in [-1, 1], the full range of a colour.
+    :param alpha: (S, S) in [0, 1].
     """
     rows, columns = np.flatnonzero(alpha.any(1)), np.flatnonzero(alpha.any(0))
     if not len(rows):
@@ -62,20 +66,27 @@ def paste(image: Image, crop: Crop, residual: Array, alpha: Array) -> None:
 
 
 @lru_cache(maxsize=4)
-def _edge(size: int) -> Array:
+def _edge(size: int) -> Float32Array:
     """Fades a crop of `size` pixels out towards its edges, (size,)."""
-    ramp = np.clip(np.minimum(np.arange(size), np.arange(size)[::-1]) / (0.12 * size), 0, 1)
-    return (0.5 - 0.5 * np.cos(np.pi * ramp)).astype(np.float32)
+    ramp = np.clip(np.minimum(np.arange(size), np.arange(size)[::-1]) / (FADE * size), 0, 1)
+    fade: Float32Array = (0.5 - 0.5 * np.cos(np.pi * ramp)).astype(np.float32)
+    return fade
 
 
-def crop_matrices(points: Array) -> list[tuple[Array, int]]:
-    """Similarities frame -> crop, upright by the eyes: mouth, subject's left eye, right eye."""
+def crop_matrices(points: Float32Array) -> list[tuple[Float32Array, int]]:
+    """Similarities frame -> crop (2, 3), upright by the eyes, and the crops' sides in pixels.
+
+    In the order mouth, subject's left eye, right eye.
+
+    :param points: (V, 2+) pixels of the mesh.
+    """
     marks = mean_landmarks(points)[:, :2]
     across = (marks[263] + marks[362] - marks[33] - marks[133]) / 2
     angle = float(np.arctan2(across[1], across[0]))
     # Eye distance shrinks as the head turns, face height as it nods: take the larger.
     width = max(
-        float(np.linalg.norm(across)) / 0.43, float(np.linalg.norm(marks[152] - marks[168])) / 0.78
+        float(np.linalg.norm(across)) / EYE_DISTANCE,
+        float(np.linalg.norm(marks[152] - marks[168])) / FACE_HEIGHT,
     )
     centres = (
         (marks[list(INNER_UPPER)].mean(0) + marks[list(INNER_LOWER)].mean(0)) / 2,
@@ -83,10 +94,10 @@ def crop_matrices(points: Array) -> list[tuple[Array, int]]:
         marks[list(RINGS[0])].mean(0),
     )
     out = []
-    for centre, share, size in zip(
-        centres, (MOUTH_SHARE, EYE_SHARE, EYE_SHARE), (MOUTH_CROP, EYE_CROP, EYE_CROP), strict=True
+    for centre, span, size in zip(
+        centres, (MOUTH_SPAN, EYE_SPAN, EYE_SPAN), (MOUTH_CROP, EYE_CROP, EYE_CROP), strict=True
     ):
-        zoom = size / (share * width)
+        zoom = size / (span * width)
         c, s = np.cos(angle) * zoom, np.sin(angle) * zoom
         linear = np.array([[c, s], [-s, c]])
         moved = (size - 1) / 2 - linear @ centre
@@ -94,16 +105,22 @@ def crop_matrices(points: Array) -> list[tuple[Array, int]]:
     return out
 
 
-def crop_controls(coefficients: Array, opened: float, camera: Camera) -> tuple[Array, Array, Array]:
-    """Numbers that tell the inpainter what the crops ought to show."""
+def crop_controls(
+    coefficients: Float32Array, lip_opening: float, camera: Camera
+) -> tuple[Float32Array, Float32Array, Float32Array]:
+    """What the crops ought to show, as the inpainter takes it: (6,) of mouth, left, right eye.
+
+    :param coefficients: (52,), absolute.
+    :param lip_opening: face widths.
+    """
 
     def value(name: str) -> float:
         return float(coefficients[ARKIT_INDEX[name]])
 
     smile = (value("mouthSmileLeft") + value("mouthSmileRight")) / 2
     rounded = value("mouthFunnel") + value("mouthPucker")
-    yaw = float(camera.angles[0, 1]) / 45
-    mouth = [opened / 0.35, value("jawOpen"), value("mouthClose"), rounded, smile, yaw]
+    yaw = float(camera.angles[0, 1]) / YAW_UNIT
+    mouth = [lip_opening / OPENING_UNIT, value("jawOpen"), value("mouthClose"), rounded, smile, yaw]
     eyes = [
         [
             value(f"eyeBlink{side}"),

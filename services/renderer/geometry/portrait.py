@@ -1,63 +1,63 @@
-"""A portrait taken apart once: everything that its frames share."""
+"""A prepared portrait: everything that its frames have in common."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from talkingface.contract.motion import ARKIT_DIM, ARKIT_INDEX, ARKIT_NAMES, neutral
+from talkingface.renderer.arrays import Float32Array, Int32Array, Uint8Image
 from talkingface.renderer.face.camera import FaceFit
 from talkingface.renderer.geometry.eyes import EyeTexture
-from talkingface.renderer.geometry.hidden_side import HiddenSide
-from talkingface.renderer.geometry.mouth import MouthPaint
+from talkingface.renderer.geometry.mouth import MouthColours
+from talkingface.renderer.geometry.occluded_side import OccludedSide
 
-Array = NDArray[np.float32]
-Image = NDArray[np.uint8]
-Indices = NDArray[np.int32]
-
+# Columns of ARKit coefficients.
 BLINKS = np.array([ARKIT_INDEX["eyeBlinkRight"], ARKIT_INDEX["eyeBlinkLeft"]])
 GAZES = np.array([i for i, n in enumerate(ARKIT_NAMES) if n.startswith("eyeLook")])
 
 
 @dataclass(frozen=True)
 class PreparedPortrait:
-    """Everything about a portrait that its frames share."""
+    """What preparation makes of a photo, for V vertices and T triangles of the face mesh.
 
-    frame: Image  # (512, 512, 3) RGB
-    fine: Image  # (1024, 1024, 3) the same at twice the size, see `layers.finely`
-    background: Image  # (512, 512, 3)
-    near_background: Image  # the same with the photo's own pixels right up to the matte
-    rear: Image  # (704, 704, 4) hair, neck, shoulders, with the matte, beyond the frame
-    rear_cleared: Image  # the same behind jaw and cheeks
-    cleared_box: Indices  # (4,) left, top, right, bottom of where these two differ
+    Texture coordinates (uv) are pixels of the portrait's frame.
+    """
+
+    frame: Uint8Image  # (512, 512, 3) RGB
+    frame_2x: Uint8Image  # (1024, 1024, 3) the same, see `compositing.upsample2x`
+    background: Uint8Image  # (512, 512, 3)
+    near_background: Uint8Image  # the same with the photo's own pixels right up to the matte
+    rear: Uint8Image  # (704, 704, 4) hair, neck, shoulders, with the matte, beyond the frame
+    rear_without_face: Uint8Image  # the same behind jaw and cheeks
+    rear_difference: Int32Array  # (4,) left, top, right, bottom of where these two differ
     fit: FaceFit
-    base: Array  # (V, 3) the person without expression, exact at the landmarks
-    photographed: Array  # (V, 3) the person as in the photo, unposed
-    shut: Array  # (2, V, 3) from the photographed lids to shut ones: right, left eye
-    lips_shut: Array  # (V, 3) what the neutral lips lack to touch
-    source: Array  # (V, 2) where in the frame each vertex is
-    lip_shift: Array  # (V, 2) change of `source` that keeps a parting lip's edge clean
-    lid_shift: Array  # (2, V, 2) the same that keeps lashes off a closing lid
-    lash: Array  # (3,) RGB of the lash line
-    inward: Array  # (V, 2) change of `source` that keeps the face's edge clear of the background
-    sides: Array  # (2, V) how little the photo shows of the head's sides: viewer's left, right
-    edge_seen: Array  # (V,) 0 on the jaw's underside and the cheeks' backs, unseen in the photo
-    relief: Array  # (5, N, N) see `relief.build_relief`
-    other_side: HiddenSide  # what a turned portrait hides
-    shade: Array  # (V,) how much darker the lips' inner sides are when they turn out
-    area: Array  # (T,) signed area of the triangles in the frame
+    neutral: Float32Array  # (V, 3) the person without expression, exact at the landmarks
+    photographed: Float32Array  # (V, 3) the person as in the photo, unposed
+    lid_closure: Float32Array  # (2, V, 3) from the photographed lids to shut ones: right, left eye
+    lip_closure: Float32Array  # (V, 3) what the neutral lips lack to touch
+    uv: Float32Array  # (V, 2) where in the frame each vertex is
+    lip_uv_shift: Float32Array  # (V, 2) change of `uv` that keeps a parting lip's edge clean
+    lid_uv_shift: Float32Array  # (2, V, 2) the same that keeps lashes off a closing lid
+    lash_colour: Float32Array  # (3,) RGB of the lash line
+    inward_uv_shift: Float32Array  # (V, 2) the same that keeps the background off the face's edge
+    side_weight: Float32Array  # (2, V) how little the photo shows of the viewer's left, right side
+    edge_visible: Float32Array  # (V,) 0 on the jaw's underside and the cheeks' unseen backs
+    depth_proxy: Float32Array  # (6, N, N) see `depth_proxy.build_depth_proxy`
+    occluded_side: OccludedSide  # what a turned portrait hides
+    inner_lip: Float32Array  # (V,) 1 on the lips' inner sides, which are darker when they turn out
+    triangle_area: Float32Array  # (T,) signed area of the triangles in the frame, square pixels
     eyes: tuple[EyeTexture, EyeTexture]
-    eye_depth: Array  # (2,) camera depth of the eyes in face widths
-    inside: Array  # (512, 512) 1 where the photo shows the mouth's inside
-    paint: MouthPaint
-    crops: tuple[Image, Image, Image]  # the photo's own mouth and eyes, aligned like `Crop.rgb`
+    eye_depth: Float32Array  # (2,) camera depth of the eyes in face widths
+    mouth_mask: Float32Array  # (512, 512) 1 where the photo shows the mouth's inside
+    mouth_colours: MouthColours
+    crops: tuple[Uint8Image, Uint8Image, Uint8Image]  # of the photo: mouth, eyes as in `Crop.rgb`
 
     @property
-    def own_motion(self) -> Array:
+    def own_motion(self) -> Float32Array:
         """The motion frame (58,) that gives back the photo."""
-        motion = neutral(1)[0]
+        motion: Float32Array = neutral(1)[0]
         motion[:ARKIT_DIM] = self.fit.coefficients
         motion[BLINKS] = 0
         motion[GAZES] = 0

@@ -1,134 +1,189 @@
-"""Fitting a portrait and taking it apart."""
+"""Fitting a portrait and separating it into layers."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from talkingface.renderer.arrays import BoolArray, Float32Array, Int32Array, Uint8Image
+from talkingface.renderer.face.camera import Camera
 from talkingface.renderer.face.fitting import fit
+from talkingface.renderer.face.landmarks import CHIN
 from talkingface.renderer.face.model import FaceModel
-from talkingface.renderer.geometry.compositing import finely
-from talkingface.renderer.geometry.crops import crop_matrices
-from talkingface.renderer.geometry.eyes import eye_texture
-from talkingface.renderer.geometry.fields import (
-    hidden_vertices,
-    lid_shift,
-    lip_shift,
-    outside_person,
-    shut_lids,
-    shut_lips,
-)
-from talkingface.renderer.geometry.hidden_side import hidden_side
-from talkingface.renderer.geometry.image import FRAME, SKIN, carry, cv, raster, triangle_areas
-from talkingface.renderer.geometry.measure import (
-    inside_mouth,
+from talkingface.renderer.geometry.appearance import (
     lash_colour,
+    mouth_mask,
     near_background,
     saturation,
     white_point,
 )
-from talkingface.renderer.geometry.mouth import mouth_paint
-from talkingface.renderer.geometry.personal_mesh import personal_mesh
-from talkingface.renderer.geometry.portrait import PreparedPortrait
-from talkingface.renderer.geometry.rear_layer import continued, rear_plate, settled_matte
-from talkingface.renderer.geometry.relief import build_relief, edge_seen, side_shares
-from talkingface.renderer.geometry.surface import (
-    anatomy,
-    smooth,
-    smoothstep,
+from talkingface.renderer.geometry.compositing import upsample2x
+from talkingface.renderer.geometry.crops import crop_matrices
+from talkingface.renderer.geometry.depth_proxy import (
+    build_depth_proxy,
+    edge_visibility,
+    side_weights,
 )
+from talkingface.renderer.geometry.diffusion import smooth
+from talkingface.renderer.geometry.eye_texture import eye_texture
+from talkingface.renderer.geometry.frame import FRAME
+from talkingface.renderer.geometry.matte_refinement import refine_matte
+from talkingface.renderer.geometry.mouth import mouth_colours
+from talkingface.renderer.geometry.occluded_side import occluded_side
+from talkingface.renderer.geometry.personal_mesh import PersonalMesh, personal_mesh
+from talkingface.renderer.geometry.portrait import PreparedPortrait
+from talkingface.renderer.geometry.rasterizer import (
+    interpolate_attributes,
+    rasterize_mesh,
+    triangle_areas,
+)
+from talkingface.renderer.geometry.rear_extension import extrapolate
+from talkingface.renderer.geometry.rear_layer import build_rear
+from talkingface.renderer.geometry.surface import smoothstep
+from talkingface.renderer.geometry.topology import SKIN, topology
+from talkingface.renderer.geometry.vertex_offsets import (
+    lid_closure,
+    lid_uv_shift,
+    lip_closure,
+    lip_uv_shift,
+    occluded_vertices,
+    outside_person,
+)
+from talkingface.renderer.opencv import cv
 
-Array = NDArray[np.float32]
-Image = NDArray[np.uint8]
-Indices = NDArray[np.int32]
+EYES = ("eye_right", "eye_left")  # parts of the face model
+CHEEK_DEPTH = (0.1, 0.2)  # z of the mean head over which the face may uncover the rear; by eye
+JAW_LINE = 0.035  # face widths of the jaw's edge and the dark line under it, which go with it
+EDGE_INSET = 7  # pixels inside the matte that the face's edge keeps to
 
-EYE_NAMES = (("Right", "eye_right"), ("Left", "eye_left"))
+
+class _RearLayer(NamedTuple):
+    """Hair, neck and shoulders of a portrait; see `PreparedPortrait`."""
+
+    rear: Uint8Image
+    rear_without_face: Uint8Image
+    rear_difference: Int32Array
+    near_background: Uint8Image
 
 
-def prepare(frame: Image, landmarks: Array, matte: Array, background: Image) -> PreparedPortrait:
-    """Fit a portrait and take it apart into layers.
+def prepare(
+    frame: Uint8Image, landmarks: Float32Array, matte: Float32Array, background: Uint8Image
+) -> PreparedPortrait:
+    """Fit a portrait and separate it into layers.
 
-    :param frame: (512, 512, 3) RGB; landmarks (478, 2+) in its pixels.
-    :param matte: (512, 512) opacity of the person; background (512, 512, 3) without the person.
+    :param frame: (512, 512, 3) RGB.
+    :param landmarks: (478, 2+) in its pixels.
+    :param matte: (512, 512) opacity of the person.
+    :param background: (512, 512, 3) without the person.
     :raises ValueError: shapes that do not fit, landmarks that are not finite or lie outside.
     """
-    if frame.shape != (FRAME, FRAME, 3) or frame.dtype != np.uint8:
-        raise ValueError(f"frame must be uint8 ({FRAME}, {FRAME}, 3)")
-    if matte.shape != (FRAME, FRAME) or background.shape != frame.shape:
-        raise ValueError("matte and background must have the frame's size")
-    matte = settled_matte(frame, matte, background, float(landmarks[152, 1]))
-    model, shape = FaceModel.load(), anatomy()
+    _check(frame, matte, background)
+    matte = refine_matte(frame, matte, background, float(landmarks[CHIN, 1]))
     fitted = fit(landmarks)
     camera = fitted.camera
     mesh = personal_mesh(frame, landmarks, matte, fitted)
     source = camera.project(mesh.photographed[None])[0]
-    ids, weights = raster(source, model.triangles, FRAME, FRAME)
-    part = np.where(ids >= 0, shape.triangle_part[ids], SKIN)
-    # Beside the cheeks the layer ends on the ears, which it never uncovers.
-    edged = shape.front * shape.hard * smoothstep(0.1, 0.2, model.mean[:, 2])
-    hidden = carry(edged, model.triangles, ids, weights)
-    solid, _ = raster(source, shape.behind, FRAME, FRAME, False)
-    behind = cv.GaussianBlur((solid >= 0).astype(np.float32), (0, 0), 1.5)
-    # The jaw's edge and the dark line under it go with the jaw.
-    down = max(round(0.035 * float(camera.scale[0])), 1)
-    hidden = cv.dilate(hidden, np.ones((down, 5), np.uint8), anchor=(2, 0))
-    hidden = cv.dilate(hidden, np.ones((down, 5), np.uint8), anchor=(2, down - 1))
-    rear, cleared = rear_plate(frame, matte, background, hidden, behind)
-    inside = inside_mouth(source, part)
-    eyes = (
-        eye_texture(frame, landmarks, 0, float(camera.scale[0])),
-        eye_texture(frame, landmarks, 1, float(camera.scale[0])),
-    )
-    depth = [
-        float((mesh.fitted[model.part_vertices(n)] @ camera.rotation[0].T)[:, 2].max())
-        for _, n in EYE_NAMES
-    ]
-    unseen = hidden_vertices(source)
-    other_side = hidden_side(frame, matte, mesh.photographed, source, camera, unseen)
-    plates = continued(rear), continued(cleared)
-    inner_lips = unseen & (shape.lip > 0.25) & (model.part == SKIN)
-    shut = shut_lids(mesh.photographed)
-    portrait = PreparedPortrait(
+    rear = _rear_layer(frame, matte, background, source, float(camera.scale[0]))
+    right, left = (eye_texture(frame, landmarks, eye, float(camera.scale[0])) for eye in range(2))
+    occluded = occluded_vertices(source)
+    hidden = occluded_side(frame, matte, mesh.photographed, source, camera, occluded)
+    closure = lid_closure(mesh.photographed)
+    white = white_point(frame, (right, left), landmarks)
+    return PreparedPortrait(
         frame=frame,
-        fine=finely(frame),
+        frame_2x=upsample2x(frame),
         background=background,
-        near_background=near_background(frame, rear, cleared, background),
-        rear=plates[0],
-        rear_cleared=plates[1],
-        cleared_box=_difference_box(*plates),
+        near_background=rear.near_background,
+        rear=rear.rear,
+        rear_without_face=rear.rear_without_face,
+        rear_difference=rear.rear_difference,
         fit=fitted,
-        base=mesh.base,
+        neutral=mesh.neutral,
         photographed=mesh.photographed,
-        shut=shut,
-        lips_shut=shut_lips(mesh.base),
-        source=np.ascontiguousarray(source[:, :2]),
-        lip_shift=lip_shift(source, landmarks, camera),
-        lid_shift=lid_shift(shut, camera),
-        lash=lash_colour(frame, landmarks),
-        inward=smooth(outside_person(source, matte, 7), 2),
-        sides=side_shares(mesh.photographed, camera) * (1 - other_side.hidden)[:, None],
-        other_side=other_side,
-        edge_seen=edge_seen(source),
-        relief=build_relief(source, camera, matte),
-        shade=inner_lips.astype(np.float32),
-        area=triangle_areas(source),
-        eyes=eyes,
-        eye_depth=np.array(depth, np.float32),
-        inside=inside,
-        paint=mouth_paint(white_point(frame, eyes, landmarks), saturation(frame, landmarks)),
-        crops=(frame, frame, frame),
+        lid_closure=closure,
+        lip_closure=lip_closure(mesh.neutral),
+        uv=np.ascontiguousarray(source[:, :2]),
+        lip_uv_shift=lip_uv_shift(source, landmarks, camera),
+        lid_uv_shift=lid_uv_shift(closure, camera),
+        lash_colour=lash_colour(frame, landmarks),
+        inward_uv_shift=smooth(outside_person(source, matte, EDGE_INSET), 2),
+        side_weight=side_weights(mesh.photographed, camera) * (1 - hidden.occluded)[:, None],
+        edge_visible=edge_visibility(source),
+        depth_proxy=build_depth_proxy(source, camera, matte),
+        occluded_side=hidden,
+        inner_lip=_inner_lips(occluded),
+        triangle_area=triangle_areas(source),
+        eyes=(right, left),
+        eye_depth=_eye_depths(mesh, camera),
+        mouth_mask=mouth_mask(source),
+        mouth_colours=mouth_colours(white, saturation(frame, landmarks)),
+        crops=_crops(frame, source),
     )
-    cut = [
-        cv.warpAffine(frame, matrix, (size, size), flags=cv.INTER_AREA)
-        for matrix, size in crop_matrices(source)
-    ]
-    return replace(portrait, crops=(cut[0], cut[1], cut[2]))
 
 
-def _difference_box(one: Image, other: Image) -> Indices:
-    """left, top, right, bottom of where two pictures differ, (4,)."""
+def _check(frame: Uint8Image, matte: Float32Array, background: Uint8Image) -> None:
+    """:raises ValueError: shapes that do not fit."""
+    if frame.shape != (FRAME, FRAME, 3) or frame.dtype != np.uint8:
+        raise ValueError(f"frame must be uint8 ({FRAME}, {FRAME}, 3)")
+    if matte.shape != (FRAME, FRAME) or background.shape != frame.shape:
+        raise ValueError("matte and background must have the frame's size")
+
+
+def _rear_layer(
+    frame: Uint8Image,
+    matte: Float32Array,
+    background: Uint8Image,
+    source: Float32Array,
+    scale: float,
+) -> _RearLayer:
+    """Complete hair, neck and shoulders behind the face.
+
+    :param source: (V, 3) mesh as photographed, pixels and depth.
+    :param scale: pixels a face width.
+    """
+    model, shape = FaceModel.load(), topology()
+    ids, weights = rasterize_mesh(source, model.triangles, FRAME, FRAME)
+    # Beside the cheeks the layer ends on the ears, which it never uncovers.
+    edge = shape.front * shape.hard_edge * smoothstep(*CHEEK_DEPTH, model.mean[:, 2])
+    face = interpolate_attributes(edge, model.triangles, ids, weights)
+    solid, _ = rasterize_mesh(source, shape.rear, FRAME, FRAME, False)
+    skull = cv.GaussianBlur((solid >= 0).astype(np.float32), (0, 0), 1.5)
+    down = max(round(JAW_LINE * scale), 1)
+    face = cv.dilate(face, np.ones((down, 5), np.uint8), anchor=(2, 0))
+    face = cv.dilate(face, np.ones((down, 5), np.uint8), anchor=(2, down - 1))
+    rear, cleared = build_rear(frame, matte, background, face, skull)
+    wide = extrapolate(rear), extrapolate(cleared)
+    near = near_background(frame, rear, cleared, background)
+    return _RearLayer(*wide, _difference_box(*wide), near)
+
+
+def _difference_box(one: Uint8Image, other: Uint8Image) -> Int32Array:
+    """left, top, right, bottom of where two images differ, (4,)."""
     differ = (one != other).any(-1)
     left, top, width, height = cv.boundingRect(differ.astype(np.uint8))
     return np.array([left, top, left + width, top + height], np.int32)
+
+
+def _inner_lips(occluded: BoolArray) -> Float32Array:
+    """1 on the lips' inner sides, which the photo does not show, (V,)."""
+    shape = topology()
+    inner = occluded & (shape.lip > 0.25) & (FaceModel.load().part == SKIN)
+    weight: Float32Array = inner.astype(np.float32)
+    return weight
+
+
+def _eye_depths(mesh: PersonalMesh, camera: Camera) -> Float32Array:
+    """Depth of the eyeballs' fronts before the head's turning point, (2,) face widths."""
+    model = FaceModel.load()
+    turned = [mesh.fitted[model.part_vertices(eye)] @ camera.rotation[0].T for eye in EYES]
+    return np.array([float(eye[:, 2].max()) for eye in turned], np.float32)
+
+
+def _crops(frame: Uint8Image, source: Float32Array) -> tuple[Uint8Image, Uint8Image, Uint8Image]:
+    """The photo's own mouth, left eye and right eye, aligned like `Crop.rgb`."""
+    mouth, left, right = (
+        cv.warpAffine(frame, matrix, (size, size), flags=cv.INTER_AREA)
+        for matrix, size in crop_matrices(source)
+    )
+    return mouth, left, right

@@ -4,20 +4,51 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
-Indices = NDArray[np.int32]
+from talkingface.renderer.arrays import Float32Array, Int32Array
+from talkingface.renderer.face.model import FaceModel
+
+
+def rasterize_mesh(
+    points: Float32Array, triangles: Int32Array, height: int, width: int, cull: bool = True
+) -> tuple[Int32Array, Float32Array]:
+    """Draw triangles into new buffers; arguments as in `rasterize`.
+
+    :return: triangle ids (H, W), -1 where there is none, and weights (H, W, 2).
+    """
+    ids = np.full((height, width), -1, np.int32)
+    weights = np.zeros((height, width, 2), np.float32)
+    depth = np.full((height, width), -np.inf, np.float32)
+    rasterize(np.ascontiguousarray(points, np.float32), triangles, cull, ids, weights, depth)
+    return ids, weights
+
+
+def interpolate_attributes(
+    values: Float32Array, triangles: Int32Array, ids: Int32Array, weights: Float32Array
+) -> Float32Array:
+    """Vertex values (V,) or (V, C) at the pixels that are covered, 0 elsewhere."""
+    flat = values.reshape(len(values), -1).astype(np.float32)
+    out = np.zeros((*ids.shape, flat.shape[1]), np.float32)
+    interpolate(np.ascontiguousarray(flat), triangles, ids, weights, out)
+    return out[..., 0] if values.ndim == 1 else out
+
+
+def triangle_areas(points: Float32Array) -> Float32Array:
+    """Signed areas (T,) of the mesh's triangles in the frame, positive when facing the viewer."""
+    a, b, c = (points[FaceModel.load().triangles[:, k], :2] for k in range(3))
+    u, v = b - a, c - a
+    areas: Float32Array = (u[:, 1] * v[:, 0] - u[:, 0] * v[:, 1]).astype(np.float32)
+    return areas
 
 
 @njit(cache=True, fastmath=True)
 def rasterize(
-    points: Array,
-    triangles: Indices,
+    points: Float32Array,
+    triangles: Int32Array,
     cull: bool,
-    triangle_id: Indices,
-    weights: Array,
-    depth: Array,
+    triangle_id: Int32Array,
+    weights: Float32Array,
+    depth: Float32Array,
 ) -> None:
     """Draw triangles into existing buffers, nearer ones in front.
 
@@ -69,9 +100,13 @@ def rasterize(
 
 @njit(cache=True, fastmath=True)
 def interpolate(
-    values: Array, triangles: Indices, triangle_id: Indices, weights: Array, out: Array
+    values: Float32Array,
+    triangles: Int32Array,
+    triangle_id: Int32Array,
+    weights: Float32Array,
+    out: Float32Array,
 ) -> None:
-    """Carry vertex values (V, C) to the pixels that `rasterize` covered, the rest stays."""
+    """Write vertex values (V, C) at the pixels that `rasterize` covered; the others stay."""
     height, width, channels = out.shape
     for y in range(height):
         for x in range(width):

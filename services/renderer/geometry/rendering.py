@@ -1,15 +1,15 @@
 """A portrait moved by geometry alone: fit once, then one dense warp a frame.
 
-Three layers, back to front: the background plate; the rear plate (hair, ears, neck, shoulders),
-turned as a relief (`relief`); the face, rasterised as a mesh whose every vertex knows where in the
-photo it came from, so that nose and jaw hide what is behind them. A side that a turned portrait
-hides comes from a picture of its own (`hidden_side`). Eyes and mouth are drawn into the holes of
-the mesh at twice the resolution. Where nothing moved, the frame is the photo.
+Three layers, back to front: the background; the rear layer (hair, ears, neck, shoulders), warped by
+a depth proxy (`rear_flow`); the front layer, the face rasterised as a mesh whose every vertex has
+texture coordinates in the photo, so that nose and jaw hide what is behind them. A side that a
+turned portrait hides comes from a texture of its own (`occluded_side`). Eyes and mouth are drawn
+into the holes of the mesh at twice the resolution. Where nothing moved, the frame is the photo.
 
 Motion coefficients are absolute for the lips (0 = closed, at rest). Of the portrait's own
-expression brows, cheeks and nose keep `KEPT_UPPER`, the mouth's shape at most `KEPT_MOUTH`. Lids
-and gaze count from the portrait: eyeBlink 0 is the eye as photographed, 1 is shut; eyeLook 0 is the
-portrait's own gaze.
+expression brows, cheeks and nose keep `pose.OWN_UPPER_FACE`, the mouth's shape at most
+`pose.OWN_MOUTH`. Lids and gaze count from the portrait: eyeBlink 0 is the eye as photographed, 1 is
+shut; eyeLook 0 is the portrait's own gaze.
 """
 
 from __future__ import annotations
@@ -18,58 +18,59 @@ from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
+from talkingface.renderer.arrays import Float32Array, Int16Array, Uint8Image
 from talkingface.renderer.face.camera import Camera
-from talkingface.renderer.geometry.compositing import (
+from talkingface.renderer.geometry.compositing import compose
+from talkingface.renderer.geometry.crops import Crop, crop_controls, crop_matrices
+from talkingface.renderer.geometry.expression import gaze_shift
+from talkingface.renderer.geometry.eye_drawing import draw_eye
+from talkingface.renderer.geometry.frame import FRAME
+from talkingface.renderer.geometry.frame_plan import FramePlan, plan_frame
+from talkingface.renderer.geometry.mouth_drawing import draw_mouth
+from talkingface.renderer.geometry.portrait import PreparedPortrait
+from talkingface.renderer.geometry.pose import target_pose
+from talkingface.renderer.geometry.rear_flow import (
     PINNED,
     Borders,
     border_distance,
-    compose,
-    enlarge,
-    pin_field,
+    identity_flow,
+    pin_flow,
+    upsample_flow,
 )
-from talkingface.renderer.geometry.crops import Crop, crop_controls, crop_matrices
-from talkingface.renderer.geometry.eyes_mouth import place_eye, place_mouth
-from talkingface.renderer.geometry.frame_plan import plan_frame
-from talkingface.renderer.geometry.image import FRAME, cv
-from talkingface.renderer.geometry.portrait import PreparedPortrait
-from talkingface.renderer.geometry.pose import (
-    gaze_shift,
-    target_pose,
-)
-from talkingface.renderer.geometry.relief import still_field
 from talkingface.renderer.geometry.surface import smoothstep
+from talkingface.renderer.opencv import cv
 
-Array = NDArray[np.float32]
-Image = NDArray[np.uint8]
+STILL = 0.02  # pixels of motion below which a frame is the photo
+PHOTO_RIM = 2.0  # pixels at a pinned border that are the photo's own, bit for bit
+SAME, OTHER = 6, 18  # levels between a frame and the warped photo that count as the same; as other
 
 
 @dataclass(frozen=True)
 class WarpedFrame:
     """One frame as geometry alone makes it."""
 
-    image: Image  # (512, 512, 3) RGB
-    mask: Image  # (512, 512, 2), as in `Crop`
+    image: Uint8Image  # (512, 512, 3) RGB
+    mask: Uint8Image  # (512, 512, 2), as in `Crop`
     crops: tuple[Crop, Crop, Crop]
     # Only when traced: where in the portrait's frame each pixel comes from, (512, 512, 2), and how
-    # much of it is that pixel, (512, 512), 0..255; 0 where drawn, filled or continued.
-    flow: Array | None = None
-    carried: Image | None = None
+    # much of it is that pixel, (512, 512), 0..255; 0 where drawn, filled or extrapolated.
+    flow: Float32Array | None = None
+    flow_weight: Uint8Image | None = None
 
 
 def render(
     portrait: PreparedPortrait,
-    motion: Array,
+    motion: Float32Array,
     *,
     pinned: Borders | bool = False,
     traced: bool = False,
 ) -> WarpedFrame:
-    """One frame for one motion frame (58,).
+    """Render one frame for one motion frame (58,).
 
     :param pinned: borders at which the frame stays the photo bit for bit, so that it can be pasted
         back: left, top, right, bottom; True for all.
-    :param traced: also tell where the pixels come from.
+    :param traced: also return where the pixels come from.
     :raises ValueError: if motion has the wrong shape or is not finite.
     """
     coefficients, camera = target_pose(portrait, motion)
@@ -78,64 +79,52 @@ def render(
 
 def render_pose(
     portrait: PreparedPortrait,
-    coefficients: Array,
+    coefficients: Float32Array,
     camera: Camera,
     draw_always: bool = False,
     pinned: Borders | bool = False,
     traced: bool = False,
 ) -> WarpedFrame:
-    """One frame for absolute coefficients (52,) and a camera in the portrait's frame.
+    """Render one frame for absolute coefficients (52,) and a camera in the portrait's frame.
 
     :param draw_always: draw mouth and eyes even where the photo's own could be used; for training
         on a portrait and itself.
-    :param pinned: and `traced`, as in `render`.
+    :param pinned: as in `render`.
+    :param traced: as in `render`.
     """
     borders: Borders = pinned if isinstance(pinned, tuple) else (pinned,) * 4
     plan = plan_frame(portrait, coefficients, camera)
-    relief = pin_field(plan.relief, borders) if any(borders) else plan.relief
-    image, mask, flow, place, solid = compose(
-        portrait,
-        plan.points,
-        plan.texture_uv,
-        plan.opacity,
-        relief,
-        plan.cleared,
-        plan.turned,
-        plan.occluded,
-    )
+    flow = pin_flow(plan.rear_flow, borders) if any(borders) else plan.rear_flow
+    layers = compose(portrait, plan, flow)
     for eye in range(2):
-        place_eye(
-            portrait,
-            image,
-            mask,
-            plan.points,
-            plan.source,
-            coefficients,
-            camera,
-            eye,
-            plan.closing[eye],
-            draw_always,
-        )
-    place_mouth(
-        portrait,
-        image,
-        mask,
-        plan.points,
-        plan.source,
-        plan.vertices,
-        plan.normals,
-        plan.lip_change,
-        draw_always,
-    )
-    if plan.travel < 0.02 and gaze_shift(portrait, coefficients, 0)[1] == 0 and not draw_always:
+        draw_eye(portrait, plan, layers.image, layers.mask, eye, draw_always)
+    draw_mouth(portrait, plan, layers.image, layers.mask, draw_always)
+    image, solid = layers.image, layers.solid
+    if not draw_always and _is_still(portrait, plan):
         image = portrait.frame.copy()
-        relief = still_field()
+        flow = identity_flow()
         solid = np.zeros_like(solid)
-        mask[:] = 0
+        layers.mask[:] = 0
     if any(borders):
         _pin(image, portrait.frame, borders)
-    controls = crop_controls(coefficients, plan.opened, camera)
-    crops = [
+    crops = _crops(plan, image, layers.mask)
+    if not traced:
+        return WarpedFrame(image, layers.mask, crops)
+    dense = upsample_flow(flow)
+    dense[layers.face_box][solid] = layers.face_flow[solid]
+    weight = _flow_weight(portrait.frame, image, dense)
+    return WarpedFrame(image, layers.mask, crops, dense, weight)
+
+
+def _is_still(portrait: PreparedPortrait, plan: FramePlan) -> bool:
+    """Whether nothing has moved, so that the frame is the photo."""
+    return plan.travel < STILL and gaze_shift(portrait, plan.coefficients, 0)[1] == 0
+
+
+def _crops(plan: FramePlan, image: Uint8Image, mask: Uint8Image) -> tuple[Crop, Crop, Crop]:
+    """What the inpainter sees of a frame: mouth, subject's left eye, right eye."""
+    controls = crop_controls(plan.coefficients, plan.face.lip_opening, plan.camera)
+    mouth, left, right = (
         Crop(
             matrix,
             cv.warpAffine(image, matrix, (size, size), flags=cv.INTER_AREA),
@@ -143,42 +132,37 @@ def render_pose(
             control,
         )
         for (matrix, size), control in zip(crop_matrices(plan.points), controls, strict=True)
-    ]
-    cut = (crops[0], crops[1], crops[2])
-    if not traced:
-        return WarpedFrame(image, mask, cut)
-    field = enlarge(relief)
-    field[place][solid] = flow[solid]
-    return WarpedFrame(image, mask, cut, field, _carried(portrait.frame, image, field))
+    )
+    return mouth, left, right
 
 
-def _pin(image: Image, photo: Image, borders: Borders) -> None:
-    """Let a frame run over into the photo at some borders, in place."""
+def _pin(image: Uint8Image, photo: Uint8Image, borders: Borders) -> None:
+    """Fade a frame into the photo at some borders, in place."""
     away = border_distance(FRAME, borders)
     rim = away < PINNED[0]
-    share = smoothstep(2.0, PINNED[0], away[rim])[:, None]
-    image[rim] = (photo[rim] + share * (image[rim].astype(np.float32) - photo[rim]) + 0.5).astype(
+    weight = smoothstep(PHOTO_RIM, PINNED[0], away[rim])[:, None]
+    image[rim] = (photo[rim] + weight * (image[rim].astype(np.float32) - photo[rim]) + 0.5).astype(
         np.uint8
     )
 
 
-def _carried(photo: Image, image: Image, flow: Array) -> Image:
-    """How much of a frame is the photo's pixels along a flow, (512, 512), by looking.
+def _flow_weight(photo: Uint8Image, image: Uint8Image, flow: Float32Array) -> Uint8Image:
+    """How much of a frame is the photo's pixels along a flow, (512, 512), by comparison.
 
     Not pixel by pixel, for interpolation changes single ones, but with their neighbours.
     """
-    told = cv.remap(photo, flow, None, cv.INTER_LINEAR, borderMode=cv.BORDER_REFLECT_101)
-    apart = cv.blur(cv.subtract(image, told, dtype=cv.CV_16S), (3, 3))
+    warped = cv.remap(photo, flow, None, cv.INTER_LINEAR, borderMode=cv.BORDER_REFLECT_101)
+    difference = cv.blur(cv.subtract(image, warped, dtype=cv.CV_16S), (3, 3))
     largest = np.empty((FRAME, FRAME), np.uint8)
-    _largest(apart, flow, largest)
+    _largest_difference(difference, flow, largest)
     largest = cv.blur(cv.dilate(largest, np.ones((3, 3), np.uint8)), (5, 5))
-    levels = 255 * smoothstep(18, 6, np.arange(256, dtype=np.float32)) + 0.5
+    levels = 255 * smoothstep(OTHER, SAME, np.arange(256, dtype=np.float32)) + 0.5
     return np.asarray(cv.LUT(largest, levels.astype(np.uint8)), np.uint8)
 
 
 @njit(cache=True)
-def _largest(apart: NDArray[np.int16], flow: Array, out: Image) -> None:
-    """Largest of the colours' differences (H, W, 3), 255 where the flow leaves the photo."""
+def _largest_difference(difference: Int16Array, flow: Float32Array, out: Uint8Image) -> None:
+    """Write the largest of three colours' differences, 255 where the flow leaves the photo."""
     height, width = out.shape
     for y in range(height):
         for x in range(width):
@@ -186,5 +170,5 @@ def _largest(apart: NDArray[np.int16], flow: Array, out: Image) -> None:
             if u < -0.5 or v < -0.5 or u > width - 0.5 or v > height - 0.5:
                 out[y, x] = 255
                 continue
-            most = max(abs(apart[y, x, 0]), abs(apart[y, x, 1]), abs(apart[y, x, 2]))
+            most = max(abs(difference[y, x, 0]), abs(difference[y, x, 1]), abs(difference[y, x, 2]))
             out[y, x] = min(most, 255)

@@ -1,26 +1,21 @@
-"""Between the geometry and the inpainting network, and the warm-up of both sides' code."""
+"""What passes between the geometry and the inpainting network, and the warm-up of the code."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from talkingface.contract.motion import ARKIT_DIM, ARKIT_INDEX, YAW, neutral
 from talkingface.contract.picture import View
+from talkingface.renderer.arrays import AnyArray, Float32Array, Uint8Image
 from talkingface.renderer.face.model import FaceModel
 from talkingface.renderer.geometry import FRAME, PreparedPortrait, WarpedFrame, paste, prepare
-from talkingface.renderer.geometry.image import cv
+from talkingface.renderer.opencv import cv
 from talkingface.renderer.worker.viewport import PhotoPixels, make_viewer
 from talkingface.v1.media_pb2 import FRAMING_PHOTO
 
-Image = NDArray[np.uint8]
-Array = NDArray[np.float32]
 
-
-def inpainter_inputs(portrait: PreparedPortrait, frame: WarpedFrame) -> dict[str, NDArray[Any]]:
-    """Inputs of the model `inpainter` for a frame, without batch dimension; see inpainter.py."""
+def inpainter_inputs(portrait: PreparedPortrait, frame: WarpedFrame) -> dict[str, AnyArray]:
+    """Inputs of the model `inpainter` for a frame, without batch dimension."""
     crops = [
         cv.merge([crop.rgb, crop.mask, own])
         for crop, own in zip(frame.crops, portrait.crops, strict=True)
@@ -34,8 +29,8 @@ def inpainter_inputs(portrait: PreparedPortrait, frame: WarpedFrame) -> dict[str
     }
 
 
-def finish(frame: WarpedFrame, mouth: Array, eyes: Array) -> Image:
-    """The frame with the network's answer in it, (512, 512, 3).
+def finish(frame: WarpedFrame, mouth: Float32Array, eyes: Float32Array) -> Uint8Image:
+    """Paste the network's result into the frame; the image is (512, 512, 3).
 
     :param mouth: residual (128, 128, 4): RGB in [-1, 1], alpha in [0, 1]
     :param eyes: residuals (2, 64, 64, 4)
@@ -45,7 +40,7 @@ def finish(frame: WarpedFrame, mouth: Array, eyes: Array) -> Image:
     return frame.image
 
 
-def grey_face() -> tuple[Image, Array]:
+def grey_face() -> tuple[Uint8Image, Float32Array]:
     """A grey frame (512, 512, 3), and the mean face's landmarks (478, 3) in it."""
     model = FaceModel.load()
     none = np.zeros(len(model.identity), np.float32)
@@ -53,8 +48,8 @@ def grey_face() -> tuple[Image, Array]:
     return np.full((FRAME, FRAME, 3), 128, np.uint8), points.astype(np.float32)
 
 
-def whole(frame: Image) -> PhotoPixels:
-    """A frame as the whole photo, without larger pixels."""
+def whole_photo(frame: Uint8Image) -> PhotoPixels:
+    """A frame (512, 512, 3) as the whole photo, without further detail."""
     return PhotoPixels(np.zeros((0, 0, 3), np.uint8), frame, (0, 0, FRAME))
 
 
@@ -66,7 +61,7 @@ def warm_up() -> None:
     motion[YAW] = 10
     for name in ("jawOpen", "eyeBlinkLeft", "eyeLookUpRight"):
         motion[ARKIT_INDEX[name]] = 0.5
-    viewer = make_viewer(portrait, whole(grey), View(FRAMING_PHOTO, FRAME, FRAME))
+    viewer = make_viewer(portrait, whole_photo(grey), View(FRAMING_PHOTO, FRAME, FRAME))
     frame = viewer.render(motion)
     inputs = inpainter_inputs(portrait, frame)
     finish(
@@ -74,4 +69,4 @@ def warm_up() -> None:
         np.zeros((*inputs["mouth"].shape[:2], 4), np.float32),
         np.zeros((*inputs["eyes"].shape[:3], 4), np.float32),
     )
-    viewer.picture(frame)
+    viewer.show(frame)

@@ -1,4 +1,7 @@
-"""Numba's kernels, compiled once a build: `python3 -m talkingface.renderer.worker.kernels`."""
+"""Compile numba's kernels once for each build.
+
+python3 -m talkingface.renderer.worker.kernels
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,9 @@ from talkingface.contract.identity import digest
 
 
 def compile_kernels() -> None:
-    """Have all kernels compiled into numba's cache, from which every process then loads them.
+    """Compile all kernels into numba's cache, from which every process then loads them.
 
-    The compiler takes more than 100 MB and keeps them: it works in a process of its own.
+    The compiler allocates more than 100 MB and never frees them: it runs in a process of its own.
     """
     folder = Path(os.environ.get("NUMBA_CACHE_DIR") or Path(__file__).parent / "__pycache__")
     build = digest(("contract", "renderer"), ("numba", "numpy"), processor=True)
@@ -26,7 +29,7 @@ def compile_kernels() -> None:
                 subprocess.run(["python3", "-m", __name__], check=True)
                 done.touch()
     except (OSError, subprocess.CalledProcessError):
-        return  # then each process compiles them for itself, or tells what is wrong
+        return  # then each process compiles them for itself, or reports what is wrong
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from talkingface.renderer.analysis import (
 from talkingface.renderer.analysis.matting import inpaint_background
 from talkingface.renderer.geometry import prepare
 from talkingface.renderer.portrait_store import GREY_FACE, PHOTO, PORTRAIT, Arrays, pack
-from talkingface.renderer.worker.frame_synthesis import grey_face, whole
+from talkingface.renderer.worker.frame_synthesis import grey_face, whole_photo
 from talkingface.renderer.worker.viewport import photo_pixels
 from talkingface.v1.renderer_pb2 import Box, Portrait
 
@@ -33,10 +33,9 @@ class PortraitPreparation:
         self._analyser = FaceAnalyser()
 
     def warm_up(self) -> tuple[Portrait, Arrays]:
-        """Run what a portrait goes through, without a face to be found, so that all kernels are
-        compiled or loaded.
+        """Prepare a grey face, so that all kernels are compiled or loaded.
 
-        :return: as `prepare` does: a grey face, under the handle `GREY_FACE`.
+        :return: as `prepare`, under the handle `GREY_FACE`.
         """
         frame, points = grey_face()
         height, width = frame.shape[:2]
@@ -44,14 +43,14 @@ class PortraitPreparation:
         matte[100:, 100:-100] = 1
         background = inpaint_background(frame, matte, np.zeros_like(matte))
         prepared = prepare(frame, points, matte, background)
-        arrays = pack(prepared, PORTRAIT) | pack(whole(frame), PHOTO)
+        arrays = pack(prepared, PORTRAIT) | pack(whole_photo(frame), PHOTO)
         return Portrait(handle=GREY_FACE, width=width, height=height), arrays
 
     def prepare(self, content: bytes) -> tuple[Portrait, Arrays]:
         """Prepare a JPEG, PNG or WebP file.
 
-        :return: what is told about the portrait, and what its frames need, as named arrays.
-        :raises ServiceError: with a reason that names what was found.
+        :return: the message for clients, and what the portrait's frames need, as named arrays.
+        :raises ServiceError: a photo that cannot be used, with the reason.
         """
         try:
             analysed = self._analyser.analyse(content)

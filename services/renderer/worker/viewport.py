@@ -1,9 +1,9 @@
-"""From frames of 512x512 pixels to the pictures that are asked for: other sizes, the whole photo.
+"""From frames of 512x512 pixels to the views that are asked for: other sizes, the whole photo.
 
 Geometry and network work at 512x512. On a finer grid the frame is enlarged, and what the photo
 holds beyond it is added: its detail, which is the photo on that grid less the enlarged portrait.
 Detail moves along the same flow as the pixels that it belongs to, and counts where a pixel is the
-photo's own. So an unmoved picture is the photo, and a moved one as sharp. A smaller picture is the
+photo's own. So an unmoved frame is the photo, and a moved one as sharp. A smaller view is the
 frame reduced. In the whole photo the frame's square is replaced in the same way; the rest stands
 still.
 """
@@ -14,45 +14,45 @@ from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 from talkingface.contract.picture import MAX_SIZE, View
+from talkingface.renderer.arrays import Float32Array, Uint8Image
 from talkingface.renderer.geometry import FRAME, PreparedPortrait, WarpedFrame, render
-from talkingface.renderer.geometry.image import cv
+from talkingface.renderer.opencv import cv
 from talkingface.v1.media_pb2 import FRAMING_CROP
 
-Image = NDArray[np.uint8]
-Array = NDArray[np.float32]
-
-WORTH_KEEPING = 1.1  # pixels of the photo for one of the frame, from which its detail is kept
-STRIP = 128  # rows worked on at a time
-TEAR = 1.0  # pixels by which neighbours' sources may part before detail would show a seam
-NO_DETAIL = 128
+MIN_ENLARGEMENT = 1.1  # pixels of the photo for one of the frame, from which its detail is kept
+STRIP_ROWS = 128  # worked on at a time, so that they stay in the processor's cache
+MAX_FLOW_STEP = 1.0  # pixels by which neighbours' flow may differ before detail would show a seam
+NO_DETAIL = 128  # level
 
 
 @dataclass(frozen=True)
 class PhotoPixels:
     """What the photo holds beyond the portrait's frame."""
 
-    square: Image  # (S, S, 3) the frame's square, 512 < S <= 1024; (0, 0, 3): the frame is all
-    whole: Image  # (H, W, 3) the photo at the size of its picture, see `photo_size`
+    square: Uint8Image  # (S, S, 3) the frame's square, 512 < S <= 1024; (0, 0, 3): nothing more
+    whole: Uint8Image  # (H, W, 3) the photo at the size of its view, see `photo_size`
     place: tuple[int, int, int]  # left, top, side of the frame's square in `whole`
 
 
-def photo_pixels(photo: Image, frame: Image, to_photo: Array, size: tuple[int, int]) -> PhotoPixels:
-    """Keep what pictures other than the frame need of a photo.
+def photo_pixels(
+    photo: Uint8Image, frame: Uint8Image, to_photo: Float32Array, size: tuple[int, int]
+) -> PhotoPixels:
+    """Keep what views other than the frame need of a photo.
 
-    :param photo: (H, W, 3), upright; frame (512, 512, 3) of `analysis.cut_frame`.
+    :param photo: (H, W, 3), upright.
+    :param frame: (512, 512, 3) of `analysis.cut_frame`.
     :param to_photo: (2, 3), frame pixel to photo pixel.
-    :param size: width and height of the whole photo's picture.
+    :param size: width and height of the whole photo's view.
     """
     scale = float(to_photo[0, 0])
     # The frame of a reduced photo is averaged from whole pixels: its centres lie half a step on.
     corner = to_photo[:, 2].astype(float) - 0.5 * min(scale, 1.0)  # of the square, pixel edges
     corner += 0.5
     square = np.zeros((0, 0, 3), np.uint8)
-    if scale > WORTH_KEEPING:
-        square = _cut(photo, frame, scale, corner, min(round(scale * FRAME), MAX_SIZE))
+    if scale > MIN_ENLARGEMENT:
+        square = _cut_square(photo, frame, scale, corner, min(round(scale * FRAME), MAX_SIZE))
     height, width = photo.shape[:2]
     if (width // 2 * 2, height // 2 * 2) == size:
         zoom = 1.0
@@ -67,8 +67,14 @@ def photo_pixels(photo: Image, frame: Image, to_photo: Array, size: tuple[int, i
     )
 
 
-def _cut(photo: Image, frame: Image, scale: float, corner: Array, side: int) -> Image:
-    """The frame's square with `side` pixels; beyond the photo the enlarged frame."""
+def _cut_square(
+    photo: Uint8Image, frame: Uint8Image, scale: float, corner: Float32Array, side: int
+) -> Uint8Image:
+    """The frame's square with `side` pixels; beyond the photo the enlarged frame.
+
+    :param scale: pixels of the photo for one of the frame.
+    :param corner: (2,) upper left corner of the square, pixel edges of the photo.
+    """
     step = scale * FRAME / side
     height, width = photo.shape[:2]
     if step > 1:
@@ -84,20 +90,23 @@ def _cut(photo: Image, frame: Image, scale: float, corner: Array, side: int) -> 
     return np.where((inside_y[:, None] & inside_x)[..., None], cut, _resized(frame, side))
 
 
-def _resized(image: Image, side: int) -> Image:
+def _resized(image: Uint8Image, side: int) -> Uint8Image:
+    """A frame (512, 512, 3) with `side` pixels."""
     method = cv.INTER_AREA if side < FRAME else cv.INTER_CUBIC
-    return cv.resize(image, (side, side), interpolation=method)
+    resized: Uint8Image = cv.resize(image, (side, side), interpolation=method)
+    return resized
 
 
-class _Regrid:
+class _Resampler:
     """Frames on a grid of `side` pixels, with the photo's detail on that grid if it is known."""
 
-    def __init__(self, frame: Image, side: int, photo: Image | None) -> None:
+    def __init__(self, frame: Uint8Image, side: int, photo: Uint8Image | None) -> None:
         """
-        :param frame: (512, 512, 3) the unmoved portrait; photo: (side, side, 3) the same square.
+        :param frame: (512, 512, 3) the unmoved portrait.
+        :param photo: (side, side, 3) the same square of the photo, or None.
         """
         self.side = side
-        self._detail: Image | None = None
+        self._detail: Uint8Image | None = None
         if photo is not None:
             detail = photo.astype(np.int16) - _resized(frame, side) + NO_DETAIL
             self._detail = np.clip(detail, 0, 255).astype(np.uint8)
@@ -113,7 +122,7 @@ class _Regrid:
 
     @property
     def traced(self) -> bool:
-        """Whether it must be known where a frame's pixels come from."""
+        """Whether it needs to know where a frame's pixels come from."""
         return self._detail is not None
 
     @property
@@ -121,18 +130,20 @@ class _Regrid:
         """Memory that it holds."""
         return 0 if self._detail is None else self._detail.nbytes
 
-    def __call__(self, frame: WarpedFrame) -> Image:
-        """(side, side, 3)."""
+    def __call__(self, frame: WarpedFrame) -> Uint8Image:
+        """The frame's image, (side, side, 3)."""
         if self.side == FRAME and self._detail is None:
             return frame.image
-        picture = _resized(frame.image, self.side)
+        image = _resized(frame.image, self.side)
         if self._detail is None:
-            return picture
-        assert frame.flow is not None and frame.carried is not None
-        moved, trust = _displacement(frame.flow, frame.carried)
-        for top in range(0, self.side, STRIP):  # strips stay in the processor's cache
-            strip = picture[top : top + STRIP]
-            source, share = _sources(moved, trust, self.side, top, len(strip), self._finer)
+            return image
+        assert frame.flow is not None and frame.flow_weight is not None
+        moved, weight = _displacement(frame.flow, frame.flow_weight)
+        for top in range(0, self.side, STRIP_ROWS):
+            strip = image[top : top + STRIP_ROWS]
+            source, strip_weight = _detail_sources(
+                moved, weight, self.side, top, len(strip), self._finer
+            )
             detail = cv.remap(
                 self._detail,
                 source,
@@ -141,45 +152,50 @@ class _Regrid:
                 borderMode=cv.BORDER_CONSTANT,
                 borderValue=(NO_DETAIL,) * 3,
             )
-            _add_detail(strip, detail, share)
-        return picture
+            _add_detail(strip, detail, strip_weight)
+        return image
 
 
 @njit(cache=True, fastmath=True)
-def _displacement(flow: Array, carried: Image) -> tuple[Array, Image]:
-    """How far each pixel has come, (H, W, 2), and how much it is the photo's own, torn ones not."""
-    height, width = carried.shape
+def _displacement(flow: Float32Array, flow_weight: Uint8Image) -> tuple[Float32Array, Uint8Image]:
+    """How far each pixel has come, (H, W, 2), and its weight (H, W), 0 where the flow breaks."""
+    height, width = flow_weight.shape
     moved = np.empty_like(flow)
-    trust = carried.copy()
+    weight = flow_weight.copy()
     for y in range(height):
         for x in range(width):
             moved[y, x, 0] = flow[y, x, 0] - np.float32(x)
             moved[y, x, 1] = flow[y, x, 1] - np.float32(y)
             for k in range(2):
-                if x and abs(moved[y, x, k] - moved[y, x - 1, k]) > TEAR:
-                    trust[y, x], trust[y, x - 1] = 0, 0
-                if y and abs(moved[y, x, k] - moved[y - 1, x, k]) > TEAR:
-                    trust[y, x], trust[y - 1, x] = 0, 0
-    return moved, trust
+                if x and abs(moved[y, x, k] - moved[y, x - 1, k]) > MAX_FLOW_STEP:
+                    weight[y, x], weight[y, x - 1] = 0, 0
+                if y and abs(moved[y, x, k] - moved[y - 1, x, k]) > MAX_FLOW_STEP:
+                    weight[y, x], weight[y - 1, x] = 0, 0
+    return moved, weight
 
 
 @njit(cache=True, fastmath=True)
-def _sources(
-    moved: Array, trust: Image, side: int, top: int, rows: int, finer: int
-) -> tuple[Array, Image]:
-    """`moved` and `trust` on rows of a grid of `side` pixels: where in the detail, which has
-    `finer` pixels for one, these come from, (rows, side, 2), and their trust (rows, side)."""
-    size = len(trust)
+def _detail_sources(
+    moved: Float32Array, weight: Uint8Image, side: int, top: int, rows: int, finer: int
+) -> tuple[Float32Array, Uint8Image]:
+    """Interpolate a displacement and its weight on some rows of a finer grid.
+
+    :param moved: (512, 512, 2) and `weight` (512, 512), of `_displacement`.
+    :param side: pixels of the grid along a side; its rows from `top` are wanted.
+    :param finer: pixels of the detail for one of the grid, along a side.
+    :return: pixels of the detail (rows, side, 2), and weights (rows, side).
+    """
+    size = len(weight)
     half, zero, last = np.float32(0.5), np.float32(0), np.float32(size - 1)
     scale = np.float32(size) / np.float32(side)
     grown = np.float32(finer) / scale
-    first, share = np.empty(side, np.int32), np.empty(side, np.float32)
+    first, fraction = np.empty(side, np.int32), np.empty(side, np.float32)
     for j in range(side):
         x = min(max((np.float32(j) + half) * scale - half, zero), last)
         first[j] = min(int(x), size - 2)
-        share[j] = x - np.float32(first[j])
+        fraction[j] = x - np.float32(first[j])
     row = np.empty((size, 3), np.float32)
-    out, out_trust = np.empty((rows, side, 2), np.float32), np.empty((rows, side), np.uint8)
+    out, out_weight = np.empty((rows, side, 2), np.float32), np.empty((rows, side), np.uint8)
     for i in range(rows):
         y = min(max((np.float32(top + i) + half) * scale - half, zero), last)
         y0 = min(int(y), size - 2)
@@ -188,29 +204,30 @@ def _sources(
             for k in range(2):
                 above = moved[y0, x0, k]
                 row[x0, k] = (above + b * (moved[y0 + 1, x0, k] - above)) * grown
-            above = np.float32(trust[y0, x0])
-            row[x0, 2] = above + b * (np.float32(trust[y0 + 1, x0]) - above) + half
+            above = np.float32(weight[y0, x0])
+            row[x0, 2] = above + b * (np.float32(weight[y0 + 1, x0]) - above) + half
         for j in range(side):
-            x0, a = first[j], share[j]
+            x0, a = first[j], fraction[j]
             out[i, j, 0] = np.float32(finer * j) + row[x0, 0] + a * (row[x0 + 1, 0] - row[x0, 0])
             out[i, j, 1] = row[x0, 1] + a * (row[x0 + 1, 1] - row[x0, 1])
             out[i, j, 1] += np.float32(finer * (top + i))
-            out_trust[i, j] = np.uint8(row[x0, 2] + a * (row[x0 + 1, 2] - row[x0, 2]))
-    return out, out_trust
+            out_weight[i, j] = np.uint8(row[x0, 2] + a * (row[x0 + 1, 2] - row[x0, 2]))
+    return out, out_weight
 
 
 @njit(cache=True, fastmath=True)
-def _add_detail(picture: Image, detail: Image, trust: Image) -> None:
-    for y in range(picture.shape[0]):
-        for x in range(picture.shape[1]):
-            share = np.int32(trust[y, x])
-            if share == 0:
+def _add_detail(image: Uint8Image, detail: Uint8Image, weight: Uint8Image) -> None:
+    """Add detail (H, W, 3) to an image by its weight (H, W), in place."""
+    for y in range(image.shape[0]):
+        for x in range(image.shape[1]):
+            w = np.int32(weight[y, x])
+            if w == 0:
                 continue
             for k in range(3):
-                change = (np.int32(detail[y, x, k]) - NO_DETAIL) * share
+                change = (np.int32(detail[y, x, k]) - NO_DETAIL) * w
                 # Divided by 255 and rounded.
-                value = np.int32(picture[y, x, k]) + ((change * 257 + 32768) >> 16)
-                picture[y, x, k] = min(max(value, 0), 255)
+                value = np.int32(image[y, x, k]) + ((change * 257 + 32768) >> 16)
+                image[y, x, k] = min(max(value, 0), 255)
 
 
 class CropViewer:
@@ -226,17 +243,17 @@ class CropViewer:
                 photo = cv.resize(photo, (view.width,) * 2, interpolation=method)
         self._portrait = portrait
         self._planar = view.planar
-        self._regrid = _Regrid(portrait.frame, view.width, photo)
-        self.nbytes = self._regrid.nbytes
+        self._resample = _Resampler(portrait.frame, view.width, photo)
+        self.nbytes = self._resample.nbytes
 
-    def render(self, motion: Array) -> WarpedFrame:
-        """The frame that `picture` needs, for motion (58,)."""
-        return render(self._portrait, motion, traced=self._regrid.traced)
+    def render(self, motion: Float32Array) -> WarpedFrame:
+        """Render the frame that `show` needs, for motion (58,)."""
+        return render(self._portrait, motion, traced=self._resample.traced)
 
-    def picture(self, frame: WarpedFrame) -> Image:
-        """A finished frame in the shape of the view."""
-        picture = self._regrid(frame)
-        return cv.cvtColor(picture, cv.COLOR_RGB2YUV_I420) if self._planar else picture
+    def show(self, frame: WarpedFrame) -> Uint8Image:
+        """Bring a finished frame into the shape of the view."""
+        image = self._resample(frame)
+        return _i420(image) if self._planar else image
 
 
 class PhotoViewer:
@@ -245,7 +262,7 @@ class PhotoViewer:
     def __init__(self, portrait: PreparedPortrait, pixels: PhotoPixels, view: View) -> None:
         height, width = pixels.whole.shape[:2]
         if (width, height) != (view.width, view.height):
-            raise ValueError(f"the photo's picture is {width}x{height}")
+            raise ValueError(f"the whole photo is shown at {width}x{height}")
         left, top, side = pixels.place
         self._portrait = portrait
         self._planar = view.planar
@@ -265,34 +282,38 @@ class PhotoViewer:
         )
         photo = _resized(portrait.frame, side)
         photo[self._part] = pixels.whole[y0:y1, x0:x1]
-        self._regrid = _Regrid(portrait.frame, side, photo)
-        self._still = pixels.whole
-        if view.planar:
-            self._still = cv.cvtColor(pixels.whole, cv.COLOR_RGB2YUV_I420)
-        self.nbytes = self._regrid.nbytes + self._around.nbytes + self._still.nbytes
+        self._resample = _Resampler(portrait.frame, side, photo)
+        self._still = _i420(pixels.whole) if view.planar else pixels.whole
+        self.nbytes = self._resample.nbytes + self._around.nbytes + self._still.nbytes
 
-    def render(self, motion: Array) -> WarpedFrame:
+    def render(self, motion: Float32Array) -> WarpedFrame:
         """As `CropViewer.render`."""
         return render(self._portrait, motion, pinned=self._pinned, traced=True)
 
-    def picture(self, frame: WarpedFrame) -> Image:
-        """As `CropViewer.picture`."""
+    def show(self, frame: WarpedFrame) -> Uint8Image:
+        """As `CropViewer.show`."""
         changed = self._around.copy()
-        changed[self._inner] = self._regrid(frame)[self._part]
-        picture = self._still.copy()
+        changed[self._inner] = self._resample(frame)[self._part]
+        image = self._still.copy()
         if not self._planar:
             height, width = changed.shape[:2]
-            picture[self._top : self._top + height, self._left : self._left + width] = changed
-            return picture
-        changed = cv.cvtColor(changed, cv.COLOR_RGB2YUV_I420)
-        for plane, part, step in zip(_planes(picture), _planes(changed), (1, 2, 2), strict=True):
+            image[self._top : self._top + height, self._left : self._left + width] = changed
+            return image
+        planes = zip(_planes(image), _planes(_i420(changed)), (1, 2, 2), strict=True)
+        for plane, part, step in planes:
             left, top = self._left // step, self._top // step
             plane[top : top + part.shape[0], left : left + part.shape[1]] = part
-        return picture
+        return image
 
 
-def _planes(image: Image) -> tuple[Image, Image, Image]:
-    """Y (H, W), U and V (H / 2, W / 2) of an I420 picture (3 / 2 H, W), not copied."""
+def _i420(image: Uint8Image) -> Uint8Image:
+    """RGB (H, W, 3) as the planes of I420, (3 / 2 H, W)."""
+    planar: Uint8Image = cv.cvtColor(image, cv.COLOR_RGB2YUV_I420)
+    return planar
+
+
+def _planes(image: Uint8Image) -> tuple[Uint8Image, Uint8Image, Uint8Image]:
+    """Y (H, W), U and V (H / 2, W / 2) of an I420 image (3 / 2 H, W), not copied."""
     width, height = image.shape[1], image.shape[0] * 2 // 3
     flat, count = image.reshape(-1), width * height
     half = (height // 2, width // 2)
@@ -307,7 +328,7 @@ Viewer = CropViewer | PhotoViewer
 
 
 def make_viewer(portrait: PreparedPortrait, pixels: PhotoPixels, view: View) -> Viewer:
-    """What shows a portrait in a view.
+    """Make what shows a portrait in a view.
 
     :raises ValueError: a view of the photo with other sides than `photo_size` gives.
     """

@@ -1,4 +1,4 @@
-"""The rules and labels that the speech encoder is taught by."""
+"""The rules and labels that the speech encoder is trained on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from talkingface.contract.rates import SAMPLE_RATE
-from talkingface.contract.speech_features import ARTICULATION, PHONE_INDEX, PHONES
+from talkingface.contract.speech_features import ARTICULATION, PHONE_INDEX, PHONES, ROW_SAMPLES
 from talkingface_research.audio_features.training import (
     articulation,
     decoding,
@@ -54,7 +54,7 @@ def test_tongue_consonants_leave_the_lips_to_their_neighbours() -> None:
     assert lips[15, TEETH] > 0.8
 
 
-def test_lips_move_before_the_sound() -> None:
+def test_lips_move_before_the_audio() -> None:
     track = spoken("sil", "sil", "uw", "uw")
     assert track[18, ROUNDING] > track[10, ROUNDING] + 0.1
 
@@ -89,14 +89,14 @@ def test_every_voice_maps_into_the_inventory() -> None:
     assert set(phones.IPA.values()) | set(phones.IPA_PAIRS.values()) >= set(range(1, len(PHONES)))
 
 
-def test_sounds_of_other_languages_have_a_neighbour_and_keep_their_lips() -> None:
+def test_phones_of_other_languages_have_a_nearest_phone_and_keep_their_lips() -> None:
     for near, label in phones.IPA_NEAREST.values():
         assert near in PHONES[1:]
         assert label in (phones.UNKNOWN, PHONE_INDEX[near])
     assert phones.IPA_NEAREST["tʃ"] == ("ch", PHONE_INDEX["ch"])
-    # Rounded front vowels and a bilabial that does not close are followed, but not learnt as
-    # what they are not.
-    assert {phones.IPA_NEAREST[sound][1] for sound in "yøœβ"} == {phones.UNKNOWN}
+    # Rounded front vowels and a bilabial that does not close can be aligned, but their label is
+    # unknown.
+    assert {phones.IPA_NEAREST[symbol][1] for symbol in "yøœβ"} == {phones.UNKNOWN}
 
 
 def test_a_grid_sentence_is_spelt_for_synthesisers(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_texts_vary_and_repeat_with_their_seed() -> None:
     assert len({next(czech) for _ in range(20)}) == 20
 
 
-def test_the_exported_encoder_hears_in_torch_what_it_hears_shipped() -> None:
+def test_the_exported_encoder_has_the_same_rows_in_torch() -> None:
     torch = pytest.importorskip("torch", reason="training extra")
     import onnxruntime
 
@@ -124,11 +124,11 @@ def test_the_exported_encoder_hears_in_torch_what_it_hears_shipped() -> None:
     from talkingface_research.audio_features.training.features import encode_clips, load_encoder
 
     path = Path(package.__file__).parent / "model_repository/speech_encoder/1/model.onnx"
-    sound = 0.1 * np.random.default_rng(0).standard_normal(SAMPLE_RATE).astype(np.float32)
-    (features, speech), *_ = encode_clips(load_encoder(path, "cpu"), [torch.from_numpy(sound)])
+    audio = 0.1 * np.random.default_rng(0).standard_normal(SAMPLE_RATE).astype(np.float32)
+    (features, speech), *_ = encode_clips(load_encoder(path, "cpu"), [torch.from_numpy(audio)])
     model = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     session = AudioFeaturesSession()
-    session.push(sound)
+    session.push(audio)
     session.end()
     names = [output.name for output in model.get_outputs()]
     rows = []
@@ -140,7 +140,7 @@ def test_the_exported_encoder_hears_in_torch_what_it_hears_shipped() -> None:
     assert np.abs(speech.numpy() - np.concatenate([row.speech for row in rows])).max() < 2e-2
 
 
-def test_the_likeliest_phones_are_told_where_they_are_sure() -> None:
+def test_likely_phones_are_found_and_unlikely_ones_are_unknown() -> None:
     chances = np.full((30, 40), 0.1 / 37, np.float32)
     chances[:10, 0] = chances[10:20, 5] = 0.9
     chances[15, 5], chances[15, 6] = 0.1, 0.8  # one row is no phone
@@ -148,7 +148,17 @@ def test_the_likeliest_phones_are_told_where_they_are_sure() -> None:
     phone, end = decoding.likeliest(np.log(chances / chances.sum(1, keepdims=True)))
     assert phone[:2].tolist() == [0, 5]
     assert set(phone[2:]) == {phones.UNKNOWN}
-    rows = decoding.row_phones(phone, end, 30)
+    rows = decoding.phones_at(phone, end, 30, ROW_SAMPLES)
     assert rows[9] == 0
     assert (rows[10:20] == 5).all()
     assert (rows[20:] == phones.UNKNOWN).all()
+
+
+@pytest.mark.parametrize(
+    ("hop", "expected"),
+    [(160, [3, 3, 3, 5, 5, 5, 5, 5]), (ROW_SAMPLES, [3, 3, 5, 5])],
+)
+def test_phones_are_found_at_any_rate(hop: int, expected: list[int]) -> None:
+    """A phone begins with the sample at which the one before ends; the last one goes on."""
+    phone, end = np.array([3, 5], np.int8), np.array([480, 960], np.int64)
+    assert decoding.phones_at(phone, end, len(expected), hop).tolist() == expected

@@ -1,4 +1,4 @@
-"""The ruler's measures on curves whose answers are known."""
+"""The measures of the motion benchmark on curves whose results are known."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from talkingface.contract.motion import ARKIT_INDEX, DISTANCE, PITCH, YAW, neutr
 from talkingface.contract.rates import MOTION_FPS, SAMPLE_RATE
 from talkingface.contract.speech_features import PHONE_INDEX
 from talkingface.renderer.face.model import FaceModel
+from talkingface_research.audio_features.training.phones import NATURAL_PHONES
 from talkingface_research.motion_gen.evaluation import (
     blinks,
+    classifier,
     closures,
     corruptions,
     curves,
@@ -21,13 +23,12 @@ from talkingface_research.motion_gen.evaluation import (
     head,
     mouth,
     phones,
-    reader,
     recordings,
     run,
     singing,
     smoothness,
 )
-from talkingface_research.motion_gen.evaluation.bench import ENGLISH_VOICE, Bench, by_rule
+from talkingface_research.motion_gen.evaluation.context import ENGLISH_VOICE, EvalContext, by_rule
 from talkingface_research.motion_gen.evaluation.pipeline import Pipeline
 from talkingface_research.motion_gen.evaluation.sections import cost
 from talkingface_research.motion_gen.evaluation.sections.controls import settled
@@ -46,22 +47,22 @@ def syllables(seconds: float, seed: int) -> np.ndarray:
 @pytest.mark.parametrize("lag", [-1, 0, 1, 2])
 @pytest.mark.parametrize("offset", [-3, 0, 6])
 def test_a_lag_is_found_on_clocks_that_differ(lag: int, offset: int) -> None:
-    picture = [syllables(8, seed) for seed in range(3)]
-    # `picture` shows the sound `offset` frames late; what was made comes `lag` frames late.
-    made = [curves.shifted(track, lag - offset, 200) for track in picture]
-    r, found = curves.lagged_correlation(made, picture, [offset] * 3)
+    video = [syllables(8, seed) for seed in range(3)]
+    # `video` is `offset` frames behind the audio; `made` is `lag` frames late.
+    made = [curves.shifted(track, lag - offset, 200) for track in video]
+    r, found = curves.lagged_correlation(made, video, [offset] * 3)
     assert found == lag
     assert r > 0.9
 
 
-def test_correlation_falls_with_noise_as_it_must() -> None:
+def test_correlation_falls_with_noise_as_expected() -> None:
     real = [syllables(60, seed) for seed in range(4)]
     equal = [track + syllables(60, 100 + i) for i, track in enumerate(real)]
     r, _ = curves.lagged_correlation(equal, real, [0] * 4)
     assert r == pytest.approx(1 / np.sqrt(2), abs=0.03)
 
 
-def test_what_has_nothing_to_do_with_it_scores_nothing() -> None:
+def test_unrelated_curves_do_not_correlate() -> None:
     real = [syllables(60, seed) for seed in range(4)]
     assert curves.lagged_correlation([*real[1:], real[0]], real, [0] * 4)[0] < 0.1
     assert curves.lagged_correlation([np.zeros(1500)] * 4, real, [0] * 4)[0] == 0
@@ -89,7 +90,7 @@ def test_coefficients_and_landmarks_agree_on_the_opening() -> None:
     assert mouth.lip_below_teeth(motion)[1] > 0.05
 
 
-def said(*names: str, seconds: float = 0.2) -> phones.Phones:
+def spoken_phones(*names: str, seconds: float = 0.2) -> phones.Phones:
     return phones.Phones(
         np.array([PHONE_INDEX[n] for n in names], np.int8),
         seconds * np.arange(1, len(names) + 1),
@@ -97,7 +98,7 @@ def said(*names: str, seconds: float = 0.2) -> phones.Phones:
 
 
 def test_closures_are_found_within_the_slack_and_not_beyond() -> None:
-    spoken = said("aa", "p", "aa", "aa", "m", "aa", "aa", "aa")  # p 0.2-0.4, m 0.8-1.0
+    spoken = spoken_phones("aa", "p", "aa", "aa", "m", "aa", "aa", "aa")  # p 0.2-0.4, m 0.8-1.0
     gap = np.full(40, 0.05)
     gap[3] = 0.0  # 0.14 s: 60 ms before p
     gap[27] = 0.0  # 1.10 s: 100 ms after m
@@ -108,7 +109,7 @@ def test_closures_are_found_within_the_slack_and_not_beyond() -> None:
     assert closures.share_below([gap], 0.008) == pytest.approx(2 / 40)
 
 
-def test_a_stop_that_swallowed_the_silence_before_it_is_judged_by_its_end() -> None:
+def test_a_stop_that_includes_the_silence_before_it_is_judged_by_its_end() -> None:
     spoken = phones.Phones(
         np.array([PHONE_INDEX["p"], PHONE_INDEX["aa"]], np.int8), np.array([1.0, 2.0])
     )
@@ -118,25 +119,25 @@ def test_a_stop_that_swallowed_the_silence_before_it_is_judged_by_its_end() -> N
 
 
 def test_the_rules_close_every_bilabial() -> None:
-    spoken = said("sil", "p", "aa", "m", "iy", "b", "uw", "f", "ey", "sil", seconds=0.12)
+    spoken = spoken_phones("sil", "p", "aa", "m", "iy", "b", "uw", "f", "ey", "sil", seconds=0.12)
     motion = by_rule(spoken, 30)
     assert closures.reached(mouth.opening(motion), spoken, phones.BILABIAL, 0.008).all()
 
 
 def test_labels_move_to_where_the_silences_are(tmp_path: Path) -> None:
-    labels = [phones.NATURAL_PHONES.index("sil")] * 30 + [phones.NATURAL_PHONES.index("m")] * 30
-    labels += [phones.NATURAL_PHONES.index("sil")] * 30
+    labels = [NATURAL_PHONES.index("sil")] * 30 + [NATURAL_PHONES.index("m")] * 30
+    labels += [NATURAL_PHONES.index("sil")] * 30
     path = tmp_path / "a.phonemes.json"
     path.write_text(json.dumps(labels))
     level = np.full(300, -80.0)
-    level[108:208] = -20.0  # heard 80 ms later than the labels say
+    level[108:208] = -20.0  # 80 ms later than in the labels
     found = phones.labelled(path, level)
     assert found.phone.tolist() == [0, PHONE_INDEX["m"], 0]
     assert found.end == pytest.approx([1.08, 2.08, 3.08], abs=0.011)
 
 
-def test_phones_are_cut_to_a_stretch() -> None:
-    cut = said("aa", "p", "iy", "m").between(0.3, 0.7)
+def test_phones_are_cut_to_an_interval() -> None:
+    cut = spoken_phones("aa", "p", "iy", "m").between(0.3, 0.7)
     assert cut.phone.tolist() == [PHONE_INDEX[n] for n in ("p", "iy", "m")]
     assert cut.end == pytest.approx([0.1, 0.3, 0.4])
 
@@ -154,7 +155,7 @@ def test_a_recordings_offset_is_found_by_its_loudness() -> None:
     clip = recordings.Recording(
         "a", audio.astype(np.float32), curves.shifted(loud, 4, 500), np.zeros(500), neutral(500)
     )
-    assert recordings.sound_offset([clip]) == 4
+    assert recordings.audio_offset([clip]) == 4
 
 
 # Liveliness
@@ -210,7 +211,7 @@ def test_saccades_dwell_and_aversion() -> None:
     assert lengths == pytest.approx([1.0, 2.0])
 
 
-def test_gaze_is_told_in_the_cameras_frame() -> None:
+def test_gaze_is_measured_in_the_cameras_frame() -> None:
     motion = neutral(1)
     motion[0, YAW], motion[0, PITCH] = 12.0, -5.0
     motion[0, ARKIT_INDEX["eyeLookInLeft"]] = motion[0, ARKIT_INDEX["eyeLookOutRight"]] = 0.4
@@ -225,7 +226,7 @@ def test_head_spectrum_and_step() -> None:
     assert head.step([np.tile([[0.0], [1.0]], (50, 3))]) == 1.0
 
 
-def test_a_head_that_nods_with_the_voice_is_told_from_one_that_does_not() -> None:
+def test_a_head_that_nods_with_the_speech_has_a_coherence_above_chance() -> None:
     rng = np.random.default_rng(1)
     voice = curves.band_passed(rng.standard_normal(3000), (0.8, 2.5))
     nods = np.cumsum(np.stack([voice, 0 * voice, 0 * voice], 1), axis=0)
@@ -235,7 +236,7 @@ def test_a_head_that_nods_with_the_voice_is_told_from_one_that_does_not() -> Non
     assert mean < high < 0.3
 
 
-def test_roughness_tells_smooth_from_shaking() -> None:
+def test_roughness_of_smooth_and_of_shaking_motion() -> None:
     noise = np.random.default_rng(2).standard_normal((20_000, 3))
     swing = np.sin(np.arange(1000) / 20)
     assert smoothness.roughness([swing, swing]) < 0.01
@@ -250,11 +251,11 @@ def test_settling_is_lasting() -> None:
     assert settled(np.full(20, 9.0), 3.0) == float("inf")
 
 
-# Sounds
+# Audio
 
 
-def pitch_of(sound: np.ndarray) -> float:
-    middle = sound[4000:12000].astype(float)
+def pitch_of(audio: np.ndarray) -> float:
+    middle = audio[4000:12000].astype(float)
     lags = np.correlate(middle, middle, "full")[len(middle) - 1 :]
     return SAMPLE_RATE / (int(np.argmax(lags[40:320])) + 40)
 
@@ -262,16 +263,16 @@ def pitch_of(sound: np.ndarray) -> float:
 @pytest.mark.parametrize("semitones", [-4, 4])
 def test_a_voice_is_shifted_in_pitch_and_not_in_time(semitones: int) -> None:
     t = np.arange(SAMPLE_RATE) / SAMPLE_RATE
-    sound = np.sin(2 * np.pi * 160 * t + 0.5 * np.sin(2 * np.pi * 160 * t)).astype(np.float32)
-    sound[: SAMPLE_RATE // 4] = 0
-    moved = corruptions.shifted(sound, semitones)
-    assert len(moved) == len(sound)
+    audio = np.sin(2 * np.pi * 160 * t + 0.5 * np.sin(2 * np.pi * 160 * t)).astype(np.float32)
+    audio[: SAMPLE_RATE // 4] = 0
+    moved = corruptions.shifted(audio, semitones)
+    assert len(moved) == len(audio)
     assert pitch_of(moved) == pytest.approx(160 * 2 ** (semitones / 12), rel=0.02)
     onset = int(np.argmax(np.abs(moved) > 0.3)) / SAMPLE_RATE
     assert onset == pytest.approx(0.25, abs=0.03)
 
 
-def test_disturbances_are_as_loud_as_said_and_the_same_every_time() -> None:
+def test_corruptions_have_their_level_and_are_deterministic() -> None:
     rng = np.random.default_rng(3)
     voice = rng.standard_normal(SAMPLE_RATE).astype(np.float32)
     others = [rng.standard_normal(SAMPLE_RATE).astype(np.float32) for _ in range(2)]
@@ -285,11 +286,11 @@ def test_disturbances_are_as_loud_as_said_and_the_same_every_time() -> None:
 
 
 def test_the_song_has_its_notes() -> None:
-    sound, notes = singing.scale()
+    audio, notes = singing.scale()
     assert len(notes) == len(singing.SCALE)
     for note, semitones in list(zip(notes, singing.SCALE, strict=True))[:8]:
         first = int((note.start + 0.05) * SAMPLE_RATE)
-        held = sound[first : first + SAMPLE_RATE // 2].astype(float)
+        held = audio[first : first + SAMPLE_RATE // 2].astype(float)
         spectrum = np.abs(np.fft.rfft(held * np.hanning(len(held)), 4 * SAMPLE_RATE))
         wanted = singing.LOWEST * 2 ** (semitones / 12)
         # The fundamental or a multiple of it stands out.
@@ -297,25 +298,25 @@ def test_the_song_has_its_notes() -> None:
         assert peak / wanted == pytest.approx(round(peak / wanted), abs=0.06)
 
 
-# Reader and pipeline
+# Classifier and pipeline
 
 
-def test_the_reader_tells_classes_apart() -> None:
+def test_the_classifier_separates_classes() -> None:
     rng = np.random.default_rng(4)
     centres = rng.standard_normal((7, 44))
     samples = [centre + 0.5 * rng.standard_normal((40, 44)) for centre in centres]
-    read = reader.train(samples)
-    shown = [centre + 0.5 * rng.standard_normal((40, 44)) for centre in centres]
-    assert np.mean([(read(x) == i).mean() for i, x in enumerate(shown)]) > 0.95
+    classify = classifier.train(samples)
+    others = [centre + 0.5 * rng.standard_normal((40, 44)) for centre in centres]
+    assert np.mean([(classify(x) == i).mean() for i, x in enumerate(others)]) > 0.95
 
 
-def test_streams_side_by_side_and_kept_rows_are_the_same(tmp_path: Path) -> None:
+def test_batched_and_cached_rows_are_the_same(tmp_path: Path) -> None:
     rng = np.random.default_rng(6)
-    sounds = [0.1 * rng.standard_normal(n).astype(np.float32) for n in (9000, 16000)]
+    clips = [0.1 * rng.standard_normal(n).astype(np.float32) for n in (9000, 16000)]
     alone, together, kept = (Pipeline(cache=c) for c in (None, tmp_path, tmp_path))
-    one = alone.rows(sounds[:1])[0]
-    both = together.rows(sounds)
-    again = kept.rows(sounds)
+    one = alone.rows(clips[:1])[0]
+    both = together.rows(clips)
+    again = kept.rows(clips)
     assert len(list(tmp_path.iterdir())) == 2
     for a, b, c in zip(one, both[0], again[0], strict=True):
         assert np.array_equal(a, b) and np.array_equal(a, c)
@@ -331,20 +332,18 @@ def test_cost_and_determinism_of_the_shipped_models(
     import soundfile
 
     monkeypatch.setattr(cost, "SECONDS", 2.0)
-    sound, notes = singing.scale()
-    soundfile.write(tmp_path / f"{ENGLISH_VOICE}.opus", sound, SAMPLE_RATE, format="OGG",
+    audio, notes = singing.scale()
+    soundfile.write(tmp_path / f"{ENGLISH_VOICE}.opus", audio, SAMPLE_RATE, format="OGG",
                     subtype="OPUS")  # fmt: skip
-    spoken = {"phone": [PHONE_INDEX[n.vowel] for n in notes], "end": [n.end for n in notes]}
-    np.savez(
-        tmp_path / "labels.npz",
-        **{
-            f"{ENGLISH_VOICE}/phone": np.array(spoken["phone"], np.int8),
-            f"{ENGLISH_VOICE}/end": (np.array(spoken["end"]) * SAMPLE_RATE).astype(np.int64),
-        },
-    )
+    phone, end = [PHONE_INDEX[n.vowel] for n in notes], np.array([n.end for n in notes])
+    labels: dict[str, np.ndarray] = {
+        f"{ENGLISH_VOICE}/phone": np.array(phone, np.int8),
+        f"{ENGLISH_VOICE}/end": (end * SAMPLE_RATE).astype(np.int64),
+    }
+    np.savez(tmp_path / "labels.npz", **labels)
     report = tmp_path / "report"
-    bench = Bench(tracking=tmp_path, names=tmp_path, voices=tmp_path, report=report)
-    found = {row.what: row for row in run.run(bench, ["cost"]).sections["cost"]}
+    context = EvalContext(tracking=tmp_path, names=tmp_path, voices=tmp_path, report=report)
+    found = {row.what: row for row in run.run(context, ["cost"]).sections["cost"]}
     assert found["same bits in chunks of any size"].verdict == "PASS"
     assert found["same bits beside other streams"].verdict == "PASS"
     assert found["state of a session, both stages"].verdict == "PASS"

@@ -1,4 +1,4 @@
-"""The ruler's table and command; needs no training packages."""
+"""Table and command of the motion benchmark; needs no training packages."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def arguments(folder: Path) -> list[str]:
         (Bar(high=0.6), math.inf, "MISS"),
     ],
 )
-def test_a_bar_judges_what_was_generated(bar: Bar, value: float, verdict: str) -> None:
+def test_a_bar_judges_the_generated_figure(bar: Bar, value: float, verdict: str) -> None:
     assert Row("x", {"generated": value, "real": 0.0}, bar=bar).verdict == verdict
 
 
@@ -74,7 +74,7 @@ def test_the_missing_extra_is_named(package: str, tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_section_that_does_not_exist_is_called_wrongly(tmp_path: Path) -> None:
+def test_a_section_that_does_not_exist_is_a_usage_error(tmp_path: Path) -> None:
     done = subprocess.run(
         [
             Path(sys.executable).with_name("talkingface"),
@@ -90,7 +90,7 @@ def test_a_section_that_does_not_exist_is_called_wrongly(tmp_path: Path) -> None
     assert "ears" in done.stderr
 
 
-def test_portraits_without_a_reader_are_called_wrongly(tmp_path: Path) -> None:
+def test_portraits_without_a_landmarker_are_a_usage_error(tmp_path: Path) -> None:
     done = subprocess.run(
         [
             Path(sys.executable).with_name("talkingface"),

@@ -1,6 +1,8 @@
-"""Lips that the voice alone tells: sealed means shut, whatever else the face does."""
+"""Lips predicted from speech: seals close them, whatever else the face does."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -9,6 +11,9 @@ from talkingface.contract.motion import ARKIT_DIM
 from talkingface.motion_gen.canonical_motion import FACE_COLUMNS, MOUTH
 from talkingface.motion_gen.windows import EXTRA_ROWS, HISTORY_ROWS, ROWS_PER_FRAME
 from talkingface_research.motion_gen.evaluation import mouth
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 torch = pytest.importorskip("torch", reason="training extra")
 
@@ -23,44 +28,44 @@ from talkingface_research.motion_gen.lip_network import (  # noqa: E402
 )
 
 
-def arkit(mouth_columns: torch.Tensor) -> np.ndarray:
+def arkit(mouth_columns: Tensor) -> np.ndarray:
     out = np.zeros((len(mouth_columns), ARKIT_DIM), np.float32)
     out[:, FACE_COLUMNS[MOUTH]] = mouth_columns.numpy()
     return out
 
 
 @pytest.fixture
-def mouths() -> torch.Tensor:
+def mouths() -> Tensor:
     """Open ones of all kinds."""
     return torch.rand(200, MOUTH_DIM, generator=torch.Generator().manual_seed(0))
 
 
-def test_a_full_closure_shuts_any_mouth(mouths: torch.Tensor) -> None:
+def test_a_full_seal_closes_any_mouth(mouths: Tensor) -> None:
     assert mouth.opening(arkit(mouths)).max() > 0.1
     shut = sealed(mouths, torch.tensor([[1.0, 0.0]]).expand(200, 2))
     assert mouth.opening(arkit(shut)).max() < mouth.CLOSED_BELOW
     assert shut.min() >= 0 and shut.max() <= 1
 
 
-def test_the_lower_lip_comes_to_the_teeth(mouths: torch.Tensor) -> None:
+def test_the_lower_lip_comes_to_the_teeth(mouths: Tensor) -> None:
     speaking = mouths * 0.5
     bitten = sealed(speaking, torch.tensor([[0.0, 1.0]]).expand(200, 2))
     assert mouth.lip_below_teeth(arkit(bitten)).max() < mouth.TEETH_WITHIN
     assert mouth.lip_below_teeth(arkit(speaking)).max() > mouth.TEETH_WITHIN
 
 
-def test_without_seals_nothing_changes(mouths: torch.Tensor) -> None:
+def test_without_seals_nothing_changes(mouths: Tensor) -> None:
     assert (sealed(mouths, torch.zeros(200, 2)) == mouths).all()
 
 
-def test_a_frame_hears_its_rows_and_no_more() -> None:
+def test_a_frame_has_its_rows_and_no_others() -> None:
     rows = torch.arange(HISTORY_ROWS + ROWS_PER_FRAME * 5 + EXTRA_ROWS).float()
-    heard = frame_rows(rows[None, :, None], 5)[0]
-    assert heard[0].tolist() == list(range(HISTORY_ROWS + ROWS_PER_FRAME + EXTRA_ROWS))
-    assert (heard[3] - heard[0] == 3 * ROWS_PER_FRAME).all()
+    inputs = frame_rows(rows[None, :, None], 5)[0]
+    assert inputs[0].tolist() == list(range(HISTORY_ROWS + ROWS_PER_FRAME + EXTRA_ROWS))
+    assert (inputs[3] - inputs[0] == 3 * ROWS_PER_FRAME).all()
 
 
-def test_frames_are_told_one_by_one() -> None:
+def test_frames_are_predicted_independently() -> None:
     torch.manual_seed(0)
     lips = LipRegressor().eval()
     count = HISTORY_ROWS + ROWS_PER_FRAME * 6 + EXTRA_ROWS
@@ -73,23 +78,23 @@ def test_frames_are_told_one_by_one() -> None:
     assert torch.allclose(seals[:, 1:], last_seals, atol=1e-5)
 
 
-def test_lips_rest_where_no_voice_is() -> None:
+def test_lips_rest_without_speech() -> None:
     torch.manual_seed(0)
     lips = LipRegressor().eval()
     lips.lively_mean.fill_(0.05)
-    told = torch.randn(1, 6, COMPONENTS)
+    predicted = torch.randn(1, 6, COMPONENTS)
     rows = HISTORY_ROWS + ROWS_PER_FRAME * 6 + EXTRA_ROWS
     speech = torch.zeros(1, rows, 4)
     speech[:, -2:, 0] = 1.0
     with torch.inference_mode():
         presence = lips.presence(speech)
-        mouth_ = lips.mouth(lips.lively(told, presence))
+        mouth_ = lips.mouth(lips.lively(predicted, presence))
     assert (presence[0, 0] == 0).all() and (presence[0, -1] == 1).all()
     assert (mouth_[0, 0] == 0).all()
     assert mouth_[0, -1].abs().max() > 0
 
 
-def test_no_shape_goes_beyond_its_limit() -> None:
+def test_no_shape_exceeds_its_limit() -> None:
     torch.manual_seed(0)
     lips = LipRegressor().eval()
     with torch.inference_mode():

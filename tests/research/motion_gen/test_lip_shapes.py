@@ -1,4 +1,4 @@
-"""Lips as landmarks say them: free of pose and size, brought to another population's size."""
+"""Lips from landmarks: free of pose and size, mapped to another population's size."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def tracked(
     pose: tuple[float, float, float] = (0.0, 0.0, 0.0),
     pixels: float = 100.0,
 ) -> np.ndarray:
-    """The mean face with an expression, as a tracker would see it: (478, 3)."""
+    """The mean face with an expression, in a tracker's coordinates: (478, 3)."""
     row = np.zeros(ARKIT_DIM, np.float32)
     for name, value in coefficients.items():
         row[ARKIT_INDEX[name]] = value
@@ -30,14 +30,14 @@ def tracked(
     return turned * [1, -1, -1] + [250.0, 300.0, 0.0]
 
 
-def test_pose_size_and_place_do_not_count() -> None:
+def test_pose_size_and_position_do_not_count() -> None:
     open_mouth = {"jawOpen": 0.5, "mouthFunnel": 0.4}
     plain = lip_shapes.head_frame(np.stack([tracked(open_mouth)]))
     moved = lip_shapes.head_frame(np.stack([tracked(open_mouth, (8.0, -15.0, 6.0), 37.0)]))
     assert np.abs(plain - moved).max() < 1e-3
 
 
-def test_a_clip_moves_about_its_own_rest() -> None:
+def test_a_clip_is_relative_to_its_own_rest() -> None:
     stretch = {"mouthStretchLeft": 0.8, "mouthStretchRight": 0.8, "jawOpen": 0.1}
     clip = np.stack([tracked({})] * 9 + [tracked(stretch)])
     moved = lip_shapes.displacements(clip).reshape(10, -1, 3)
@@ -46,7 +46,7 @@ def test_a_clip_moves_about_its_own_rest() -> None:
     assert wider > 0.03  # face widths
 
 
-def test_the_jacobian_foretells_what_a_shape_does() -> None:
+def test_the_jacobian_predicts_the_displacement_of_a_shape() -> None:
     moves = lip_shapes.jacobian()
     assert moves.shape == (lip_shapes.DIMENSIONS, len(LIP_SHAPES))
     jaw = list(SHAPE_LIMITS).index("jawOpen")
@@ -55,7 +55,7 @@ def test_the_jacobian_foretells_what_a_shape_does() -> None:
     assert np.abs(seen - 0.4 * moves[:, jaw]).max() < 2e-3
 
 
-def test_transport_brings_one_spread_to_another() -> None:
+def test_transport_maps_one_covariance_to_another() -> None:
     rng = np.random.default_rng(0)
     own, wanted = (np.cov(rng.standard_normal((6, 40)) * rng.uniform(0.1, 3, (6, 1))) for _ in "ab")
     matrix = lip_shapes.transport(own, wanted)
@@ -78,7 +78,7 @@ def test_statistics_of_other_landmarks_are_refused(tmp_path: Path) -> None:
         {"jawOpen": 0.5, "mouthLowerDown": 0.3},  # ah
     ],
 )
-def test_the_fit_finds_the_shape_that_was_made(shape: dict[str, float]) -> None:
+def test_the_fit_finds_the_shape(shape: dict[str, float]) -> None:
     names = list(SHAPE_LIMITS)
     made = np.zeros(len(names))
     for name, value in shape.items():
@@ -86,6 +86,6 @@ def test_the_fit_finds_the_shape_that_was_made(shape: dict[str, float]) -> None:
     moved = (lip_shapes.jacobian() @ made)[None].astype(np.float32)
     again = lip_shapes.fitted(moved, sweeps=200) @ lip_shapes.jacobian().T
     true, seen = lip_shapes.measures(moved), lip_shapes.measures(again)
-    for name, value in true.items():
-        assert seen[name][0] == pytest.approx(value[0], abs=0.003), name
+    for name, curve in true.items():
+        assert seen[name][0] == pytest.approx(curve[0], abs=0.003), name
     assert abs(true["width"][0]) > 0.01

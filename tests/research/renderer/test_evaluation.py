@@ -1,4 +1,4 @@
-"""The measures of the picture's ruler, on pictures whose faults are known."""
+"""The measures of the renderer's benchmark, on images whose faults are known."""
 
 from __future__ import annotations
 
@@ -8,13 +8,20 @@ import pytest
 
 from talkingface.contract.motion import ARKIT_DIM, ARKIT_INDEX, PITCH, ROLL, YAW
 from talkingface.renderer.face.camera import Camera, FaceFit
-from talkingface.renderer.face.fitting import fit
+from talkingface.renderer.face.fitting import IRISES, fit
 from talkingface.renderer.face.model import FaceModel, rotation_matrices
-from talkingface_research.renderer.evaluation import features, flow, pictures
-from talkingface_research.renderer.evaluation.clip import motions
-from talkingface_research.renderer.evaluation.poses import NEUTRAL, motion_of, on_axis, poses, shown
-from talkingface_research.renderer.evaluation.readback import AXES, from_rest, iris_angle, read
-from talkingface_research.renderer.evaluation.regions import regions
+from talkingface.renderer.geometry.eyes import RINGS
+from talkingface_research.renderer.evaluation import features, flow, image_metrics
+from talkingface_research.renderer.evaluation.poses import (
+    NEUTRAL,
+    motion_of,
+    on_axis,
+    poses,
+    sheet_poses,
+)
+from talkingface_research.renderer.evaluation.readback import AXES, from_rest, iris_angle, measure
+from talkingface_research.renderer.evaluation.reenactment import motions
+from talkingface_research.renderer.evaluation.regions import hull, regions
 from talkingface_research.renderer.evaluation.sections.expression import correlation
 
 SIZE = 256
@@ -28,31 +35,31 @@ def identity_flow() -> np.ndarray:
 
 
 def noise(seed: int = 0) -> np.ndarray:
-    """A smooth random picture, (256, 256, 3)."""
+    """A smooth random image, (256, 256, 3)."""
     grain = np.random.default_rng(seed).normal(0, 60, (SIZE, SIZE, 3)).astype(np.float32)
     return np.clip(128 + cv2.GaussianBlur(grain, (0, 0), 1.0), 0, 255).astype(np.uint8)
 
 
-def judged(field: np.ndarray, carried: np.ndarray = FULL) -> flow.Surface:
+def surface_of(field: np.ndarray, carried: np.ndarray = FULL) -> flow.Surface:
     photo = noise()
-    frame = flow.look(photo, field.astype(np.float32))
+    frame = flow.sample(photo, field.astype(np.float32))
     return flow.surface(field.astype(np.float32), carried, frame, photo, EVERYWHERE)
 
 
 # --- folds, stretching, seams
 
 
-def test_a_still_picture_has_neither_folds_nor_stretching() -> None:
-    found = judged(identity_flow())
+def test_a_still_frame_has_neither_folds_nor_stretching() -> None:
+    found = surface_of(identity_flow())
     assert found.share(found.folded) == found.share(found.stretched) == 0
     assert found.share(found.head) == 100
 
 
 @pytest.mark.parametrize("turn", [0, 25])
-def test_a_turned_picture_has_none_either(turn: float) -> None:
+def test_a_turned_frame_has_neither_as_well(turn: float) -> None:
     matrix = cv2.getRotationMatrix2D((SIZE / 2, SIZE / 2), turn, 1.2)
     field = identity_flow() @ matrix[:, :2].T + matrix[:, 2]
-    found = judged(field)
+    found = surface_of(field)
     assert found.share(found.folded) == found.share(found.stretched) == 0
     assert found.share(found.seams) == 0
 
@@ -60,35 +67,35 @@ def test_a_turned_picture_has_none_either(turn: float) -> None:
 def test_a_mirrored_strip_is_folded() -> None:
     field = identity_flow()
     field[:, 100:120, 0] = 200 - field[:, 100:120, 0]  # 100, 99, ... goes on from 99
-    found = judged(field)
+    found = surface_of(field)
     assert found.share(found.folded) == pytest.approx(100 * 20 / SIZE, rel=0.1)
 
 
-def test_a_strip_that_is_not_carried_does_not_count() -> None:
+def test_a_strip_that_is_not_from_the_photo_does_not_count() -> None:
     field = identity_flow()
     field[:, 100:120, 0] = 200 - field[:, 100:120, 0]
     carried = FULL.copy()
     carried[:, 95:125] = 0
-    assert not judged(field, carried).folded.any()
+    assert not surface_of(field, carried).folded.any()
 
 
 @pytest.mark.parametrize(("factor", "share"), [(2.0, 0.0), (4.0, 100.0)])
 def test_stretching_counts_beyond_three_times(factor: float, share: float) -> None:
     field = identity_flow()
     field[..., 1] /= factor
-    found = judged(field)
+    found = surface_of(field)
     assert found.share(found.stretched) == pytest.approx(share, abs=1)
     assert not found.folded.any()
 
 
-def test_a_jump_is_a_seam_where_it_shows() -> None:
+def test_a_jump_is_a_seam_where_it_is_visible() -> None:
     field = identity_flow()
     field[:, 128:, 0] -= 100
     plain = np.full((SIZE, SIZE, 3), 90, np.uint8)
     halves = plain.copy()
     halves[:, :60] = 180
     for photo, seam in ((plain, False), (halves, True)):
-        frame = flow.look(photo, field)
+        frame = flow.sample(photo, field)
         found = flow.surface(field, FULL, frame, photo, EVERYWHERE)
         assert found.seams.any() == seam
         assert not found.folded.any()
@@ -96,12 +103,12 @@ def test_a_jump_is_a_seam_where_it_shows() -> None:
             assert set(np.nonzero(found.seams)[1]) == {127}
 
 
-# --- pictures
+# --- images
 
 
-def test_equal_pictures_are_equal() -> None:
-    assert pictures.psnr(noise(), noise(), EVERYWHERE) == 99
-    assert pictures.ssim(noise(), noise()).mean() == pytest.approx(1)
+def test_equal_images_are_equal() -> None:
+    assert image_metrics.psnr(noise(), noise(), EVERYWHERE) == 99
+    assert image_metrics.ssim(noise(), noise()).mean() == pytest.approx(1)
 
 
 def test_psnr_of_a_known_error() -> None:
@@ -111,39 +118,39 @@ def test_psnr_of_a_known_error() -> None:
     second = first.copy()
     second[half] += 10
     expected = 20 * np.log10(25.5)
-    assert pictures.psnr(first, second, half) == pytest.approx(expected)
-    assert pictures.psnr(first, second, EVERYWHERE) == pytest.approx(expected + 3.01, abs=0.01)
+    assert image_metrics.psnr(first, second, half) == pytest.approx(expected)
+    assert image_metrics.psnr(first, second, EVERYWHERE) == pytest.approx(expected + 3.01, abs=0.01)
 
 
-def test_other_noise_is_not_alike() -> None:
-    assert pictures.ssim(noise(), noise(1)).mean() < 0.4
+def test_different_noise_is_not_similar() -> None:
+    assert image_metrics.ssim(noise(), noise(1)).mean() < 0.4
 
 
 @pytest.mark.parametrize(
     ("sigma", "low", "high"), [(0.5, 0.7, 0.95), (1.0, 0.35, 0.6), (2.0, 0.0, 0.25)]
 )
-def test_blur_takes_sharpness(sigma: float, low: float, high: float) -> None:
+def test_blur_reduces_sharpness(sigma: float, low: float, high: float) -> None:
     blurred = cv2.GaussianBlur(noise(), (0, 0), sigma).astype(np.uint8)
-    energy, reference = pictures.detail(blurred), pictures.detail(noise())
-    assert low < pictures.sharpness(energy, reference, EVERYWHERE) < high
-    assert pictures.sharpness(reference, reference, EVERYWHERE) == 1
+    energy, reference = image_metrics.detail(blurred), image_metrics.detail(noise())
+    assert low < image_metrics.sharpness(energy, reference, EVERYWHERE) < high
+    assert image_metrics.sharpness(reference, reference, EVERYWHERE) == 1
 
 
-def test_flicker_is_what_leaps_to_and_fro() -> None:
+def test_only_alternating_luma_flickers() -> None:
     frame = np.full((SIZE, SIZE, 3), 100, np.uint8)
     still = np.stack([frame] * 6)
     drift = np.stack([frame + 2 * i for i in range(6)])
-    leaps = np.stack([frame + 2 * (i % 2) for i in range(6)])
-    assert pictures.flicker(still, EVERYWHERE) == 0
-    assert pictures.flicker(drift, EVERYWHERE) == 0
-    assert pictures.flicker(leaps, EVERYWHERE) == pytest.approx(2)
+    alternating = np.stack([frame + 2 * (i % 2) for i in range(6)])
+    assert image_metrics.flicker(still, EVERYWHERE) == 0
+    assert image_metrics.flicker(drift, EVERYWHERE) == 0
+    assert image_metrics.flicker(alternating, EVERYWHERE) == pytest.approx(2)
 
 
-# --- reading a face
+# --- measuring a face
 
 
-def seen(person: FaceFit, motion: np.ndarray) -> np.ndarray:
-    """Landmarks (478, 2) of the 3D head as `motion` asks, without any picture."""
+def landmarks_of(person: FaceFit, motion: np.ndarray) -> np.ndarray:
+    """Landmarks (478, 2) of the 3D head in a motion, without rendering."""
     model = FaceModel.load()
     shape = model.landmarks(person.identity, motion[:ARKIT_DIM])
     angles = person.camera.angles + motion[[PITCH, YAW, ROLL]]
@@ -164,23 +171,25 @@ def person() -> FaceFit:
 
 
 @pytest.mark.parametrize("axis", AXES)
-def test_what_a_head_does_is_read_back(axis: str, person: FaceFit) -> None:
+def test_movements_are_measured_as_requested(axis: str, person: FaceFit) -> None:
     alone = on_axis(axis)
     rest = poses()[0]
     assert rest.name == NEUTRAL
-    marks = np.stack([seen(person, pose.motion) for pose in (rest, *alone)])
-    readings = read(marks, person)
+    marks = np.stack([landmarks_of(person, pose.motion) for pose in (rest, *alone)])
+    values = measure(marks, person)
     column = list(AXES).index(axis)
-    found = from_rest(readings, readings[0])[1:, column]
-    asked = np.array([pose.asked[column] for pose in alone])
-    assert correlation(asked, found) > 0.98
+    found = from_rest(values, values[0])[1:, column].astype(float)
+    requested = np.array([pose.requested[column] for pose in alone], float)
+    assert correlation(requested, found) > 0.98
     if axis == "lids":
-        found = found / readings[0, column]
-    slope = np.polyfit(asked, found, 1)[0]
+        found = found / values[0, column]
+    slope = np.polyfit(requested, found, 1)[0]
     assert 0.75 < slope < 1.25
 
 
-def test_an_iris_that_went_by_its_radius_has_turned_by_ninety_degrees(person: FaceFit) -> None:
+def test_an_iris_that_moved_by_half_its_radius_has_turned_by_thirty_degrees(
+    person: FaceFit,
+) -> None:
     reach = FaceModel.load().eye_radius * person.camera.scale[0]
     yaw, pitch = iris_angle(np.array([0.5 * reach, 0], np.float32), person.camera)
     assert yaw == pytest.approx(30, abs=1)
@@ -188,13 +197,13 @@ def test_an_iris_that_went_by_its_radius_has_turned_by_ninety_degrees(person: Fa
     assert iris_angle(np.array([0, -0.5 * reach], np.float32), person.camera)[1] > 25
 
 
-def test_a_clip_is_followed_from_its_portrait(person: FaceFit) -> None:
+def test_the_motion_of_a_clip_is_relative_to_its_portrait(person: FaceFit) -> None:
     class Own:
         fit = person
         own_motion = motion_of()
 
-    asked = [motion_of(), motion_of(yaw=8, jawOpen=0.4), motion_of(pitch=-6, eyeBlink=0.9)]
-    found = motions(Own(), np.stack([seen(person, one) for one in asked]), 0)  # type: ignore[arg-type]
+    requested = [motion_of(), motion_of(yaw=8, jawOpen=0.4), motion_of(pitch=-6, eyeBlink=0.9)]
+    found = motions(Own(), np.stack([landmarks_of(person, one) for one in requested]), 0)  # type: ignore[arg-type]
     assert np.abs(found[0] - motion_of()).max() < 1e-3
     assert found[1, YAW] == pytest.approx(8, abs=2)
     assert found[1, ARKIT_INDEX["jawOpen"]] == pytest.approx(0.4, abs=0.15)
@@ -205,7 +214,7 @@ def test_a_clip_is_followed_from_its_portrait(person: FaceFit) -> None:
 def test_poses_have_names_of_their_own() -> None:
     names = [pose.name for pose in poses()]
     assert len(set(names)) == len(names)
-    assert len(shown()) == 17
+    assert len(sheet_poses()) == 17
     assert all(np.isfinite(pose.motion).all() for pose in poses())
     assert all(len(on_axis(axis)) >= 4 for axis in AXES)
 
@@ -240,10 +249,10 @@ def test_regions_do_not_overlap(marks: np.ndarray) -> None:
 def test_the_line_between_lips(marks: np.ndarray, light: int, dark: float, bright: float) -> None:
     marks = marks.copy()
     marks[[13, 82, 312]] = marks[[14, 87, 317]]  # shut
-    picture = np.full((512, 512, 3), 120, np.uint8)
+    image = np.full((512, 512, 3), 120, np.uint8)
     y = round(float(marks[13, 1]))
-    picture[y - 1 : y + 2] = 120 + light
-    found = features.lip_line(picture, marks)
+    image[y - 1 : y + 2] = 120 + light
+    found = features.lip_line(image, marks)
     width = float(np.linalg.norm(marks[234] - marks[454]))
     expected = 3 / width * abs(light) / 120
     assert found.dark == pytest.approx(dark * expected, rel=0.25, abs=1e-4)
@@ -251,26 +260,26 @@ def test_the_line_between_lips(marks: np.ndarray, light: int, dark: float, brigh
 
 
 def test_whites_have_the_colour_of_the_bright_part(marks: np.ndarray) -> None:
-    picture = np.full((512, 512, 3), (90, 60, 50), np.uint8)
+    image = np.full((512, 512, 3), (90, 60, 50), np.uint8)
     for eye in range(2):
-        inside = features.hull(marks[list(features.RINGS[eye])], picture.shape) > 0
-        picture[inside] = (230, 225, 220)
-        x, y = marks[features.IRISES[eye]].round().astype(int)
-        cv2.circle(picture, (int(x), int(y)), 5, (40, 50, 80), -1)
-    found = features.white(picture, marks, 0)
+        inside = hull(marks[list(RINGS[eye])], image.shape) > 0
+        image[inside] = (230, 225, 220)
+        x, y = marks[IRISES[eye]].round().astype(int)
+        cv2.circle(image, (int(x), int(y)), 5, (40, 50, 80), -1)
+    found = features.white(image, marks, 0)
     assert found is not None
     assert found[0] == pytest.approx(89.5, abs=1)
-    assert features.contrast(picture, marks) > 40
-    assert features.contrast(np.full_like(picture, 90), marks) == 0
+    assert features.contrast(image, marks) > 40
+    assert features.contrast(np.full_like(image, 90), marks) == 0
 
 
-def test_half_shut_lids_have_taken_half_of_the_eye(marks: np.ndarray) -> None:
+def test_half_closed_lids_cover_half_of_the_eye(marks: np.ndarray) -> None:
     def lowered(share: float) -> np.ndarray:
-        picture = np.full((512, 512, 3), 230, np.uint8)
-        for ring in features.RINGS:
+        image = np.full((512, 512, 3), 230, np.uint8)
+        for ring in RINGS:
             low, high = marks[list(ring), 1].min(), marks[list(ring), 1].max()
-            picture[: round(float(low + share * (high - low))) + 1] = 120
-        return picture
+            image[: round(float(low + share * (high - low))) + 1] = 120
+        return image
 
     frames = {f"{share}": lowered(share) for share in (0.5, 1.1)}
     found = features.covered(frames, (lowered(0), marks), "1.1")
@@ -281,12 +290,12 @@ def test_half_shut_lids_have_taken_half_of_the_eye(marks: np.ndarray) -> None:
 @pytest.mark.parametrize("shift", [(5, 0), (-4, 0), (0, 3)])
 def test_a_moved_iris_is_found_by_its_pixels(marks: np.ndarray, shift: tuple[int, int]) -> None:
     def eyes(moved: tuple[int, int]) -> np.ndarray:
-        picture = np.full((512, 512, 3), 220, np.uint8)
-        for iris in features.IRISES:
+        image = np.full((512, 512, 3), 220, np.uint8)
+        for iris in IRISES:
             x, y = (marks[iris].round().astype(int) + moved).tolist()
-            cv2.circle(picture, (x, y), 8, (70, 60, 40), -1)
-            cv2.circle(picture, (x, y), 3, (10, 10, 10), -1)
-        return picture
+            cv2.circle(image, (x, y), 8, (70, 60, 40), -1)
+            cv2.circle(image, (x, y), 3, (10, 10, 10), -1)
+        return image
 
     found, score = features.iris_shift(eyes(shift), eyes((0, 0)), marks)
     assert tuple(found) == shift

@@ -17,7 +17,7 @@ from talkingface_research.renderer.evaluation.run import SMALL, held_out
 
 pytestmark = pytest.mark.timeout(300)
 
-COMMAND = [Path(sys.executable).with_name("talkingface"), "evaluate", "picture"]
+COMMAND: list[Any] = [Path(sys.executable).with_name("talkingface"), "evaluate", "picture"]
 BLOCKED = (
     "import sys; sys.modules['dlib'] = None; from talkingface.cli import main; "
     "sys.exit(main(sys.argv[1:]))"
@@ -34,7 +34,8 @@ def clip(portrait_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         stream.width, stream.height, stream.pix_fmt = photo.shape[1], photo.shape[0], "yuv420p"
         for i in range(8):
             matrix = np.array([[1, 0, 2 * np.sin(i)], [0, 1, 0]], np.float32)
-            moved = cv2.warpAffine(photo, matrix, photo.shape[1::-1], borderMode=cv2.BORDER_REFLECT)
+            size = photo.shape[1::-1]
+            moved: Any = cv2.warpAffine(photo, matrix, size, borderMode=cv2.BORDER_REFLECT)
             for packet in stream.encode(av.VideoFrame.from_ndarray(moved, format="bgr24")):
                 file.mux(packet)
         for packet in stream.encode(None):
@@ -61,7 +62,7 @@ def test_every_section_has_figures(report: Path) -> None:
     table = json.loads((report / "table.json").read_text())
     assert table["about"]["portraits"] == table["about"]["clips"] == 1
     assert list(table["sections"]) == [
-        "identity", "expression", "tears", "mouth and eyes", "detail", "real clips played again",
+        "identity", "expression", "warp artifacts", "mouth and eyes", "detail", "reenacted clips",
         "cost",
     ]  # fmt: skip
     for rows in table["sections"].values():
@@ -69,7 +70,7 @@ def test_every_section_has_figures(report: Path) -> None:
         assert all(row["values"] for row in rows)
 
 
-def test_the_portrait_passes_where_anything_would(report: Path) -> None:
+def test_the_portrait_has_plausible_figures(report: Path) -> None:
     sections = json.loads((report / "table.json").read_text())["sections"]
 
     def value(section: str, what: str, column: str = "generated") -> float:
@@ -79,15 +80,15 @@ def test_the_portrait_passes_where_anything_would(report: Path) -> None:
     assert value("identity", "poses nearer than") > 90
     assert value("identity", "distance, median", "static") < value("identity", "distance, median")
     for axis in ("opening", "yaw", "pitch", "roll"):
-        assert value("expression", f"{axis}, asked and read back") > 0.9
-    # Most of a swaying picture is explained by the head's motion.
-    moved = "real clips played again"
+        assert value("expression", f"{axis}, requested and measured") > 0.9
+    # The head's motion explains most of a clip that sways.
+    moved = "reenacted clips"
     assert value(moved, "landmark distance, lips") < value(
         moved, "landmark distance, lips", "static"
     )
 
 
-def test_there_are_sheets(report: Path) -> None:
+def test_contact_sheets_are_written(report: Path) -> None:
     portrait = cv2.imread(str(next((report / "portraits").glob("*.png"))))
     assert portrait.shape == (3 * 256, 6 * 256, 3)
     clips = cv2.imread(str(next((report / "clips").glob("*.png"))))
@@ -95,19 +96,19 @@ def test_there_are_sheets(report: Path) -> None:
     assert (report / "worst_identity.png").stat().st_size > 10_000
 
 
-def test_of_a_large_folder_only_what_was_held_out_is_taken(tmp_path: Path) -> None:
+def test_of_a_large_folder_only_held_out_files_are_used(tmp_path: Path) -> None:
     for i in range(SMALL + 1):
         (tmp_path / f"{i:03}.jpg").touch()
         (tmp_path / f"{i:03}.txt").touch()
-    (taken,) = held_out([tmp_path], (".jpg",), 12)
-    assert [path.stem for path in taken] == ["000", "012", "024", "036", "048"]
+    (used,) = held_out([tmp_path], (".jpg",), 12)
+    assert [path.stem for path in used] == ["000", "012", "024", "036", "048"]
     (tmp_path / "000.jpg").unlink()
-    (taken,) = held_out([tmp_path], (".jpg",), 12)
-    assert len(taken) == SMALL
-    assert held_out([taken[0]], (".jpg",), 12) == [[taken[0]]]
+    (used,) = held_out([tmp_path], (".jpg",), 12)
+    assert len(used) == SMALL
+    assert held_out([used[0]], (".jpg",), 12) == [[used[0]]]
 
 
-def test_a_picture_without_a_face_is_named(tmp_path: Path) -> None:
+def test_a_portrait_without_a_face_is_an_error(tmp_path: Path) -> None:
     pytest.importorskip("dlib", reason="the extra 'research' is not installed")
     cv2.imwrite(str(tmp_path / "grey.png"), np.full((300, 300, 3), 128, np.uint8))
     done = subprocess.run(

@@ -1,6 +1,9 @@
-"""Streams and sessions that continue at another build, which does not read their state."""
+"""Streams and sessions that continue at another build, which cannot restore their state."""
 
 from __future__ import annotations
+
+import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,9 +11,10 @@ import pytest
 from talkingface.contract.messages import features_message, motion_array, motion_message
 from talkingface.contract.motion import ARKIT_INDEX, YAW, neutral
 from talkingface.contract.speech_features import FEATURE_DIM, SPEECH_DIM
-from talkingface.orchestrator.session.live_session import open_session
+from talkingface.orchestrator.session.open_session import open_session
 from talkingface.orchestrator.session.resume_token import without_checkpoints
 from talkingface.orchestrator.session.seam import EASE_SECONDS, Seam
+from talkingface.orchestrator.session.stage_configs import extract_config, generate_config
 from talkingface.orchestrator.stages.history import InputHistory
 from talkingface.orchestrator.stages.methods import ExtractMethod, GenerateMethod, RenderMethod
 from talkingface.v1.audio_features_pb2 import ExtractConfig, ExtractRequest, ExtractResponse
@@ -20,10 +24,9 @@ from talkingface.v1.motion_gen_pb2 import (
     GenerateConfig,
     GenerateRequest,
     GenerateResponse,
-    MotionChunk,
 )
 from talkingface.v1.renderer_pb2 import RenderConfig, RenderRequest
-from talkingface.v1.resume_pb2 import SessionState
+from talkingface.v1.resume_pb2 import SessionState, StageState
 from talkingface.v1.stage_pb2 import Checkpoint
 from talkingface.v1.talking_face_pb2 import (
     PACING_LIVE,
@@ -44,22 +47,22 @@ def samples_of(requests: list[ExtractRequest]) -> np.ndarray:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_audio_starts_at_a_motion_frame(seed: int) -> None:
-    """Whatever its chunks: what is sent again is the end of the audio, from that frame on."""
+    """However it is split, the audio is sent again from that frame on."""
     rng = np.random.default_rng(seed)
-    sound = np.arange(40_000, dtype=np.float32)
+    samples = np.arange(40_000, dtype=np.float32)
     cuts = np.unique(rng.integers(0, 40_000, 60)).tolist()
     history = InputHistory(ExtractMethod(), ExtractConfig(session_id="s"), 0, warm_up=0.5)
     for begin, end in zip([0, *cuts], [*cuts, 40_000], strict=True):
-        history.add(audio(sound[begin:end]))
+        history.add(audio(samples[begin:end]))
         if rng.integers(4) == 0:
             contained = int(rng.integers(0, len(history.pending) + 1))
             _, consumed = history.checkpoint(contained)
             assert consumed == history.consumed - len(
-                samples_of([audio(sound[:0]), *history.pending])
+                samples_of([audio(samples[:0]), *history.pending])
             )
     config, cold = history.cold_start()
     begin = config.start_frame * 640
-    assert (samples_of(cold.pending) == sound[begin:]).all()
+    assert (samples_of(cold.pending) == samples[begin:]).all()
     assert cold.consumed == 40_000
     kept = 40_000 - begin
     assert kept >= 8000 - 640 or begin == 0
@@ -81,7 +84,7 @@ def rows(first: int, count: int) -> GenerateRequest:
     return GenerateRequest(features=features_message(first, features, features[:, :SPEECH_DIM]))
 
 
-def change(seconds: float | None = None, **fields: float) -> GenerateRequest:
+def change(seconds: float | None = None, **fields: Any) -> GenerateRequest:
     update = ControlUpdate(controls=Controls(**fields))
     if seconds is not None:
         update.time.FromMilliseconds(round(1000 * seconds))
@@ -89,7 +92,7 @@ def change(seconds: float | None = None, **fields: float) -> GenerateRequest:
 
 
 def test_controls_outlive_the_history() -> None:
-    """Those in effect become the configuration's, those to come are sent again."""
+    """Those in effect become part of the configuration; later ones are sent again."""
     config = GenerateConfig(seed=5, controls=Controls(mouth_scale=1.0, blink_rate=3.0))
     history = InputHistory(GenerateMethod(), config, 0, warm_up=0.2)
     history.add(change(distance_ratio=1.25))
@@ -108,7 +111,7 @@ def test_controls_outlive_the_history() -> None:
     assert features[0].features.first_row == 2 * cold_config.start_frame
     assert 188 <= features[0].features.first_row <= 192
     assert cold.consumed == 200
-    assert config.controls.blink_rate == 3.0, "the stream's own configuration stays"
+    assert config.controls.blink_rate == 3.0, "the stream's own configuration is unchanged"
 
 
 def test_rows_may_start_between_two_frames() -> None:
@@ -121,13 +124,15 @@ def test_rows_may_start_between_two_frames() -> None:
     assert len(request.features.embedding) == 3 * FEATURE_DIM * 4
 
 
-def test_results_are_cut_where_they_are_wanted() -> None:
+def test_the_first_items_of_a_result_are_dropped() -> None:
     method = GenerateMethod()
     response = GenerateResponse(motion=motion_message(10, neutral(5)))
     assert method.output_range(response) == (10, 5)
     method.drop_first(response, 2)
     assert method.output_range(response) == (12, 3)
-    features = features_message(4, np.zeros((3, FEATURE_DIM)), np.zeros((3, SPEECH_DIM)))
+    features = features_message(
+        4, np.zeros((3, FEATURE_DIM), np.float32), np.zeros((3, SPEECH_DIM), np.float32)
+    )
     encoded = ExtractResponse(features=features)
     ExtractMethod().drop_first(encoded, 1)
     assert ExtractMethod().output_range(encoded) == (5, 2)
@@ -144,14 +149,13 @@ def test_dropped_motion_counts_as_input() -> None:
     assert [request.WhichOneof("payload") for request in cold.pending] == ["dropped_motion"]
 
 
-def test_a_face_eases_from_one_build_to_the_next() -> None:
+def test_motion_eases_from_one_build_to_the_next() -> None:
     last, new = neutral(1), neutral(40)
     last[0, YAW], last[0, ARKIT_INDEX["jawOpen"]] = 10.0, 0.5
     new[:, YAW] = -4.0
     seam = Seam(motion_message(99, last).frames[0], 100)
-    chunks = [
-        MotionChunk(frames=part) for part in np.array_split(motion_message(96, new).frames, 7)
-    ]
+    ends = np.linspace(0, 40, 8).astype(int).tolist()
+    chunks = [motion_message(96 + a, new[a:b]) for a, b in itertools.pairwise(ends)]
     motion = np.concatenate(
         [motion_array(blended, blended.frames[0].index) for blended in map(seam.apply, chunks)]
     )
@@ -166,12 +170,12 @@ def test_a_face_eases_from_one_build_to_the_next() -> None:
     assert seam.ended(100 + frames)
 
 
-def test_a_token_of_another_build_keeps_what_everybody_understands() -> None:
+def test_a_token_of_another_build_keeps_what_any_build_understands() -> None:
     state = SessionState(session_id="s", frames=120, messages=9, speaking=True, vad_run_rows=4)
     for name, consumed, produced in (
         ("audio_features", 64_100, 190), ("motion_gen", 190, 90), ("renderer", 88, 115)
     ):  # fmt: skip
-        part = getattr(state, name)
+        part: StageState = getattr(state, name)
         part.checkpoint.CopyFrom(Checkpoint(model=name, state=b"secret"))
         part.consumed, part.produced = consumed, produced
     state.config.controls.CopyFrom(Controls(mouth_scale=1.0))
@@ -180,7 +184,7 @@ def test_a_token_of_another_build_keeps_what_everybody_understands() -> None:
     state.later_controls.add(controls=Controls(blink_rate=2.0))
     cold = without_checkpoints(state)
     assert b"secret" not in cold.SerializeToString()
-    assert cold.audio_features.consumed == 64_100, "from where the client sends again"
+    assert cold.audio_features.consumed == 64_100, "the position from which the client sends again"
     assert (cold.motion_gen.consumed, cold.motion_gen.produced) == (202, 101)
     assert cold.renderer.consumed == 101
     assert cold.config.controls == Controls(mouth_scale=0.5)
@@ -212,11 +216,11 @@ def test_a_session_resumes_cold_at_a_motion_frame(live: bool) -> None:
     )
     session = open_session(asked, state=without_checkpoints(state))
     frame = 101  # the first after 64,100 samples
-    assert session.extract_config().start_frame == frame
-    assert not session.extract_config().HasField("resume")
-    assert session.generate_config().start_frame == frame
-    assert session.generate_config().controls.blink_rate == 0.0
-    assert session.first_sample == frame * 640
+    assert extract_config(session).start_frame == frame
+    assert not extract_config(session).HasField("resume")
+    assert generate_config(session).start_frame == frame
+    assert generate_config(session).controls.blink_rate == 0.0
+    assert session.start.encoder_sample == frame * 640
     chunk = session.eased(motion_message(frame, neutral(12)))
     motion = motion_array(chunk, frame)
     assert motion[:11, YAW] == pytest.approx(8.0), "what the client has already"

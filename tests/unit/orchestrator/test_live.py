@@ -1,4 +1,4 @@
-"""A live session's sound on the clock, without network."""
+"""Playout, frame dropping and muting of live sessions, without a network."""
 
 from __future__ import annotations
 
@@ -33,241 +33,245 @@ class Clock:
         return self.now
 
 
-def feed_with_clock() -> tuple[PlayoutBuffer, Clock]:
+def playout_with_clock() -> tuple[PlayoutBuffer, Clock]:
     clock = Clock()
     return PlayoutBuffer(S16, clock), clock
 
 
-def sound(samples: int) -> bytes:
+def speech(samples: int) -> bytes:
     return np.arange(1, samples + 1, dtype="<i2").tobytes()
 
 
-def test_silence_comes_by_the_clock_from_the_beginning() -> None:
-    feed, clock = feed_with_clock()
-    data, _ = feed.due()
+def test_silence_is_played_in_real_time_from_the_beginning() -> None:
+    playout, clock = playout_with_clock()
+    data, _ = playout.pop_due()
     assert data == bytes(2 * AHEAD)
-    assert feed.due() == (b"", [])
+    assert playout.pop_due() == (b"", [])
     clock.now += 0.04
-    assert len(feed.due()[0]) == 2 * 320
+    assert len(playout.pop_due()[0]) == 2 * 320
     clock.now += 100
-    assert len(feed.due()[0]) == 2 * RATE  # not more than a second at a time
-    assert len(feed.due()[0]) == 2 * RATE
+    assert len(playout.pop_due()[0]) == 2 * RATE  # at most a second at a time
+    assert len(playout.pop_due()[0]) == 2 * RATE
 
 
-def test_ticks_keep_to_the_clock_of_the_session() -> None:
-    """Each brings what is due then, a millisecond late at most; a late one is not made up for."""
-    feed, clock = feed_with_clock()
+def test_ticks_follow_the_clock_of_the_session() -> None:
+    """Each returns what is due, at most a millisecond late; late ones do not add up."""
+    playout, clock = playout_with_clock()
     rng = np.random.default_rng(0)
-    fed = len(feed.due()[0]) // 2
+    played = len(playout.pop_due()[0]) // 2
     for tick in range(200):
-        clock.now += feed.pause
-        fed += len(feed.due()[0]) // 2
-        assert fed == pytest.approx(AHEAD + 0.02 * tick * RATE + 0.001 * RATE, abs=1)
-        clock.now += float(rng.uniform(0, 0.015))  # what is done with it
+        clock.now += playout.seconds_to_tick()
+        played += len(playout.pop_due()[0]) // 2
+        assert played == pytest.approx(AHEAD + 0.02 * tick * RATE + 0.001 * RATE, abs=1)
+        clock.now += float(rng.uniform(0, 0.015))  # its processing
     clock.now += 0.1
-    feed.due()
-    assert 0 < feed.pause <= 0.02 + 1e-6
+    playout.pop_due()
+    assert 0 < playout.seconds_to_tick() <= 0.02 + 1e-6
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_the_sound_comes_whole_however_it_is_cut(seed: int) -> None:
+def test_all_audio_is_played_however_it_is_split(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    feed, clock = feed_with_clock()
-    whole = sound(4000)
+    playout, clock = playout_with_clock()
+    whole = speech(4000)
     cuts = np.sort(rng.integers(0, len(whole), 30)).tolist()
-    fed = b""
+    played = b""
     for first, last in zip([0, *cuts], [*cuts, len(whole)], strict=True):
-        feed.push(whole[first:last])
+        playout.push(whole[first:last])
         clock.now += float(rng.uniform(0, 0.03))
-        fed += feed.due()[0]
-    feed.end()
-    while not feed.finished:
+        played += playout.pop_due()[0]
+    playout.end()
+    while not playout.finished:
         clock.now += 0.02
-        fed += feed.due()[0]
-    samples = np.frombuffer(fed, "<i2")
+        played += playout.pop_due()[0]
+    samples = np.frombuffer(played, "<i2")
     assert samples[samples != 0].tobytes() == whole
     assert len(samples) / RATE <= clock.now - 100 + AHEAD_SECONDS
 
 
-def holes(jitter: float, seed: int, utterances: int = 20) -> list[int]:
-    """Silent samples within each of some utterances that a client sends at the pace of speech, in
-    pieces of 20 ms that come late by up to `jitter` seconds."""
-    feed, clock = feed_with_clock()
+def gaps(jitter: float, seed: int, utterances: int = 20) -> list[int]:
+    """Return the silent samples within each of some utterances sent in real time.
+
+    :param jitter: seconds by which a packet of 20 ms may be late.
+    """
+    playout, clock = playout_with_clock()
     rng = np.random.default_rng(seed)
-    piece = round(0.02 * RATE)
+    packet = round(0.02 * RATE)
     found = []
-    feed.due()
+    playout.pop_due()
     for _ in range(utterances):
         begin = clock.now + float(rng.uniform(0.5, 1))
         late = rng.uniform(0, jitter, 50) if jitter else np.zeros(50)
-        comes = list(np.maximum.accumulate(begin + 0.02 * np.arange(50) + late))
+        arrivals = list(np.maximum.accumulate(begin + 0.02 * np.arange(50) + late))
         spoken = b""
         while clock.now < begin + 2:
-            clock.now += feed.pause
-            while comes and comes[0] <= clock.now:
-                feed.push(np.ones(piece, "<i2").tobytes())
-                comes.pop(0)
-            spoken += feed.due()[0]
+            clock.now += playout.seconds_to_tick()
+            while arrivals and arrivals[0] <= clock.now:
+                playout.push(np.ones(packet, "<i2").tobytes())
+                arrivals.pop(0)
+            spoken += playout.pop_due()[0]
         samples = np.flatnonzero(np.frombuffer(spoken, "<i2"))
-        assert len(samples) == 50 * piece
-        found.append(int(np.ptp(samples)) + 1 - 50 * piece)
+        assert len(samples) == 50 * packet
+        found.append(int(np.ptp(samples)) + 1 - 50 * packet)
     return found
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_an_uneven_way_makes_few_holes(seed: int) -> None:
-    """Fed as it comes, such sound has holes in 0.5 and 0.8 of the utterances."""
-    assert sum(holes(0.0, seed)) == 0
-    assert sum(holes(0.02, seed)[5:]) == 0
-    assert sum(hole > 0 for hole in holes(0.06, seed)[5:]) <= 5
+def test_network_jitter_causes_few_gaps(seed: int) -> None:
+    """Without the jitter buffer, there are gaps in 0.5 and 0.8 of the utterances."""
+    assert sum(gaps(0.0, seed)) == 0
+    assert sum(gaps(0.02, seed)[5:]) == 0
+    assert sum(gap > 0 for gap in gaps(0.06, seed)[5:]) <= 5
 
 
-def test_sound_sent_ahead_waits_for_nothing() -> None:
-    feed, clock = feed_with_clock()
-    feed.due()
-    feed.push(sound(160))
-    for _ in range(2):  # it runs dry, and what comes is late
+def test_audio_sent_ahead_is_not_delayed() -> None:
+    playout, clock = playout_with_clock()
+    playout.pop_due()
+    playout.push(speech(160))
+    for _ in range(2):  # an underrun, and the next packet is late
         clock.now += 0.04
-        feed.due()
-    feed.push(sound(8000))
+        playout.pop_due()
+    playout.push(speech(8000))
     clock.now += 0.02
-    assert feed.due()[0] == sound(160)
+    assert playout.pop_due()[0] == speech(160)
 
 
-def test_what_follows_an_end_is_not_late() -> None:
-    feed, clock = feed_with_clock()
-    feed.due()
-    for end in (lambda: feed.end_of_utterance("a"), feed.interrupt):
-        feed.push(sound(160))
+def test_audio_after_the_end_of_an_utterance_is_not_late() -> None:
+    playout, clock = playout_with_clock()
+    playout.pop_due()
+    for end in (lambda: playout.end_of_utterance("a"), playout.interrupt):
+        playout.push(speech(160))
         clock.now += 0.05
-        feed.due()
+        playout.pop_due()
         end()
         clock.now += 0.02
-        feed.due()
-        feed.push(sound(40))
+        playout.pop_due()
+        playout.push(speech(40))
         clock.now += 0.02
-        assert feed.due()[0][:80] == sound(40)
-        feed.interrupt()
+        assert playout.pop_due()[0][:80] == speech(40)
+        playout.interrupt()
 
 
-def test_utterances_are_told_when_their_last_sample_is_fed() -> None:
-    feed, clock = feed_with_clock()
-    feed.due()
-    feed.push(sound(800))
-    feed.end_of_utterance("a")
-    feed.push(sound(400))
-    feed.end_of_utterance("b")
-    told = []
+def test_an_utterance_finishes_with_its_last_sample() -> None:
+    playout, clock = playout_with_clock()
+    playout.pop_due()
+    playout.push(speech(800))
+    playout.end_of_utterance("a")
+    playout.push(speech(400))
+    playout.end_of_utterance("b")
+    finished = []
     for _ in range(10):
         clock.now += 0.03
-        told += feed.due()[1]
+        finished += playout.pop_due()[1]
     begin = AHEAD_SECONDS
-    assert told == [
-        PlaybackFinished("a", pytest.approx(begin + 0.1), pytest.approx(0.1), False),
-        PlaybackFinished("b", pytest.approx(begin + 0.15), pytest.approx(0.05), False),
-    ]
+    assert [(one.utterance_id, one.interrupted) for one in finished] == [("a", False), ("b", False)]
+    assert [one.end for one in finished] == pytest.approx([begin + 0.1, begin + 0.15])
+    assert [one.seconds for one in finished] == pytest.approx([0.1, 0.05])
 
 
-def test_an_interrupt_drops_what_is_not_fed() -> None:
-    feed, clock = feed_with_clock()
-    feed.due()
-    feed.push(sound(8000) + b"\x01")
-    feed.end_of_utterance("a")
-    feed.push(sound(400))
+def test_an_interrupt_drops_what_is_not_played() -> None:
+    playout, clock = playout_with_clock()
+    playout.pop_due()
+    playout.push(speech(8000) + b"\x01")
+    playout.end_of_utterance("a")
+    playout.push(speech(400))
     clock.now += 0.25
-    data, told = feed.due()
-    assert len(data) == 4000 and not told
-    end = pytest.approx(AHEAD_SECONDS + 0.25)
-    assert feed.interrupt() == [
-        PlaybackFinished("a", end, 0.25, True),
-        PlaybackFinished("", end, 0.0, True),
-    ]
-    assert feed.interrupt() == []
+    data, finished = playout.pop_due()
+    assert len(data) == 4000 and not finished
+    first, second = playout.interrupt()
+    assert first.end == second.end == pytest.approx(AHEAD_SECONDS + 0.25)
+    assert first == PlaybackFinished("a", first.end, 0.25, True)
+    assert second == PlaybackFinished("", first.end, 0.0, True)
+    assert playout.interrupt() == []
     clock.now += 0.1
-    assert feed.due() == (bytes(1600), [])
-    feed.push(sound(80))
-    feed.end_of_utterance("c")
+    assert playout.pop_due() == (bytes(1600), [])
+    playout.push(speech(80))
+    playout.end_of_utterance("c")
     clock.now += 0.1
-    data, told = feed.due()
-    assert data[:160] == sound(80)
-    assert [(t.utterance_id, t.seconds, t.interrupted) for t in told] == [("c", 0.01, False)]
+    data, finished = playout.pop_due()
+    assert data[:160] == speech(80)
+    assert [(t.utterance_id, t.seconds, t.interrupted) for t in finished] == [("c", 0.01, False)]
 
 
-def test_the_end_comes_with_the_last_word() -> None:
-    feed, clock = feed_with_clock()
-    feed.due()
-    feed.push(sound(100))
-    feed.end()
-    assert not feed.finished
+def test_playout_finishes_with_the_last_audio() -> None:
+    playout, clock = playout_with_clock()
+    playout.pop_due()
+    playout.push(speech(100))
+    playout.end()
+    assert not playout.finished
     clock.now += 1
-    data, told = feed.due()
-    assert len(data) == 200 and feed.finished
-    assert [t.utterance_id for t in told] == [""]
+    data, finished = playout.pop_due()
+    assert len(data) == 200 and playout.finished
+    assert [t.utterance_id for t in finished] == [""]
 
 
 def test_too_much_ahead_is_refused() -> None:
-    feed, _ = feed_with_clock()
-    feed.push(bytes(int(2 * RATE * MAX_QUEUED_SECONDS)))
+    playout, _ = playout_with_clock()
+    playout.push(bytes(int(2 * RATE * MAX_QUEUED_SECONDS)))
     with pytest.raises(ServiceError, match="AUDIO_TOO_LONG"):
-        feed.push(b"12")
+        playout.push(b"12")
 
 
-def test_a_file_has_no_pace() -> None:
+def test_files_are_refused() -> None:
     with pytest.raises(ServiceError, match="FIELD_INVALID"):
         PlayoutBuffer(media.AudioFormat(encoding=media.AUDIO_ENCODING_FILE))
     with pytest.raises(ServiceError, match="FIELD_INVALID"):
-        feed_with_clock()[0].end_of_utterance("x" * 65)
+        playout_with_clock()[0].end_of_utterance("x" * 65)
 
 
 @pytest.mark.parametrize("hop", [0.04, 0.08])
-def test_so_much_motion_may_be_under_way_in_pieces_of_any_length(hop: float) -> None:
-    pacer = FrameDropper(Clock(), 10.0)
-    pieces = round(0.32 / hop)
-    left_out = [pacer.leave_out(10 + hop * i) for i in range(1, pieces + 3)]
-    assert left_out == [False] * pieces + [True] * 2
-    pacer.see(10 + hop, 0)
-    assert not pacer.leave_out(10 + hop * (pieces + 3))
-    assert pacer.leave_out(10 + hop * (pieces + 4))
+def test_the_limit_of_pending_motion_does_not_depend_on_its_chunks(hop: float) -> None:
+    dropper = FrameDropper(Clock(), 10.0)
+    chunks = round(0.32 / hop)
+    dropped = [dropper.should_drop(10 + hop * i) for i in range(1, chunks + 3)]
+    assert dropped == [False] * chunks + [True] * 2
+    dropper.on_frame(10 + hop, 0)
+    assert not dropper.should_drop(10 + hop * (chunks + 3))
+    assert dropper.should_drop(10 + hop * (chunks + 4))
 
 
-def test_a_renderer_that_is_behind_is_sent_no_more_to_show() -> None:
+def test_no_more_frames_are_rendered_while_the_renderer_is_late() -> None:
     clock = Clock()
-    pacer = FrameDropper(clock)
-    assert [pacer.leave_out(0.08 * i) for i in range(1, 7)] == [False] * 4 + [True] * 2
-    assert pacer.see(0.04, 0) == []
-    assert pacer.leave_out(0.56), "the first piece is not whole yet"
-    assert pacer.see(0.08, 0) == []
-    assert not pacer.leave_out(0.64)
-    (late,) = pacer.see(0.60, 6)
-    assert (late.kind, late.frames) == (Event.KIND_FRAMES_DROPPED, 6)
-    assert pacer.see(0.64, 1) == [], "not twice a second"
+    dropper = FrameDropper(clock)
+    assert [dropper.should_drop(0.08 * i) for i in range(1, 7)] == [False] * 4 + [True] * 2
+    assert dropper.on_frame(0.04, 0) == []
+    assert dropper.should_drop(0.56), "the first chunk is not complete yet"
+    assert dropper.on_frame(0.08, 0) == []
+    assert not dropper.should_drop(0.64)
+    (event,) = dropper.on_frame(0.60, 6)
+    assert (event.kind, event.frames) == (Event.KIND_FRAMES_DROPPED, 6)
+    assert dropper.on_frame(0.64, 1) == [], "not twice a second"
     clock.now += 1.1
-    (late,) = pacer.see(0.72, 1)
-    assert late.frames == 2
+    (event,) = dropper.on_frame(0.72, 1)
+    assert event.frames == 2
 
 
-def test_an_utterance_is_told_when_its_last_picture_has_come() -> None:
-    pacer = FrameDropper(Clock())
-    pacer.play([PlaybackFinished("a", 1.0, 0.5, False), PlaybackFinished("b", 1.02, 0.02, False)])
-    assert pacer.see(0.96, 0) == []
-    (event,) = pacer.see(1.0, 0)
+def test_an_utterance_is_reported_with_its_last_frame() -> None:
+    dropper = FrameDropper(Clock())
+    dropper.on_playback(
+        [PlaybackFinished("a", 1.0, 0.5, False), PlaybackFinished("b", 1.02, 0.02, False)]
+    )
+    assert dropper.on_frame(0.96, 0) == []
+    (event,) = dropper.on_frame(1.0, 0)
     assert (event.utterance_id, event.played.ToMilliseconds(), event.interrupted) == ("a", 500, 0)
-    events = pacer.interrupt([PlaybackFinished("c", 1.2, 0.1, True)], 1.3)
+    events = dropper.interrupt([PlaybackFinished("c", 1.2, 0.1, True)], 1.3)
     assert [(e.utterance_id, e.interrupted) for e in events] == [("b", False), ("c", True)]
-    assert pacer.see(2.0, 0) == []
+    assert dropper.on_frame(2.0, 0) == []
 
 
-def test_an_utterance_is_told_as_far_as_it_was_heard() -> None:
-    pacer = FrameDropper(Clock())
-    pacer.play([PlaybackFinished("a", 1.0, 0.5, False), PlaybackFinished("b", 1.1, 0.1, False)])
-    a, b, c = pacer.interrupt([PlaybackFinished("c", 1.2, 0.1, True)], 0.9)
+def test_an_interrupted_utterance_is_reported_up_to_the_silence() -> None:
+    dropper = FrameDropper(Clock())
+    dropper.on_playback(
+        [PlaybackFinished("a", 1.0, 0.5, False), PlaybackFinished("b", 1.1, 0.1, False)]
+    )
+    a, b, c = dropper.interrupt([PlaybackFinished("c", 1.2, 0.1, True)], 0.9)
     assert [a.played.ToMilliseconds(), b.played.ToMilliseconds(), c.played.ToMilliseconds()] == [
         400, 0, 0,
     ]  # fmt: skip
     assert all(event.interrupted and event.time.ToMilliseconds() == 900 for event in (a, b, c))
 
 
-def test_sound_is_hushed_from_one_place_to_another() -> None:
+def test_audio_fades_out_and_stays_silent() -> None:
     fader = AudioFader(RATE)
     ones = np.ones(RATE, np.float32)
     assert fader.apply(0, ones) is ones
@@ -281,7 +285,7 @@ def test_sound_is_hushed_from_one_place_to_another() -> None:
     assert np.abs(np.diff(whole[:3000])).max() < 0.01, "it fades"
 
 
-def test_rows_are_hushed_until_the_voice_has_passed() -> None:
+def test_rows_before_the_end_of_the_interruption_are_silent() -> None:
     def rows(first: int, count: int, value: float, voice: float) -> AudioFeatures:
         prosody = np.tile(np.array([voice, -20 if voice else -90, 0, 0], "<f4"), (count, 1))
         return features_message(first, np.full((count, 128), value, np.float32), prosody)
@@ -301,7 +305,7 @@ def test_rows_are_hushed_until_the_voice_has_passed() -> None:
     assert muter.apply(after) is after
 
 
-def test_before_any_silence_was_heard_rows_are_hushed_to_none() -> None:
+def test_muted_rows_are_zero_before_the_first_silence() -> None:
     muter = FeatureMuter()
     muter.mute(4)
     loud = features_message(0, np.ones((4, 128), np.float32), np.ones((4, 4), np.float32))

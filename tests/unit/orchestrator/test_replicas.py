@@ -1,4 +1,4 @@
-"""Which replica of a stage takes a stream, and when one that is silent is given up; no network."""
+"""The choice of a replica for a stream, and timeouts of calls, without a network."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -43,15 +44,15 @@ def status(free: int = 4, total: int = 4, **fields: Any) -> stage.GetStatusRespo
 
 
 class World:
-    """What the replicas at each address answer when they are asked how they are."""
+    """Simulated replicas: the status that each address returns when it is polled."""
 
     def __init__(self) -> None:
-        self.answers: dict[str, stage.GetStatusResponse | None] = {}  # None: silence
-        self.asked: dict[str, int] = {}
+        self.answers: dict[str, stage.GetStatusResponse | None] = {}  # None: no response
+        self.polls: dict[str, int] = {}
 
     def replica(self, address: str) -> Replica:
         made = Replica(address)
-        made._stub = _Stub(self, address)
+        made._stub = cast("Any", _Stub(self, address))
         return made
 
 
@@ -64,7 +65,7 @@ class _Stub:
         request: Any,
         timeout: float,  # noqa: ASYNC109 - gRPC's
     ) -> stage.GetStatusResponse:
-        self._world.asked[self._address] = self._world.asked.get(self._address, 0) + 1
+        self._world.polls[self._address] = self._world.polls.get(self._address, 0) + 1
         await asyncio.sleep(0)
         try:
             answer = self._world.answers[self._address]
@@ -95,32 +96,40 @@ def deadline() -> Iterator[None]:
     assert time.monotonic() - began < DEADLINE
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until a condition is true."""
+    async with asyncio.timeout(DEADLINE):
+        while not condition():  # noqa: ASYNC110 - conditions on several objects
+            await asyncio.sleep(POLL / 4)
+
+
 async def names(replicas: Replicas) -> list[str]:
     return [replica.address for replica in await replicas.candidates()]
 
 
-async def test_the_emptiest_is_tried_first_and_who_fell_silent_last(world: World) -> None:
+async def test_free_slots_decide_the_order_and_silent_replicas_come_last(world: World) -> None:
     world.answers = {"a": status(1), "b": status(3), "c": status(2), "d": status(4, serving=False)}
     replicas = Replicas("sums", "a,b,c,d,e", Metrics("orchestrator"))
     assert await names(replicas) == ["b", "c", "a"]
     assert replicas.slots == 12
     b = (await replicas.candidates())[0]
-    assert replicas.other_than(b).address == "c"
+    c = replicas.other_than(b)
+    assert c is not None and c.address == "c"
     b.mark_unhealthy(silent=True)
-    assert await names(replicas) == ["c", "a"], "not before it is heard of"
+    assert await names(replicas) == ["c", "a"], "not before a successful poll"
     await b.poll()
-    assert await names(replicas) == ["c", "a", "b"], "it answers, but its Triton may not"
+    assert await names(replicas) == ["c", "a", "b"], "it responds, but its Triton may not"
     world.answers["c"] = status(0)
     await asyncio.sleep(5 * POLL)
     a = (await replicas.candidates())[0]
     assert a.address == "a"
-    assert replicas.other_than(a) is b, "who fell silent is better than who is full"
+    assert replicas.other_than(a) is b, "a silent replica is preferred to a full one"
     assert b.recently_silent
     assert replicas.other_than(b) is a
     await replicas.close()
 
 
-async def test_streams_opened_side_by_side_are_spread(
+async def test_streams_opened_concurrently_are_spread(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replicas_module, "POLL_SECONDS", FOREVER)
@@ -155,16 +164,16 @@ async def test_a_refused_stream_does_not_count_and_a_status_replaces_the_count(
     assert replica.free == 1
     world.answers["a"] = status(1)
     polling = asyncio.create_task(replica.poll())
-    await asyncio.sleep(0)  # asked ...
+    await asyncio.sleep(0)  # the poll has begun
     with replica.opening():
-        pass  # ... and opened before the answer, which may not know of it
+        pass  # its response may not include this stream
     await polling
     assert replica.free == 0
     await replica.poll()
     assert replica.free == 1
 
 
-async def test_a_silent_replica_holds_up_nobody(
+async def test_a_silent_replica_delays_no_other(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = asyncio.all_tasks()
@@ -175,14 +184,14 @@ async def test_a_silent_replica_holds_up_nobody(
     await replicas.start()
     async with asyncio.timeout(DEADLINE):
         (b,) = await replicas.candidates()
-        b.mark_unhealthy()  # the first that is back is taken, whatever the others do
+        b.mark_unhealthy()  # the first to respond is used, whatever the others do
         assert await replicas.candidates() == [b]
     await replicas.close()
     for task in asyncio.all_tasks() - before:  # polls that would never end
         task.cancel()
 
 
-async def test_replicas_are_asked_each_on_its_own(
+async def test_each_replica_is_polled_independently(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = asyncio.all_tasks()
@@ -192,13 +201,13 @@ async def test_replicas_are_asked_each_on_its_own(
     await replicas.start()
     world.answers["a"] = None
     await asyncio.sleep(1.0)
-    assert world.asked["b"] > 2 * world.asked["a"]
+    assert world.polls["b"] > 2 * world.polls["a"]
     assert await names(replicas) == ["b"]
     await replicas.close()
     assert asyncio.all_tasks() <= before
 
 
-async def test_where_nobody_serves_that_is_told(world: World) -> None:
+async def test_no_serving_replica_is_an_error(world: World) -> None:
     replicas = Replicas("sums", "a,b", Metrics("orchestrator"))
     with pytest.raises(ServiceError, match="no replica of sums is serving"):
         await replicas.candidates()
@@ -209,7 +218,7 @@ async def test_where_nobody_serves_that_is_told(world: World) -> None:
     await replicas.close()
 
 
-async def test_streams_are_told_to_move_as_long_as_their_replica_drains(world: World) -> None:
+async def test_streams_are_asked_to_migrate_while_their_replica_drains(world: World) -> None:
     class Stream:
         moves = 0
 
@@ -221,7 +230,7 @@ async def test_streams_are_told_to_move_as_long_as_their_replica_drains(world: W
     replica.streams.add(stream)
     for _ in range(3):
         await replica.poll()
-    assert stream.moves == 3, "there may be room elsewhere only later"
+    assert stream.moves == 3, "another replica may have a free slot only later"
     assert replica.draining
 
 
@@ -242,27 +251,27 @@ async def test_names_are_looked_up_again(world: World, monkeypatch: pytest.Monke
 
     class Stream:
         def migrate(self) -> None:
-            raise AssertionError("nobody drains")
+            raise AssertionError("no replica drains")
 
     (await replicas.candidates())[0].streams.add(Stream())
     hosts[:] = ["10.0.0.3"]
     await asyncio.sleep(10 * POLL)
-    assert await names(replicas) == ["10.0.0.3:7", "10.0.0.2:7"], "kept while it holds a stream"
-    asked = world.asked["10.0.0.1:7"]
+    assert await names(replicas) == ["10.0.0.3:7", "10.0.0.2:7"], "kept while it has a stream"
+    polls = world.polls["10.0.0.1:7"]
     hosts.clear()
     await asyncio.sleep(10 * POLL)
-    assert len(await names(replicas)) == 2, "what was known may still hold"
-    assert world.asked["10.0.0.1:7"] == asked
+    assert len(await names(replicas)) == 2, "the known addresses may still be valid"
+    assert world.polls["10.0.0.1:7"] == polls
     labels = {"service": "orchestrator", "stage": "sums"}
     assert metrics.registry.get_sample_value("talkingface_replicas_serving", labels) == 2
     await replicas.close()
 
 
-# --- opening a stream at one of them
+# --- opening a stream
 
 
 class FakeCall:
-    """What `Stages._call` makes, by the script of its replica's address."""
+    """Replaces a `StageCall`, with a scripted response."""
 
     def __init__(self, log: list[tuple[str, float]], replica: Replica, answer: Any) -> None:
         self.replica = replica
@@ -286,7 +295,7 @@ class FakeCall:
 
 
 class FakeStages(Stages):
-    """Stages whose renderers a, b and c answer by script, and have portraits of their own."""
+    """Stages with scripted renderers a, b and c, each with portraits of its own."""
 
     def __init__(self) -> None:
         target = "a,b,c"
@@ -295,13 +304,14 @@ class FakeStages(Stages):
         self.refusals: dict[str, ServiceError] = {}
         self.has: dict[str, set[str]] = {name: set() for name in "abc"}
         self.prepared: list[str] = []
+        self.prepared_at: list[float] = []
 
     def _call(self, method: Any, replica: Replica, portrait: str = "") -> Any:
         def answer(configuration: Any) -> ServiceError | None:
             if replica.address in self.refusals:
                 return self.refusals[replica.address]
             if configuration.portrait_handle not in self.has[replica.address]:
-                return ServiceError("PORTRAIT_NOT_FOUND", "not here")
+                return ServiceError("PORTRAIT_NOT_FOUND", "unknown")
             return None
 
         return FakeCall(self.tried, replica, answer)
@@ -309,6 +319,7 @@ class FakeStages(Stages):
     async def prepare_portrait_at(self, replica: Replica, image: bytes) -> renderer.Portrait:
         await asyncio.sleep(0)
         self.prepared.append(replica.address)
+        self.prepared_at.append(time.monotonic())
         if replica.address in self.refusals:
             raise self.refusals[replica.address]
         self.has[replica.address].add(handle_of(image))
@@ -336,10 +347,12 @@ def portraits(stages: FakeStages, tmp_path: Path) -> Portraits:
 
 
 def refusal(reason: str) -> ServiceError:
-    return ServiceError(reason, "not I")
+    return ServiceError(reason, "refused")
 
 
-async def test_the_next_one_is_tried_and_the_last_one_waited_for(stages: FakeStages) -> None:
+async def test_refused_streams_try_the_next_replica_and_wait_longest_for_the_last(
+    stages: FakeStages,
+) -> None:
     for name in "abc":
         stages.has[name].add(CONFIG.portrait_handle)
     stages.refusals = {"a": StageSilentError("STAGE_UNAVAILABLE", "-"), "b": refusal("DRAINING")}
@@ -349,7 +362,7 @@ async def test_the_next_one_is_tried_and_the_last_one_waited_for(stages: FakeSta
     stages.refusals["c"] = refusal("NO_CAPACITY")
     with pytest.raises(ServiceError, match="NO_CAPACITY"):
         await stages.open(RENDER, CONFIG)
-    assert [name for name, _ in stages.tried[3:]] == ["b", "c"], "one is lost"
+    assert [name for name, _ in stages.tried[3:]] == ["b", "c"], "one is unhealthy"
     stages.refusals["b"] = refusal("FIELD_INVALID")
     with pytest.raises(ServiceError, match="FIELD_INVALID"):
         await stages.open(RENDER, CONFIG)
@@ -357,7 +370,7 @@ async def test_the_next_one_is_tried_and_the_last_one_waited_for(stages: FakeSta
 
 
 @pytest.mark.parametrize("live", [False, True])
-async def test_a_live_session_goes_where_its_portrait_is(
+async def test_a_live_session_prefers_the_renderer_with_its_portrait(
     stages: FakeStages, portraits: Portraits, live: bool
 ) -> None:
     stages.has["c"].add(CONFIG.portrait_handle)
@@ -365,7 +378,7 @@ async def test_a_live_session_goes_where_its_portrait_is(
     assert call.replica.address == ("c" if live else "a")
     assert stages.prepared == ([] if live else ["a"])
     call.cancel()
-    # Nobody has it who has room: the emptiest with room is given it.
+    # No renderer with a free slot has it: the one with the most free slots prepares it.
     stages.refusals = {name: refusal("NO_CAPACITY") for name in ("a", "c")}
     call = await portraits.open_renderer(RENDER, CONFIG, live=live)
     assert call.replica.address == "b"
@@ -374,7 +387,9 @@ async def test_a_live_session_goes_where_its_portrait_is(
     await stages.close()
 
 
-async def test_a_portrait_is_prepared_where_that_can_be_done(stages: FakeStages) -> None:
+async def test_a_portrait_is_prepared_by_the_first_renderer_that_accepts(
+    stages: FakeStages,
+) -> None:
     stages.refusals = {"a": refusal("STAGE_UNAVAILABLE"), "b": refusal("NO_CAPACITY")}
     assert (await stages.prepare_portrait(IMAGE)).handle == handle_of(IMAGE)
     assert stages.prepared == ["a", "b", "c"]
@@ -387,7 +402,9 @@ async def test_a_portrait_is_prepared_where_that_can_be_done(stages: FakeStages)
     await stages.close()
 
 
-async def test_a_stream_goes_sooner_where_more_is_prepared(stages: FakeStages) -> None:
+async def test_the_timeout_is_shorter_the_better_another_replica_is_prepared(
+    stages: FakeStages,
+) -> None:
     a, b, c = await stages._replicas["renderer"].candidates()
     need = CONFIG.portrait_handle
 
@@ -407,7 +424,7 @@ async def test_a_stream_goes_sooner_where_more_is_prepared(stages: FakeStages) -
     await stages.close()
 
 
-async def test_a_portrait_is_not_waited_for_where_nobody_answers(
+async def test_a_preparation_is_abandoned_when_its_renderer_does_not_respond(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended: list[str] = []
@@ -416,9 +433,11 @@ async def test_a_portrait_is_not_waited_for_where_nobody_answers(
         def __init__(self, channel: Any) -> None:
             pass
 
-        async def PreparePortrait(self, pieces: Any, **_: Any) -> renderer.PreparePortraitResponse:
+        async def PreparePortrait(
+            self, requests: Any, **_: Any
+        ) -> renderer.PreparePortraitResponse:
             try:
-                assert [piece.data async for piece in pieces] == [IMAGE]
+                assert [request.data async for request in requests] == [IMAGE]
                 await asyncio.sleep(FOREVER if len(ended) < 1 else 3 * POLL)
             finally:
                 ended.append("")
@@ -443,53 +462,55 @@ async def test_a_portrait_is_not_waited_for_where_nobody_answers(
     await stages.close()
 
 
-async def test_another_renderer_stands_by(
+async def test_a_standby_renderer_prepares_the_portrait(
     stages: FakeStages,
     portraits: Portraits,
     world: World,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    before = asyncio.all_tasks()
+    tasks = asyncio.all_tasks()
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(portraits_module, "_STAND_BY_SECONDS", POLL)
+    monkeypatch.setattr(portraits_module, "_STANDBY_SECONDS", POLL)
     stages.has["a"].add(CONFIG.portrait_handle)
     call = await portraits.open_renderer(RENDER, CONFIG, live=True)
     assert call.replica.address == "a"
+    await until(lambda: bool(stages.prepared))
     await asyncio.sleep(5 * POLL)
-    assert stages.prepared == ["b"], "once, at the emptiest other one"
+    assert stages.prepared == ["b"], "once, at the other one with the most free slots"
     b = stages.other_than("renderer", call.replica)
     assert b is not None
     b.mark_unhealthy()
     await asyncio.sleep(5 * POLL)
-    assert stages.prepared in (["b"], ["b", "c"]), "it was not heard of for a moment"
+    assert stages.prepared in (["b"], ["b", "c"]), "it was unhealthy for a moment"
     del world.answers["b"], world.answers["c"]
-    await asyncio.sleep(5 * POLL)
+    await until(lambda: stages.other_than("renderer", call.replica) is None and not b.portraits)
     stages.prepared.clear()
     world.answers["b"] = status()
-    await asyncio.sleep(5 * POLL)
-    assert stages.prepared == ["b"], "it may be another process, without the portrait"
+    await until(lambda: bool(stages.prepared))
+    assert stages.prepared == ["b"], "it may have restarted, without the portrait"
     del world.answers["b"]
     world.answers["c"] = status()
     stages.refusals["c"] = refusal("NO_CAPACITY")
-    await asyncio.sleep(20 * POLL)
-    assert 2 < len(stages.prepared) < 8, "tried more and more seldom"
+    await until(lambda: stages.prepared.count("c") >= 4)
+    pauses = [after - before for before, after in pairwise(stages.prepared_at[-4:])]
+    assert all(pause > factor * POLL for pause, factor in zip(pauses, (1.9, 3.9, 7.9), strict=True))
     assert set(stages.prepared[1:]) == {"c"}
-    assert "portrait_does_not_stand_by" in caplog.text
+    assert "standby_failed" in caplog.text
     call.cancel()
     await asyncio.sleep(POLL)
-    told = len(stages.prepared)
+    prepared = len(stages.prepared)
     await asyncio.sleep(10 * POLL)
-    assert len(stages.prepared) == told, "it ends with the session"
+    assert len(stages.prepared) == prepared, "it ends with the session"
     await stages.close()
-    assert asyncio.all_tasks() <= before
+    assert asyncio.all_tasks() <= tasks
 
 
-# --- a call that falls silent
+# --- a call whose results are overdue
 
 
 class FakeRpc:
-    """A bidirectional call of gRPC: nothing comes but what is put into `answers`."""
+    """A bidirectional call of gRPC that returns what is put into `answers`."""
 
     def __init__(self) -> None:
         self.answers: asyncio.Queue[Any] = asyncio.Queue()
@@ -503,16 +524,19 @@ class FakeRpc:
     async def write(self, message: Any) -> None:
         await asyncio.sleep(0)
 
+    def cancel(self) -> None:
+        pass
 
-class Silence:
-    """A call of the speech encoder that takes all and says nothing, opened."""
+
+class SilentCall:
+    """A call of the speech encoder that accepts all input and returns no results."""
 
     def __init__(self, config: OrchestratorConfig) -> None:
         self.rpc = FakeRpc()
         self.elsewhere: float | None = None
         self.replica = Replica("a")
         method = ExtractMethod()
-        method.call = lambda channel: self.rpc  # type: ignore[assignment]
+        setattr(method, "call", lambda channel: self.rpc)  # noqa: B010 - a method
         self.call = StageCall(method, config, self.replica, lambda: self.elsewhere)
 
     async def open(self) -> StageCall[Any, Any, Any]:
@@ -520,97 +544,97 @@ class Silence:
         self.rpc.answers.put_nowait(audio_features.ExtractResponse(started=started))
         return await self.call.open(audio_features.ExtractConfig(), 1.0)
 
-    async def until_given_up(self) -> float:
+    async def until_timeout(self) -> float:
         began = time.perf_counter()
-        with pytest.raises(StageSilentError, match="gave no result"):
+        with pytest.raises(StageSilentError, match="returned no result"):
             await self.call.receive()
         return time.perf_counter() - began
 
 
-async def test_silence_is_borne_where_nobody_else_could_speak() -> None:
-    silence = Silence(OrchestratorConfig(stage_timeout=0.6))
-    call = await silence.open()
+async def test_an_overdue_result_is_awaited_if_no_other_replica_could_continue() -> None:
+    silent = SilentCall(OrchestratorConfig(stage_timeout=0.6))
+    call = await silent.open()
     call.set_live_timeout(0.1)
     call.sent_until = 1.0
-    assert await silence.until_given_up() > 0.5
+    assert await silent.until_timeout() > 0.5
 
 
-async def test_silence_is_not_borne_where_somebody_else_could_speak() -> None:
-    silence = Silence(OrchestratorConfig(stage_timeout=FOREVER / 100))
-    silence.elsewhere = 1.0
-    call = await silence.open()
+async def test_an_overdue_result_is_soon_abandoned_if_another_replica_could_continue() -> None:
+    silent = SilentCall(OrchestratorConfig(stage_timeout=FOREVER / 100))
+    silent.elsewhere = 1.0
+    call = await silent.open()
     call.set_live_timeout(0.1)
     call.sent_until = 1.0
-    assert 0.08 < await silence.until_given_up() < DEADLINE / 4
+    assert 0.08 < await silent.until_timeout() < DEADLINE / 4
     assert 0.1 < call.overdue < 0.2
-    silence.elsewhere = 2.0
-    assert 0.18 < await silence.until_given_up() < DEADLINE / 4
+    silent.elsewhere = 2.0
+    assert 0.18 < await silent.until_timeout() < DEADLINE / 4
     assert call.overdue > 0.2
 
 
-async def test_a_stage_that_is_slow_anyway_is_not_soon_called_silent() -> None:
-    silence = Silence(OrchestratorConfig(stage_timeout=FOREVER / 100))
-    call = await silence.open()
+async def test_a_slow_stage_gets_more_time() -> None:
+    silent = SilentCall(OrchestratorConfig(stage_timeout=FOREVER / 100))
+    call = await silent.open()
     call.set_live_timeout(0.1)
     call.sent_until = 1.0
     receiving = asyncio.create_task(call.receive())
-    await asyncio.sleep(0.4)  # there is nowhere to go
-    silence.rpc.answers.put_nowait(audio_features.ExtractResponse(features={}))
+    await asyncio.sleep(0.4)  # no other replica could continue
+    silent.rpc.answers.put_nowait(audio_features.ExtractResponse(features={}))
     await receiving
     assert call.max_overdue > 0.1
-    silence.elsewhere = 1.0
-    await silence.until_given_up()
-    assert 0.2 < call.overdue < 0.3, "twice its patience at most"
-    for _ in range(500):  # it is quick now
-        silence.rpc.answers.put_nowait(audio_features.ExtractResponse(features={}))
+    silent.elsewhere = 1.0
+    await silent.until_timeout()
+    assert 0.2 < call.overdue < 0.3, "twice the timeout at most"
+    for _ in range(500):  # it is fast again
+        silent.rpc.answers.put_nowait(audio_features.ExtractResponse(features={}))
         await call.receive()
-    await silence.until_given_up()
+    await silent.until_timeout()
     assert 0.1 < call.overdue < 0.2
 
 
-async def test_who_owes_nothing_may_be_silent() -> None:
-    silence = Silence(OrchestratorConfig(stage_timeout=5.0))
-    silence.elsewhere = 1.0
-    call = await silence.open()
+async def test_no_result_is_overdue_without_enough_input() -> None:
+    silent = SilentCall(OrchestratorConfig(stage_timeout=5.0))
+    silent.elsewhere = 1.0
+    call = await silent.open()
     call.set_live_timeout(0.05)
-    call.sent_until = 0.17  # less than its look-ahead and a block
+    call.sent_until = 0.17  # less than its look-ahead and a chunk
 
     async def later() -> None:
         await asyncio.sleep(0.3)
-        silence.rpc.answers.put_nowait(audio_features.ExtractResponse(features={}))
+        silent.rpc.answers.put_nowait(audio_features.ExtractResponse(features={}))
 
     async with asyncio.timeout(DEADLINE):
         _, answer = await asyncio.gather(later(), call.receive())
-    assert answer.WhichOneof("payload") == "features"
+    assert answer is not None and answer.HasField("features")
     assert call.overdue == 0
 
 
 async def test_an_offline_session_waits_longer() -> None:
-    silence = Silence(OrchestratorConfig(stage_timeout=0.5))
-    silence.elsewhere = 4.0
-    call = await silence.open()
+    silent = SilentCall(OrchestratorConfig(stage_timeout=0.5))
+    silent.elsewhere = 4.0
+    call = await silent.open()
     call.sent_until, call.max_overdue = 10.0, 1.0
-    await silence.until_given_up()
+    await silent.until_timeout()
     assert 0.5 < call.overdue < 0.6
 
 
-async def test_time_in_which_this_process_stood_still_is_not_held_against_a_stage() -> None:
-    silence = Silence(OrchestratorConfig(stage_timeout=5.0))
-    silence.elsewhere = 1.0
-    call = await silence.open()
+async def test_a_suspension_of_this_process_does_not_count_as_silence() -> None:
+    silent = SilentCall(OrchestratorConfig(stage_timeout=5.0))
+    silent.elsewhere = 1.0
+    call = await silent.open()
     call.set_live_timeout(0.2)
     call.sent_until = 1.0
     receiving = asyncio.create_task(call.receive())
     for _ in range(3):
         await asyncio.sleep(0.01)
-        time.sleep(0.3)  # noqa: ASYNC251 - that is the point
-    silence.rpc.answers.put_nowait(audio_features.ExtractResponse(features={}))
-    assert (await receiving).WhichOneof("payload") == "features"
+        time.sleep(0.3)  # noqa: ASYNC251 - suspends this process
+    silent.rpc.answers.put_nowait(audio_features.ExtractResponse(features={}))
+    response = await receiving
+    assert response is not None and response.HasField("features")
 
 
-async def test_a_stage_that_does_not_take_the_stream_is_told_from_one_that_is_gone() -> None:
-    silence = Silence(OrchestratorConfig())
-    silence.rpc.cancel = lambda: None
-    with pytest.raises(StageSilentError, match="did not take the stream in time"):
-        await silence.call.open(audio_features.ExtractConfig(), 0.05)
-    assert silence.replica.free == 0
+async def test_a_stage_that_does_not_accept_the_stream_in_time_is_silent() -> None:
+    silent = SilentCall(OrchestratorConfig())
+    with pytest.raises(StageSilentError, match="did not accept the stream in time"):
+        await silent.call.open(audio_features.ExtractConfig(), 0.05)
+    assert silent.replica.free == 0

@@ -1,4 +1,4 @@
-"""A session of the orchestrator without a network: configuration, order, events, answers."""
+"""A session without a network: configuration, order of messages, events, answers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,18 @@ from google.protobuf.duration_pb2 import Duration
 
 from talkingface.contract.errors import ServiceError
 from talkingface.contract.portrait import handle_of
-from talkingface.orchestrator.media.decoding import Sound
+from talkingface.orchestrator.media.decoding import AudioChunk
 from talkingface.orchestrator.session.config import default_controls, effective_config
 from talkingface.orchestrator.session.live_playout import MAX_WAIT_SECONDS
-from talkingface.orchestrator.session.live_session import open_session
+from talkingface.orchestrator.session.live_session import LiveSession
+from talkingface.orchestrator.session.open_session import open_session
 from talkingface.orchestrator.session.session import Session
-from talkingface.orchestrator.session.voice_activity import IDLE, SPEAKING, VoiceActivity
+from talkingface.orchestrator.session.stage_configs import render_config
+from talkingface.orchestrator.session.voice_activity import (
+    SPEECH_ENDED,
+    SPEECH_STARTED,
+    VoiceActivity,
+)
 from talkingface.orchestrator.stages.portraits import UploadStore
 from talkingface.v1 import audio_features_pb2 as audio_features
 from talkingface.v1 import controls_pb2 as controls
@@ -36,12 +42,12 @@ def config(**fields: Any) -> talking_face.AnimateConfig:
     return talking_face.AnimateConfig(**{k: v for k, v in fields.items() if v is not None})
 
 
-def take(sounds: Iterable[Sound], session: Session) -> int:
-    """Give all sound to the session; the number of samples."""
+def add(chunks: Iterable[AudioChunk], session: Session) -> int:
+    """Add all chunks to the session, and return the number of samples."""
     count = 0
-    for sound in sounds:
-        session.sound(sound)
-        count += len(sound.voice)
+    for chunk in chunks:
+        session.add_chunk(chunk)
+        count += len(chunk.mono_16k)
     return count
 
 
@@ -60,12 +66,12 @@ def test_defaults_are_filled_in() -> None:
     assert got.controls.distance_ratio == 1
     assert got.controls.expressivity == 1
     assert got.controls.WhichOneof("gaze") == "natural_gaze"
-    assert not asked.controls.HasField("distance_ratio"), "the client's message stays as it was"
+    assert not asked.controls.HasField("distance_ratio"), "the client's message is unchanged"
     assert effective_config(config(output=media.OUTPUT_KIND_JPEG)).quality == 92
     assert not effective_config(config(output=media.OUTPUT_KIND_PNG)).HasField("quality")
 
 
-def test_a_drawn_seed_differs_from_session_to_session() -> None:
+def test_random_seeds_differ_between_sessions() -> None:
     assert len({effective_config(config(seed=None)).seed for _ in range(5)}) > 1
 
 
@@ -121,28 +127,28 @@ def test_a_bad_configuration_names_its_field(fields: dict[str, Any], path: str) 
         ({"framing": media.FRAMING_PHOTO}, (3000, 4000), (1440, 1920)),
     ],
 )
-def test_started_tells_the_picture(
+def test_started_reports_the_video_format(
     fields: dict[str, Any], photo: tuple[int, int], size: tuple[int, int]
 ) -> None:
     session = open_session(config(**fields, frame_rate=40))
     portrait = renderer.Portrait(handle=HANDLE, width=photo[0], height=photo[1])
-    picture = session.started([], portrait).started.video
-    assert (picture.width, picture.height, picture.frame_rate) == (*size, 40)
-    asked = session.render_config(HANDLE)
+    video = session.started([], portrait).started.video
+    assert (video.width, video.height, video.frame_rate) == (*size, 40)
+    asked = render_config(session, HANDLE)
     assert asked.frame_rate == 40
     assert asked.HasField("size") == (session.config.framing == media.FRAMING_CROP)
 
 
-def test_more_frames_a_second_are_expected() -> None:
+def test_a_higher_frame_rate_requires_more_frames() -> None:
     session = open_session(config(output=media.OUTPUT_KIND_JPEG, frame_rate=30))
     session.started([], renderer.Portrait(handle=HANDLE, width=512, height=512))
-    take(session.audio(bytes(2 * 16000)), session)
-    take(session.end_of_audio(), session)
-    session.sound_ended()
+    add(session.audio(bytes(2 * 16000)), session)
+    add(session.end_of_audio(), session)
+    session.end_chunks()
     session.motion(chunk(0, 25))
     for i in range(15):
         session.frame(media.EncodedFrame(index=i))
-    assert session.lead == pytest.approx(0.5)
+    assert session.lead_seconds == pytest.approx(0.5)
     with pytest.raises(ServiceError, match="15 frames were made, not 30"):
         session.finish()
     for i in range(15, 30):
@@ -151,7 +157,7 @@ def test_more_frames_a_second_are_expected() -> None:
     assert session.finish()[-1].summary.frames == 30
 
 
-def test_motion_takes_no_part_in_pictures() -> None:
+def test_motion_output_ignores_the_video_format() -> None:
     session = motion_session(frame_rate=99, size=7, framing=9)
     assert session.frame_rate == 25
     assert not session.started([], None).started.HasField("video")
@@ -163,7 +169,7 @@ def test_a_large_portrait_must_be_uploaded() -> None:
     assert caught.value.reason == "IMAGE_TOO_LARGE"
 
 
-def test_started_tells_the_configuration_without_the_portrait() -> None:
+def test_started_reports_the_configuration_without_the_portrait() -> None:
     session = open_session(config(portrait_handle=None, portrait_image=b"JPEG"))
     started = session.started([], renderer.Portrait(handle=HANDLE)).started
     assert started.config.WhichOneof("portrait") == "portrait_handle"
@@ -187,13 +193,13 @@ def test_a_session_from_first_audio_to_summary() -> None:
     session = open_session(
         config(output=media.OUTPUT_KIND_MOTION, portrait_handle=None), clock=lambda: now[0]
     )
-    samples = take(session.audio(bytes(2 * 16000)), session)
+    samples = add(session.audio(bytes(2 * 16000)), session)
     now[0] = 10.3
     (answer,) = session.motion(chunk(0, 20))
     assert [frame.index for frame in answer.motion.frames] == list(range(20))
-    assert session.lead == pytest.approx(0.2)
-    samples += take(session.end_of_audio(), session)
-    session.sound_ended()
+    assert session.lead_seconds == pytest.approx(0.2)
+    samples += add(session.end_of_audio(), session)
+    session.end_chunks()
     assert samples == 16000
     now[0] = 11.0
     session.motion(chunk(20, 5))
@@ -205,33 +211,33 @@ def test_a_session_from_first_audio_to_summary() -> None:
     assert summary.elapsed.ToMilliseconds() == 1000
 
 
-def test_a_missing_frame_is_a_defect() -> None:
+def test_a_missing_frame_is_an_error() -> None:
     session = motion_session()
-    take(session.audio(bytes(2 * 16000)), session)
+    add(session.audio(bytes(2 * 16000)), session)
     session.motion(chunk(0, 20))
     with pytest.raises(ServiceError, match="came instead of 20"):
         session.motion(chunk(21, 1))
     session = motion_session()
-    take(session.audio(bytes(2 * 16000)), session)
-    take(session.end_of_audio(), session)
+    add(session.audio(bytes(2 * 16000)), session)
+    add(session.end_of_audio(), session)
     session.motion(chunk(0, 24))
     with pytest.raises(ServiceError, match="24 frames were made, not 25"):
         session.finish()
 
 
 @pytest.mark.parametrize("samples", [3200, 15999, 16000, 16001, 16640])
-def test_the_frames_expected_are_those_of_the_audio(samples: int) -> None:
+def test_the_audio_determines_the_number_of_frames(samples: int) -> None:
     session = motion_session()
-    take(session.audio(bytes(2 * samples)), session)
-    take(session.end_of_audio(), session)
+    add(session.audio(bytes(2 * samples)), session)
+    add(session.end_of_audio(), session)
     session.motion(chunk(0, -(-samples // 640)))
     assert session.finish()[-1].summary.frames == math.ceil(samples / 640)
 
 
 def test_nothing_may_follow_the_end_of_audio() -> None:
     session = motion_session()
-    take(session.audio(bytes(32000)), session)
-    take(session.end_of_audio(), session)
+    add(session.audio(bytes(32000)), session)
+    add(session.end_of_audio(), session)
     for late in (
         lambda: session.audio(b"\0\0"),
         session.end_of_audio,
@@ -250,12 +256,12 @@ def test_an_oversized_chunk_is_refused() -> None:
 
 def test_a_control_without_time_belongs_to_the_audio_that_follows() -> None:
     session = motion_session()
-    take(session.audio(bytes(2 * 20000)), session)
-    told = session.control(controls.ControlUpdate(controls={"mouth_scale": 0.5}))
-    assert told.time.ToMilliseconds() == 1250
-    assert told.controls.mouth_scale == 0.5
-    timed = controls.ControlUpdate(time=Duration(seconds=7), controls={"mouth_scale": 0.5})
-    assert session.control(timed) == timed
+    add(session.audio(bytes(2 * 20000)), session)
+    timed = session.control(controls.ControlUpdate(controls={"mouth_scale": 0.5}))
+    assert timed.time.ToMilliseconds() == 1250
+    assert timed.controls.mouth_scale == 0.5
+    update = controls.ControlUpdate(time=Duration(seconds=7), controls={"mouth_scale": 0.5})
+    assert session.control(update) == update
 
 
 @pytest.mark.parametrize(
@@ -272,7 +278,7 @@ def test_a_bad_control_names_its_field(update: dict[str, Any], path: str) -> Non
     assert violations(caught) == {path}
 
 
-def test_events_follow_the_voice() -> None:
+def test_speech_causes_events() -> None:
     session = motion_session()
     prosody = np.zeros((100, 4), "<f4")
     prosody[20:60, 0] = 0.9
@@ -284,28 +290,28 @@ def test_events_follow_the_voice() -> None:
         )
     answers += session.features_ended()
     assert [(a.event.kind, a.event.time.ToMilliseconds()) for a in answers] == [
-        (SPEAKING, 400),
-        (IDLE, 1200),
+        (SPEECH_STARTED, 400),
+        (SPEECH_ENDED, 1200),
     ]
 
 
 def test_short_noises_and_pauses_make_no_events() -> None:
-    listener = VoiceActivity()
+    activity = VoiceActivity()
     rows = np.zeros(200, np.float32)
     rows[10:12] = 1  # a click
-    assert listener.push(rows[:50]) == []
+    assert activity.push(rows[:50]) == []
     rows[50:150] = 1
     rows[100:115] = 0  # a pause within speech
-    assert listener.push(rows[50:150]) == [(SPEAKING, 1.0)]
-    assert listener.end() == [(IDLE, 3.0)]
-    assert listener.end() == []
+    assert activity.push(rows[50:150]) == [(SPEECH_STARTED, 1.0)]
+    assert activity.end() == [(SPEECH_ENDED, 3.0)]
+    assert activity.end() == []
 
 
 def portrait_of(image: bytes) -> renderer.Portrait:
     return renderer.Portrait(handle=handle_of(image), width=3)
 
 
-def test_the_store_keeps_what_is_used(tmp_path: Any) -> None:
+def test_the_store_deletes_the_least_recently_used(tmp_path: Any) -> None:
     store = UploadStore(tmp_path / "store", max_bytes=2500)
     images = [bytes([i]) * 1000 for i in range(3)]
     for image in images[:2]:
@@ -320,15 +326,23 @@ def test_the_store_keeps_what_is_used(tmp_path: Any) -> None:
     assert len(list((tmp_path / "store").iterdir())) == 4
 
 
-def test_the_store_survives_a_restart_and_knows_no_strangers(tmp_path: Any) -> None:
+def test_the_store_survives_a_restart(tmp_path: Any) -> None:
     UploadStore(tmp_path, 2**20).put(b"image", portrait_of(b"image"))
     again = UploadStore(tmp_path, 2**20)
     assert again.find(handle_of(b"image")) == portrait_of(b"image")
     assert again.find(handle_of(b"other")) is None
 
 
-def test_pictures_whose_sound_has_gone_out_without_them_are_left_out() -> None:
-    session = open_session(config(pacing=talking_face.PACING_LIVE, output=media.OUTPUT_KIND_H264))
-    take(session.audio(bytes(2 * 16000 * 2)), session)
-    assert session.leave_out(2 - MAX_WAIT_SECONDS)
-    assert not session.leave_out(2 - MAX_WAIT_SECONDS + 0.04)
+def test_frames_whose_audio_was_sent_without_them_are_dropped() -> None:
+    now = [0.0]
+    session = open_session(
+        config(pacing=talking_face.PACING_LIVE, output=media.OUTPUT_KIND_H264), lambda: now[0]
+    )
+    assert isinstance(session, LiveSession)
+    while session.audio_seconds < 2:
+        chunks, _ = session.pop_due()
+        add(chunks, session)
+        now[0] += 0.02
+    until = session.audio_seconds - MAX_WAIT_SECONDS
+    assert session.should_drop(until)
+    assert not session.should_drop(until + 0.04)

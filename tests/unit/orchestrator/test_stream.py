@@ -1,4 +1,4 @@
-"""A stream to a stage that breaks, falls silent or moves, and what its user notices: nothing."""
+"""A stream to a stage whose calls break, fall silent or migrate: its results stay the same."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from talkingface.v1.media_pb2 import FRAMING_CROP
 DEADLINE = 10.0
 FOREVER = 10_000
 GONE = ServiceError("STAGE_UNAVAILABLE", "gone")
-SILENT = StageSilentError("STAGE_UNAVAILABLE", "gave no result")
+SILENT = StageSilentError("STAGE_UNAVAILABLE", "returned no result")
 SILENCE = 0.25
 
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "_PAUSE_SECONDS", 0.005)
+    monkeypatch.setattr(streams, "_RETRY_SECONDS", 0.005)
 
 
 def chunk(value: int) -> audio_features.ExtractRequest:
@@ -44,9 +44,9 @@ def chunk(value: int) -> audio_features.ExtractRequest:
 
 
 class SummingCall:
-    """A call of a stage whose rows are running sums of the bytes it was sent, one a message.
+    """A call of a stage that returns, for each message, the sum of all bytes so far.
 
-    It makes a checkpoint every third result, and fails after `life` answers.
+    It returns a checkpoint after every third result, and fails after `life` responses.
     """
 
     def __init__(self, life: int = FOREVER, error: ServiceError = GONE) -> None:
@@ -58,7 +58,8 @@ class SummingCall:
         self.broken = self.cancelled = False
         self._life, self._error = life, error
         self._answers: asyncio.Queue[Any] = asyncio.Queue()
-        self._sum = self._row = self._taken = self._since = 0
+        self._sum = self._row = self._consumed = 0
+        self._since_checkpoint = 0
 
     async def open(self, configuration: Any) -> SummingCall:
         if configuration.HasField("resume"):
@@ -72,15 +73,15 @@ class SummingCall:
         await self._write()
         for value in request.audio:
             self._sum += value
-        self._taken += 1
+        self._consumed += 1
         features = audio_features.AudioFeatures(first_row=self._row, rows=1)
         features.embedding = np.int64(self._sum).tobytes()
         self._row += 1
-        self._since += 1
+        self._since_checkpoint += 1
         self._answers.put_nowait(audio_features.ExtractResponse(features=features))
-        if self._since % 3 == 0:
+        if self._since_checkpoint % 3 == 0:
             state = np.array([self._sum, self._row]).tobytes()
-            checkpoint = stage.Checkpoint(messages=self._taken, state=state)
+            checkpoint = stage.Checkpoint(messages=self._consumed, state=state)
             self._answers.put_nowait(audio_features.ExtractResponse(checkpoint=checkpoint))
 
     async def end(self) -> None:
@@ -111,17 +112,20 @@ Opening = SummingCall | ServiceError
 
 
 class Sums:
-    """A stream to these calls, one after the other."""
+    """A stream that opens these calls, one after the other."""
 
     def __init__(
-        self, openings: Iterator[Opening], patience: float = 5.0, silence: float | None = None
+        self,
+        openings: Iterator[Opening],
+        recovery_timeout: float = 5.0,
+        silence: float | None = None,
     ) -> None:
         self.calls: list[SummingCall] = []
         self.recoveries: list[Recovery] = []
         self.results: list[int] = []
         self._openings = openings
         self.stream = ResilientStream(
-            ExtractMethod(), self._connect, patience, self._recovered, silence
+            ExtractMethod(), self._connect, recovery_timeout, self._recovered, silence
         )
 
     async def _connect(self, configuration: Any) -> Any:
@@ -143,7 +147,7 @@ class Sums:
     async def run(
         self, count: int, meanwhile: Callable[[int], Awaitable[None]] | None = None
     ) -> list[int]:
-        """The results for so many messages.
+        """Return the results for a number of messages.
 
         :param meanwhile: called with each message's number before it is sent.
         """
@@ -169,12 +173,12 @@ def sums_of(count: int) -> list[int]:
 
 
 @pytest.mark.parametrize("seed", range(40))
-async def test_wherever_it_breaks_every_result_comes_once(seed: int) -> None:
+async def test_every_result_is_returned_once_wherever_calls_break(seed: int) -> None:
     rng = np.random.default_rng(seed)
     count = int(rng.integers(1, 60))
 
     def openings() -> Iterator[Opening]:
-        # Breaks without a single result are few (`test_input_that_breaks...`), absences any.
+        # Few calls in a row fail without a result (`test_input_that_breaks_every_replica...`).
         for _ in range(12):
             yield SummingCall(int(rng.integers(2, 12)), [GONE, SILENT][rng.integers(2)])
             yield from [GONE] * rng.integers(2)
@@ -187,13 +191,15 @@ async def test_wherever_it_breaks_every_result_comes_once(seed: int) -> None:
 
 
 @pytest.mark.parametrize(("error", "cause"), [(GONE, "broken"), (SILENT, "silent")])
-async def test_a_recovery_is_told_with_its_stall(error: ServiceError, cause: str) -> None:
+async def test_a_recovery_is_reported_with_its_stall(error: ServiceError, cause: str) -> None:
     sums = Sums(iter([SummingCall(5, error), GONE, SummingCall()]))
     await sums.run(20)
     (recovery,) = sums.recoveries
     assert (recovery.cause, recovery.restarted) == (cause, False)
     assert recovery.stall is not None
-    assert recovery.stall > 0.005 + (SILENCE if error is SILENT else 0.0), "the silence counts"
+    assert recovery.stall > 0.005 + (SILENCE if error is SILENT else 0.0), (
+        "the time overdue is included"
+    )
 
 
 async def test_input_that_breaks_every_replica_is_given_up() -> None:
@@ -204,12 +210,12 @@ async def test_input_that_breaks_every_replica_is_given_up() -> None:
     assert len(sums.calls) == 4
 
 
-async def test_silence_is_borne_longer_each_time_until_a_result_comes() -> None:
+async def test_the_timeout_doubles_until_a_result_arrives() -> None:
     calls = [SummingCall(0, SILENT) for _ in range(6)]
     sums = Sums(iter([*calls, SummingCall(1), SummingCall()]), silence=SILENCE)
     assert await sums.run(9) == sums_of(9)
     timeouts = [[SILENCE * 2**i] for i in range(7)]
-    timeouts[6].append(SILENCE)  # a result has come
+    timeouts[6].append(SILENCE)  # a result has arrived
     assert [call.timeouts for call in sums.calls] == [*timeouts, [SILENCE, SILENCE]]
     assert sums.causes == ["silent", "broken"]
     assert sums.recoveries[0].stall == pytest.approx(SILENCE, abs=1.0)
@@ -218,33 +224,35 @@ async def test_silence_is_borne_longer_each_time_until_a_result_comes() -> None:
 
 
 @pytest.mark.parametrize("error", [GONE, SILENT])
-async def test_a_stage_that_stays_away_is_given_up(error: ServiceError) -> None:
+async def test_an_unavailable_stage_is_given_up(error: ServiceError) -> None:
     def openings() -> Iterator[Opening]:
         yield SummingCall(2, error)
         while True:
-            yield ServiceError("STAGE_UNAVAILABLE", "still away")
+            yield ServiceError("STAGE_UNAVAILABLE", "still unavailable")
 
     with pytest.raises(ExceptionGroup) as failure:
-        await Sums(openings(), patience=0.3).run(3)
-    assert failure.group_contains(ServiceError, match="still away")
+        await Sums(openings(), recovery_timeout=0.3).run(3)
+    assert failure.group_contains(ServiceError, match="still unavailable")
 
 
-async def test_silence_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replicas that take the stream and say nothing do not keep a session for ever."""
+async def test_a_stage_whose_replicas_are_all_silent_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Replicas that accept the stream and return nothing do not keep a session forever."""
 
     class SlowCall(SummingCall):
         async def receive(self) -> Any:
             await asyncio.sleep(0.05)
             raise SILENT
 
-    sums = Sums((SlowCall() for _ in range(FOREVER)), patience=0.3, silence=0.01)
+    sums = Sums((SlowCall() for _ in range(FOREVER)), recovery_timeout=0.3, silence=0.01)
     with pytest.raises(ExceptionGroup) as failure:
         await sums.run(3)
     assert failure.group_contains(StageSilentError)
     assert 4 < len(sums.calls) < 10
 
 
-async def test_what_the_client_did_wrong_is_not_tried_again() -> None:
+async def test_an_error_of_the_client_is_not_retried() -> None:
     wrong = ServiceError("FIELD_INVALID", "wrong")
     sums = Sums(iter([SummingCall(1, wrong)]))
     with pytest.raises(ExceptionGroup) as failure:
@@ -253,29 +261,29 @@ async def test_what_the_client_did_wrong_is_not_tried_again() -> None:
     assert not sums.recoveries
 
 
-def leave(call: SummingCall) -> None:
-    """The call's replica tells its streams that it drains."""
+def drain(call: SummingCall) -> None:
+    """Let the replica of a call start to drain."""
     call.replica.status = stage.GetStatusResponse(draining=True)
     for stream in list(call.replica.streams):
         stream.migrate()
 
 
 @pytest.mark.parametrize("seed", range(20))
-async def test_it_moves_off_a_replica_that_leaves(seed: int) -> None:
+async def test_it_migrates_from_a_draining_replica(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    # Some of the others have no room, some break on the way.
+    # Some of the others have no free slot, some break.
     lives = rng.integers(2, 30, 8)
-    others = [NO_ROOM if rng.integers(3) == 0 else SummingCall(int(life)) for life in lives]
+    others = [FULL if rng.integers(3) == 0 else SummingCall(int(life)) for life in lives]
     sums = Sums(iter([SummingCall(), *others, SummingCall(), SummingCall()]))
     chosen = set(rng.integers(1, 60, 5).tolist())
 
     async def meanwhile(i: int) -> None:
         if i in chosen:
-            leave(sums.calls[-1])
+            drain(sums.calls[-1])
         await asyncio.sleep(0)
 
     assert await sums.run(60, meanwhile) == sums_of(60)
-    await asyncio.sleep(0)  # the last move ends
+    await asyncio.sleep(0)  # the last migration ends
     holders = [call for call in sums.calls if call.replica.streams]
     assert holders == [sums.calls[-1]], "a stream belongs to one replica"
     assert all(call.cancelled for call in sums.calls[:-1])
@@ -288,21 +296,21 @@ async def test_it_moves_off_a_replica_that_leaves(seed: int) -> None:
     assert not sums.calls[-1].replica.streams
 
 
-NO_ROOM = ServiceError("NO_CAPACITY", "full")
+FULL = ServiceError("NO_CAPACITY", "full")
 
 
-async def test_a_stream_that_has_moved_stays() -> None:
+async def test_a_stream_migrates_once() -> None:
     sums = Sums(iter([SummingCall(), SummingCall()]))
     await sums.stream.open(audio_features.ExtractConfig(session_id="s"))
-    leave(sums.calls[0])
+    drain(sums.calls[0])
     await asyncio.sleep(0.02)
-    sums.stream.migrate()  # told too late: the replica that leaves is another one
+    sums.stream.migrate()  # too late: the draining replica is another one
     await asyncio.sleep(0.02)
     assert sums.stream.call is sums.calls[1]
     assert not sums.calls[1].cancelled
 
 
-async def test_a_move_that_takes_long_is_put_off(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slow_migration_is_abandoned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "_MIGRATION_SECONDS", 0.02)
     first = SummingCall()
 
@@ -312,25 +320,26 @@ async def test_a_move_that_takes_long_is_put_off(monkeypatch: pytest.MonkeyPatch
         await asyncio.sleep(FOREVER)
 
     async def recovered(recovery: Recovery) -> None:
-        raise AssertionError("it has not moved")
+        raise AssertionError("it has not migrated")
 
     stream = ResilientStream(ExtractMethod(), connect, 5.0, recovered, SILENCE)
     await stream.open(audio_features.ExtractConfig(session_id="s"))
-    leave(first)
+    drain(first)
     await stream.send(chunk(ord("7")))
     async with asyncio.timeout(DEADLINE):
         answer = await stream.receive()
+    assert answer is not None
     assert np.frombuffer(answer.features.embedding, np.int64)[0] == ord("7")
     assert first.replica.streams == {stream}
     stream.cancel()
 
 
-async def test_a_stream_given_up_in_a_move_leaves_nothing() -> None:
+async def test_a_stream_cancelled_during_a_migration_releases_everything() -> None:
     before = asyncio.all_tasks()
     sums = Sums(iter([SummingCall(), SummingCall()]))
     await sums.stream.open(audio_features.ExtractConfig(session_id="s"))
-    leave(sums.calls[0])
-    await asyncio.sleep(0)  # the move has begun
+    drain(sums.calls[0])
+    await asyncio.sleep(0)  # the migration has begun
     sums.stream.cancel()
     await asyncio.sleep(0.02)
     assert all(call.cancelled and not call.replica.streams for call in sums.calls)
@@ -341,7 +350,7 @@ OTHER_BUILD = ServiceError("CHECKPOINT_MISMATCH", "another build")
 
 
 class RowCall(SummingCall):
-    """A call whose rows hold their own index, two for each 40 ms of audio; three frames late."""
+    """A call whose rows hold their own index, two for each 40 ms of audio."""
 
     def __init__(self, build: str, life: int = FOREVER) -> None:
         super().__init__(life)
@@ -360,23 +369,23 @@ class RowCall(SummingCall):
 
     async def send(self, request: audio_features.ExtractRequest) -> None:
         await self._write()
-        self._taken += 1
+        self._consumed += 1
         rows = len(request.audio) // 4 // 320
         features = audio_features.AudioFeatures(first_row=self._row, rows=rows)
         index = np.arange(self._row, self._row + rows, dtype=np.float32)
         features.embedding = np.repeat(index, FEATURE_DIM).tobytes()
         self._row += rows
         self._answers.put_nowait(audio_features.ExtractResponse(features=features))
-        if self._taken % 25 == 0:
+        if self._consumed % 25 == 0:
             checkpoint = stage.Checkpoint(
-                messages=self._taken, model=self.build, state=str(self._row).encode()
+                messages=self._consumed, model=self.build, state=str(self._row).encode()
             )
             self._answers.put_nowait(audio_features.ExtractResponse(checkpoint=checkpoint))
 
 
 @pytest.mark.parametrize("live", [False, True])
 @pytest.mark.parametrize("life", [1, 20, 27, 60, 130])
-async def test_a_stream_starts_cold_where_only_another_build_is_left(live: bool, life: int) -> None:
+async def test_a_stream_starts_cold_if_only_another_build_is_left(live: bool, life: int) -> None:
     calls = [RowCall("a", life), RowCall("b"), RowCall("b", 3), RowCall("c")]
     opened: list[RowCall] = []
     recoveries: list[Recovery] = []
@@ -413,12 +422,14 @@ async def test_a_stream_starts_cold_where_only_another_build_is_left(live: bool,
     repeated = 2 * opened[1].start
     assert repeated <= life * 2
     if live and life > 60:
-        assert repeated > 0, "a live session repeats a second and what the checkpoint lacks"
+        assert repeated > 0, (
+            "a live session repeats a second before the checkpoint, and what follows it"
+        )
     stream.cancel()
 
 
 async def test_a_migration_never_starts_cold() -> None:
-    """A session ends at the old build where that can still end it."""
+    """A session ends at the old build if that can still finish it."""
     calls = iter([RowCall("a"), RowCall("b")])
 
     async def connect(configuration: Any) -> Any:
@@ -434,20 +445,20 @@ async def test_a_migration_never_starts_cold() -> None:
         await stream.send(audio_features.ExtractRequest(audio=bytes(2 * 320 * 4)))
     for _ in range(30):
         await stream.receive()
-    leave(first)  # type: ignore[arg-type]
+    drain(first)  # type: ignore[arg-type]
     await asyncio.sleep(0.02)
     assert stream.call is first
     stream.cancel()
 
 
-class PictureCall(SummingCall):
-    """A renderer's: gives pictures from `first_frame` on."""
+class RenderCall(SummingCall):
+    """A call of a renderer that returns frames from `first_frame` on."""
 
-    def __init__(self, pictures: int) -> None:
-        super().__init__(pictures)
+    def __init__(self, life: int) -> None:
+        super().__init__(life)
         self.first = 0
 
-    async def open(self, configuration: Any) -> PictureCall:
+    async def open(self, configuration: Any) -> RenderCall:
         self.first = configuration.first_frame
         for index in range(self.first, self.first + 50):
             frame = media.EncodedFrame(index=index)
@@ -455,8 +466,8 @@ class PictureCall(SummingCall):
         return self
 
 
-async def test_pictures_that_have_come_are_not_made_again() -> None:
-    calls = [PictureCall(3), PictureCall(4), PictureCall(5)]
+async def test_frames_that_have_arrived_are_not_rendered_again() -> None:
+    calls = [RenderCall(3), RenderCall(4), RenderCall(5)]
     rest = iter(calls)
 
     async def connect(configuration: Any) -> Any:
@@ -467,7 +478,8 @@ async def test_pictures_that_have_come_are_not_made_again() -> None:
 
     stream = ResilientStream(RenderMethod(25), connect, 5.0, recovered)
     await stream.open(renderer.RenderConfig(session_id="s"))
-    indices = [(await stream.receive()).frame.index for _ in range(12)]
+    responses = [await stream.receive() for _ in range(12)]
+    indices = [response.frame.index for response in responses if response is not None]
     assert indices == list(range(12))
     assert [call.first for call in calls] == [0, 3, 7]
     stream.cancel()
@@ -475,12 +487,12 @@ async def test_pictures_that_have_come_are_not_made_again() -> None:
 
 @pytest.mark.parametrize("rate", [25, 40, 60])
 @pytest.mark.parametrize("seed", range(8))
-def test_a_renderer_makes_what_is_missing(rate: int, seed: int) -> None:
-    """From a checkpoint anywhere, after pictures that came anywhere behind it."""
+def test_a_renderer_resumes_at_the_first_missing_frame(rate: int, seed: int) -> None:
+    """From any checkpoint, with any number of later frames that had arrived."""
     rng = np.random.default_rng(seed)
     view = View(FRAMING_CROP, 512, 512)
     motion = rng.random((40, MOTION_DIM), np.float32)
-    seen = rng.random(20) < 0.8  # pairs of frames, some of them left out as late
+    seen = rng.random(20) < 0.8  # pairs of frames, some of them dropped
     image = {"image": np.zeros(view.shape, np.uint8)}
     cut = int(rng.integers(0, 20))
 
@@ -488,19 +500,19 @@ def test_a_renderer_makes_what_is_missing(rate: int, seed: int) -> None:
         for i in pairs:
             session.push(motion[2 * i : 2 * i + 2], rendered=bool(seen[i]))
 
-    def pictures(session: RenderSession, most: int) -> dict[int, np.ndarray]:
-        made = {}
+    def frames(session: RenderSession, most: int) -> dict[int, np.ndarray]:
+        made: dict[int, np.ndarray] = {}
         while len(made) < most and (request := session.next_request()) is not None:
             made[session.accept(image).index] = request["motion"]
         return made
 
     whole = RenderSession(handle_of(b"photo"), view, rate)
     push(whole, range(cut))
-    begun = pictures(whole, int(rng.integers(0, 100)))
+    begun = frames(whole, int(rng.integers(0, 100)))
     state = whole.snapshot()
     push(whole, range(cut, 20))
     whole.end()
-    rest = pictures(whole, 1000)
+    rest = frames(whole, 1000)
     came = int(rng.integers(0, len(rest) + 1))
     first = max([*begun, *list(rest)[:came]], default=-1) + 1
 
@@ -508,6 +520,6 @@ def test_a_renderer_makes_what_is_missing(rate: int, seed: int) -> None:
     resumed.restore(state)
     push(resumed, range(cut, 20))
     resumed.end()
-    again = pictures(resumed, 1000)
+    again = frames(resumed, 1000)
     assert list(again) == list(rest)[came:]
     assert all(np.array_equal(again[i], rest[i]) for i in again)

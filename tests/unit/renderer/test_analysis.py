@@ -30,8 +30,8 @@ from talkingface.renderer.analysis import (
 )
 from talkingface.renderer.analysis.analyser import MAX_YAW, check
 from talkingface.renderer.analysis.completion import complete
-from talkingface.renderer.analysis.image import WORKING_PIXELS, read_photo
 from talkingface.renderer.analysis.landmarks import Mesh
+from talkingface.renderer.analysis.photo import WORKING_PIXELS, read_photo
 from talkingface.renderer.face.model import FaceModel, rotation_matrix
 from talkingface.renderer.face.pyramid_fill import fill_outside
 
@@ -52,9 +52,9 @@ def portrait(tmp_path_factory: pytest.TempPathFactory) -> Image.Image:
     return Image.open(path).convert("RGB")
 
 
-def encode(picture: Image.Image, form: str = "PNG", **options: object) -> bytes:
+def encode(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, form, **options)
+    image.save(buffer, form, **options)
     return buffer.getvalue()
 
 
@@ -115,10 +115,10 @@ def test_every_form_of_picture(
     options: dict[str, object],
 ) -> None:
     if mode == "I;16":
-        picture = Image.fromarray(np.asarray(portrait.convert("L"), np.uint16) * 257)
+        image = Image.fromarray(np.asarray(portrait.convert("L"), np.uint16) * 257)
     else:
-        picture = portrait.convert(mode)
-    found = analyser.analyse(encode(picture, form, **options))
+        image = portrait.convert(mode)
+    found = analyser.analyse(encode(image, form, **options))
     check_landmarks(found)
     brightness = found.frame.mean() / analyser.analyse(encode(portrait)).frame.mean()
     assert 0.85 < brightness < 1.15
@@ -190,10 +190,10 @@ def test_no_face(analyser: FaceAnalyser) -> None:
     random = np.random.default_rng(0)
     noise = Image.fromarray(random.integers(0, 256, (512, 640, 3), np.uint8))
     clouds = noise.resize((12, 9)).resize((640, 480), Image.Resampling.BICUBIC)
-    for picture in (noise, clouds, Image.new("RGB", (600, 400), (90, 120, 200))):
-        error = refusal(analyser, encode(picture))
+    for image in (noise, clouds, Image.new("RGB", (600, 400), (90, 120, 200))):
+        error = refusal(analyser, encode(image))
         assert error.reason == PortraitReason.NO_FACE
-        assert error.details["width"] == picture.width
+        assert error.details["width"] == image.width
 
 
 def test_several_faces_but_not_small_ones(analyser: FaceAnalyser, portrait: Image.Image) -> None:
@@ -207,7 +207,7 @@ def test_several_faces_but_not_small_ones(analyser: FaceAnalyser, portrait: Imag
     assert sorted(boxes[:, 0] // 512) == [0, 1]
 
     pair.paste((180, 180, 180), (512, 0, 1024, 512))
-    pair.paste(portrait.resize((200, 200)), (700, 200))  # a picture on the wall
+    pair.paste(portrait.resize((200, 200)), (700, 200))  # a photo on the wall
     check_landmarks(analyser.analyse(encode(pair)))
 
 
@@ -224,7 +224,7 @@ def test_face_turned(yaw: float) -> None:
     model = FaceModel.load()
     none = np.zeros(len(model.identity), np.float32)
     face = model.landmarks(none, np.zeros(ARKIT_DIM, np.float32)) @ rotation_matrix(5, yaw, 0).T
-    # Pixels of a picture: y down, z growing away from the viewer.
+    # Pixels of a image: y down, z growing away from the viewer.
     mesh = Mesh((face * (200, -200, -200) + 256).astype(np.float32), 1.0)
     photo = np.full((512, 512, 3), 128, np.uint8)
     if abs(yaw) < MAX_YAW:
@@ -242,7 +242,7 @@ def test_face_too_dark(analyser: FaceAnalyser, portrait: Image.Image) -> None:
     assert error.reason == PortraitReason.TOO_DARK
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n" + bytes(60)])
+@pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n" + bytes(60)])
 def test_not_an_image(content: bytes) -> None:
     with pytest.raises(ImageError) as caught:
         decode(content)
@@ -316,7 +316,7 @@ def test_fetching_is_idempotent_and_mends_damage(tmp_path: Path) -> None:
 def test_unexpected_content_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = fetch_assets.AssetSet("scikit-image==0.26.0", {"skimage/data/astronaut.png": "0" * 64})
     monkeypatch.setitem(fetch_assets.ASSETS, "portrait", wrong)
-    with pytest.raises(fetch_assets.AssetError, match="another content"):
+    with pytest.raises(fetch_assets.AssetError, match="unexpected content"):
         fetch_assets.fetch("portrait", tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -332,7 +332,7 @@ def test_a_guessed_shoulder_that_looks_like_the_background_is_not_the_person() -
     matte[330:, 300:] = 1
     matte[330:, :210] = 0.7  # a guess
     matte[200:260, 230:280] = 0  # a hole in the face
-    found = matting.settled(matte, frame, face)
+    found = matting.refined(matte, frame, face)
     assert found[360:, :180].max() < 0.05
     assert found[350:, 320:].min() > 0.95
     assert found[200:260, 230:280].min() > 0.95

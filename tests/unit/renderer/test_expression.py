@@ -16,7 +16,7 @@ from talkingface.renderer.face.fitting import fit
 from talkingface.renderer.face.model import FaceModel
 from talkingface.renderer.geometry.eyes import IRIS, LUMA, RINGS
 from talkingface.renderer.geometry.portrait import BLINKS
-from talkingface.renderer.geometry.surface import INNER_LOWER, INNER_UPPER
+from talkingface.renderer.geometry.topology import INNER_LOWER, INNER_UPPER
 
 ROOM = 0.08  # face widths around lips or eyes within which something may be drawn
 
@@ -48,11 +48,11 @@ def motion(pitch: float = 0.0, yaw: float = 0.0, **coefficients: float) -> np.nd
 def marks_of(
     portrait: geometry.PreparedPortrait, analyser: FaceAnalyser, asked: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A picture and the landmarks (478, 2) found in it."""
-    picture = geometry.render(portrait, asked).image
-    found = analyser.landmarks(picture)
+    """A frame and the landmarks (478, 2) found in it."""
+    image = geometry.render(portrait, asked).image
+    found = analyser.landmarks(image)
     assert found is not None
-    return picture, found[:, :2]
+    return image, found[:, :2]
 
 
 def corner_height(marks: np.ndarray) -> float:
@@ -145,9 +145,7 @@ def test_the_nose_hides_the_mouth_of_a_lowered_head(portrait: geometry.PreparedP
 
 
 @pytest.mark.parametrize("share", [0.25, 0.5, 1.0])
-def test_lids_close_as_far_as_they_are_told(
-    portrait: geometry.PreparedPortrait, share: float
-) -> None:
+def test_lids_close_as_far_as_asked(portrait: geometry.PreparedPortrait, share: float) -> None:
     asked = motion(eyeBlink=share)
     coefficients, _ = geometry.target_pose(portrait, asked)
     own = portrait.fit.coefficients[BLINKS]
@@ -168,7 +166,7 @@ def test_shut_lids_cover_eyes_with_skin(portrait: geometry.PreparedPortrait) -> 
 def portrait_marks(portrait: geometry.PreparedPortrait) -> np.ndarray:
     """Skin landmarks (468, 2) of the photo by the fitted mesh."""
     model = FaceModel.load()
-    corners = portrait.source[model.landmark_corners]
+    corners = portrait.uv[model.landmark_corners]
     return (model.landmark_weights[..., None] * corners).sum(1)
 
 
@@ -188,7 +186,7 @@ def test_gaze_moves_the_iris_and_leaves_it_whole(
 
 
 def test_the_mouth_opens_without_a_jump(portrait: geometry.PreparedPortrait) -> None:
-    """Small steps change the picture by small steps, from shut lips to an open mouth."""
+    """Small steps change the frame by small steps, from shut lips to an open mouth."""
     frames = [
         geometry.render(portrait, motion(jawOpen=float(v))).image.astype(np.float32)
         for v in np.linspace(0, 0.2, 21)

@@ -22,10 +22,11 @@ from talkingface.renderer import geometry
 from talkingface.renderer.face.camera import Camera
 from talkingface.renderer.face.fitting import fit, track
 from talkingface.renderer.face.model import FaceModel, rotation_matrices, rotation_matrix
-from talkingface.renderer.geometry.compositing import rear_plate_now
 from talkingface.renderer.geometry.eyes import RINGS
 from talkingface.renderer.geometry.rasterizer import rasterize
-from talkingface.renderer.geometry.rear_layer import MARGIN, SOLID, continued
+from talkingface.renderer.geometry.rear_clearing import clear_rear
+from talkingface.renderer.geometry.rear_extension import extrapolate
+from talkingface.renderer.geometry.rear_layer import MARGIN, SOLID
 
 
 def coefficients(**values: float) -> np.ndarray:
@@ -58,13 +59,13 @@ def portrait() -> geometry.PreparedPortrait:
     frame = wall.astype(np.uint8)
     background = frame.copy()
     matte = np.zeros((512, 512), np.float32)
-    for picture, colours in (
+    for image, colours in (
         (frame, ((60, 40, 30), (40, 60, 120), (210, 165, 140))),
         (matte, (1, 1, 1)),
     ):
-        cv2.ellipse(picture, (256, 210), (130, 170), 0, 0, 360, colours[0], -1)
-        cv2.rectangle(picture, (120, 400), (392, 511), colours[1], -1)
-        cv2.rectangle(picture, (205, 330), (307, 430), colours[2], -1)
+        cv2.ellipse(image, (256, 210), (130, 170), 0, 0, 360, colours[0], -1)
+        cv2.rectangle(image, (120, 400), (392, 511), colours[1], -1)
+        cv2.rectangle(image, (205, 330), (307, 430), colours[2], -1)
     outline = cv2.convexHull(marks.round().astype(np.int32))
     cv2.fillPoly(frame, [outline], (205, 160, 135))
     cv2.fillPoly(matte, [outline], 1)
@@ -197,7 +198,7 @@ def test_a_tiny_motion_changes_the_picture_only_a_little(
 def test_nothing_pops_while_a_motion_sets_in(
     portrait: geometry.PreparedPortrait, name: str, most: float
 ) -> None:
-    """Even steps of the motion change the picture by even amounts."""
+    """Even steps of the motion change the frame by even amounts."""
     asked = (motion(**{name: float(v)}) for v in np.linspace(0, most, 17))
     frames = [geometry.render(portrait, m).image.astype(float) for m in asked]
     steps = [np.abs(b - a).mean() for a, b in pairwise(frames)]
@@ -207,8 +208,8 @@ def test_nothing_pops_while_a_motion_sets_in(
 def test_what_is_partly_cleared_is_no_longer_shown_as_the_photo(
     portrait: geometry.PreparedPortrait,
 ) -> None:
-    plate = rear_plate_now(portrait, 0.1, np.zeros(2, np.float32))
-    differ = (portrait.rear != portrait.rear_cleared).any(-1)
+    plate = clear_rear(portrait, 0.1, np.zeros(2, np.float32))
+    differ = (portrait.rear != portrait.rear_without_face).any(-1)
     assert differ.any() and plate[differ, 3].max() <= SOLID
     np.testing.assert_array_equal(plate[~differ], portrait.rear[~differ])
 
@@ -226,7 +227,7 @@ def test_hair_stays_as_photographed_while_only_the_jaw_moves(
 def test_a_plate_goes_on_beyond_the_frame() -> None:
     plate = np.zeros((512, 512, 4), np.uint8)
     plate[:, 200:300] = (120, 80, 40, 255)  # a column from the upper edge to the lower
-    wide = continued(plate)
+    wide = extrapolate(plate)
     np.testing.assert_array_equal(wide[MARGIN:-MARGIN, MARGIN:-MARGIN], plate)
     opacity = wide[..., 3]
     assert (opacity[-MARGIN:, MARGIN + 250] == SOLID).all()  # the body goes on
@@ -235,26 +236,28 @@ def test_a_plate_goes_on_beyond_the_frame() -> None:
     assert not opacity[:, :MARGIN].any()
 
 
-def test_carried_pixels_are_the_photos_along_the_flow(portrait: geometry.PreparedPortrait) -> None:
+def test_weighted_pixels_are_the_photos_along_the_flow(
+    portrait: geometry.PreparedPortrait,
+) -> None:
     frame = geometry.render(portrait, motion(yaw=12, pitch=5, jawOpen=0.4), traced=True)
-    assert frame.flow is not None and frame.carried is not None
-    told = cv2.remap(portrait.frame, frame.flow, None, cv2.INTER_LINEAR).astype(int)
-    whole = frame.carried == 255
+    assert frame.flow is not None and frame.flow_weight is not None
+    along_flow = cv2.remap(portrait.frame, frame.flow, None, cv2.INTER_LINEAR).astype(int)
+    whole = frame.flow_weight == 255
     assert whole.mean() > 0.5
-    apart = np.abs(told - frame.image).max(-1)[whole]
+    apart = np.abs(along_flow - frame.image).max(-1)[whole]
     assert apart.mean() < 2 and np.percentile(apart, 99) < 16
-    assert frame.carried[frame.mask[..., 0] == 255].max() < 255  # the mouth's inside is drawn
+    assert frame.flow_weight[frame.mask[..., 0] == 255].max() < 255  # the mouth's inside is drawn
     untraced = geometry.render(portrait, motion(yaw=12, pitch=5, jawOpen=0.4))
-    assert untraced.flow is None and untraced.carried is None
+    assert untraced.flow is None and untraced.flow_weight is None
     np.testing.assert_array_equal(untraced.image, frame.image)
 
 
 def test_an_unmoved_frame_comes_from_where_it_is(portrait: geometry.PreparedPortrait) -> None:
     frame = geometry.render(portrait, portrait.own_motion, traced=True)
-    assert frame.flow is not None and frame.carried is not None
+    assert frame.flow is not None and frame.flow_weight is not None
     here = np.stack(np.meshgrid(np.arange(512), np.arange(512)), -1)
     np.testing.assert_array_equal(frame.flow, here)
-    assert (frame.carried == 255).all()
+    assert (frame.flow_weight == 255).all()
 
 
 def test_pinned_borders_are_the_photos(portrait: geometry.PreparedPortrait) -> None:
@@ -276,11 +279,11 @@ def test_a_turned_head_is_neither_folded_nor_torn(
     portrait: geometry.PreparedPortrait, yaw: float
 ) -> None:
     frame = geometry.render(portrait, motion(yaw=yaw), traced=True)
-    assert frame.flow is not None and frame.carried is not None
+    assert frame.flow is not None and frame.flow_weight is not None
     across, down = frame.flow[:-1, 1:] - frame.flow[:-1, :-1], np.diff(frame.flow, axis=0)[:, :-1]
     smooth = (np.linalg.norm(across, axis=2) < 3) & (np.linalg.norm(down, axis=2) < 3)
     turned = across[..., 0] * down[..., 1] - across[..., 1] * down[..., 0]
-    head = (frame.carried[:-1, :-1] > 128) & smooth
+    head = (frame.flow_weight[:-1, :-1] > 128) & smooth
     head[400:] = False
     assert (turned < 0)[head].mean() < 1e-3
     assert (turned < 1 / 3)[head].mean() < 0.02  # stretched
@@ -293,13 +296,13 @@ def test_the_hidden_side_of_a_turned_portrait_is_made_from_the_other() -> None:
     frame = np.full((512, 512, 3), (20, 40, 90), np.uint8)
     matte = np.zeros((512, 512), np.float32)
     background = frame.copy()
-    for picture, colour in ((frame, (205, 160, 135)), (matte, 1)):
-        cv2.ellipse(picture, (266, 210), (130, 170), 0, 0, 360, colour, -1)
-        cv2.rectangle(picture, (205, 330), (307, 511), colour, -1)
-        cv2.fillPoly(picture, [cv2.convexHull(marks.round().astype(np.int32))], colour)
+    for image, colour in ((frame, (205, 160, 135)), (matte, 1)):
+        cv2.ellipse(image, (266, 210), (130, 170), 0, 0, 360, colour, -1)
+        cv2.rectangle(image, (205, 330), (307, 511), colour, -1)
+        cv2.fillPoly(image, [cv2.convexHull(marks.round().astype(np.int32))], colour)
     portrait = geometry.prepare(frame, marks, matte, background)
     assert portrait.fit.angles[1] < -20
-    np.testing.assert_array_equal(portrait.other_side.hidden, [1, 0])
+    np.testing.assert_array_equal(portrait.occluded_side.occluded, [1, 0])
     image = geometry.render(portrait, motion(yaw=25)).image.astype(int)
     face = image[180:330, 210:300]
     assert (
@@ -354,7 +357,7 @@ def test_gaze_moves_the_iris_the_right_way(portrait: geometry.PreparedPortrait) 
     ("asked", "axis", "sign"),
     [({"yaw": 10.0}, 0, 1), ({"pitch": 10.0}, 1, -1), ({"x": 0.1}, 0, 1)],
 )
-def test_the_face_moves_the_way_it_is_told(
+def test_the_face_moves_as_asked(
     portrait: geometry.PreparedPortrait, asked: dict[str, float], axis: int, sign: int
 ) -> None:
     def lips(image: np.ndarray) -> np.ndarray:

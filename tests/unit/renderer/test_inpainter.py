@@ -44,13 +44,13 @@ def test_configuration_matches_the_network(network: ort.InferenceSession) -> Non
         assert f'name: "{tensor.name}" data_type: {kind} dims: [ {dims} ]' in text
 
 
-def test_answer_is_a_residual_and_its_share(network: ort.InferenceSession) -> None:
+def test_the_result_is_a_residual_and_its_opacity(network: ort.InferenceSession) -> None:
     mouth, eyes = network.run(None, inputs(3))
     assert mouth.shape == (3, MOUTH, MOUTH, 4)
     assert eyes.shape == (3, 2, EYE, EYE, 4)
-    for answer in (mouth, eyes):
-        assert np.abs(answer[..., :3]).max() <= 1
-        assert answer[..., 3].min() >= 0 and answer[..., 3].max() <= 1
+    for result in (mouth, eyes):
+        assert np.abs(result[..., :3]).max() <= 1
+        assert result[..., 3].min() >= 0 and result[..., 3].max() <= 1
 
 
 def test_rows_do_not_depend_on_their_batch(network: ort.InferenceSession) -> None:
@@ -63,7 +63,7 @@ def test_rows_do_not_depend_on_their_batch(network: ort.InferenceSession) -> Non
 
 
 def test_eyes_are_treated_alike(network: ort.InferenceSession) -> None:
-    """A mirrored pair of eyes gets the mirrored answer."""
+    """A mirrored pair of eyes gets the mirrored result."""
     batch = inputs(1)
     mirrored = batch | {
         "eyes": batch["eyes"][:, ::-1, :, ::-1].copy(),

@@ -5,18 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from talkingface.contract.motion import MOTION_DIM, Array
+from talkingface.contract.motion import MOTION_DIM
 from talkingface.contract.picture import frame_count
+from talkingface.renderer.arrays import Float32Array
 from talkingface.renderer.interpolation import MotionInterpolator
 
 RATES = (25, 26, 30, 40, 48, 50, 59, 60)
 
 
-def noise(frames: int) -> Array:
+def noise(frames: int) -> Float32Array:
     return np.random.default_rng(1).random((frames, MOTION_DIM)).astype(np.float32)
 
 
-def interpolated(motion: Array, rate: int, chunk: int | None = None) -> Array:
+def interpolated(motion: Float32Array, rate: int, chunk: int | None = None) -> Float32Array:
     stream = MotionInterpolator(rate)
     chunk = chunk or max(len(motion), 1)
     parts = [stream.push(motion[i : i + chunk]) for i in range(0, len(motion), chunk)]
@@ -46,10 +47,10 @@ def test_frames_lie_between_their_neighbours_and_on_them(rate: int) -> None:
 
 @pytest.mark.parametrize("rate", RATES)
 def test_no_frame_waits_for_more_than_the_next_motion_frame(rate: int) -> None:
-    stream, motion, given = MotionInterpolator(rate), noise(30), 0
+    stream, motion, produced = MotionInterpolator(rate), noise(30), 0
     for k in range(30):
-        given += len(stream.push(motion[k : k + 1]))
-        assert given == k * rate // 25 + 1
+        produced += len(stream.push(motion[k : k + 1]))
+        assert produced == k * rate // 25 + 1
 
 
 def test_acceleration_is_followed() -> None:

@@ -24,7 +24,7 @@ Image = np.ndarray
 
 
 def texture(width: int, height: int, scale: float = 1.0) -> Image:
-    """A picture with detail down to single pixels and no strong edges."""
+    """An image with detail down to single pixels and no strong edges."""
     random = np.random.default_rng(3)
     coarse = random.integers(70, 190, (9, 9, 3)).astype(np.float32)
     smooth = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
@@ -42,13 +42,13 @@ def frame_of(photo: Image, left: int, top: int, side: int) -> tuple[Image, Image
     return cv2.resize(square, (FRAME, FRAME), interpolation=method), to_photo
 
 
-def warped(image: Image, dx: float = 0.0, carried: int = 255) -> WarpedFrame:
+def warped(image: Image, dx: float = 0.0, weight: int = 255) -> WarpedFrame:
     """A frame whose pixels come from `dx` pixels further right."""
     along = np.arange(FRAME, dtype=np.float32)
     flow = np.stack(np.meshgrid(along + dx, along), -1)
     crops: Any = ()
     mask = np.zeros((FRAME, FRAME, 2), np.uint8)
-    return WarpedFrame(image, mask, crops, flow, np.full((FRAME, FRAME), carried, np.uint8))
+    return WarpedFrame(image, mask, crops, flow, np.full((FRAME, FRAME), weight, np.uint8))
 
 
 def pixels_of(photo: Image, frame: Image, to_photo: Image) -> PhotoPixels:
@@ -65,12 +65,12 @@ def crop(size: int, planar: bool = False) -> View:
     return View(FRAMING_CROP, size, size, planar)
 
 
-def test_the_frame_itself_is_the_picture_at_512() -> None:
+def test_a_view_of_512_pixels_is_the_frame_itself() -> None:
     frame, to_photo = frame_of(texture(1400, 1400), 10, 20, 1300)
     pixels = pixels_of(texture(1400, 1400), frame, to_photo)
     shown = warped(frame[::-1].copy())
-    assert np.array_equal(viewer_of(frame, pixels, crop(512)).picture(shown), frame[::-1])
-    small = viewer_of(frame, pixels, crop(256)).picture(shown)
+    assert np.array_equal(viewer_of(frame, pixels, crop(512)).show(shown), frame[::-1])
+    small = viewer_of(frame, pixels, crop(256)).show(shown)
     assert np.array_equal(small, cv2.resize(shown.image, (256, 256), interpolation=cv2.INTER_AREA))
 
 
@@ -85,15 +85,15 @@ def test_detail_is_kept_only_where_the_photo_has_it() -> None:
 
 
 @pytest.mark.parametrize("size", [640, 1024])
-def test_an_unmoved_picture_is_the_photo(size: int) -> None:
+def test_an_unmoved_frame_is_the_photo(size: int) -> None:
     photo = texture(1400, 1400)
     frame, to_photo = frame_of(photo, 100, 60, 1024)
     pixels = pixels_of(photo, frame, to_photo)
-    picture = viewer_of(frame, pixels, crop(size)).picture(warped(frame))
+    shown_image = viewer_of(frame, pixels, crop(size)).show(warped(frame))
     truth = photo[60:1084, 100:1124]
     if size != 1024:
         truth = cv2.resize(truth, (size, size), interpolation=cv2.INTER_AREA)
-    assert np.array_equal(picture, truth)
+    assert np.array_equal(shown_image, truth)
 
 
 def test_detail_goes_with_the_pixels_that_it_belongs_to() -> None:
@@ -103,26 +103,26 @@ def test_detail_goes_with_the_pixels_that_it_belongs_to() -> None:
     moved = np.roll(frame, -20, axis=1)  # 40 pixels of the photo
     inner = np.s_[50:-50, 50:-90]
     truth = photo[60:1084, 140:1164][inner].astype(int)
-    picture = viewer.picture(warped(moved, 20.0))
-    assert np.abs(picture[inner] - truth).mean() < 0.5
-    # What is drawn has no detail of the photo, but is none the worse.
-    drawn = viewer.picture(warped(moved, 20.0, carried=0))
+    shown_image = viewer.show(warped(moved, 20.0))
+    assert np.abs(shown_image[inner] - truth).mean() < 0.5
+    # What is drawn has no detail of the photo, and is not changed.
+    drawn = viewer.show(warped(moved, 20.0, weight=0))
     enlarged = cv2.resize(moved, (1024, 1024), interpolation=cv2.INTER_CUBIC)
     assert np.array_equal(drawn, enlarged)
     assert np.abs(drawn[inner] - truth).mean() > 3
 
 
-def test_detail_ends_where_the_flow_tears() -> None:
+def test_detail_ends_where_the_flow_breaks() -> None:
     photo = texture(1400, 1400)
     frame, to_photo = frame_of(photo, 100, 60, 1024)
     viewer = viewer_of(frame, pixels_of(photo, frame, to_photo), crop(1024))
     shown = warped(frame)
     assert shown.flow is not None
     shown.flow[:, 256:, 0] -= 30
-    picture = viewer.picture(shown)
+    shown_image = viewer.show(shown)
     enlarged = cv2.resize(frame, (1024, 1024), interpolation=cv2.INTER_CUBIC)
-    assert np.array_equal(picture[:, 511:513], enlarged[:, 511:513])
-    assert np.array_equal(picture[:, :508], photo[60:1084, 100:608])
+    assert np.array_equal(shown_image[:, 511:513], enlarged[:, 511:513])
+    assert np.array_equal(shown_image[:, :508], photo[60:1084, 100:608])
 
 
 @pytest.mark.parametrize("side", [200, 333, 512, 700])
@@ -134,12 +134,12 @@ def test_the_whole_photo_changes_only_within_the_square(side: int, planar: bool)
     width, height = photo_size(903, 901)
     assert (width, height) == (902, 900)
     viewer = viewer_of(frame, pixels, View(FRAMING_PHOTO, width, height, planar))
-    still, rolled = (viewer.picture(warped(image)) for image in (frame, frame[::-1].copy()))
+    still, rolled = (viewer.show(warped(image)) for image in (frame, frame[::-1].copy()))
     truth = photo[:height, :width]
     if planar:
         assert np.array_equal(still, cv2.cvtColor(truth, cv2.COLOR_RGB2YUV_I420))
         rgb = viewer_of(frame, pixels, View(FRAMING_PHOTO, width, height))
-        moved = cv2.cvtColor(rgb.picture(warped(frame[::-1].copy())), cv2.COLOR_RGB2YUV_I420)
+        moved = cv2.cvtColor(rgb.show(warped(frame[::-1].copy())), cv2.COLOR_RGB2YUV_I420)
         assert np.array_equal(rolled, moved)
         return
     assert np.array_equal(still, truth)
@@ -158,7 +158,7 @@ def test_a_square_that_reaches_beyond_the_photo() -> None:
     pixels = pixels_of(photo, frame, to_photo)
     assert pixels.place == (-60, -100, 700)
     viewer = viewer_of(frame, pixels, View(FRAMING_PHOTO, 640, 480))
-    assert np.array_equal(viewer.picture(warped(frame)), photo)
+    assert np.array_equal(viewer.show(warped(frame)), photo)
     # In the crop, what lies beyond the photo is the enlarged frame.
     assert pixels.square.shape == (700, 700, 3)
     enlarged = cv2.resize(frame, (700, 700), interpolation=cv2.INTER_CUBIC)
@@ -175,7 +175,7 @@ def test_a_large_photo_is_reduced() -> None:
     assert pixels.square.shape == (1024, 1024, 3)
     assert pixels.place == (320, 192, 960)
     viewer = viewer_of(frame, pixels, View(FRAMING_PHOTO, 1536, 1920))
-    assert np.array_equal(viewer.picture(warped(frame)), pixels.whole)
+    assert np.array_equal(viewer.show(warped(frame)), pixels.whole)
     with pytest.raises(ValueError, match="1536x1920"):
         viewer_of(frame, pixels, View(FRAMING_PHOTO, 640, 480))
 

@@ -1,1 +1,1 @@
-"""The parts of the table, each a function from the bench to rows."""
+"""The sections of the table, each a module with `measure`, a function from context to rows."""

@@ -1,4 +1,4 @@
-"""Lips in finished pictures of one clean portrait: against the speaker's own, closures, shapes."""
+"""Lips in rendered frames of one clean portrait: against the speaker's own, closures, shapes."""
 
 from __future__ import annotations
 
@@ -13,17 +13,20 @@ from numpy.typing import NDArray
 
 from talkingface.contract.motion import Array
 from talkingface.contract.rates import MOTION_FPS, SAMPLE_RATE
-from talkingface_research.audio_features.training.pack import sound_path
-from talkingface_research.motion_gen.evaluation import features, filmed, ridge
-from talkingface_research.motion_gen.evaluation.bench import ENGLISH_VOICE, ITALIAN_VOICE, Bench
+from talkingface_research.audio_features.training.pack import audio_path
+from talkingface_research.motion_gen.evaluation import features, ridge, speech_clips
 from talkingface_research.motion_gen.evaluation.closures import reached, share_below
+from talkingface_research.motion_gen.evaluation.context import (
+    ENGLISH_VOICE,
+    ITALIAN_VOICE,
+    EvalContext,
+)
 from talkingface_research.motion_gen.evaluation.curves import (
     Curve,
     bootstrap,
     lagged_correlation,
     spread,
 )
-from talkingface_research.motion_gen.evaluation.filmed import FILMED_NATURAL, Spoken
 from talkingface_research.motion_gen.evaluation.mouth import (
     CLOSED_BELOW,
     NEARLY_CLOSED_BELOW,
@@ -49,12 +52,13 @@ from talkingface_research.motion_gen.evaluation.shapes import (
     LIFTED_BELOW,
     SHAPES,
     TEETH_WITHIN,
-    Classifier,
+    ShapeClassifier,
+    expected,
     mouth,
     recalls,
-    shown,
 )
-from talkingface_research.motion_gen.evaluation.store import keep
+from talkingface_research.motion_gen.evaluation.speech_clips import FILMED_NATURAL, SpeechClip
+from talkingface_research.motion_gen.evaluation.store import save_arrays
 from talkingface_research.report import Bar, Row
 
 LIPS = ("opening", "width", "upper lip")
@@ -63,22 +67,23 @@ R_BARS = {
     OTHERS: (0.80, 0.42, 0.60),
     NATURAL: (0.58, 0.50, 0.40),
 }
-CLOSED_BAR, TEETH_BAR, ABOVE_CHANCE_BAR = Bar(95.0), Bar(90.0), Bar(40.0)
-SHAPES_OF_REAL = 0.9
-# Clips of GRID's s1: held out, and of the training data for what is taught by real faces.
+CLOSED_BAR, TEETH_BAR, ABOVE_CHANCE_BAR = Bar(95.0), Bar(90.0), Bar(40.0)  # %
+SHAPES_OF_REAL = 0.9  # share of the accuracy on real lips
+# Clips of GRID's s1: held out; of the training data, for the ridge and the shape classifier.
 CLIPS, QUICK_CLIPS = 20, 6
 RIDGE_CLIPS, SHAPE_CLIPS = 160, 80
-NATURAL_SECONDS, QUICK_SECONDS = 20.0, 8.0  # of each natural recording, quickly of every other
-VOICE_SECONDS, VOICE_PIECES = 15.0, 2
-TURNS = 4
+# Of each natural recording; with --quick of every second one.
+NATURAL_SECONDS, QUICK_SECONDS = 20.0, 8.0
+VOICE_SECONDS, VOICE_PARTS = 15.0, 2
+TURNS = 4  # shifts of clips against each other for the column "shuffled"
 MS_PER_FRAME = 1000 // MOTION_FPS
 SEED = 0
 Track = TypeVar("Track", Array, Curve)
 
 
 @dataclass(frozen=True)
-class Kind:
-    """A way in which lips are told to be where a consonant wants them."""
+class Contact:
+    """A criterion for lips to be where a consonant wants them."""
 
     what: str
     members: tuple[int, ...]
@@ -88,75 +93,79 @@ class Kind:
     chance_bar: Bar | None = None
 
 
-KINDS = (
-    Kind(
+CONTACTS = (
+    Contact(
         "/p b m/ closed", BILABIAL, lambda p: measured(p)[0], CLOSED_BELOW, CLOSED_BAR,
         ABOVE_CHANCE_BAR,
     ),
-    Kind("/p b m/ nearly closed", BILABIAL, lambda p: measured(p)[0], NEARLY_CLOSED_BELOW),
-    Kind("/f v/ lip at the teeth", LABIODENTAL, lambda p: mouth(p).drop, TEETH_WITHIN, TEETH_BAR),
-    Kind("/f v/ lower lip off the jaw", LABIODENTAL, lambda p: mouth(p).lift, LIFTED_BELOW),
+    Contact("/p b m/ nearly closed", BILABIAL, lambda p: measured(p)[0], NEARLY_CLOSED_BELOW),
+    Contact(
+        "/f v/ lip at the teeth", LABIODENTAL, lambda p: mouth(p).drop, TEETH_WITHIN, TEETH_BAR
+    ),
+    Contact("/f v/ lower lip off the jaw", LABIODENTAL, lambda p: mouth(p).lift, LIFTED_BELOW),
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A set of clips and what was drawn from their sound."""
+class Rendered:
+    """A set of clips, and landmarks of the frames rendered from their audio."""
 
     name: str
-    clips: list[Spoken]
+    clips: list[SpeechClip]
     real: list[Array]
     made: list[Array]
-    heard: list[Curve]  # `ridge.window` of each
-    phones: list[Phones | None]  # on the picture's clock
+    inputs: list[Curve]  # `ridge.window` of each
+    phones: list[Phones | None]  # on the video clock
 
 
-def measure(bench: Bench) -> list[Row]:
-    """All rows of the section; none where the portrait or the reader are missing."""
-    if bench.portrait is None or bench.landmarker is None:
+def measure(context: EvalContext) -> list[Row]:
+    """All rows of the section; none without a portrait and a landmarker."""
+    if context.portrait is None or context.landmarker is None:
         print("articulation is left out: it needs --landmarker and --portrait", file=sys.stderr)
         return []
-    face = bench.portrait
-    seen = [one for name in SETS if (one := _seen(bench, face, name)).clips]
-    taught = filmed.taught(bench.tracking, bench.names, RIDGE_CLIPS)
-    out = _lips(seen, _ridge(bench, taught)) if taught else _lips(seen, None)
-    out += _voices(bench, face)
-    for one in seen:
+    face = context.portrait
+    sets = [one for name in SETS if (one := _rendered(context, face, name)).clips]
+    training = speech_clips.training_clips(context.tracking, context.names, RIDGE_CLIPS)
+    out = _lips(sets, _ridge(context, training)) if training else _lips(sets, None)
+    out += _voices(context, face)
+    for one in sets:
         known = [i for i, phones in enumerate(one.phones) if phones is not None]
         if known:
-            ways = {
+            columns = {
                 "generated": [one.made[i] for i in known],
                 "shuffled": _turned(one.made, 1, known),
                 "real": [one.real[i] for i in known],
             }
-            out += _closures(SETS[one.name], ways, _told(one, known), judged=False)
-    return out + (_shapes(bench, seen, taught[:: RIDGE_CLIPS // SHAPE_CLIPS]) if taught else [])
+            out += _closures(SETS[one.name], columns, _known_phones(one, known), judged=False)
+    return out + (
+        _shapes(context, sets, training[:: RIDGE_CLIPS // SHAPE_CLIPS]) if training else []
+    )
 
 
-def _seen(bench: Bench, face: Path, name: str) -> Seen:
+def _rendered(context: EvalContext, face: Path, name: str) -> Rendered:
     clips = [
         clip
         for one in (FILMED_NATURAL if name == NATURAL else (name,))
-        for clip in filmed.load(one, bench.tracking, bench.names)
+        for clip in speech_clips.load(one, context.tracking, context.names)
     ]
     if name == KNOWN:
-        count = min(QUICK_CLIPS if bench.quick else CLIPS, len(clips))
+        count = min(QUICK_CLIPS if context.quick else CLIPS, len(clips))
         clips = [clips[i * len(clips) // count] for i in range(count)]
-    if name == NATURAL and bench.quick:
+    if name == NATURAL and context.quick:
         clips = clips[::2]
-    phones = [_phones(bench, name, clip) for clip in clips]
+    phones = [_phones(context, name, clip) for clip in clips]
     if name == NATURAL:
-        seconds = QUICK_SECONDS if bench.quick else NATURAL_SECONDS
+        seconds = QUICK_SECONDS if context.quick else NATURAL_SECONDS
         clips = [clip.first(seconds) for clip in clips]
         phones = [one and one.between(0.0, seconds) for one in phones]
-    rows = bench.pipeline.rows([clip.audio for clip in clips])
-    motions = bench.pipeline.motions(rows, None, [SEED] * len(rows)) if rows else []
-    return Seen(
+    rows = context.pipeline.rows([clip.audio for clip in clips])
+    motions = context.pipeline.motions(rows, None, [SEED] * len(rows)) if rows else []
+    return Rendered(
         name,
         clips,
         [clip.landmarks for clip in clips if clip.landmarks is not None],
         [
-            bench.studio.read(face, _fitting(motion, clip.frames))
+            context.readback.landmarks(face, _cut(motion, clip.frames))
             for motion, clip in zip(motions, clips, strict=True)
         ],
         [ridge.window(one, clip.frames) for one, clip in zip(rows, clips, strict=True)],
@@ -164,33 +173,34 @@ def _seen(bench: Bench, face: Path, name: str) -> Seen:
     )
 
 
-def _fitting(motion: Array, frames: int) -> Array:
-    """Motion of as many frames as the clip has pictures."""
-    return motion[np.minimum(np.arange(frames), len(motion) - 1)]
+def _cut(motion: Array, frames: int) -> Array:
+    """Motion cut or extended by its last frame to so many frames."""
+    result: Array = motion[np.minimum(np.arange(frames), len(motion) - 1)]
+    return result
 
 
-def _phones(bench: Bench, name: str, clip: Spoken) -> Phones | None:
-    """Phones on the picture's clock, where they can be known."""
+def _phones(context: EvalContext, name: str, clip: SpeechClip) -> Phones | None:
+    """Phones on the video clock, where they can be known."""
     if name == NATURAL:
-        path = bench.names.parent / NATURAL / f"{clip.name}.phonemes.json"
+        path = context.names.parent / NATURAL / f"{clip.name}.phonemes.json"
         if not path.exists():
             return None
-        own = filmed.moved(clip.audio, -1000 * clip.moved)
+        own = speech_clips.delayed(clip.audio, -1000 * clip.delay)
         found = labelled(path, decibels(frame_energy(own, SAMPLE_RATE // 100)))
     elif name == KNOWN:
-        stored = bench.cache / f"phones-{clip.name}.npz"
+        stored = context.cache / f"phones-{clip.name}.npz"
         if not stored.exists():
-            told = aligned(bench.names / f"{clip.name}.mp4")
-            if told is None:
-                told = Phones(np.zeros(0, np.int8), np.zeros(0))
-            keep(stored, phone=told.phone, end=told.end)
+            phones = aligned(context.names / f"{clip.name}.mp4")
+            if phones is None:
+                phones = Phones(np.zeros(0, np.int8), np.zeros(0))
+            save_arrays(stored, phone=phones.phone, end=phones.end)
         with np.load(stored) as arrays:
             found = Phones(arrays["phone"], arrays["end"])
         if not len(found.phone):
             return None
     else:
         return None
-    return Phones(found.phone, found.end + clip.moved)
+    return Phones(found.phone, found.end + clip.delay)
 
 
 def _lip_tracks(landmarks: Array) -> Curve:
@@ -199,39 +209,41 @@ def _lip_tracks(landmarks: Array) -> Curve:
     return np.stack([found[name] for name in LIPS], axis=1)
 
 
-def _ridge(bench: Bench, taught: Sequence[Spoken]) -> ridge.Ridge:
-    rows: list[Rows] = bench.pipeline.rows([clip.audio for clip in taught])
-    targets = [_lip_tracks(clip.landmarks) for clip in taught if clip.landmarks is not None]
-    heard = [ridge.window(one, len(target)) for one, target in zip(rows, targets, strict=True)]
-    return ridge.Ridge(heard, targets)
+def _ridge(context: EvalContext, clips: Sequence[SpeechClip]) -> ridge.Ridge:
+    rows: list[Rows] = context.pipeline.rows([clip.audio for clip in clips])
+    targets = [_lip_tracks(clip.landmarks) for clip in clips if clip.landmarks is not None]
+    inputs = [ridge.window(one, len(target)) for one, target in zip(rows, targets, strict=True)]
+    return ridge.Ridge(inputs, targets)
 
 
-def _lips(seen: Sequence[Seen], heard: ridge.Ridge | None) -> list[Row]:
+def _lips(sets: Sequence[Rendered], predict: ridge.Ridge | None) -> list[Row]:
     out = []
-    for one in seen:
+    for one in sets:
         real = [_lip_tracks(points) for points in one.real]
-        ways = {"generated": [_lip_tracks(points) for points in one.made]}
-        if heard is not None:
-            ways["ridge"] = [heard(window) for window in one.heard]
+        columns = {"generated": [_lip_tracks(points) for points in one.made]}
+        if predict is not None:
+            columns["ridge"] = [predict(window) for window in one.inputs]
         counted = f"{len(one.clips)} clips, {sum(c.frames for c in one.clips) / MOTION_FPS:.0f} s"
         for i, name in enumerate(LIPS):
             truth = [track[:, i] for track in real]
-            tracks = {way: [track[:, i] for track in made] for way, made in ways.items()}
+            tracks = {column: [track[:, i] for track in made] for column, made in columns.items()}
             if name == "opening":
                 tracks["loudness"] = [frame_energy(clip.audio) for clip in one.clips]
             zero = [0] * len(truth)
-            found = {way: lagged_correlation(made, truth, zero) for way, made in tracks.items()}
+            found = {
+                column: lagged_correlation(made, truth, zero) for column, made in tracks.items()
+            }
             turns = [
                 lagged_correlation(_turned(tracks["generated"], turn), truth, zero)[0]
                 for turn in range(1, min(TURNS, len(truth) - 1) + 1)
             ]
-            values = {way: r for way, (r, _) in found.items()}
+            values = {column: r for column, (r, _) in found.items()}
             values["shuffled"] = float(np.mean(turns)) if turns else float("nan")
             notes = [f"lag {found['generated'][1] * MS_PER_FRAME} ms"]
-            for way in ways:
-                low, high = bootstrap(tracks[way], truth, found[way][1])
-                size = spread(tracks[way]) / spread(truth)
-                notes.append(f"{way} {low:.2f} .. {high:.2f}, size {size:.2f} of real")
+            for column in columns:
+                low, high = bootstrap(tracks[column], truth, found[column][1])
+                size = spread(tracks[column]) / spread(truth)
+                notes.append(f"{column} {low:.2f} .. {high:.2f}, size {size:.2f} of real")
             least = max(R_BARS[one.name][i], values.get("ridge", -1.0))
             out.append(
                 Row(
@@ -246,7 +258,7 @@ def _lips(seen: Sequence[Seen], heard: ridge.Ridge | None) -> list[Row]:
 
 
 def _turned(tracks: Sequence[Track], turn: int, chosen: Sequence[int] | None = None) -> list[Track]:
-    """Every clip with another one's track, cut or held to its own length."""
+    """Every clip with another one's track, cut or extended to its own length."""
     chosen = range(len(tracks)) if chosen is None else chosen
     out = []
     for i in chosen:
@@ -256,98 +268,106 @@ def _turned(tracks: Sequence[Track], turn: int, chosen: Sequence[int] | None = N
     return out
 
 
-def _told(one: Seen, chosen: Sequence[int]) -> list[Phones]:
+def _known_phones(one: Rendered, chosen: Sequence[int]) -> list[Phones]:
     return [phones for i in chosen if (phones := one.phones[i]) is not None]
 
 
-def _voices(bench: Bench, face: Path) -> list[Row]:
+def _voices(context: EvalContext, face: Path) -> list[Row]:
     out = []
-    count = 1 if bench.quick else VOICE_PIECES
+    count = 1 if context.quick else VOICE_PARTS
     for voice in (ENGLISH_VOICE, ITALIAN_VOICE):
-        if not sound_path(bench.voices, voice).exists():
+        if not audio_path(context.voices, voice).exists():
             print(f"no packed voice {voice}: its closures are left out", file=sys.stderr)
             continue
-        pieces = [bench.voice(voice, i * VOICE_SECONDS, VOICE_SECONDS) for i in range(count)]
-        motions = bench.pipeline.motions(bench.pipeline.rows([audio for audio, _ in pieces]))
-        made = [bench.studio.read(face, motion) for motion in motions]
-        late = [np.roll(track, len(track) // 3, axis=0) for track in made]
-        ways = {"generated": made, "shuffled": late}
-        out += _closures(f"unheard voice {voice}", ways, [p for _, p in pieces], judged=True)
+        parts = [context.voice(voice, i * VOICE_SECONDS, VOICE_SECONDS) for i in range(count)]
+        motions = context.pipeline.motions(context.pipeline.rows([audio for audio, _ in parts]))
+        made = [context.readback.landmarks(face, motion) for motion in motions]
+        rolled = [np.roll(track, len(track) // 3, axis=0) for track in made]
+        columns = {"generated": made, "shuffled": rolled}
+        out += _closures(
+            f"held-out voice {voice}", columns, [phones for _, phones in parts], judged=True
+        )
     return out
 
 
 def _closures(
-    title: str, ways: dict[str, list[Array]], phones: Sequence[Phones], judged: bool
+    title: str, columns: dict[str, list[Array]], phones: Sequence[Phones], judged: bool
 ) -> list[Row]:
     out = []
-    for kind in KINDS:
-        gaps = {way: [kind.gap(points) for points in made] for way, made in ways.items()}
+    for contact in CONTACTS:
+        gaps = {
+            column: [contact.gap(points) for points in made] for column, made in columns.items()
+        }
         shares: dict[str, float] = {}
         count = 0
-        for way, tracks in gaps.items():
+        for column, tracks in gaps.items():
             found = np.concatenate(
                 [
-                    reached(gap, told, kind.members, kind.below)
-                    for gap, told in zip(tracks, phones, strict=True)
+                    reached(gap, one, contact.members, contact.below)
+                    for gap, one in zip(tracks, phones, strict=True)
                 ]
             )
-            shares[way], count = 100 * float(found.mean()) if len(found) else np.nan, len(found)
+            shares[column], count = 100 * float(found.mean()) if len(found) else np.nan, len(found)
         if not count:
             continue
-        chance = {way: 100 * share_below(tracks, kind.below) for way, tracks in gaps.items()}
-        above = {way: shares[way] - chance[way] for way in shares}
+        chance = {
+            column: 100 * share_below(tracks, contact.below) for column, tracks in gaps.items()
+        }
+        above = {column: shares[column] - chance[column] for column in shares}
         out += [
             Row(
-                f"{title}: {kind.what}", shares, "%", kind.bar if judged else None, 0,
+                f"{title}: {contact.what}", shares, "%", contact.bar if judged else None, 0,
                 f"{count} phones",
             ),
-            Row(f"{title}: {kind.what}, share of all frames so", chance, "%", None, 0),
+            Row(f"{title}: {contact.what}, share of all frames so", chance, "%", None, 0),
             Row(
-                f"{title}: {kind.what}, above that share", above, "points",
-                kind.chance_bar if judged else None, 0,
+                f"{title}: {contact.what}, above that share", above, "points",
+                contact.chance_bar if judged else None, 0,
             ),
         ]  # fmt: skip
     return out
 
 
-def _shapes(bench: Bench, seen: Sequence[Seen], taught: Sequence[Spoken]) -> list[Row]:
-    told = [(clip, _phones(bench, KNOWN, clip)) for clip in taught]
+def _shapes(
+    context: EvalContext, sets: Sequence[Rendered], training: Sequence[SpeechClip]
+) -> list[Row]:
     lips, labels = [], []
-    for clip, phones in told:
+    for clip in training:
+        phones = _phones(context, KNOWN, clip)
         if phones is not None and clip.landmarks is not None:
             lips.append(mouth(clip.landmarks).moved)
-            labels.append(shown(phones, clip.frames))
+            labels.append(expected(phones, clip.frames))
     every = np.concatenate(labels) if labels else np.zeros(0, np.int64)
     if any((every == shape).sum() < 2 for shape in range(len(SHAPES))):
         return []
-    read = Classifier(lips, labels)
+    classify = ShapeClassifier(lips, labels)
     out = []
-    for one in seen:
+    for one in sets:
         known = [i for i, phones in enumerate(one.phones) if phones is not None]
         if not known:
             continue
         due = [
-            shown(phones, one.clips[i].frames)
-            for i, phones in zip(known, _told(one, known), strict=True)
+            expected(phones, one.clips[i].frames)
+            for i, phones in zip(known, _known_phones(one, known), strict=True)
         ]
-        ways = {
+        columns = {
             "generated": [one.made[i] for i in known],
             "real": [one.real[i] for i in known],
             "shuffled": _turned(one.made, 1, known),
         }
-        found = {way: _recalls(read, made, due) for way, made in ways.items()}
-        values = {way: float(np.mean(list(each.values()))) for way, each in found.items()}
+        found = {column: _recalls(classify, made, due) for column, made in columns.items()}
+        values = {column: float(np.mean(list(each.values()))) for column, each in found.items()}
         notes = "; ".join(
-            f"{way} {' '.join(f'{name} {x:.2f}' for name, x in found[way].items())}"
-            for way in ("generated", "real")
+            f"{column} {' '.join(f'{name} {x:.2f}' for name, x in found[column].items())}"
+            for column in ("generated", "real")
         )
         out.append(
             Row(
-                f"{SETS[one.name]}: mouth shape told, balanced accuracy of {len(SHAPES)} shapes",
+                f"{SETS[one.name]}: mouth shape, balanced accuracy of {len(SHAPES)} shapes",
                 values,
                 "",
                 Bar(SHAPES_OF_REAL * values["real"]),
-                note=f"{(np.concatenate(due) >= 0).sum()} frames; taught by {len(lips)} clips; "
+                note=f"{(np.concatenate(due) >= 0).sum()} frames; trained on {len(lips)} clips; "
                 f"{notes}",
             )
         )
@@ -355,7 +375,7 @@ def _shapes(bench: Bench, seen: Sequence[Seen], taught: Sequence[Spoken]) -> lis
 
 
 def _recalls(
-    read: Classifier, made: Sequence[Array], due: Sequence[NDArray[np.int64]]
+    classify: ShapeClassifier, made: Sequence[Array], due: Sequence[NDArray[np.int64]]
 ) -> dict[str, float]:
-    told = np.concatenate([read(mouth(points).moved) for points in made])
-    return recalls(told, np.concatenate(due))
+    predicted = np.concatenate([classify(mouth(points).moved) for points in made])
+    return recalls(predicted, np.concatenate(due))

@@ -1,4 +1,4 @@
-"""Closures of /p b m/ and contact of /f v/, beside the real mouth and the rules."""
+"""Closures of /p b m/ and contact of /f v/, compared with the real mouth and the rules."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import numpy as np
 
 from talkingface.contract.motion import Array
 from talkingface_research.motion_gen.evaluation import mouth
-from talkingface_research.motion_gen.evaluation.bench import (
+from talkingface_research.motion_gen.evaluation.closures import reached, share_below
+from talkingface_research.motion_gen.evaluation.context import (
     ENGLISH_VOICE,
     ITALIAN_VOICE,
-    Bench,
+    EvalContext,
     by_rule,
 )
-from talkingface_research.motion_gen.evaluation.closures import reached, share_below
 from talkingface_research.motion_gen.evaluation.curves import Curve
 from talkingface_research.motion_gen.evaluation.phones import BILABIAL, LABIODENTAL, Phones
 from talkingface_research.motion_gen.evaluation.recordings import KNOWN, NATURAL, SETS
 from talkingface_research.report import Bar, Row
 
-CLOSED_BAR = Bar(95.0)
-PIECE_SECONDS = 30.0
-PIECES, QUICK_PIECES = 6, 3
+CLOSED_BAR = Bar(95.0)  # %
+PART_SECONDS = 30.0
+PARTS, QUICK_PARTS = 6, 3  # of each voice
 KINDS = (
     ("/p b m/ closed", BILABIAL, mouth.opening, mouth.CLOSED_BELOW, CLOSED_BAR),
     ("/p b m/ nearly closed", BILABIAL, mouth.opening, mouth.NEARLY_CLOSED_BELOW, None),
@@ -28,71 +28,71 @@ KINDS = (
 )
 
 
-def measure(bench: Bench) -> list[Row]:
+def measure(context: EvalContext) -> list[Row]:
     """All rows of the section."""
     out = []
-    count = QUICK_PIECES if bench.quick else PIECES
+    count = QUICK_PARTS if context.quick else PARTS
     for voice in (ENGLISH_VOICE, ITALIAN_VOICE):
-        pieces = [bench.voice(voice, i * PIECE_SECONDS, PIECE_SECONDS) for i in range(count)]
-        rows = bench.pipeline.rows([audio for audio, _ in pieces])
-        motions = bench.pipeline.motions(rows)
-        ways = {
+        parts = [context.voice(voice, i * PART_SECONDS, PART_SECONDS) for i in range(count)]
+        rows = context.pipeline.rows([audio for audio, _ in parts])
+        motions = context.pipeline.motions(rows)
+        columns = {
             "generated": motions,
             "shuffled": [*motions[1:], motions[0]],
-            "rules": bench.taught(rows),
+            "rules": context.by_rules(rows),
         }
-        out += _rows(f"unheard voice {voice}", ways, [phones for _, phones in pieces], {})
+        out += _rows(f"held-out voice {voice}", columns, [phones for _, phones in parts], {})
     for name in (KNOWN, NATURAL):
-        clips = [i for i, clip in enumerate(bench.clips(name)) if clip.phones is not None]
+        clips = [i for i, clip in enumerate(context.clips(name)) if clip.phones is not None]
         if not clips:
             continue
-        motions, taught = bench.motions(name), bench.taught(bench.rows(name))
-        recorded = [bench.clips(name)[i] for i in clips]
+        motions, rules = context.motions(name), context.by_rules(context.rows(name))
+        recorded = [context.clips(name)[i] for i in clips]
         turned = [*motions[1:], motions[0]]
-        ways = {
+        columns = {
             "generated": [motions[i] for i in clips],
             "shuffled": [turned[i] for i in clips],
-            "rules": [taught[i] for i in clips],
+            "rules": [rules[i] for i in clips],
             "real": [clip.motion for clip in recorded],
         }
         phones = [clip.phones for clip in recorded if clip.phones is not None]
         offsets = {"real": [clip.offset for clip in recorded]}
-        out += _rows(SETS[name], ways, phones, offsets)
+        out += _rows(SETS[name], columns, phones, offsets)
     return out
 
 
 def _rows(
     title: str,
-    ways: dict[str, list[Array]],
+    columns: dict[str, list[Array]],
     phones: list[Phones],
     offsets: dict[str, list[int]],
 ) -> list[Row]:
     """The rows of one set of clips.
 
-    :param offsets: by way, where its clock is not the sound's
+    :param offsets: frames by column, where it is not on the audio clock
     """
     out = []
     for what, members, gap_of, below, bar in KINDS:
         shares, count = {}, 0
         gaps: dict[str, list[Curve]] = {}
-        for way, motions in ways.items():
-            gaps[way] = [gap_of(motion) for motion in motions]
-            late = offsets.get(way, [0] * len(motions))
+        for column, motions in columns.items():
+            gaps[column] = [gap_of(motion) for motion in motions]
+            late = offsets.get(column, [0] * len(motions))
             found = np.concatenate(
                 [
                     reached(gap, one, members, below, offset)
-                    for gap, one, offset in zip(gaps[way], phones, late, strict=True)
+                    for gap, one, offset in zip(gaps[column], phones, late, strict=True)
                 ]
             )
-            shares[way], count = 100 * float(found.mean()) if len(found) else np.nan, len(found)
+            shares[column], count = 100 * float(found.mean()) if len(found) else np.nan, len(found)
         if not count:
             continue
         known = [
             reached(gap_of(by_rule(one, len(m))), one, members, below)
-            for one, m in zip(phones, ways["generated"], strict=True)
+            for one, m in zip(phones, columns["generated"], strict=True)
         ]
         note = f"{count}; rules with the true phones {100 * np.concatenate(known).mean():.0f} %"
         out.append(Row(f"{title}: {what}", shares, "%", bar, digits=0, note=note))
-        chance = {way: 100 * share_below(gap, below) for way, gap in gaps.items()}
-        out.append(Row(f"{title}: all frames so", chance, "%", digits=0))
+        chance = {column: 100 * share_below(gap, below) for column, gap in gaps.items()}
+        out.append(Row(f"{title}: share of all frames", chance, "%", digits=0))
     return out

@@ -1,4 +1,4 @@
-"""What it costs, and whether it is the same bit for bit."""
+"""Cost of the models, and whether results are the same bit for bit."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from talkingface.contract.rates import MOTION_FPS, SAMPLE_RATE
 from talkingface.contract.speech_features import LOOK_AHEAD_SECONDS
 from talkingface.motion_gen.session import MotionSession
 from talkingface.motion_gen.windows import EXTRA_ROWS, HOP, ROWS_PER_FRAME
-from talkingface_research.motion_gen.evaluation.bench import ENGLISH_VOICE, Bench
+from talkingface_research.motion_gen.evaluation.context import ENGLISH_VOICE, EvalContext
 from talkingface_research.motion_gen.evaluation.pipeline import Model, Rows, drive
 from talkingface_research.report import Bar, Row
 
 SECONDS = 8.0
 CHUNKS = (161, 5000)  # samples
-NEIGHBOURS = (2, 7)
+NEIGHBOURS = (2, 7)  # streams in a batch
 RTF_BAR = Bar(high=0.25)
 STATE_BAR = Bar(high=2000.0)
 
 
-def measure(bench: Bench) -> list[Row]:
+def measure(context: EvalContext) -> list[Row]:
     """All rows of the section."""
-    sound, _ = bench.voice(ENGLISH_VOICE, 0.0, SECONDS)
-    encoder, generator = bench.pipeline.encoder, bench.pipeline.generator
+    audio, _ = context.voice(ENGLISH_VOICE, 0.0, SECONDS)
+    encoder, generator = context.pipeline.encoder, context.pipeline.generator
     began = time.process_time()
-    rows = _hear(encoder, sound, len(sound))
-    heard = time.process_time()
-    motion = _move(generator, rows, len(rows.features))
+    rows = _encode(encoder, audio, len(audio))
+    encoded = time.process_time()
+    motion = _generate(generator, rows, len(rows.features))
     moved = time.process_time()
-    state, delay = _live(encoder, generator, sound[: 2 * SAMPLE_RATE])
+    state, delay = _live(encoder, generator, audio[: 2 * SAMPLE_RATE])
     yes = Bar(1.0, 1.0)
     return [
         Row(
@@ -43,8 +43,8 @@ def measure(bench: Bench) -> list[Row]:
             "",
             RTF_BAR,
             digits=3,
-            note=f"encoder {(heard - began) / SECONDS:.3f}, generator "
-            f"{(moved - heard) / SECONDS:.3f}, sessions with them, one stream",
+            note=f"encoder {(encoded - began) / SECONDS:.3f}, generator "
+            f"{(moved - encoded) / SECONDS:.3f}, sessions with them, one stream",
         ),
         Row(
             "look-ahead of the encoder",
@@ -79,14 +79,14 @@ def measure(bench: Bench) -> list[Row]:
         ),
         Row(
             "same bits in chunks of any size",
-            {"generated": _chunks(bench, sound, rows, motion)},
+            {"generated": _chunks(context, audio, rows, motion)},
             "1 = yes",
             yes,
             digits=0,
         ),
         Row(
             "same bits beside other streams",
-            {"generated": _neighbours(bench, sound, rows, motion)},
+            {"generated": _neighbours(context, audio, rows, motion)},
             "1 = yes",
             yes,
             digits=0,
@@ -94,20 +94,20 @@ def measure(bench: Bench) -> list[Row]:
     ]
 
 
-def _hear(model: Model, sound: Array, chunk: int) -> Rows:
-    """One stream whose sound comes in pieces."""
+def _encode(model: Model, audio: Array, chunk: int) -> Rows:
+    """Encode one stream whose audio comes in chunks."""
     session = AudioFeaturesSession()
     parts = []
-    for start in range(0, len(sound), chunk):
-        session.push(sound[start : start + chunk])
+    for start in range(0, len(audio), chunk):
+        session.push(audio[start : start + chunk])
         parts += drive(model, [session])[0]
     session.end()
     parts += drive(model, [session])[0]
     return Rows(*(np.concatenate(one) for one in zip(*parts, strict=True)))
 
 
-def _move(model: Model, rows: Rows, chunk: int) -> Array:
-    """One stream whose rows come in pieces."""
+def _generate(model: Model, rows: Rows, chunk: int) -> Array:
+    """Generate one stream whose rows come in chunks."""
     session = MotionSession(seed=5)
     parts: list[Array] = []
     for start in range(0, len(rows.features), chunk):
@@ -118,24 +118,24 @@ def _move(model: Model, rows: Rows, chunk: int) -> Array:
     return np.concatenate(parts)
 
 
-def _live(encoder: Model, generator: Model, sound: Array) -> tuple[int, float]:
-    """Bytes of both sessions' state, and seconds of sound that a frame waits for, at most."""
-    hearing, moving = AudioFeaturesSession(), MotionSession(seed=5)
+def _live(encoder: Model, generator: Model, audio: Array) -> tuple[int, float]:
+    """Largest state of both sessions in bytes, and the longest wait for audio in seconds."""
+    encoding, generating = AudioFeaturesSession(), MotionSession(seed=5)
     step = SAMPLE_RATE // 1000
     worst, largest = 0.0, 0
-    for end in range(step, len(sound) + 1, step):
-        hearing.push(sound[end - step : end])
-        for rows in drive(encoder, [hearing])[0]:
-            moving.push(*rows)
-        before = moving.frames
-        if drive(generator, [moving])[0]:
+    for end in range(step, len(audio) + 1, step):
+        encoding.push(audio[end - step : end])
+        for rows in drive(encoder, [encoding])[0]:
+            generating.push(*rows)
+        before = generating.frames
+        if drive(generator, [generating])[0]:
             worst = max(worst, end / SAMPLE_RATE - before / MOTION_FPS)
-            largest = max(largest, len(moving.snapshot()))
-    return largest + _asked(hearing), worst
+            largest = max(largest, len(generating.snapshot()))
+    return largest + _request_bytes(encoding), worst
 
 
-def _asked(session: AudioFeaturesSession) -> int:
-    """Bytes of a request: the encoder's whole state and the sound of a block."""
+def _request_bytes(session: AudioFeaturesSession) -> int:
+    """Bytes of a request: the encoder's whole state and the audio of a window."""
     session.end()
     request = session.next_request() or {}
     return sum(value.nbytes for value in request.values())
@@ -146,31 +146,31 @@ def _parameters(model: Model) -> int:
     return sum(int(np.prod(tensor.dims)) for tensor in graph.initializer)
 
 
-def _chunks(bench: Bench, sound: Array, rows: Rows, motion: Array) -> float:
+def _chunks(context: EvalContext, audio: Array, rows: Rows, motion: Array) -> float:
     for chunk in CHUNKS:
-        heard = _hear(bench.pipeline.encoder, sound, chunk)
-        moved = _move(bench.pipeline.generator, rows, max(1, chunk // 700))
-        if not (_same(heard, rows) and np.array_equal(moved, motion)):
+        encoded = _encode(context.pipeline.encoder, audio, chunk)
+        moved = _generate(context.pipeline.generator, rows, max(1, chunk // 700))
+        if not (_same(encoded, rows) and np.array_equal(moved, motion)):
             return 0.0
     return 1.0
 
 
-def _neighbours(bench: Bench, sound: Array, rows: Rows, motion: Array) -> float:
-    encoder, generator = bench.pipeline.encoder, bench.pipeline.generator
+def _neighbours(context: EvalContext, audio: Array, rows: Rows, motion: Array) -> float:
+    encoder, generator = context.pipeline.encoder, context.pipeline.generator
     for count in NEIGHBOURS:
-        hearing, moving = [], []
+        encoders, generators = [], []
         for i in range(count):
-            listener, mover = AudioFeaturesSession(), MotionSession(seed=5 + i)
-            listener.push(np.roll(sound, 7777 * i))
-            mover.push(*(np.roll(one, 31 * i, axis=0) for one in rows))
-            listener.end()
-            mover.end()
-            hearing.append(listener)
-            moving.append(mover)
-        first = drive(encoder, hearing, count)[0]
-        heard = Rows(*(np.concatenate(one) for one in zip(*first, strict=True)))
-        moved = np.concatenate(drive(generator, moving, count)[0])
-        if not (_same(heard, rows) and np.array_equal(moved, motion)):
+            encoding, generating = AudioFeaturesSession(), MotionSession(seed=5 + i)
+            encoding.push(np.roll(audio, 7777 * i))
+            generating.push(*(np.roll(one, 31 * i, axis=0) for one in rows))
+            encoding.end()
+            generating.end()
+            encoders.append(encoding)
+            generators.append(generating)
+        first = drive(encoder, encoders, count)[0]
+        encoded = Rows(*(np.concatenate(one) for one in zip(*first, strict=True)))
+        moved = np.concatenate(drive(generator, generators, count)[0])
+        if not (_same(encoded, rows) and np.array_equal(moved, motion)):
             return 0.0
     return 1.0
 

@@ -1,4 +1,4 @@
-"""Finished pictures of many portraits and voices: how much they move, against real people."""
+"""Rendered frames of many portraits and voices: how much they move, against real people."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from talkingface.contract.motion import Array
 from talkingface.contract.rates import MOTION_FPS, SAMPLE_RATE
 from talkingface.contract.speech_features import VOICE_ACTIVITY
 from talkingface_research.motion_gen.evaluation import features, gallery, theval
-from talkingface_research.motion_gen.evaluation.bench import Bench
+from talkingface_research.motion_gen.evaluation.context import EvalContext
 from talkingface_research.motion_gen.evaluation.curves import Curve
 from talkingface_research.motion_gen.evaluation.features import FEATURES
-from talkingface_research.motion_gen.evaluation.filmed import Spoken
-from talkingface_research.motion_gen.evaluation.finished import photos
 from talkingface_research.motion_gen.evaluation.recordings import frame_energy
+from talkingface_research.motion_gen.evaluation.rendered import photos
+from talkingface_research.motion_gen.evaluation.speech_clips import SpeechClip
 from talkingface_research.report import Bar, Row
 
 DEVIATION_BARS = {
@@ -35,7 +35,7 @@ DEVIATION_BARS = {
     "roll": Bar(2.2, 4.0),
     "brow": Bar(1.4, 2.2),
 }
-SMOOTH = ("pitch", "yaw", "roll", "brow")  # whose jerk must not be above real people's
+SMOOTH = ("pitch", "yaw", "roll", "brow")  # features whose jerk must not exceed real people's
 LOUDNESS_BAR, LOUDNESS_DISTANCE_BAR = Bar(high=0.35), Bar(high=0.15)
 THEVAL_BARS = {
     "lip dynamics": Bar(1.55, 2.4),
@@ -44,16 +44,16 @@ THEVAL_BARS = {
     "lip sync": Bar(0.23, 0.29),
     "head motion": Bar(7.0, 14.0),
 }
-# Mean of the same five metrics' scores of the board's best system by that mean, Hallo2.
+# Mean score of the leaderboard's best system over the same five metrics, Hallo2.
 BOARD_BEST = 0.799
-EVERY = 2  # of the voices, for other settings of expressivity
+EVERY = 2  # every second voice, for other settings of expressivity
 SETTINGS = {"calm": Controls(expressivity=0.0), "lively": Controls(expressivity=2.0)}
-SPEAKING = 0.5
+SPEAKING = 0.5  # voice activity from which a row is speech
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One voice on one face: landmarks beside the sound, on one clock."""
+    """One voice on one face: landmarks, level and speech activity on one clock."""
 
     landmarks: Array  # (T, 478, 3)
     level: Curve  # (T,) dB
@@ -66,66 +66,71 @@ class Clip:
         return theval.metrics(self.landmarks, self.energy, self.speaking)
 
 
-def measure(bench: Bench) -> list[Row]:
-    """All rows of the section; none where portraits, sounds or the reader are missing."""
-    faces = photos(bench.portraits) if bench.portraits else []
-    if not (faces and bench.landmarker and bench.natural):
+def measure(context: EvalContext) -> list[Row]:
+    """All rows of the section; none without portraits, natural speech and a landmarker."""
+    faces = photos(context.portraits) if context.portraits else []
+    if not (faces and context.landmarker and context.natural):
         print(
             "expression is left out: it needs --landmarker, --portraits and natural speech in "
             "--tracking or --speech",
             file=sys.stderr,
         )
         return []
-    voices = bench.natural
+    voices = context.natural
     shown = [faces[i % len(faces)] for i in range(len(voices))]
     some = range(0, len(voices), EVERY)
-    rows = bench.pipeline.rows([voice.audio for voice in voices])
+    rows = context.pipeline.rows([voice.audio for voice in voices])
     seeds = list(range(len(voices)))
-    motions = bench.pipeline.motions(rows, None, seeds)
-    ways = {
+    motions = context.pipeline.motions(rows, None, seeds)
+    columns = {
         "generated": [
-            heard(voice, bench.studio.read(face, motion[: voice.frames]), one.speech)
+            make_clip(voice, context.readback.landmarks(face, motion[: voice.frames]), one.speech)
             for voice, face, motion, one in zip(voices, shown, motions, rows, strict=True)
         ]
     }
-    for way, controls in SETTINGS.items():
-        made = bench.pipeline.motions([rows[i] for i in some], controls, [seeds[i] for i in some])
-        ways[way] = [
-            heard(
-                voices[i], bench.studio.read(shown[i], motion[: voices[i].frames]), rows[i].speech
+    for column, controls in SETTINGS.items():
+        made = context.pipeline.motions([rows[i] for i in some], controls, [seeds[i] for i in some])
+        columns[column] = [
+            make_clip(
+                voices[i],
+                context.readback.landmarks(shown[i], motion[: voices[i].frames]),
+                rows[i].speech,
             )
             for i, motion in zip(some, made, strict=True)
         ]
     own = [i for i, voice in enumerate(voices) if voice.landmarks is not None]
-    ways["real"] = [
-        heard(voices[i], landmarks, rows[i].speech)
+    columns["real"] = [
+        make_clip(voices[i], landmarks, rows[i].speech)
         for i in own
         if (landmarks := voices[i].landmarks) is not None
     ]
-    ways["still"] = [
+    columns["still"] = [
         dataclasses.replace(clip, landmarks=np.repeat(clip.landmarks[:1], len(clip.level), axis=0))
-        for clip in ways["generated"]
+        for clip in columns["generated"]
     ]
-    tracks = {way: _tracks(clips) for way, clips in ways.items()}
-    levels = {way: [clip.level for clip in clips] for way, clips in ways.items()}
+    tracks = {column: _tracks(clips) for column, clips in columns.items()}
+    levels = {column: [clip.level for clip in clips] for column, clips in columns.items()}
     counted = (
         f"{len(voices)} voices on {len(set(shown))} portraits, "
-        f"{sum(v.frames for v in voices) / MOTION_FPS:.0f} s; {len(own)} of them filmed"
+        f"{sum(v.frames for v in voices) / MOTION_FPS:.0f} s; {len(own)} of them with video"
     )
-    (bench.report / "expression.json").write_text(
-        json.dumps({way: statistics(tracks[way], levels[way]) for way in ways}, indent=1) + "\n"
+    (context.report / "expression.json").write_text(
+        json.dumps(
+            {column: statistics(tracks[column], levels[column]) for column in columns}, indent=1
+        )
+        + "\n"
     )
-    gallery.draw(bench, voices, shown, motions, ways["generated"], tracks)
+    gallery.draw(context, voices, shown, motions, columns["generated"], tracks)
     return [
         *_deviations(tracks, counted),
         *_loudness(tracks, levels, own),
         *_jerks(tracks),
-        *_theval(ways),
+        *_theval(columns),
     ]
 
 
-def heard(voice: Spoken, landmarks: Array, speech: Array) -> Clip:
-    """A face beside the sound it was filmed with or made from.
+def make_clip(voice: SpeechClip, landmarks: Array, speech: Array) -> Clip:
+    """A face with the speech that it was recorded with or generated from.
 
     :param speech: the encoder's speech columns, 50 rows a second
     """
@@ -140,7 +145,7 @@ def heard(voice: Spoken, landmarks: Array, speech: Array) -> Clip:
 def statistics(
     tracks: Mapping[str, Sequence[Curve]], levels: Sequence[Curve]
 ) -> dict[str, dict[str, object]]:
-    """All figures of all features, for programs."""
+    """All figures of all features, as JSON."""
     out: dict[str, dict[str, object]] = {}
     for name, curves in tracks.items():
         centred = np.concatenate([curve - curve.mean() for curve in curves])
@@ -169,17 +174,17 @@ def _deviations(tracks: Mapping[str, Mapping[str, list[Curve]]], counted: str) -
     out = []
     for name, feature in FEATURES.items():
         spectra = "; ".join(
-            f"{way} {' '.join(f'{x:.2f}' for x in features.bands(tracks[way][name]))}"
-            for way in ("generated", "real")
-            if tracks[way][name]
+            f"{column} {' '.join(f'{x:.2f}' for x in features.bands(tracks[column][name]))}"
+            for column in ("generated", "real")
+            if tracks[column][name]
         )
         out.append(
             Row(
                 f"{feature.title}: std",
                 {
-                    way: features.deviation(of[name])
-                    for way, of in tracks.items()
-                    if of[name] and way != "still"
+                    column: features.deviation(of[name])
+                    for column, of in tracks.items()
+                    if of[name] and column != "still"
                 },
                 feature.unit,
                 DEVIATION_BARS.get(name),
@@ -215,17 +220,17 @@ def _loudness(
         out.append(Row(f"{feature.title}: with loudness, 0.3-2 Hz", values, "r", bar, note=note))
     if own:
         made = [tracks["generated"]["opening"][i] for i in own]
-        beside = [levels["generated"][i] for i in own]
+        own_levels = [levels["generated"][i] for i in own]
         real = tracks["real"]["opening"]
         apart = abs(
-            features.with_loudness(made, beside)[0]
+            features.with_loudness(made, own_levels)[0]
             - features.with_loudness(real, levels["real"])[0]
         )
         each = [
             abs(features.with_loudness([a], [b])[0] - features.with_loudness([c], [d])[0])
-            for a, b, c, d in zip(made, beside, real, levels["real"], strict=True)
+            for a, b, c, d in zip(made, own_levels, real, levels["real"], strict=True)
         ]
-        note = f"filmed speakers, end to end; clip by clip {np.mean(each):.2f}"
+        note = f"speakers with video, end to end; clip by clip {np.mean(each):.2f}"
         out.append(
             Row(
                 "inner lip opening: with loudness, distance from the speakers' own",
@@ -242,19 +247,21 @@ def _jerks(tracks: Mapping[str, Mapping[str, list[Curve]]]) -> list[Row]:
     out = []
     for name, feature in FEATURES.items():
         values = {
-            way: features.jerk(of[name])
-            for way, of in tracks.items()
-            if of[name] and way != "still"
+            column: features.jerk(of[name])
+            for column, of in tracks.items()
+            if of[name] and column != "still"
         }
         bar = Bar(high=values["real"]) if name in SMOOTH and "real" in values else None
         out.append(Row(f"{feature.title}: jerk", values, f"{feature.unit} a frame^3", bar, 3))
     return out
 
 
-def _theval(ways: Mapping[str, Sequence[Clip]]) -> list[Row]:
-    found = {way: theval.mean([clip.theval for clip in clips]) for way, clips in ways.items()}
-    found = {way: values for way, values in found.items() if ways[way]}
-    quiet = sum(int(theval.silences(clip.speaking).sum()) for clip in ways["generated"])
+def _theval(columns: Mapping[str, Sequence[Clip]]) -> list[Row]:
+    found = {
+        column: theval.mean([clip.theval for clip in clips]) for column, clips in columns.items()
+    }
+    found = {column: values for column, values in found.items() if columns[column]}
+    quiet = sum(int(theval.silences(clip.speaking).sum()) for clip in columns["generated"])
     notes = {
         "lip dynamics": f"faces {theval.FACE_PIXELS:.0f} px wide",
         "silent lips": f"{quiet / MOTION_FPS:.1f} s of silence by the encoder's voice activity",
@@ -263,7 +270,7 @@ def _theval(ways: Mapping[str, Sequence[Clip]]) -> list[Row]:
     out = [
         Row(
             f"THEval: {name}",
-            {way: values[name] for way, values in found.items()},
+            {column: values[name] for column, values in found.items()},
             "",
             THEVAL_BARS[name],
             4,
@@ -279,13 +286,13 @@ def _theval(ways: Mapping[str, Sequence[Clip]]) -> list[Row]:
         "these real clips": found["real"],
     }
     for what, real in against.items():
-        scores = {way: theval.score(values, real) for way, values in found.items()}
+        scores = {column: theval.score(values, real) for column, values in found.items()}
         each = ", ".join(f"{name} {x:.2f}" for name, x in scores["generated"].items())
         bar = Bar(BOARD_BEST) if "board" in what else None
         out.append(
             Row(
                 f"THEval: mean score against {what}",
-                {way: float(np.mean(list(one.values()))) for way, one in scores.items()},
+                {column: float(np.mean(list(one.values()))) for column, one in scores.items()},
                 "",
                 bar,
                 3,

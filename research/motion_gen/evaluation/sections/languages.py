@@ -1,4 +1,4 @@
-"""Another language, and singing: does the mouth move sensibly?"""
+"""Another language, and singing: whether the mouth moves plausibly."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from talkingface.contract.motion import Array
 from talkingface.contract.rates import MOTION_FPS, ROW_RATE
 from talkingface.contract.speech_features import VOICE_ACTIVITY
 from talkingface_research.motion_gen.evaluation import corruptions, mouth, plots, singing
-from talkingface_research.motion_gen.evaluation.bench import (
+from talkingface_research.motion_gen.evaluation.context import (
     ENGLISH_VOICE,
     ITALIAN_VOICE,
-    Bench,
+    EvalContext,
     by_rule,
 )
 from talkingface_research.motion_gen.evaluation.curves import (
@@ -24,67 +24,66 @@ from talkingface_research.motion_gen.evaluation.sections.lips import opening_sco
 from talkingface_research.report import Bar, Row
 
 SECONDS = 40.0
-SLOWER, SUNG_HIGHER = 2.5, 3  # times, semitones
-# Nobody has measured this mouth's true opening: natural speakers' spread is the yardstick.
+SLOWER, HIGHER = 2.5, 3  # times, semitones
+# There is no true opening of these voices: the reference is the spread of natural speakers.
 SPREAD_BAR = Bar(0.5, 1.5)
 
 
-def measure(bench: Bench) -> list[Row]:
+def measure(context: EvalContext) -> list[Row]:
     """All rows of the section."""
-    return [*_language(bench), *_drawn_out(bench), *_song(bench)]
+    return [*_language(context), *_slowed(context), *_song(context)]
 
 
-def _language(bench: Bench) -> list[Row]:
-    real = spread([clip.opening for clip in bench.clips(NATURAL)])
+def _language(context: EvalContext) -> list[Row]:
+    real = spread([clip.opening for clip in context.clips(NATURAL)])
     rows = []
     for title, voice in (("English", ENGLISH_VOICE), ("Italian", ITALIAN_VOICE)):
-        sound, phones = bench.voice(voice, 100.0, SECONDS)
-        motion = bench.pipeline.motions(bench.pipeline.rows([sound]))[0]
-        gap, energy = mouth.opening(motion), frame_energy(sound)
+        audio, phones = context.voice(voice, 100.0, SECONDS)
+        motion = context.pipeline.motions(context.pipeline.rows([audio]))[0]
+        gap, energy = mouth.opening(motion), frame_energy(audio)
         rule = mouth.opening(by_rule(phones, len(motion)))
         turned = np.roll(gap, len(gap) // 2)
         rows += [
             Row(
-                f"{title}, unheard voice: spread of opening against natural speakers'",
+                f"{title}, held-out voice: spread of opening against natural speakers'",
                 {"generated": spread([gap]) / real, "rules": spread([rule]) / real},
                 "",
                 SPREAD_BAR,
                 note="rules: with the true phones",
             ),
             Row(
-                f"{title}, unheard voice: opening against the rules with the true phones",
+                f"{title}, held-out voice: opening against the rules with the true phones",
                 {
-                    way: lagged_correlation([track], [rule], [0])[0]
-                    for way, track in (
+                    column: lagged_correlation([track], [rule], [0])[0]
+                    for column, track in (
                         ("generated", gap), ("shuffled", turned), ("loudness", energy),
                     )
                 },
                 "r",
             ),
         ]  # fmt: skip
-        plots.voice(bench.report / f"voice_{title.lower()}.png", gap, rule, energy, phones)
+        plots.voice(context.report / f"voice_{title.lower()}.png", gap, rule, energy, phones)
     return rows
 
 
-def _drawn_out(bench: Bench) -> list[Row]:
-    """Speech with the held vowels of a slow song, against the speaker's own lips as slowed down."""
-    clips = bench.clips(NATURAL)
-    sounds = [
-        corruptions.shifted(corruptions.stretched(c.audio, SLOWER), SUNG_HIGHER) for c in clips
-    ]
-    motions = bench.pipeline.motions(bench.pipeline.rows(sounds))
-    hurried = []
+def _slowed(context: EvalContext) -> list[Row]:
+    """Slowed speech, whose long vowels resemble singing, against the speaker's own lips, slowed as
+    much."""
+    clips = context.clips(NATURAL)
+    audio = [corruptions.shifted(corruptions.stretched(c.audio, SLOWER), HIGHER) for c in clips]
+    motions = context.pipeline.motions(context.pipeline.rows(audio))
+    resampled = []
     for clip, motion in zip(clips, motions, strict=True):
         frame = np.round(np.arange(len(clip.opening)) * SLOWER).astype(int)
-        hurried.append(motion[np.minimum(frame, len(motion) - 1)])
-    gaps = [mouth.opening(motion) for motion in hurried]
-    title = f"natural speech {SUNG_HIGHER} semitones up, drawn out {SLOWER} times"
-    turned = [np.roll(motion, len(motion) // 2, axis=0) for motion in hurried]
+        resampled.append(motion[np.minimum(frame, len(motion) - 1)])
+    gaps = [mouth.opening(motion) for motion in resampled]
+    title = f"natural speech {HIGHER} semitones up, slowed {SLOWER} times"
+    turned = [np.roll(motion, len(motion) // 2, axis=0) for motion in resampled]
     return [
         Row(
             f"{title}: opening",
             {
-                "generated": opening_score(clips, hurried),
+                "generated": opening_score(clips, resampled),
                 "shuffled": opening_score(clips, turned),
             },
             "r",
@@ -99,21 +98,21 @@ def _drawn_out(bench: Bench) -> list[Row]:
     ]
 
 
-def _song(bench: Bench) -> list[Row]:
-    sound, notes = singing.scale()
-    rows = bench.pipeline.rows([sound])
-    motion = bench.pipeline.motions(rows)[0]
+def _song(context: EvalContext) -> list[Row]:
+    audio, notes = singing.scale()
+    rows = context.pipeline.rows([audio])
+    motion = context.pipeline.motions(rows)[0]
     gap = mouth.opening(motion)
     active = rows[0].speech[:, VOICE_ACTIVITY] > 0.5
     sung = [active[round(n.start * ROW_RATE) : round(n.end * ROW_RATE)] for n in notes]
-    held = [_middle(motion, note) for note in notes]
-    opened = np.array([mouth.opening(part).mean() for part in held])
-    wide = np.array([mouth.width(part).mean() for part in held])
+    middles = [_middle(motion, note) for note in notes]
+    opened = np.array([mouth.opening(part).mean() for part in middles])
+    wide = np.array([mouth.width(part).mean() for part in middles])
     rests = gap[: MOTION_FPS // 3]
-    plots.song(bench.report / "singing.png", motion, notes, frame_energy(sound))
+    plots.song(context.report / "singing.png", motion, notes, frame_energy(audio))
     return [
         Row(
-            "sung vowels: taken for a voice",
+            "sung vowels: detected as speech",
             {"generated": 100 * float(np.concatenate(sung).mean())},
             "% of the time",
             digits=0,

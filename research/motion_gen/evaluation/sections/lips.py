@@ -1,4 +1,4 @@
-"""Lips against the speaker's own: correlation of opening and width, lag, amplitude, quiet."""
+"""Lips against the speaker's own: correlation of opening and width, lag, amplitude, pauses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from talkingface.contract.motion import Array
 from talkingface.contract.rates import MOTION_FPS
 from talkingface.contract.speech_features import ARTICULATION, ARTICULATION_COLUMNS
 from talkingface_research.motion_gen.evaluation import mouth, plots
-from talkingface_research.motion_gen.evaluation.bench import Bench, by_rule
+from talkingface_research.motion_gen.evaluation.context import EvalContext, by_rule
 from talkingface_research.motion_gen.evaluation.curves import (
     Curve,
     lagged_correlation,
@@ -30,21 +30,21 @@ from talkingface_research.report import Bar, Row
 R_BARS = {KNOWN: Bar(0.80), OTHERS: Bar(0.70), NATURAL: Bar(0.55)}
 LAG_BAR = Bar(-40, 80)
 AMPLITUDE_BAR = Bar(0.8, 1.3)
-TURNS = 4  # times that every clip gets another one's sound
-QUIET_BELOW_PEAK = 30.0  # dB
+TURNS = 4  # shifts of clips against each other for the column "shuffled"
+QUIET_BELOW_PEAK = 30.0  # dB, from which a frame is a pause
 LIP_OPENING = ARTICULATION_COLUMNS.start + ARTICULATION.index("lip_opening")
 MS_PER_FRAME = 1000 // MOTION_FPS
 
 
-def measure(bench: Bench) -> list[Row]:
+def measure(context: EvalContext) -> list[Row]:
     """All rows of the section."""
-    return [row for name in SETS for row in _set(bench, name)]
+    return [row for name in SETS for row in _set(context, name)]
 
 
 def score(
     clips: list[Recording], made: list[Curve], real: Callable[[Recording], Curve]
 ) -> tuple[float, int]:
-    """Pooled correlation and lag in frames of curves on the sound's clock."""
+    """Pooled correlation and lag in frames of curves on the audio clock."""
     return lagged_correlation(made, [real(c) for c in clips], [c.offset for c in clips])
 
 
@@ -54,27 +54,28 @@ def opening_score(clips: list[Recording], motions: list[Array]) -> float:
 
 
 def quiet_jitter(opening: Curve, energy: Curve) -> Curve:
-    """Changes of the opening from frame to frame where the voice is silent, on one clock."""
+    """Changes of the opening from frame to frame in pauses, on one clock."""
     level = decibels(energy[: len(opening)])
     quiet = level < level.max() - QUIET_BELOW_PEAK
-    return np.abs(np.diff(opening[: len(level)]))[quiet[1:] & quiet[:-1]]
+    result: Curve = np.abs(np.diff(opening[: len(level)]))[quiet[1:] & quiet[:-1]]
+    return result
 
 
-def _set(bench: Bench, name: str) -> list[Row]:
-    clips, rows, motions = bench.clips(name), bench.rows(name), bench.motions(name)
-    taught = bench.taught(rows)
+def _set(context: EvalContext, name: str) -> list[Row]:
+    clips, rows, motions = context.clips(name), context.rows(name), context.motions(name)
+    rules = context.by_rules(rows)
     title = SETS[name]
-    ways: dict[str, list[Array]] = {
+    columns: dict[str, list[Array]] = {
         "generated": motions,
-        "rules": taught,
+        "rules": rules,
     }
-    openings = {way: [mouth.opening(m) for m in made] for way, made in ways.items()}
+    openings = {column: [mouth.opening(m) for m in made] for column, made in columns.items()}
     openings["still"] = [np.zeros(clip.frames) for clip in clips]
     openings["loudness"] = [clip.energy for clip in clips]
-    widths = {way: [mouth.width(m) for m in made] for way, made in ways.items()}
+    widths = {column: [mouth.width(m) for m in made] for column, made in columns.items()}
 
-    found = {way: score(clips, made, lambda c: c.opening) for way, made in openings.items()}
-    wide = {way: score(clips, made, lambda c: c.width)[0] for way, made in widths.items()}
+    found = {column: score(clips, made, lambda c: c.opening) for column, made in openings.items()}
+    wide = {column: score(clips, made, lambda c: c.width)[0] for column, made in widths.items()}
     others: list[float] = []
     other_widths: list[float] = []
     for turn in range(1, min(TURNS, len(clips) - 1) + 1):
@@ -86,10 +87,10 @@ def _set(bench: Bench, name: str) -> list[Row]:
     out = [
         Row(
             f"{title}: opening",
-            {way: r for way, (r, _) in found.items()} | {"shuffled": _mean(np.array(others))},
+            {column: r for column, (r, _) in found.items()} | {"shuffled": _mean(np.array(others))},
             "r",
             R_BARS[name],
-            note=f"{counted}; sound {offsets} frames before picture",
+            note=f"{counted}; audio {offsets} frames before video",
         ),
         Row(
             f"{title}: lag",
@@ -100,29 +101,29 @@ def _set(bench: Bench, name: str) -> list[Row]:
         ),
         Row(f"{title}: width", wide | {"shuffled": _mean(np.array(other_widths))}, "r"),
     ]
-    heard = [np.asarray(one.features[:, LIP_OPENING], float) for one in rows]
-    heard = [np.pad(h, (0, len(h) % 2), "edge").reshape(-1, 2).mean(axis=1) for h in heard]
-    r = score(clips, heard, lambda c: c.opening)[0]
-    note = "one column of the features, by rule from the phones it hears; no face"
+    opened = [np.asarray(one.features[:, LIP_OPENING], float) for one in rows]
+    encoded = [np.pad(c, (0, len(c) % 2), "edge").reshape(-1, 2).mean(axis=1) for c in opened]
+    r = score(clips, encoded, lambda c: c.opening)[0]
+    note = "one column of the features, by rule from the recognised phones; no face"
     out.append(Row(f"{title}: the encoder's own lip opening", {"rules": r}, "r", note=note))
-    told = [(clip, by_rule(clip.phones, clip.frames)) for clip in clips if clip.phones]
-    if told:
-        r = opening_score([clip for clip, _ in told], [made for _, made in told])
-        note = f"{len(told)} clips whose phones are aligned or labelled"
+    known = [(clip, by_rule(clip.phones, clip.frames)) for clip in clips if clip.phones]
+    if known:
+        r = opening_score([clip for clip, _ in known], [made for _, made in known])
+        note = f"{len(known)} clips whose phones are aligned or labelled"
         out.append(Row(f"{title}: rules with the true phones", {"rules": r}, "r", note=note))
     real = spread(clip.opening for clip in clips)
-    still_real = np.concatenate([quiet_jitter(c.opening, c.heard_energy) for c in clips])
+    still_real = np.concatenate([quiet_jitter(c.opening, c.video_energy) for c in clips])
     still_made = np.concatenate(
         [quiet_jitter(o, c.energy) for o, c in zip(openings["generated"], clips, strict=True)]
     )
-    amplitudes = {way: spread(openings[way]) / real for way in ("generated", "rules")}
+    amplitudes = {column: spread(openings[column]) / real for column in ("generated", "rules")}
     out += [
         Row(f"{title}: spread of opening against real", amplitudes, "", AMPLITUDE_BAR),
         Row(
             f"{title}: spread of width against real",
             {
-                way: spread(widths[way]) / spread(c.width for c in clips)
-                for way in ("generated", "rules")
+                column: spread(widths[column]) / spread(c.width for c in clips)
+                for column in ("generated", "rules")
             }
             | {
                 "real": spread(mouth.width(c.motion) for c in clips)
@@ -138,7 +139,7 @@ def _set(bench: Bench, name: str) -> list[Row]:
         ),
     ]
     plots.lips(
-        bench.report / f"lips_{name}.png",
+        context.report / f"lips_{name}.png",
         clips,
         [shifted(o, c.offset, c.frames) for o, c in zip(openings["generated"], clips, strict=True)],
         [shifted(o, c.offset, c.frames) for o, c in zip(openings["rules"], clips, strict=True)],

@@ -1,4 +1,4 @@
-"""Blinks, gaze, head, brows, silence, smoothness and seeds, beside real recordings."""
+"""Blinks, gaze, head, brows, silence, smoothness and seeds, compared with real recordings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from talkingface.contract.motion import ARKIT_INDEX, ARKIT_NAMES, PITCH, Array
 from talkingface.contract.rates import MOTION_FPS, SAMPLE_RATE
 from talkingface_research.motion_gen.evaluation import blinks, gaze, head, mouth, plots, smoothness
-from talkingface_research.motion_gen.evaluation.bench import ENGLISH_VOICE, Bench
+from talkingface_research.motion_gen.evaluation.context import ENGLISH_VOICE, EvalContext
 from talkingface_research.motion_gen.evaluation.curves import Curve
 from talkingface_research.motion_gen.evaluation.recordings import (
     KNOWN,
@@ -32,64 +32,66 @@ BROWS = [ARKIT_INDEX[name] for name in ("browInnerUp", "browOuterUpLeft", "browO
 UPPER_FACE = [i for i, n in enumerate(ARKIT_NAMES) if n.startswith(("brow", "eye"))]
 
 
-def measure(bench: Bench) -> list[Row]:
+def measure(context: EvalContext) -> list[Row]:
     """All rows of the section."""
-    long, voices = _long_streams(bench)
-    silent = _silent_streams(bench)
-    talking = bench.motions(NATURAL)
-    real = [clip.motion for clip in bench.clips(NATURAL)]
+    long, voices = _long_streams(context)
+    silent = _silent_streams(context)
+    talking = context.motions(NATURAL)
+    real = [clip.motion for clip in context.clips(NATURAL)]
     return [
-        *_blinks(bench, long, silent, real),
-        *_gaze(bench, talking, long, real),
-        *_head(bench, talking, long, voices),
+        *_blinks(context, long, silent, real),
+        *_gaze(context, talking, long, real),
+        *_head(context, talking, long, voices),
         *_brows(talking, real),
-        *_silence(bench, silent),
+        *_silence(context, silent),
         *_smoothness(talking, real),
-        *_seeds(bench),
+        *_seeds(context),
     ]
 
 
-def _long_streams(bench: Bench) -> tuple[list[Array], list[Curve]]:
-    """Minutes of an unheard voice with several seeds, and the level of the voice."""
-    count, seconds = (QUICK_STREAMS, QUICK_SECONDS) if bench.quick else (STREAMS, STREAM_SECONDS)
-    sounds = [bench.voice(ENGLISH_VOICE, i * seconds, seconds)[0] for i in range(count)]
-    motions = bench.pipeline.motions(bench.pipeline.rows(sounds), seeds=range(count))
-    return motions, [decibels(frame_energy(sound)) for sound in sounds]
+def _long_streams(context: EvalContext) -> tuple[list[Array], list[Curve]]:
+    """Minutes of a held-out voice with several seeds, and the level of the voice."""
+    count, seconds = (QUICK_STREAMS, QUICK_SECONDS) if context.quick else (STREAMS, STREAM_SECONDS)
+    audio = [context.voice(ENGLISH_VOICE, i * seconds, seconds)[0] for i in range(count)]
+    motions = context.pipeline.motions(context.pipeline.rows(audio), seeds=range(count))
+    return motions, [decibels(frame_energy(one)) for one in audio]
 
 
-def _silent_streams(bench: Bench) -> list[Array]:
-    """Minutes of nothing with several seeds."""
-    sounds = [np.zeros(SILENT_SECONDS * SAMPLE_RATE, np.float32)] * SEEDS
-    return bench.pipeline.motions(bench.pipeline.rows(sounds), seeds=range(SEEDS))
+def _silent_streams(context: EvalContext) -> list[Array]:
+    """Minutes of silence with several seeds."""
+    audio = [np.zeros(SILENT_SECONDS * SAMPLE_RATE, np.float32)] * SEEDS
+    return context.pipeline.motions(context.pipeline.rows(audio), seeds=range(SEEDS))
 
 
 def _seconds(motions: Sequence[Array]) -> float:
     return sum(len(motion) for motion in motions) / MOTION_FPS
 
 
-def _blinks(bench: Bench, long: list[Array], silent: list[Array], real: list[Array]) -> list[Row]:
+def _blinks(
+    context: EvalContext, long: list[Array], silent: list[Array], real: list[Array]
+) -> list[Row]:
     made = [blinks.find(blinks.lids(m)) for m in long]
     idle = [blinks.find(blinks.lids(m)) for m in silent]
-    seen = [blinks.find(blinks.lids(m)) for m in real]
+    true = [blinks.find(blinks.lids(m)) for m in real]
 
     def joined(which: str, found: Sequence[blinks.Blinks]) -> Curve:
         return np.concatenate([getattr(one, which) for one in found])
 
-    duration, true_duration = 1000 * joined("duration", made), 1000 * joined("duration", seen)
+    duration, true_duration = 1000 * joined("duration", made), 1000 * joined("duration", true)
     inside = (duration >= DURATION_BAR.low) & (duration <= DURATION_BAR.high)
     intervals = joined("intervals", made)
     distance, limit = blinks.lognormal_distance(intervals)
     speed = {
-        way: float(np.median(joined("opening", found) / joined("closing", found)))
-        for way, found in (("generated", made), ("real", seen))
+        column: float(np.median(joined("opening", found) / joined("closing", found)))
+        for column, found in (("generated", made), ("real", true))
     }
-    plots.blinks(bench.report / "blinks.png", intervals, duration, true_duration, long[0])
+    plots.blinks(context.report / "blinks.png", intervals, duration, true_duration, long[0])
     return [
         Row(
             "blinks while speaking",
             {
                 "generated": blinks.rate(made, _seconds(long)),
-                "real": blinks.rate(seen, _seconds(real)),
+                "real": blinks.rate(true, _seconds(real)),
             },
             "a minute",
             RATE_BAR,
@@ -116,7 +118,7 @@ def _blinks(bench: Bench, long: list[Array], silent: list[Array], real: list[Arr
             "blink depth, median",
             {
                 "generated": float(np.median(joined("depth", made))),
-                "real": float(np.median(joined("depth", seen))),
+                "real": float(np.median(joined("depth", true))),
             },
             note="people: half of the blinks are complete",
         ),
@@ -140,18 +142,22 @@ def _blinks(bench: Bench, long: list[Array], silent: list[Array], real: list[Arr
     ]
 
 
-def _gaze(bench: Bench, talking: list[Array], long: list[Array], real: list[Array]) -> list[Row]:
-    ways = {
+def _gaze(
+    context: EvalContext, talking: list[Array], long: list[Array], real: list[Array]
+) -> list[Row]:
+    columns = {
         "generated": [gaze.in_camera(m) for m in [*talking, *long]],
         "real": [gaze.in_camera(m) for m in real],
     }
-    found = {way: [gaze.saccades(track) for track in tracks] for way, tracks in ways.items()}
-    away = {way: [gaze.averted(track) for track in tracks] for way, tracks in ways.items()}
-    sizes = {way: np.concatenate([s.size for s in one]) for way, one in found.items()}
-    dwells = {way: np.concatenate([s.dwell for s in one]) for way, one in found.items()}
-    lengths = {way: np.concatenate([one[1] for one in found]) for way, found in away.items()}
-    minutes = {way: sum(map(len, t)) / MOTION_FPS / 60 for way, t in ways.items()}
-    plots.gaze(bench.report / "gaze.png", ways["generated"][0], ways["real"][0])
+    found = {
+        column: [gaze.saccades(track) for track in tracks] for column, tracks in columns.items()
+    }
+    away = {column: [gaze.averted(track) for track in tracks] for column, tracks in columns.items()}
+    sizes = {column: np.concatenate([s.size for s in one]) for column, one in found.items()}
+    dwells = {column: np.concatenate([s.dwell for s in one]) for column, one in found.items()}
+    lengths = {column: np.concatenate([one[1] for one in found]) for column, found in away.items()}
+    minutes = {column: sum(map(len, t)) / MOTION_FPS / 60 for column, t in columns.items()}
+    plots.gaze(context.report / "gaze.png", columns["generated"][0], columns["real"][0])
 
     def each(digits: int, what: str, unit: str, of: dict[str, float], note: str = "") -> Row:
         return Row(what, of, unit, digits=digits, note=note)
@@ -173,17 +179,19 @@ def _gaze(bench: Bench, talking: list[Array], long: list[Array], real: list[Arra
     ]  # fmt: skip
 
 
-def _head(bench: Bench, talking: list[Array], long: list[Array], voices: list[Curve]) -> list[Row]:
-    clips = bench.clips(NATURAL)
+def _head(
+    context: EvalContext, talking: list[Array], long: list[Array], voices: list[Curve]
+) -> list[Row]:
+    clips = context.clips(NATURAL)
     made = [head.angles(m) for m in talking]
     real = [head.angles(c.motion) for c in clips]
     lively = {"generated": head.step(made), "real": head.step(real)}
     grid = {
-        "generated": head.step([head.angles(m) for m in bench.motions(KNOWN)]),
-        "real": head.step([head.angles(c.motion) for c in bench.clips(KNOWN)]),
+        "generated": head.step([head.angles(m) for m in context.motions(KNOWN)]),
+        "real": head.step([head.angles(c.motion) for c in context.clips(KNOWN)]),
     }
     shares = {"generated": head.band_shares(made), "real": head.band_shares(real)}
-    plots.head(bench.report / "head.png", made, real)
+    plots.head(context.report / "head.png", made, real)
     rows = [
         Row("head step, natural speech", lively, "degrees a frame", digits=3),
         Row(
@@ -196,14 +204,14 @@ def _head(bench: Bench, talking: list[Array], long: list[Array], voices: list[Cu
         *(
             Row(
                 f"head power in {low:g}-{high:g} Hz",
-                {way: 100 * float(found[i]) for way, found in shares.items()},
+                {column: 100 * float(found[i]) for column, found in shares.items()},
                 "%",
                 digits=0,
             )
             for i, (low, high) in enumerate(head.BANDS)
         ),
     ]
-    true_levels = [decibels(c.heard_energy) for c in clips]
+    true_levels = [decibels(c.video_energy) for c in clips]
     levels = [decibels(c.energy) for c in clips]
     chance, high = head.chance_coherence(made, levels)
     true_chance, true_high = head.chance_coherence(real, true_levels)
@@ -211,7 +219,7 @@ def _head(bench: Bench, talking: list[Array], long: list[Array], voices: list[Cu
     long_chance, long_high = head.chance_coherence(long_angles, voices)
     rows.append(
         Row(
-            "head follows voice at 1-2 Hz, natural speech",
+            "head follows speech at 1-2 Hz, natural speech",
             {
                 "generated": head.coherence(made, levels),
                 "real": head.coherence(real, true_levels),
@@ -224,7 +232,7 @@ def _head(bench: Bench, talking: list[Array], long: list[Array], voices: list[Cu
     )
     rows.append(
         Row(
-            f"head follows voice at 1-2 Hz, {_seconds(long):.0f} s of an unheard voice",
+            f"head follows speech at 1-2 Hz, {_seconds(long):.0f} s of a held-out voice",
             {"generated": head.coherence(long_angles, voices), "shuffled": long_chance},
             "coherence",
             note=f"5 % of shuffled above {long_high:.2f}",
@@ -247,16 +255,16 @@ def _brows(talking: list[Array], real: list[Array]) -> list[Row]:
     ]
 
 
-def _silence(bench: Bench, silent: list[Array]) -> list[Row]:
+def _silence(context: EvalContext, silent: list[Array]) -> list[Row]:
     jitter = [1000 * np.abs(np.diff(mouth.opening(m))).mean() for m in silent]
     pauses = [
-        quiet_jitter(clip.opening, clip.heard_energy)
+        quiet_jitter(clip.opening, clip.video_energy)
         for name in (KNOWN, NATURAL)
-        for clip in bench.clips(name)
+        for clip in context.clips(name)
     ]
     true = 1000 * float(np.concatenate(pauses).mean())
     shifts = [len(gaze.saccades(gaze.in_camera(m)).size) for m in silent]
-    plots.minute(bench.report / "silence.png", silent[0])
+    plots.minute(context.report / "silence.png", silent[0])
     return [
         Row(
             "a silent minute: jitter of lips",
@@ -296,15 +304,16 @@ def _smoothness(talking: list[Array], real: list[Array]) -> list[Row]:
                 "generated": smoothness.roughness([m[:, columns] for m in talking]),
                 "real": smoothness.roughness([m[:, columns] for m in real]),
             },
-            note="tracked faces shake by the tracker's error",
+            note="real: includes the tracker's error",
         )
         for what, columns in (("face", slice(0, PITCH)), ("head", slice(PITCH, PITCH + 3)))
     ]
 
 
-def _seeds(bench: Bench) -> list[Row]:
-    """How far performances of the same words lie apart, in units of their own movement."""
-    streams = [bench.motions(NATURAL, seed=seed)[0] for seed in range(SEEDS)]
+def _seeds(context: EvalContext) -> list[Row]:
+    """How far motion of the same words with different seeds lies apart, in units of its own
+    movement."""
+    streams = [context.motions(NATURAL, seed=seed)[0] for seed in range(SEEDS)]
     lips = np.stack([mouth.opening(m) for m in streams])[..., None]
     parts = {
         "upper face": np.stack([m[:, UPPER_FACE] for m in streams]),

@@ -1,1 +1,1 @@
-"""Parts of the table: rows out of what was measured."""
+"""The sections of the table, each a module with `measure`, a function from measurements to rows."""

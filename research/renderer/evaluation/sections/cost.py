@@ -1,10 +1,10 @@
-"""Is it fast and small enough?"""
+"""Cost in time and memory."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from talkingface_research.renderer.evaluation.cost import Drawing, Preparation
+from talkingface_research.renderer.evaluation.cost import Preparation, Rendering
 from talkingface_research.report import Bar, Row
 
 FRAME_BAR = Bar(high=32.0)
@@ -12,22 +12,22 @@ PREPARATION_BAR = Bar(high=3.0)
 MEMORY_BAR = Bar(high=400.0)
 
 
-def measure(preparation: Preparation, drawings: dict[int, Drawing]) -> list[Row]:
+def measure(preparation: Preparation, renderings: dict[int, Rendering]) -> list[Row]:
     """All rows of the section.
 
-    :param drawings: by size in pixels; the first is judged
+    :param renderings: by size in pixels; the first is judged
     """
     rows = []
-    for i, (size, drawing) in enumerate(drawings.items()):
-        parts = ", ".join(f"{part} {value:.1f}" for part, value in drawing.milliseconds.items())
+    for i, (size, rendering) in enumerate(renderings.items()):
+        parts = ", ".join(f"{part} {value:.1f}" for part, value in rendering.milliseconds.items())
         rows.append(
             Row(
                 f"whole frame of {size} pixels, one core",
-                {"generated": sum(drawing.milliseconds.values())},
+                {"generated": sum(rendering.milliseconds.values())},
                 "ms CPU",
                 FRAME_BAR if i == 0 else None,
                 digits=1,
-                note=f"{parts}; a twentieth above {drawing.slow:.1f}",
+                note=f"{parts}; 5 % above {rendering.slow:.1f}",
             )
         )
     return [
@@ -47,8 +47,8 @@ def measure(preparation: Preparation, drawings: dict[int, Drawing]) -> list[Row]
             digits=0,
         ),
         Row(
-            "memory of a process that draws",
-            {"generated": max(one.megabytes for one in drawings.values())},
+            "memory of a process that renders",
+            {"generated": max(one.megabytes for one in renderings.values())},
             "MB",
             MEMORY_BAR,
             digits=0,

@@ -1,4 +1,4 @@
-"""Is the photo's detail kept, and does what is still stand still?"""
+"""Whether the photo's detail is kept, and still parts do not move."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from talkingface_research.renderer.evaluation.portrait_run import Sitting, found, median
+from talkingface_research.renderer.evaluation.portrait_run import (
+    PortraitMeasurements,
+    found,
+    median,
+)
 from talkingface_research.renderer.evaluation.poses import JAW, NEUTRAL, PUCKER, poses
 from talkingface_research.report import Bar, Row
 
@@ -16,41 +20,41 @@ HEAD = ("yaw", "pitch", "roll")
 MOUTH = (JAW, "smile", PUCKER)
 
 
-def measure(sittings: Sequence[Sitting]) -> list[Row]:
+def measure(portraits: Sequence[PortraitMeasurements]) -> list[Row]:
     """All rows of the section."""
     turned = [pose.name for pose in poses() if pose.hard and pose.axis in HEAD]
     rows = []
     for part in ("skin", "hair"):
-        told = found(sittings, part, turned)
-        bare = found(sittings, part, ["photo"])
-        value, where = min(told, default=(np.nan, "none"))
+        values = found(portraits, part, turned)
+        bare = found(portraits, part, ["photo"])
+        value, where = min(values, default=(np.nan, "none"))
         rows.append(
             Row(
                 f"sharpness of {part}, head turned, over the photo's",
-                {"generated": median(told), "static": median(bare)},
+                {"generated": median(values), "static": median(bare)},
                 "median",
                 SHARP_BAR,
-                note=f"static: the photo moved by half a pixel; {len(told)} pictures; "
-                f"a tenth below {_low(told):.2f}; worst {value:.2f} ({where})",
+                note=f"static: the photo moved by half a pixel; {len(values)} frames; "
+                f"a tenth below {_low(values):.2f}; worst {value:.2f} ({where})",
             )
         )
         rows += [
             Row(
                 f"sharpness of {part}, {name}",
-                {"generated": median(found(sittings, part, [name]))},
+                {"generated": median(found(portraits, part, [name]))},
                 "median",
             )
             for name in (NEUTRAL, "yaw +20", "pitch +15", "pitch -15", "roll +15")
         ]
     for part in ("background", "shoulders"):
-        told = found(sittings, part, MOUTH)
-        value, where = max(told, default=(np.nan, "none"))
-        moved = found(sittings, part, ["yaw +20"])
+        values = found(portraits, part, MOUTH)
+        value, where = max(values, default=(np.nan, "none"))
+        moved = found(portraits, part, ["yaw +20"])
         rows.append(
             Row(
                 f"{part}: change while only the mouth moves",
                 {
-                    "generated": float(np.mean([v for v, _ in told])) if told else np.nan,
+                    "generated": float(np.mean([v for v, _ in values])) if values else np.nan,
                     "static": 0.0,
                 },
                 "grey values",
@@ -59,7 +63,7 @@ def measure(sittings: Sequence[Sitting]) -> list[Row]:
                 note=f"worst {value:.2f} ({where}); with yaw +20 {median(moved):.2f}",
             )
         )
-    exact = np.mean([s.figures["exact"]["own"] for s in sittings])
+    exact = np.mean([s.figures["exact"]["own"] for s in portraits])
     rows.append(
         Row(
             "unmoved frames that are the photo bit for bit",
@@ -72,5 +76,5 @@ def measure(sittings: Sequence[Sitting]) -> list[Row]:
     return rows
 
 
-def _low(told: Sequence[tuple[float, str]]) -> float:
-    return float(np.quantile([value for value, _ in told], 0.1)) if told else float("nan")
+def _low(values: Sequence[tuple[float, str]]) -> float:
+    return float(np.quantile([value for value, _ in values], 0.1)) if values else float("nan")

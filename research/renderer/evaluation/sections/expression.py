@@ -1,4 +1,4 @@
-"""Does the picture do what was asked?"""
+"""Whether rendered frames show the requested movements."""
 
 from __future__ import annotations
 
@@ -9,60 +9,62 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface_research.renderer.evaluation.portrait_run import Sitting
+from talkingface_research.renderer.evaluation.portrait_run import PortraitMeasurements
 from talkingface_research.renderer.evaluation.poses import Pose, on_axis, poses
 from talkingface_research.renderer.evaluation.readback import AXES
 from talkingface_research.report import Bar, Row
 
-OBEYED_BAR = Bar(0.9)
+R_BAR = Bar(0.9)
 GAZES = ("gaze yaw", "gaze pitch")
 EYES = ("lids", *GAZES)
 Column = NDArray[np.float64]
 
 
-class Told(NamedTuple):
-    """One picture: how strongly something was asked for, and what was found."""
+class Response(NamedTuple):
+    """One frame: the strength of a requested movement, and the measured one."""
 
     level: float
-    found: float
-    where: str  # which picture
-    scale: float = 1.0  # of a level in the unit of what was found: for lids, the eye's height
+    measured: float
+    where: str  # portrait and pose
+    scale: float = 1.0  # unit of the level in that of the measurement: for lids, the eye's height
 
 
-def measure(sittings: Sequence[Sitting]) -> list[Row]:
+def measure(portraits: Sequence[PortraitMeasurements]) -> list[Row]:
     """All rows of the section."""
-    seeing = [s for s in sittings if s.eyes_seen]
+    visible = [s for s in portraits if s.eyes_visible]
     rows = []
     for axis, unit in AXES.items():
-        told = _read(seeing if axis in EYES else sittings, on_axis(axis), axis)
-        row = _row(f"{axis}, asked and read back", told, unit, OBEYED_BAR)
-        note = f"{row.note}; {_levels(told)}; oddest {_oddest(told)}"
-        if axis in EYES and len(seeing) < len(sittings):
-            whole = _row(axis, _read(sittings, on_axis(axis), axis), unit).values["generated"]
-            hidden = f"{len(sittings) - len(seeing)} behind dark glasses or shut in the photo"
+        responses = _responses(visible if axis in EYES else portraits, on_axis(axis), axis)
+        row = _row(f"{axis}, requested and measured", responses, unit, R_BAR)
+        note = f"{row.note}; {_levels(responses)}; farthest from the median {_farthest(responses)}"
+        if axis in EYES and len(visible) < len(portraits):
+            whole = _row(axis, _responses(portraits, on_axis(axis), axis), unit).values["generated"]
+            hidden = f"{len(portraits) - len(visible)} behind dark glasses or closed in the photo"
             note += f"; with {hidden} {whole:.2f}"
         if axis == "lids":
-            shares = [Told(one.level, one.found / one.scale, one.where) for one in told]
+            shares = [Response(one.level, one.measured / one.scale, one.where) for one in responses]
             note += f"; as shares of each eye's height r {correlation(*_columns(shares)):.2f}"
         rows.append(replace(row, note=note))
         if axis == "lids":
-            rows.append(_row("lids half shut, by what is gone of the eye", _covered(seeing)))
+            rows.append(
+                _row("lids half closed, by the covered share of the eye", _covered(visible))
+            )
         if axis == "gaze yaw":
-            rows.append(_row(f"{axis}, by the iris's own pixels", _irises(seeing), unit))
+            rows.append(_row(f"{axis}, by matching the iris's pixels", _irises(visible), unit))
     mixes = [pose for pose in poses() if pose.name.startswith("mix")]
     for axis, unit in AXES.items():
-        told = _read(seeing if axis in EYES else sittings, mixes, axis)
-        if axis in GAZES:  # where lids close, none is asked for
-            told = [one for one in told if one.level != 0]
-        row = _row(f"{axis}, while everything moves", told, unit)
-        if axis in GAZES:  # a head read some degrees wrong puts the irises as far aside
-            row = replace(row, note=f"{row.note}; errors of the head's reading included")
+        responses = _responses(visible if axis in EYES else portraits, mixes, axis)
+        if axis in GAZES:  # none is requested where lids close
+            responses = [one for one in responses if one.level != 0]
+        row = _row(f"{axis}, while everything moves", responses, unit)
+        if axis in GAZES:  # an error of the head's angle shifts the irises as well
+            row = replace(row, note=f"{row.note}; includes errors of the head's angle")
         rows.append(row)
-    lost = sum(len(s.lost) for s in sittings)
+    lost = sum(len(s.lost) for s in portraits)
     rows.append(
         Row(
-            "pictures in which no face is found",
-            {"generated": 100 * lost / (len(sittings) * len(poses()))},
+            "frames in which no face is found",
+            {"generated": 100 * lost / (len(portraits) * len(poses()))},
             "%",
             digits=2,
         )
@@ -70,85 +72,92 @@ def measure(sittings: Sequence[Sitting]) -> list[Row]:
     return rows
 
 
-def correlation(asked: Column, found: Column) -> float:
-    """Pearson's r; not a number where one of the two does not change."""
-    if len(asked) < 2 or not asked.std() or not found.std():
+def correlation(requested: Column, measured: Column) -> float:
+    """Pearson's r; NaN where one of the two does not change."""
+    if len(requested) < 2 or not requested.std() or not measured.std():
         return float("nan")
-    return float(np.corrcoef(asked, found)[0, 1])
+    return float(np.corrcoef(requested, measured)[0, 1])
 
 
-def _read(sittings: Sequence[Sitting], asked_for: Sequence[Pose], axis: str) -> list[Told]:
+def _responses(
+    portraits: Sequence[PortraitMeasurements], candidates: Sequence[Pose], axis: str
+) -> list[Response]:
     column = list(AXES).index(axis)
     return [
-        Told(
-            float(pose.asked[column]),
-            float(s.readings[pose.name][column]),
+        Response(
+            float(pose.requested[column]),
+            float(s.readback[pose.name][column]),
             f"{s.name}, {pose.name}",
             s.lids if axis == "lids" else 1.0,
         )
-        for s in sittings
-        for pose in asked_for
-        if pose.name in s.readings
+        for s in portraits
+        for pose in candidates
+        if pose.name in s.readback
     ]
 
 
-def _covered(sittings: Sequence[Sitting]) -> list[Told]:
+def _covered(portraits: Sequence[PortraitMeasurements]) -> list[Response]:
     column = list(AXES).index("lids")
     return [
-        Told(float(pose.asked[column]), s.figures["covered"][pose.name], f"{s.name}, {pose.name}")
-        for s in sittings
+        Response(
+            float(pose.requested[column]), s.figures["covered"][pose.name], f"{s.name}, {pose.name}"
+        )
+        for s in portraits
         for pose in on_axis("lids")
         if pose.name in s.figures["covered"]
     ]
 
 
-def _irises(sittings: Sequence[Sitting]) -> list[Told]:
+def _irises(portraits: Sequence[PortraitMeasurements]) -> list[Response]:
     column = list(AXES).index("gaze yaw")
     return [
-        Told(float(pose.asked[column]), s.irises[pose.name], f"{s.name}, {pose.name}")
-        for s in sittings
+        Response(float(pose.requested[column]), s.irises[pose.name], f"{s.name}, {pose.name}")
+        for s in portraits
         for pose in on_axis("gaze yaw")
         if pose.name in s.irises
     ]
 
 
-def _columns(told: Sequence[Told]) -> tuple[Column, Column]:
-    """Asked and found."""
-    asked = np.array([one.level * one.scale for one in told], float)
-    return asked, np.array([one.found for one in told], float)
+def _columns(responses: Sequence[Response]) -> tuple[Column, Column]:
+    """Requested and measured values."""
+    requested = np.array([one.level * one.scale for one in responses], float)
+    return requested, np.array([one.measured for one in responses], float)
 
 
-def _row(what: str, told: Sequence[Told], unit: str = "", bar: Bar | None = None) -> Row:
-    asked, found = _columns(told)
+def _row(what: str, responses: Sequence[Response], unit: str = "", bar: Bar | None = None) -> Row:
+    requested, measured = _columns(responses)
     slope = scatter = float("nan")
-    if len(told) > 1 and asked.std():
-        slope, start = np.polyfit(asked, found, 1)
-        scatter = float((found - slope * asked - start).std())
-    mixed = np.random.default_rng(0).permutation(found)
-    values = {"generated": correlation(asked, found), "shuffled": correlation(asked, mixed)}
+    if len(responses) > 1 and requested.std():
+        slope, start = np.polyfit(requested, measured, 1)
+        scatter = float((measured - slope * requested - start).std())
+    mixed = np.random.default_rng(0).permutation(measured)
+    values = {
+        "generated": correlation(requested, measured),
+        "shuffled": correlation(requested, mixed),
+    }
     note = f"slope {slope:.2f}; scatter {scatter:.2g} {unit}".rstrip()
     return Row(what, values, "r", bar, digits=3, note=note)
 
 
-def _by_level(told: Sequence[Told]) -> dict[float, list[Told]]:
-    levels: dict[float, list[Told]] = {}
-    for one in sorted(told):
+def _by_level(responses: Sequence[Response]) -> dict[float, list[Response]]:
+    levels: dict[float, list[Response]] = {}
+    for one in sorted(responses):
         levels.setdefault(round(one.level, 3), []).append(one)
     return levels
 
 
-def _levels(told: Sequence[Told]) -> str:
-    """Median found for each strength that was asked for."""
+def _levels(responses: Sequence[Response]) -> str:
+    """Median measurement for each requested strength."""
     return ", ".join(
-        f"{level:.3g}: {np.median([one.found / one.scale for one in group]):.3g}"
-        for level, group in _by_level(told).items()
+        f"{level:.3g}: {np.median([one.measured / one.scale for one in group]):.3g}"
+        for level, group in _by_level(responses).items()
     )
 
 
-def _oddest(told: Sequence[Told]) -> str:
-    """The picture farthest from its strength's median."""
+def _farthest(responses: Sequence[Response]) -> str:
+    """The frame farthest from the median of its strength."""
     odd = [(0.0, "none")]
-    for group in _by_level(told).values():
-        middle = float(np.median([one.found / one.scale for one in group]))
-        odd += [(abs(one.found / one.scale - middle), one.where) for one in group]
+    for group in _by_level(responses).values():
+        middle = float(np.median([one.measured / one.scale for one in group]))
+        odd += [(abs(one.measured / one.scale - middle), one.where) for one in group]
     return max(odd)[1]

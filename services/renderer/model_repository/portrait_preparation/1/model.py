@@ -1,6 +1,6 @@
-"""Triton model: finds the face in a photo, fits and takes it apart, keeps the result in the store.
+"""Triton model: finds the face in a photo, prepares the portrait, saves the result in the store.
 
-A photo that cannot be used is told as a typed error (`ServiceError.to_text`).
+A photo that cannot be used is reported as a typed error (`ServiceError.to_text`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class TritonPythonModel:
     """One instance."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Load the networks of the face analysis, and run once what follows them."""
+        """Load the networks of the face analysis, and prepare a grey face."""
         cv2.setNumThreads(1)
         compile_kernels()
         self._preparation = PortraitPreparation()
@@ -30,10 +30,10 @@ class TritonPythonModel:
         self._store.save(*self._preparation.warm_up())
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """One photo a request."""
-        return [self._answer(request) for request in requests]
+        """Prepare one photo for each request."""
+        return [self._respond(request) for request in requests]
 
-    def _answer(self, request: Any) -> Any:
+    def _respond(self, request: Any) -> Any:
         image = pb_utils.get_input_tensor_by_name(request, "image").as_numpy()
         try:
             portrait, arrays = self._preparation.prepare(image.tobytes())

@@ -1,0 +1,19 @@
+"""Names for the array types of the renderer; shapes stand beside the variables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+AnyArray = NDArray[Any]  # of any element type
+Float32Array = NDArray[np.float32]
+Float64Array = NDArray[np.float64]
+Int16Array = NDArray[np.int16]
+Int32Array = NDArray[np.int32]
+Int64Array = NDArray[np.int64]
+Uint8Array = NDArray[np.uint8]
+Uint8Image = NDArray[np.uint8]
+Uint32Array = NDArray[np.uint32]
+BoolArray = NDArray[np.bool_]

@@ -1,0 +1,226 @@
+"""Coefficients as movements of a portrait's mesh: expressions, lids, lips, tongue, gaze."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from talkingface.contract.motion import ARKIT_INDEX
+from talkingface.renderer.arrays import BoolArray, Float32Array
+from talkingface.renderer.face.landmarks import LIP_PAIRS
+from talkingface.renderer.face.model import PARTS, FaceModel, gaze_angles
+from talkingface.renderer.geometry.diffusion import smooth
+from talkingface.renderer.geometry.frame import FLIP
+from talkingface.renderer.geometry.portrait import BLINKS, GAZES, PreparedPortrait
+from talkingface.renderer.geometry.surface import mean_landmarks
+from talkingface.renderer.geometry.topology import INNER_LOWER, INNER_UPPER, topology
+
+# Some of the face model's expressions hardly show, and some have sharp points. They are changed as
+# follows, by eye.
+GAINS = {  # on the motion along x, y and z
+    "mouthFrown": (1.3, 1.4, 1.0),
+    "mouthPucker": (1.0, 1.3, 0.8),
+    "browInnerUp": (1.4, 1.4, 1.4),
+    "noseSneer": (1.5, 1.5, 1.5),
+}
+SOFTENED = ("browOuterUpLeft", "browOuterUpRight")
+SOFTENED_ROUNDS, SOFTENED_PEAK = 60, 0.85  # of smoothing; of the model's largest motion after it
+FUNNEL, JAW = ARKIT_INDEX["mouthFunnel"], ARKIT_INDEX["jawOpen"]
+FUNNEL_PEAK = 0.85  # of what the model moves the middle of the lips
+JAW_ROUNDNESS = 0.7  # power of the parabola that the lips of an open jaw follow
+PUCKER, PURSED = ARKIT_INDEX["mouthPucker"], 0.2  # of the mouth's width, more than in the model
+PURSED_ASIDE, PURSED_HEIGHT = 0.24, 0.13  # face widths about the mouth that it takes along
+LIP_REACH = 0.08  # face widths around the mouth's line that its rounding takes along
+LIP_DEPTH, MOUTH_DEPTH = 0.5, 0.4  # z of the face model: only vertices in front of it move
+
+TONGUE_DOWN = 0.12  # face widths of the lips' opening at which the tongue lies low
+TONGUE_HEIGHT, TONGUE_TIP = 0.7, 0.05  # what is left of its height; face widths lower at its tip
+LIPS_APART = 0.005  # face widths between the photo's lips below which they are shut
+LIPS_CHANGED = 0.02  # face widths of change in their opening at which the lips count as moved
+
+LOOK_DOWN = np.array([ARKIT_INDEX["eyeLookDownRight"], ARKIT_INDEX["eyeLookDownLeft"]])
+LOOKS_DOWN = np.isin(GAZES, LOOK_DOWN)
+LID_POWER = 0.85  # of a blink: small closings are half lost between lashes and fold; by eye
+LID_SINKING = 0.4  # of the lids' opening that they cover at the lowest gaze; by eye
+IRIS_LEVER = 0.92  # of the eye's radius: the iris lies a little behind the cornea
+GAZE_CHANGED = 1.5  # pixels of the portrait at which an iris counts as moved
+
+
+class PosedFace(NamedTuple):
+    """A portrait's mesh with an expression."""
+
+    vertices: Float32Array  # (V, 3) unposed, face widths
+    lip_opening: float  # face widths
+    lip_change: float  # how far the lips have moved from the photo's, 0..1
+
+
+def without_blinks(coefficients: Float32Array) -> Float32Array:
+    """A copy of coefficients (52,) with open lids."""
+    out = coefficients.copy()
+    out[BLINKS] = 0
+    return out
+
+
+def expression_offsets(coefficients: Float32Array) -> Float32Array:
+    """Sum of the face model's expressions (V, 3); it leaves the eyeballs where they are."""
+    active = np.nonzero(coefficients)[0]
+    offsets: Float32Array = np.tensordot(
+        coefficients[active], FaceModel.load().expressions[active], 1
+    )
+    return offsets
+
+
+def posed_face(portrait: PreparedPortrait, coefficients: Float32Array) -> PosedFace:
+    """Move a portrait's mesh by absolute coefficients (52,)."""
+    own = without_blinks(portrait.fit.coefficients)
+    moving = without_blinks(coefficients)
+    # Lids follow the gaze by its change; the photo shows them where its own gaze put them.
+    change = coefficients[GAZES] - own[GAZES]
+    own[GAZES] = moving[GAZES] = 0
+    vertices = portrait.neutral.copy()
+    _add(vertices, np.minimum(moving, own), FaceModel.load().expressions)
+    further = np.maximum(moving - own, 0)
+    further[GAZES] = _visibility(portrait) * np.where(LOOKS_DOWN, np.minimum(change, 0), change)
+    _add(vertices, further, drawn_expressions())
+    _add(vertices, lid_closing(portrait, coefficients), portrait.lid_closure)
+    before, now = _lip_parting(portrait.fit.coefficients), _lip_parting(coefficients)
+    if before > LIPS_APART:
+        vertices += np.clip(1 - now / before, 0, 1) * portrait.lip_closure
+    lip_change = min(abs(now - before) / LIPS_CHANGED, 1.0)
+    _lower_tongue(vertices, max(now, 0.0), lip_change)
+    return PosedFace(vertices, max(now, 0.0), lip_change)
+
+
+def _lip_parting(coefficients: Float32Array) -> float:
+    """Face widths by which an expression parts the lips in the middle; negative: presses them."""
+    pair = FaceModel.load().landmark_expressions[:, list(LIP_PAIRS[0]), 1]
+    return float(coefficients @ (pair[:, 0] - pair[:, 1]))
+
+
+@njit(cache=True)
+def _add(vertices: Float32Array, weights: Float32Array, offsets: Float32Array) -> None:
+    """Add offsets (N, V, 3) by their weights (N,) to vertices (V, 3), in place."""
+    for n in range(len(weights)):
+        if abs(weights[n]) > 1e-6:
+            for v in range(len(vertices)):
+                for k in range(3):
+                    vertices[v, k] += weights[n] * offsets[n, v, k]
+
+
+def _lower_tongue(vertices: Float32Array, opening: float, lip_change: float) -> None:
+    """Lay the tongue down behind the lower teeth as the mouth opens, in place.
+
+    In the face model it keeps its full height and would fill the open mouth.
+    """
+    tongue = FaceModel.load().part_vertices("tongue")
+    position = vertices[tongue]
+    weight = min(opening / TONGUE_DOWN, 1.0)
+    weight = lip_change * weight * weight * (3 - 2 * weight)
+    front = (position[:, 2] - position[:, 2].min()) / np.ptp(position[:, 2])
+    low = position[:, 1].min()
+    flat = low + TONGUE_HEIGHT * (position[:, 1] - low) - TONGUE_TIP * front**2
+    vertices[tongue, 1] += weight * (flat - position[:, 1])
+
+
+@lru_cache(maxsize=1)
+def drawn_expressions() -> Float32Array:
+    """The expressions (52, V, 3) as they are drawn beyond a portrait's own."""
+    out = FaceModel.load().expressions.copy()
+    for name, gain in GAINS.items():
+        for side in ("", "Left", "Right"):
+            if name + side in ARKIT_INDEX:
+                out[ARKIT_INDEX[name + side]] *= np.array(gain, np.float32)
+    for name in SOFTENED:
+        k = ARKIT_INDEX[name]
+        soft = smooth(out[k], SOFTENED_ROUNDS)
+        peak = np.abs(out[k][:, 1]).max() / np.abs(soft[:, 1]).max()
+        out[k] = soft * peak * SOFTENED_PEAK
+    out[FUNNEL, :, 1] += _rounding(FUNNEL, FUNNEL_PEAK, 1.0)
+    out[JAW, :, 1] += _rounding(JAW, 1.0, JAW_ROUNDNESS)
+    out[PUCKER, :, 0] -= _pursing()
+    return out
+
+
+def _pursing() -> Float32Array:
+    """How far the mouth narrows beyond the face model's pucker, (V,) along x."""
+    model = FaceModel.load()
+    across, height = model.mean[:, 0], model.mean[:, 1] - float(model.landmark_mean[13, 1])
+    near = np.exp(-((across / PURSED_ASIDE) ** 4) - (height / PURSED_HEIGHT) ** 2)
+    near = near * (model.mean[:, 2] > MOUTH_DEPTH)
+    near *= _moves_with_lips()
+    pursing: Float32Array = PURSED * near * across
+    return pursing
+
+
+def _moves_with_lips() -> BoolArray:
+    """Which vertices (V,) are neither teeth nor tongue."""
+    rigid = [PARTS.index(name) for name in ("teeth_upper", "teeth_lower", "tongue")]
+    return ~np.isin(FaceModel.load().part, rigid)
+
+
+def _rounding(coefficient: int, peak: float, power: float) -> Float32Array:
+    """Heights (V,) that make the opening of the lips round, which in the face model has points.
+
+    There next to nothing but the middle of the lips moves; here the lips follow (1 - x^2)^power
+    from corner to corner.
+
+    :param peak: share of the model's motion that the middle of the lips keeps.
+    """
+    model = FaceModel.load()
+    marks = mean_landmarks(model.mean)
+    moved = mean_landmarks(model.expressions[coefficient])[:, 1]
+    across = np.abs(model.mean[:, 0])
+    line = np.zeros(len(across), np.float32)
+    change = np.zeros((2, len(across)), np.float32)
+    for row, lip in enumerate((INNER_UPPER, INNER_LOWER)):
+        half = list(lip[5:])  # from the middle to the subject's left corner
+        x, y, height = marks[half, 0], moved[half], marks[half, 1]
+        bow = (1 - np.minimum(x / x[-1], 1) ** 2) ** power
+        wanted = y[-1] + (peak * y[0] - y[-1]) * bow
+        change[row] = np.interp(across, x, wanted - y, right=0)
+        line += 0.5 * np.interp(across, x, height).astype(np.float32)
+    near = np.exp(-(((model.mean[:, 1] - line) / LIP_REACH) ** 2)) * (model.mean[:, 2] > LIP_DEPTH)
+    near *= _moves_with_lips()
+    rounding = near * np.where(topology().lower_lip, change[1], change[0])
+    heights: Float32Array = rounding.astype(np.float32)
+    return heights
+
+
+def _visibility(portrait: PreparedPortrait) -> float:
+    """0 where dark glasses hide both eyes, which must then not be moved, else 1."""
+    return max(eye.visible for eye in portrait.eyes)
+
+
+def lid_closing(portrait: PreparedPortrait, coefficients: Float32Array) -> Float32Array:
+    """How far the upper lids went from the photo to shut, (2,): right, left eye; 0..1.
+
+    They follow a gaze that sinks: looking down they cover the eye as a blink does.
+    """
+    own = portrait.fit.coefficients
+    blink = (coefficients[BLINKS] - own[BLINKS]) / np.maximum(1 - own[BLINKS], 1e-3)
+    blink = np.clip(blink, 0, 1) ** LID_POWER
+    sunk = np.maximum((coefficients - own)[LOOK_DOWN], 0)
+    closing = _visibility(portrait) * (blink + (1 - blink) * LID_SINKING * sunk)
+    shut: Float32Array = closing.astype(np.float32)
+    return shut
+
+
+def gaze_shift(
+    portrait: PreparedPortrait, coefficients: Float32Array, eye: int
+) -> tuple[Float32Array, float]:
+    """How far an iris moved in the portrait's pixels (2,), and whether it did, 0..1."""
+    model, photo = FaceModel.load(), portrait.fit.camera
+    turned = _gaze_direction(coefficients, eye) - _gaze_direction(portrait.fit.coefficients, eye)
+    flat = photo.rotation[0][:2, :2] @ turned * FLIP
+    shift = flat * model.eye_radius * IRIS_LEVER * photo.scale[0]
+    shift *= _visibility(portrait)
+    return shift.astype(np.float32), min(float(np.linalg.norm(shift)) / GAZE_CHANGED, 1.0)
+
+
+def _gaze_direction(coefficients: Float32Array, eye: int) -> Float32Array:
+    """x and y of an eye's gaze in the head, (2,)."""
+    pitch, yaw = np.deg2rad(gaze_angles(coefficients)[eye])
+    return np.array([np.sin(yaw) * np.cos(pitch), np.sin(pitch)], np.float32)

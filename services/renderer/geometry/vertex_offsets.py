@@ -1,0 +1,161 @@
+"""Offsets by vertex of one portrait: how lids and lips close, where skin takes its colour from."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from talkingface.renderer.arrays import BoolArray, Float32Array
+from talkingface.renderer.face.camera import Camera
+from talkingface.renderer.face.landmarks import LIP_CORNERS, LIP_PAIRS, LOWER_LIP, UPPER_LIP
+from talkingface.renderer.face.model import FaceModel
+from talkingface.renderer.geometry.frame import FLIP, FRAME
+from talkingface.renderer.geometry.portrait import BLINKS
+from talkingface.renderer.geometry.rasterizer import rasterize
+from talkingface.renderer.geometry.surface import mean_landmarks, smoothstep_of
+from talkingface.renderer.geometry.topology import INNER_LOWER, INNER_UPPER, SKIN, topology
+from talkingface.renderer.opencv import cv
+
+# Landmarks of the lids' edges: subject's right eye, left.
+UPPER_LIDS = ((161, 160, 159, 158, 157), (388, 387, 386, 385, 384))
+LOWER_LIDS = ((163, 144, 145, 153, 154), (390, 373, 374, 380, 381))
+
+# All by eye.
+LID_GAIN_RANGE = (0.2, 3.0)  # of the face model's blink that closes a photographed eye
+LIDS_OVERLAP = 1.02  # of that gain: a little further than just touching
+FOLD_STILL = 0.65  # how much less the fold above a closing lid moves than the lid
+LIPS = 0.25  # weight of the lips from which a vertex belongs to them
+LIP_MARGIN, OPEN_MARGIN = 0.008, 0.008  # face widths beyond the seam; more beside an open mouth ...
+OPEN_LIPS = (0.01, 0.04)  # ... whose lips stand this many face widths apart
+LIP_LIMIT = 0.06  # face widths of shift at most
+OCCLUDED_BY = 1.5  # pixels of depth behind what is seen
+OUTLINE_LIMIT = 0.08  # of the face's width in the frame, that its edge is shifted at most
+OUTLINE_WEIGHT = 0.02  # of the face's hard edge from which it is shifted
+
+
+def lid_closure(vertices: Float32Array) -> Float32Array:
+    """Offsets (2, V, 3) that move the photographed lids to shut ones.
+
+    :param vertices: (V, 3) as photographed, unposed.
+    """
+    model = FaceModel.load()
+    marks = mean_landmarks(vertices)
+    out = np.zeros((2, len(vertices), 3), np.float32)
+    for k in range(2):
+        blink = model.expressions[BLINKS[k]]
+        moved = mean_landmarks(blink)[list(UPPER_LIDS[k])]
+        upper, lower = marks[list(UPPER_LIDS[k])], marks[list(LOWER_LIDS[k])]
+        needed = (lower[:, 1] - upper[:, 1]) / np.minimum(moved[:, 1], -1e-3)
+        order = np.argsort(upper[:, 0])
+        gain = np.clip(needed[order], *LID_GAIN_RANGE)
+        gain = np.interp(vertices[:, 0], upper[order, 0], gain)
+        out[k] = blink * (LIDS_OVERLAP * gain[:, None])
+    return out
+
+
+def lip_closure(neutral: Float32Array) -> Float32Array:
+    """Offsets (V, 3) by which the lips of the neutral mesh (V, 3) just touch."""
+    shape = topology()
+    marks = mean_landmarks(neutral)
+    upper, lower = marks[[a for a, _ in LIP_PAIRS]], marks[[b for _, b in LIP_PAIRS]]
+    gap = upper[:, 1] - lower[:, 1]
+    across = (upper[:, 0] + lower[:, 0]) / 2
+    order = np.argsort(across)
+    corner = marks[list(LIP_CORNERS), 0]
+    xs = np.concatenate([[corner[0]], across[order], [corner[1]]])
+    half = 0.5 * np.interp(neutral[:, 0], xs, np.concatenate([[0], gap[order], [0]]))
+    out = np.zeros_like(neutral)
+    out[:, 1] = np.where(shape.lower_lip, half, -half) * shape.lip
+    return out
+
+
+def lip_uv_shift(source: Float32Array, landmarks: Float32Array, camera: Camera) -> Float32Array:
+    """Change of the texture coordinates at the lips' edges, (V, 2).
+
+    The photo of closed lips does not show their inner sides. Where a parting lip turns out such a
+    side, it takes its colour from just outside the seam, not from the other lip beyond it.
+
+    :param source: (V, 3) mesh as photographed, pixels and depth.
+    :param landmarks: (478, 2+) pixels.
+    """
+    shape, model = topology(), FaceModel.load()
+    right, left = (landmarks[corner, :2] for corner in LIP_CORNERS)
+    scale = float(camera.scale[0])
+    along = left - right
+    width = float(np.linalg.norm(along))
+    along = along / width
+    up = np.array([along[1], -along[0]], np.float32)
+    offset = source[:, :2] - right
+    position, height = offset @ along, offset @ up
+    opening = landmarks[LOWER_LIP, :2] - landmarks[UPPER_LIP, :2]
+    gap = float(np.linalg.norm(opening) / camera.scale[0])
+    # Beside an open mouth it stays clear of teeth and darkness, where landmarks err most.
+    margin = (LIP_MARGIN + OPEN_MARGIN * smoothstep_of(OPEN_LIPS, gap)) * scale
+
+    def rim(indices: tuple[int, ...]) -> Float32Array:
+        at = landmarks[list(indices), :2] - right
+        heights: Float32Array = np.interp(position, at @ along, at @ up)
+        return heights
+
+    upwards = np.maximum(rim(INNER_UPPER) + margin - height, 0)
+    downwards = np.minimum(rim(INNER_LOWER) - margin - height, 0)
+    moved = np.where(shape.lower_lip, downwards, upwards)
+    limit = LIP_LIMIT * scale
+    lips = (shape.lip > LIPS) & (model.part == SKIN)
+    moved = np.clip(moved, -limit, limit) * lips
+    # Inner sides at the corners would otherwise show the cheek beyond.
+    inward = np.clip(position, 2 * margin, width - 2 * margin) - position
+    inward = np.where(lips & occluded_vertices(source), inward, 0)
+    shift: Float32Array = (moved[:, None] * up + inward[:, None] * along).astype(np.float32)
+    return shift
+
+
+def occluded_vertices(source: Float32Array) -> BoolArray:
+    """Which vertices lie behind others in the photo, (V,).
+
+    :param source: (V, 3) mesh as photographed, pixels and depth.
+    """
+    depth = np.full((FRAME, FRAME), -np.inf, np.float32)
+    ids, weights = np.full((FRAME, FRAME), -1, np.int32), np.zeros((FRAME, FRAME, 2), np.float32)
+    rasterize(np.ascontiguousarray(source), FaceModel.load().triangles, False, ids, weights, depth)
+    x, y = source[:, :2].round().astype(int).clip(0, FRAME - 1).T
+    occluded: BoolArray = source[:, 2] < depth[y, x] - OCCLUDED_BY
+    return occluded
+
+
+def lid_uv_shift(closure: Float32Array, camera: Camera) -> Float32Array:
+    """Change of the texture coordinates, (2, V, 2), that keeps the photo in place on closing lids.
+
+    The lid's own skin is drawn; the fold above it hardly stretches, nor do the frames of glasses.
+
+    :param closure: (2, V, 3) of `lid_closure`.
+    """
+    moved = closure @ camera.rotation[0, :2].T * FLIP
+    shift: Float32Array = (FOLD_STILL * moved * camera.scale[0]).astype(np.float32)
+    return shift
+
+
+def outside_person(source: Float32Array, matte: Float32Array, inset: int) -> Float32Array:
+    """What brings the sides of face and jaw back inside the person's outline, (V, 2) pixels.
+
+    Landmarks stop short of the outline; where the mesh bulges over it, the face would take a seam
+    of background along.
+
+    :param source: (V, 3) mesh as photographed, pixels and depth.
+    :param matte: (512, 512) opacity of the person.
+    :param inset: side of the square, in pixels, by which the person is eroded first.
+    """
+    shape = topology()
+    person = cv.erode((matte > 0.5).astype(np.uint8), np.ones((inset, inset), np.uint8))
+    person[-1] = 1  # never empty
+    _, labels = cv.distanceTransformWithLabels(
+        1 - person, cv.DIST_L2, 5, labelType=cv.DIST_LABEL_PIXEL
+    )
+    nearest = np.zeros((labels.max() + 1, 2), np.float32)  # pixel of the person by label
+    ys, xs = np.nonzero(person)
+    nearest[labels[ys, xs]] = np.stack([xs, ys], 1)
+    x, y = source[:, :2].round().astype(int).clip(0, FRAME - 1).T
+    moved = nearest[labels[y, x]] - np.stack([x, y], 1)
+    limit = OUTLINE_LIMIT * float(np.ptp(source[shape.front > 0.5, 0]))
+    side = (shape.front * shape.hard_edge > OUTLINE_WEIGHT) & (person[y, x] == 0)
+    moved = np.where((side & (np.linalg.norm(moved, axis=1) < limit))[:, None], moved, 0)
+    return moved.astype(np.float32)
