@@ -23,8 +23,6 @@ import numpy as np
 
 from talkingface.contract.arrays import Float32Array
 
-Array = Float32Array
-
 ARKIT_NAMES: tuple[str, ...] = (
     "eyeBlinkLeft",
     "eyeLookDownLeft",

@@ -15,7 +15,8 @@ from talkingface.contract.channel import MAX_MESSAGE_BYTES
 from talkingface.contract.durations import duration
 from talkingface.contract.errors import ServiceError
 from talkingface.contract.messages import check_size
-from talkingface.contract.picture import (
+from talkingface.contract.portrait import MAX_BYTES, MAX_PIXELS, MIN_FACE
+from talkingface.contract.video import (
     DEFAULT_SIZE,
     FRAMINGS,
     MAX_FRAME_RATE,
@@ -24,7 +25,6 @@ from talkingface.contract.picture import (
     MIN_FRAME_RATE,
     MIN_SIZE,
 )
-from talkingface.contract.portrait import MAX_BYTES, MAX_PIXELS, MIN_FACE
 from talkingface.orchestrator import self_test
 from talkingface.orchestrator.config import OrchestratorConfig
 from talkingface.orchestrator.media.decoding import MAX_SECONDS, MIN_SECONDS

@@ -13,8 +13,8 @@ from __future__ import annotations
 import numpy as np
 
 from talkingface.contract.motion import MOTION_DIM
-from talkingface.contract.picture import frame_count
 from talkingface.contract.rates import MOTION_FPS
+from talkingface.contract.video import frame_count
 from talkingface.renderer.arrays import Float32Array
 
 

@@ -38,7 +38,7 @@ _MESSAGE = "message"
 # containers of their own, must agree, and not all libraries are installed in both.
 PREPARED_BY = (
     "contract/motion.py",
-    "contract/picture.py",
+    "contract/video.py",
     "contract/portrait.py",
     "renderer/analysis",
     "renderer/assets/face_model.npz",

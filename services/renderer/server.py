@@ -24,9 +24,9 @@ from talkingface.contract.messages import (
     motion_message,
 )
 from talkingface.contract.motion import ARKIT_INDEX, YAW, neutral
-from talkingface.contract.picture import View, fill_in, video_format
 from talkingface.contract.portrait import MAX_BYTES, handle_of
 from talkingface.contract.rates import MOTION_FPS
+from talkingface.contract.video import View, fill_in, video_format
 from talkingface.renderer.portrait_store import GREY_FACE, PreparedPortraitStore
 from talkingface.renderer.session import MODEL_NAME, RenderSession
 from talkingface.renderer.video_encoder import make_encoder

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from talkingface.contract.motion import MOTION_DIM
-from talkingface.contract.picture import View
+from talkingface.contract.video import View
 from talkingface.renderer.arrays import AnyArray, Float32Array, Uint8Image
 from talkingface.renderer.interpolation import MotionInterpolator
 from talkingface.serving import checkpoint

@@ -9,7 +9,7 @@ import av
 import cv2
 
 from talkingface.contract.errors import ServiceError, invalid_field
-from talkingface.contract.picture import QUALITY, Quality
+from talkingface.contract.video import QUALITY, Quality
 from talkingface.renderer.arrays import Uint8Image
 from talkingface.v1.media_pb2 import VideoCodec, VideoFormat
 from talkingface.v1.renderer_pb2 import RenderConfig

@@ -32,8 +32,8 @@ from talkingface.client import (
     pcm,
 )
 from talkingface.contract.motion import MOTION_DIM
-from talkingface.contract.picture import View
 from talkingface.contract.portrait import handle_of
+from talkingface.contract.video import View
 from talkingface.renderer.session import RenderSession
 from talkingface.v1.media_pb2 import FRAMING_CROP
 from tests.support.audio import CHUNK_SECONDS, RATE, paced, pcm16

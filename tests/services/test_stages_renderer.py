@@ -22,8 +22,8 @@ from talkingface.contract.channel import CLIENT_OPTIONS
 from talkingface.contract.errors import ServiceError
 from talkingface.contract.messages import motion_message
 from talkingface.contract.motion import ARKIT_INDEX, MOTION_DIM, YAW, neutral
-from talkingface.contract.picture import View
 from talkingface.contract.portrait import handle_of
+from talkingface.contract.video import View
 from talkingface.renderer import geometry
 from talkingface.renderer.portrait_store import PORTRAIT, PreparedPortraitStore, pack, unpack
 from talkingface.renderer.session import RenderSession

@@ -14,7 +14,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from talkingface.contract.motion import Array
+from talkingface.contract.arrays import Float32Array
 from talkingface.contract.rates import MOTION_FPS, SAMPLE_RATE
 from talkingface.contract.speech_features import PHONE_INDEX
 
@@ -93,7 +93,7 @@ def matched(first: NDArray[np.int8], second: NDArray[np.int8]) -> list[tuple[int
     return pairs[::-1]
 
 
-def time_map(new: Sentence, recorded: Sentence) -> tuple[Array, Array] | None:
+def time_map(new: Sentence, recorded: Sentence) -> tuple[Float32Array, Float32Array] | None:
     """Knots (times of the new voice, times of the recording); None where they hardly match."""
     (phone, span), (own_phone, own_span) = new.spans, recorded.spans
     pairs = matched(phone, own_phone)
@@ -117,7 +117,9 @@ def time_map(new: Sentence, recorded: Sentence) -> tuple[Array, Array] | None:
     return at, to
 
 
-def revoice(track: Array, knots: tuple[Array, Array], frames: int, lead: float = 0.0) -> Array:
+def revoice(
+    track: Float32Array, knots: tuple[Float32Array, Float32Array], frames: int, lead: float = 0.0
+) -> Float32Array:
     """A recorded track (T, D) at the times that a new voice's frames correspond to: (frames, D).
 
     :param lead: seconds by which the recording's audio is ahead of its video
@@ -126,5 +128,5 @@ def revoice(track: Array, knots: tuple[Array, Array], frames: int, lead: float =
     position = np.clip(position, 0, len(track) - 1)
     low = np.minimum(position.astype(int), len(track) - 2)
     part = (position - low)[:, None]
-    moved: Array = (track[low] * (1 - part) + track[low + 1] * part).astype(np.float32)
+    moved: Float32Array = (track[low] * (1 - part) + track[low + 1] * part).astype(np.float32)
     return moved

@@ -9,7 +9,8 @@ import numpy as np
 from scipy.signal import find_peaks, peak_widths
 from scipy.stats import kstest
 
-from talkingface.contract.motion import ARKIT_INDEX, Array
+from talkingface.contract.arrays import Float32Array
+from talkingface.contract.motion import ARKIT_INDEX
 from talkingface.contract.rates import MOTION_FPS
 from talkingface_research.motion_gen.evaluation.curves import Curve
 
@@ -36,7 +37,7 @@ class Blinks:
         return np.diff(self.start)
 
 
-def lids(motion: Array) -> Curve:
+def lids(motion: Float32Array) -> Curve:
     """Mean closure of both lids: (T,)."""
     return np.asarray(motion[:, LIDS].mean(axis=1), float)
 

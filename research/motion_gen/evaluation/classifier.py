@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.contract.motion import ARKIT_DIM, ARKIT_NAMES, Array
+from talkingface.contract.arrays import Float32Array
+from talkingface.contract.motion import ARKIT_DIM, ARKIT_NAMES
 from talkingface.contract.rates import MOTION_FPS
 from talkingface_research.motion_gen.evaluation.curves import Curve
 
@@ -18,7 +19,7 @@ COLUMNS = [i for i, name in enumerate(ARKIT_NAMES) if not name.startswith("eyeLo
 SHRINK = 0.02**2  # least variance of a coefficient
 
 
-def windows(motion: Array) -> Curve:
+def windows(motion: Float32Array) -> Curve:
     """Mean coefficients of each window of `WINDOW` frames: (n, coefficients)."""
     count = len(motion) // WINDOW
     cut = motion[: count * WINDOW, :ARKIT_DIM][:, COLUMNS].reshape(count, WINDOW, -1)

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from talkingface.contract.arrays import Float32Array
 from talkingface.contract.controls import Controls
-from talkingface.contract.motion import Array
 from talkingface.contract.rates import SAMPLE_RATE
 from talkingface_research.audio_features.training.pack import audio_path
 from talkingface_research.motion_gen.evaluation import recordings, speech_clips
@@ -92,16 +92,18 @@ class EvalContext:
         """The encoder's rows of a set."""
         return self.pipeline.rows([clip.audio for clip in self.clips(name)])
 
-    def motions(self, name: str, controls: Controls | None = None, seed: int = 0) -> list[Array]:
+    def motions(
+        self, name: str, controls: Controls | None = None, seed: int = 0
+    ) -> list[Float32Array]:
         """Motion generated from a set's audio, on the audio clock."""
         rows = self.rows(name)
         return self.pipeline.motions(rows, controls, [seed] * len(rows))
 
-    def by_rules(self, rows: Sequence[Rows]) -> list[Array]:
+    def by_rules(self, rows: Sequence[Rows]) -> list[Float32Array]:
         """The rule teacher's mouth for the phones that the encoder recognises: (T, 52) a clip."""
         return [by_rule(recognised(one.features), -(-len(one.features) // 2)) for one in rows]
 
-    def voice(self, name: str, start: float, seconds: float) -> tuple[Array, Phones]:
+    def voice(self, name: str, start: float, seconds: float) -> tuple[Float32Array, Phones]:
         """A part of a packed synthetic voice and its exact phones."""
         first, last = int(start * SAMPLE_RATE), int((start + seconds) * SAMPLE_RATE)
         audio, _ = soundfile.read(
@@ -111,7 +113,7 @@ class EvalContext:
         return audio, phones.between(start, start + len(audio) / SAMPLE_RATE)
 
 
-def by_rule(phones: Phones, frames: int) -> Array:
+def by_rule(phones: Phones, frames: int) -> Float32Array:
     """The rule teacher's mouth for known phones: (frames, 52)."""
-    made: Array = animate(phones.phone, phones.end.astype(np.float32), frames)
+    made: Float32Array = animate(phones.phone, phones.end.astype(np.float32), frames)
     return made

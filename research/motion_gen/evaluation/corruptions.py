@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import soxr
 
-from talkingface.contract.motion import Array
+from talkingface.contract.arrays import Float32Array
 from talkingface.contract.rates import SAMPLE_RATE
 
 CHORDS = ((0, 4, 7), (-3, 0, 4), (-7, -3, 0), (-5, -1, 2))  # semitones from C4: C, Am, F, G
@@ -17,7 +17,7 @@ BEAT = 0.5  # seconds
 GRAIN, SEARCH = 640, 240  # samples of the overlap-add: 40 ms and +-15 ms, by ear
 
 
-def mixed(speech: Array, other: Array, decibels: float) -> Array:
+def mixed(speech: Float32Array, other: Float32Array, decibels: float) -> Float32Array:
     """Speech with other audio added, by so many dB weaker than it."""
     under = np.resize(other, len(speech)).astype(np.float32)
     gain = math.sqrt(
@@ -26,7 +26,7 @@ def mixed(speech: Array, other: Array, decibels: float) -> Array:
     return speech + np.float32(gain) * under
 
 
-def noise(samples: int, seed: int = 0) -> Array:
+def noise(samples: int, seed: int = 0) -> Float32Array:
     """Noise whose power falls as 1 / f."""
     rng = np.random.default_rng(seed)
     spectrum = np.fft.rfft(rng.standard_normal(samples))
@@ -34,12 +34,12 @@ def noise(samples: int, seed: int = 0) -> Array:
     return np.asarray(np.fft.irfft(spectrum, samples), np.float32)
 
 
-def music(samples: int, seed: int = 0) -> Array:
+def music(samples: int, seed: int = 0) -> Float32Array:
     """A chord a bar, bass on every beat, snare on every other and hi-hat on the halves."""
     rng = np.random.default_rng(seed)
     out = np.zeros(samples)
 
-    def play(at: float, note: Array) -> None:
+    def play(at: float, note: Float32Array) -> None:
         first = int(at * SAMPLE_RATE)
         part = note[: max(0, samples - first)]
         out[first : first + len(part)] += part
@@ -58,7 +58,7 @@ def music(samples: int, seed: int = 0) -> Array:
     return out.astype(np.float32)
 
 
-def _string(frequency: float, seconds: float) -> Array:
+def _string(frequency: float, seconds: float) -> Float32Array:
     t = np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE
     partials = [
         np.exp(-(1 + k) * t) / k * np.sin(2 * math.pi * k * frequency * t)
@@ -68,13 +68,13 @@ def _string(frequency: float, seconds: float) -> Array:
     return np.asarray(sum(partials), np.float32)
 
 
-def _hit(rng: np.random.Generator, seconds: float) -> Array:
+def _hit(rng: np.random.Generator, seconds: float) -> Float32Array:
     count = int(4 * seconds * SAMPLE_RATE)
     fade = np.exp(-np.arange(count) / (seconds * SAMPLE_RATE))
     return np.asarray(fade * rng.standard_normal(count), np.float32)
 
 
-def babble(voices: Sequence[Array]) -> Array:
+def babble(voices: Sequence[Float32Array]) -> Float32Array:
     """Several people talking at once, equally loud."""
     shortest = min(map(len, voices))
     level = [float(np.sqrt((voice[:shortest] ** 2).mean())) + 1e-9 for voice in voices]
@@ -82,7 +82,7 @@ def babble(voices: Sequence[Array]) -> Array:
     return np.asarray(sum(parts), np.float32)
 
 
-def stretched(audio: Array, factor: float) -> Array:
+def stretched(audio: Float32Array, factor: float) -> Float32Array:
     """Audio that lasts `factor` times as long at the same pitch, by overlap-adding grains where
     they match the previous grain best (WSOLA, Verhelst and Roelands 1993)."""
     window = np.hanning(2 * GRAIN + 1)[:-1]
@@ -100,15 +100,17 @@ def stretched(audio: Array, factor: float) -> Array:
     return out[GRAIN:].astype(np.float32)
 
 
-def shifted(audio: Array, semitones: float) -> Array:
+def shifted(audio: Float32Array, semitones: float) -> Float32Array:
     """Audio at another pitch and formants, at the same length."""
     factor = 2 ** (semitones / 12)
     longer = stretched(audio, factor)
-    played: Array = soxr.resample(longer, SAMPLE_RATE * factor, SAMPLE_RATE).astype(np.float32)
+    played: Float32Array = soxr.resample(longer, SAMPLE_RATE * factor, SAMPLE_RATE).astype(
+        np.float32
+    )
     return np.resize(played, len(audio)) if len(played) < len(audio) else played[: len(audio)]
 
 
-def kinds(others: Sequence[Array]) -> dict[str, Callable[[Array], Array]]:
+def kinds(others: Sequence[Float32Array]) -> dict[str, Callable[[Float32Array], Float32Array]]:
     """All corruptions by name.
 
     :param others: voices for the babble

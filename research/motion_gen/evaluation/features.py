@@ -15,7 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from talkingface.contract.motion import ARKIT_DIM, Array
+from talkingface.contract.arrays import Float32Array
+from talkingface.contract.motion import ARKIT_DIM
 from talkingface.contract.rates import MOTION_FPS
 from talkingface.renderer.face.model import FaceModel
 from talkingface_research.motion_gen.evaluation.curves import (
@@ -68,7 +69,7 @@ def _reference() -> Curve:
     return np.asarray(points / np.linalg.norm(points[CHEEKS[0]] - points[CHEEKS[1]]))
 
 
-def rigid(landmarks: Array) -> tuple[Curve, Curve, Curve]:
+def rigid(landmarks: Float32Array) -> tuple[Curve, Curve, Curve]:
     """Rotations (T, 3, 3) from the head's frame to the camera's, scales (T,) in pixels a face
     width and positions (T, 3) of the centre of the rigid points."""
     points = np.asarray(landmarks, float)[:, RIGID]
@@ -81,14 +82,14 @@ def rigid(landmarks: Array) -> tuple[Curve, Curve, Curve]:
     return turns, (s * flip).sum(axis=1) / (to**2).sum(), centre
 
 
-def in_head(landmarks: Array, points: Sequence[int]) -> Curve:
+def in_head(landmarks: Float32Array, points: Sequence[int]) -> Curve:
     """Landmarks in the head's own frame, turned to the front: (T, n, 3) face widths."""
     turns, scale, centre = rigid(landmarks)
     there = np.asarray(landmarks, float)[:, list(points)] - centre[:, None]
     return np.asarray(np.einsum("tni,tij->tnj", there, turns) / scale[:, None, None])
 
 
-def head(landmarks: Array) -> Head:
+def head(landmarks: Float32Array) -> Head:
     """Angles and size of the head in each frame."""
     turns, scale, _ = rigid(landmarks)
     yaw, pitch, roll = Rotation.from_matrix(turns).as_euler("YXZ", degrees=True).T
@@ -181,7 +182,7 @@ FEATURES: dict[str, Feature] = {
 }  # fmt: skip
 
 
-def measured(landmarks: Array) -> dict[str, Curve]:
+def measured(landmarks: Float32Array) -> dict[str, Curve]:
     """Every feature of a clip: (T,) each."""
     points, pose = np.asarray(landmarks, float), head(landmarks)
     return {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from talkingface.contract.motion import Array
+from talkingface.contract.arrays import Float32Array
 from talkingface.contract.rates import MOTION_FPS
 from talkingface_research.motion_gen.evaluation.curves import Curve
 from talkingface_research.motion_gen.evaluation.plots import figure, times
@@ -33,7 +33,7 @@ def draw(
     context: EvalContext,
     voices: Sequence[SpeechClip],
     photos: Sequence[Path],
-    motions: Sequence[Array],
+    motions: Sequence[Float32Array],
     clips: Sequence[Clip],
     tracks: Mapping[str, Mapping[str, Sequence[Curve]]],
 ) -> None:
@@ -70,7 +70,7 @@ def liveliest(track: Curve, count: int) -> int:
     return 5 * int(np.argmax(spread))
 
 
-def mouth(image: Image, landmarks: Array) -> Image:
+def mouth(image: Image, landmarks: Float32Array) -> Image:
     """A square about the lips, half as large again as they are wide."""
     lips = landmarks[list(OUTER_LIPS), :2]
     centre = lips.mean(axis=0)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from talkingface.contract.motion import ARKIT_DIM, PITCH, Array, arkit_to_gaze
+from talkingface.contract.arrays import Float32Array
+from talkingface.contract.motion import ARKIT_DIM, PITCH, arkit_to_gaze
 from talkingface.contract.rates import MOTION_FPS
 from talkingface_research.motion_gen.evaluation.curves import Curve
 
@@ -24,7 +25,7 @@ class Saccades:
     dwell: Curve  # (n - 1,) seconds of rest between them
 
 
-def in_camera(motion: Array) -> Curve:
+def in_camera(motion: Float32Array) -> Curve:
     """Pitch and yaw of the gaze in degrees: (T, 2); (0, 0) looks into the camera."""
     eyes = np.stack(arkit_to_gaze(motion[:, :ARKIT_DIM]), axis=1)
     return np.asarray(eyes + motion[:, PITCH : PITCH + 2], float)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.signal import csd, welch
 
-from talkingface.contract.motion import PITCH, ROLL, Array
+from talkingface.contract.arrays import Float32Array
+from talkingface.contract.motion import PITCH, ROLL
 from talkingface.contract.rates import MOTION_FPS
 from talkingface_research.motion_gen.evaluation.curves import Curve
 
@@ -20,7 +21,7 @@ FAR = 3 * MOTION_FPS  # frames by which audio is shifted, at least, to be unrela
 DRAWS = 40  # of shifted audio
 
 
-def angles(motion: Array) -> Curve:
+def angles(motion: Float32Array) -> Curve:
     """Pitch, yaw, roll in degrees: (T, 3)."""
     return np.asarray(motion[:, PITCH : ROLL + 1], float)
 

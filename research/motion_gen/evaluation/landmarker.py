@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.contract.motion import ARKIT_INDEX, ARKIT_NAMES, Array
+from talkingface.contract.arrays import Float32Array
+from talkingface.contract.motion import ARKIT_INDEX, ARKIT_NAMES
 from talkingface_research.motion_gen.evaluation.curves import Curve
 
 Image = NDArray[np.uint8]
@@ -53,7 +54,7 @@ class Landmarker:
                 scores[ARKIT_INDEX[category.category_name]] = category.score
         return scores
 
-    def points(self, image: Image) -> Array:
+    def points(self, image: Image) -> Float32Array:
         """Landmarks (478, 3) in pixels, z in the same scale; NaN where no face is found."""
         found = self._detect(image).face_landmarks
         if not found:

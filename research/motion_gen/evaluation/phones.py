@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.contract.motion import Array
+from talkingface.contract.arrays import Float32Array
 from talkingface.contract.rates import ROW_RATE, SAMPLE_RATE
 from talkingface.contract.speech_features import PHONE_COLUMNS, PHONE_INDEX
 from talkingface_research.audio_features.training.phones import NATURAL_FPS, NATURAL_PHONES
@@ -45,7 +45,7 @@ def from_frames(phone: NDArray[np.int64], rate: float) -> Phones:
     return Phones(phone[last].astype(np.int8), (last + 1) / rate)
 
 
-def recognised(features: Array) -> Phones:
+def recognised(features: Float32Array) -> Phones:
     """The phones that the speech encoder finds most likely in each row (n, 128)."""
     return from_frames(features[:, PHONE_COLUMNS].argmax(axis=1), ROW_RATE)
 

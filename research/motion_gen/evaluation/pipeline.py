@@ -15,8 +15,9 @@ from talkingface import audio_features, motion_gen
 from talkingface.audio_features import session as encoder_session
 from talkingface.audio_features.session import AudioFeaturesSession
 from talkingface.contract import speech_features
+from talkingface.contract.arrays import Float32Array
 from talkingface.contract.controls import Controls
-from talkingface.contract.motion import MOTION_DIM, Array
+from talkingface.contract.motion import MOTION_DIM
 from talkingface.contract.speech_features import MODEL_NAME as ENCODER
 from talkingface.motion_gen.session import MotionSession
 from talkingface.motion_gen.windows import MODEL_NAME as GENERATOR
@@ -32,16 +33,16 @@ SHIPPED = {
 class Rows(NamedTuple):
     """Speech features and speech columns of audio, 50 rows a second."""
 
-    features: Array  # (n, 128)
-    speech: Array  # (n, 4)
+    features: Float32Array  # (n, 128)
+    speech: Float32Array  # (n, 4)
 
 
 class StageSession(Protocol):
     """What the sessions of all stages have in common."""
 
-    def next_request(self) -> dict[str, Array] | None: ...
+    def next_request(self) -> dict[str, Float32Array] | None: ...
 
-    def accept(self, outputs: Mapping[str, Array]) -> Any: ...
+    def accept(self, outputs: Mapping[str, Float32Array]) -> Any: ...
 
 
 class Model:
@@ -63,7 +64,9 @@ class Model:
         inputs = {entry.name for entry in self._session.get_inputs()}
         return ENCODER if "pcm" in inputs else GENERATOR
 
-    def __call__(self, requests: Sequence[Mapping[str, Array]]) -> list[dict[str, Array]]:
+    def __call__(
+        self, requests: Sequence[Mapping[str, Float32Array]]
+    ) -> list[dict[str, Float32Array]]:
         """Run requests without a batch dimension in one batch."""
         stacked = {name: np.stack([r[name] for r in requests]) for name in requests[0]}
         answers = self._session.run(self._outputs, stacked)
@@ -102,9 +105,9 @@ class Pipeline:
         sources = (encoder_session.__file__, speech_features.__file__)
         code = [Path(source).read_bytes() for source in sources]
         self._encoding = b"".join([self.encoder.digest.encode(), *code])
-        self._motions: dict[str, Array] = {}
+        self._motions: dict[str, Float32Array] = {}
 
-    def rows(self, audio: Sequence[Array]) -> list[Rows]:
+    def rows(self, audio: Sequence[Float32Array]) -> list[Rows]:
         """Rows of whole clips (n,) at 16 kHz."""
         found = [self._load(clip) for clip in audio]
         missing = [i for i, rows in enumerate(found) if rows is None]
@@ -123,7 +126,7 @@ class Pipeline:
         controls: Controls | None = None,
         seeds: Sequence[int] | None = None,
         changes: Sequence[tuple[int, Controls]] = (),
-    ) -> list[Array]:
+    ) -> list[Float32Array]:
         """Motion frames (T, 58) for the rows of each clip; generated once and kept.
 
         :param controls: in force from frame 0
@@ -148,20 +151,20 @@ class Pipeline:
             self._motions[key] = np.concatenate([np.zeros((0, MOTION_DIM), np.float32), *parts])
         return [self._motions[key] for key in keys]
 
-    def _path(self, audio: Array) -> Path | None:
+    def _path(self, audio: Float32Array) -> Path | None:
         if self._cache is None:
             return None
         key = _digest(audio, self._encoding)
         return self._cache / f"rows-{key}.npz"
 
-    def _load(self, audio: Array) -> Rows | None:
+    def _load(self, audio: Float32Array) -> Rows | None:
         path = self._path(audio)
         if path is None or not path.exists():
             return None
         with np.load(path) as stored:
             return Rows(stored["features"], stored["speech"])
 
-    def _store(self, audio: Array, rows: Rows | None) -> None:
+    def _store(self, audio: Float32Array, rows: Rows | None) -> None:
         path = self._path(audio)
         if path is not None and rows is not None:
             save_arrays(path, features=rows.features, speech=rows.speech)

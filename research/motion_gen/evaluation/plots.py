@@ -11,7 +11,8 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.contract.motion import ARKIT_INDEX, ARKIT_NAMES, PITCH, Array
+from talkingface.contract.arrays import Float32Array
+from talkingface.contract.motion import ARKIT_INDEX, ARKIT_NAMES, PITCH
 from talkingface.contract.rates import MOTION_FPS
 from talkingface.contract.speech_features import PHONES
 from talkingface_research.motion_gen.evaluation.curves import Curve
@@ -85,7 +86,7 @@ def lips(
 
 
 def blinks(
-    path: Path, intervals: Curve, duration: Curve, true_duration: Curve, motion: Array
+    path: Path, intervals: Curve, duration: Curve, true_duration: Curve, motion: Float32Array
 ) -> None:
     """Plot intervals with their log-normal fit, durations, and lid closure over time."""
     with figure(path, 2, 2) as axes:
@@ -136,7 +137,7 @@ def head(path: Path, made: Sequence[Curve], real: Sequence[Curve]) -> None:
         axes[1, 1].legend()
 
 
-def minute(path: Path, motion: Array) -> None:
+def minute(path: Path, motion: Float32Array) -> None:
     """Plot everything that moves during silence."""
     with figure(path, 3) as axes:
         seconds = times(len(motion))
@@ -175,7 +176,7 @@ def voice(path: Path, made: Curve, rule: Curve, energy: Curve, phones: Phones) -
             axis.legend(fontsize=7, loc="upper right")
 
 
-def song(path: Path, motion: Array, notes: Sequence[Note], energy: Curve) -> None:
+def song(path: Path, motion: Float32Array, notes: Sequence[Note], energy: Curve) -> None:
     """Plot opening and width over a sung scale."""
     with figure(path, 1, height=4.0) as axes:
         axis = axes[0, 0]
@@ -190,7 +191,7 @@ def song(path: Path, motion: Array, notes: Sequence[Note], energy: Curve) -> Non
         axis.legend(fontsize=7)
 
 
-def emotions(path: Path, faces: Mapping[str, Array]) -> None:
+def emotions(path: Path, faces: Mapping[str, Float32Array]) -> None:
     """Draw the mean coefficients (T, 52) of each emotion, less the neutral ones, as a map."""
     rest = faces["neutral"].mean(axis=0)
     table = np.stack([face.mean(axis=0) - rest for face in faces.values()])

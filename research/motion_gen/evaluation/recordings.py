@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from talkingface.contract.motion import PITCH, Array
+from talkingface.contract.arrays import Float32Array
+from talkingface.contract.motion import PITCH
 from talkingface.contract.rates import MOTION_FPS, SAMPLE_RATE
 from talkingface.renderer.face import fitting
 from talkingface_research.motion_gen.evaluation import mouth
@@ -39,10 +40,10 @@ class Recording:
     """One clip; curves and motion are on the video clock."""
 
     name: str
-    audio: Array  # (n,) 16 kHz
+    audio: Float32Array  # (n,) 16 kHz
     opening: Curve  # (T,) measured on the landmarks, face widths
     width: Curve  # (T,)
-    motion: Array  # (T, 58) fitted to the landmarks
+    motion: Float32Array  # (T, 58) fitted to the landmarks
     offset: int = 0  # frames by which the audio is ahead of the video
     phones: Phones | None = None  # on the audio clock
 
@@ -62,7 +63,7 @@ class Recording:
         return shifted(self.energy, self.offset, self.frames)
 
 
-def frame_energy(audio: Array, samples: int = SAMPLES_PER_FRAME) -> Curve:
+def frame_energy(audio: Float32Array, samples: int = SAMPLES_PER_FRAME) -> Curve:
     """Root mean square of each frame of audio: (n // samples,)."""
     frames = len(audio) // samples
     cut = np.asarray(audio[: frames * samples], float).reshape(frames, samples)
@@ -91,7 +92,7 @@ def load(name: str, tracking: Path, names: Path, cache: Path, quick: bool) -> li
         raise FileNotFoundError(2, "no tracked clips", str(tracking / name))
     clips = [_read(path) for path in paths]
     people = [list(range(len(clips)))] if name == KNOWN else [[i] for i in range(len(clips))]
-    motions: dict[int, Array] = {}
+    motions: dict[int, Float32Array] = {}
     for person in people:  # a person's clips are fitted together
         fitted = _fit([clips[i][1] for i in person], [paths[i] for i in person], cache)
         motions.update(zip(person, fitted, strict=True))
@@ -120,13 +121,13 @@ def audio_offset(clips: list[Recording]) -> int:
     )[1]
 
 
-def _read(path: Path) -> tuple[Array, Array]:
+def _read(path: Path) -> tuple[Float32Array, Float32Array]:
     with np.load(path) as stored:
         landmarks = to_fps(bridge(stored["landmarks"]), float(stored["fps"]))
         return stored["audio"].astype(np.float32) / 32768.0, landmarks
 
 
-def _fit(clips: list[Array], paths: list[Path], cache: Path) -> list[Array]:
+def _fit(clips: list[Float32Array], paths: list[Path], cache: Path) -> list[Float32Array]:
     """Motion frames of one person's clips: the 3D fit, with its pose smoothed as in training.
 
     Unlike in training, no resting face is subtracted: a clip that starts in mid-word has none.

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from talkingface import renderer
-from talkingface.contract.motion import Array
+from talkingface.contract.arrays import Float32Array
 from talkingface_research.motion_gen.evaluation.landmarker import Image, Landmarker
 from talkingface_research.motion_gen.evaluation.store import save_arrays
 from talkingface_research.motion_gen.training.prepare import bridge, lost_frames
@@ -79,12 +79,12 @@ class Readback:
                 path.write_bytes(pickle.dumps(self._renderers[photo].portrait))
         return self._renderers[photo]
 
-    def frames(self, photo: Path, motion: Array) -> list[Image]:
+    def frames(self, photo: Path, motion: Float32Array) -> list[Image]:
         """Rendered frames of motion (T, 58)."""
         render = self.renderer(photo)
         return [render(frame) for frame in motion]
 
-    def landmarks(self, photo: Path, motion: Array) -> Array:
+    def landmarks(self, photo: Path, motion: Float32Array) -> Float32Array:
         """Landmarks (T, 478, 3) in pixels of the rendered frames of motion (T, 58).
 
         :raises FaceLost: no face is found in more than `MAX_LOST` of the frames
@@ -102,7 +102,7 @@ class Readback:
             self.rendered += len(motion)
             save_arrays(path, landmarks=found)
         with np.load(path) as stored:
-            landmarks: Array = stored["landmarks"]
+            landmarks: Float32Array = stored["landmarks"]
         if lost_frames(landmarks).mean() > MAX_LOST:
             raise FaceLost(f"{photo.name}: a face in too few rendered frames")
         return bridge(landmarks)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.contract.motion import Array
+from talkingface.contract.arrays import Float32Array
 from talkingface.contract.rates import MOTION_FPS
 from talkingface.contract.speech_features import PHONE_INDEX
 from talkingface_research.motion_gen.evaluation.classifier import LinearClassifier, train
@@ -51,7 +51,7 @@ class Mouth(NamedTuple):
     lift: Curve  # (T,) drop less that of the chin
 
 
-def mouth(landmarks: Array) -> Mouth:
+def mouth(landmarks: Float32Array) -> Mouth:
     """The lips of landmarks (T, 478, 3)."""
     points = in_head(landmarks, [*LIPS, CHIN])
     lower, upper = LIPS.index(LOWER_LIP), LIPS.index(UPPER_LIP)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.signal import lfilter
 
-from talkingface.contract.motion import Array
+from talkingface.contract.arrays import Float32Array
 from talkingface.contract.rates import SAMPLE_RATE
 from talkingface_research.motion_gen.evaluation.curves import Curve
 
@@ -36,7 +36,7 @@ class Note(NamedTuple):
     openness: float
 
 
-def scale() -> tuple[Array, list[Note]]:
+def scale() -> tuple[Float32Array, list[Note]]:
     """The song and its notes; successive notes have different vowels, all equally loud."""
     rng = np.random.default_rng(0)
     parts, notes = [np.zeros(int(0.5 * SAMPLE_RATE))], []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from talkingface.contract.motion import Array
+from talkingface.contract.arrays import Float32Array
 from talkingface.contract.rates import MOTION_FPS, SAMPLE_RATE
 from talkingface_research.motion_gen.evaluation.curves import lagged_correlation
 from talkingface_research.motion_gen.evaluation.mouth import measured
@@ -47,8 +47,8 @@ class SpeechClip:
     """A clip of natural speech: audio and, if there is video, landmarks."""
 
     name: str
-    audio: Array  # (n,) 16 kHz, on the video clock
-    landmarks: Array | None = None  # (T, 478, 3) pixels at `MOTION_FPS`
+    audio: Float32Array  # (n,) 16 kHz, on the video clock
+    landmarks: Float32Array | None = None  # (T, 478, 3) pixels at `MOTION_FPS`
     delay: float = 0.0  # seconds by which the audio was delayed to be on the video clock
 
     @property
@@ -67,7 +67,7 @@ class SpeechClip:
         )
 
 
-def delayed(audio: Array, milliseconds: float) -> Array:
+def delayed(audio: Float32Array, milliseconds: float) -> Float32Array:
     """Audio delayed, or advanced if negative, at the same length; filled up with silence."""
     by = round(milliseconds * SAMPLE_RATE / 1000)
     if by >= 0:

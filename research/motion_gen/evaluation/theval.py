@@ -21,7 +21,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.contract.motion import Array
+from talkingface.contract.arrays import Float32Array
 from talkingface.contract.rates import MOTION_FPS
 from talkingface_research.motion_gen.evaluation.curves import Curve
 from talkingface_research.motion_gen.evaluation.features import CHEEKS, head
@@ -58,7 +58,7 @@ BOARD_REAL = {
 }
 
 
-def scaled(landmarks: Array) -> Curve:
+def scaled(landmarks: Float32Array) -> Curve:
     """(T, 478, 2) in pixels of a frame in which the clip's median face is `FACE_PIXELS` wide."""
     points = np.asarray(landmarks, float)[:, :, :2]
     width = np.linalg.norm(points[:, CHEEKS[0]] - points[:, CHEEKS[1]], axis=1)
@@ -116,7 +116,7 @@ def head_motion(points: Curve, angles: Curve) -> float:
     return float(np.sqrt(angles.std(axis=0).mean() * steps + middle.var(axis=0).mean()))
 
 
-def energy_at_frames(audio: Array, rate: int, frames: int) -> Curve:
+def energy_at_frames(audio: Float32Array, rate: int, frames: int) -> Curve:
     """Root mean square of audio in windows of `LOUDNESS_SECONDS`, interpolated at each frame."""
     hop = int(rate * LOUDNESS_SECONDS)
     padded = np.pad(np.asarray(audio, float), hop // 2)  # windows are centred on their time
@@ -127,7 +127,9 @@ def energy_at_frames(audio: Array, rate: int, frames: int) -> Curve:
     return np.interp(times, np.arange(count) * hop / rate, np.sqrt(power))
 
 
-def metrics(landmarks: Array, energy: Curve, speaking: NDArray[np.bool_]) -> dict[str, float]:
+def metrics(
+    landmarks: Float32Array, energy: Curve, speaking: NDArray[np.bool_]
+) -> dict[str, float]:
     """All five of a clip, by their names in `BOARD_REAL`; audio on the video clock.
 
     :param energy: `energy_at_frames`

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from talkingface.contract.motion import Array
+from talkingface.contract.arrays import Float32Array
 from talkingface.motion_gen.canonical_motion import FACE_COLUMNS
 from talkingface.renderer.face.model import FaceModel
 from talkingface_research.audio_features.training.augment import Augmenter
@@ -125,9 +125,9 @@ class Corpus:
         return Variant(streams, self._encoder, augmenter, self._plans, self.rng, self.device)
 
 
-def width_map() -> Array:
+def width_map() -> Float32Array:
     """Distance of the mouth's inner corners in face widths by face column: (FACE_DIM,)."""
     shapes = FaceModel.load().landmark_expressions[FACE_COLUMNS]
     right, left = MOUTH_CORNERS
-    wide: Array = (shapes[:, left, 0] - shapes[:, right, 0]).astype(np.float32)
+    wide: Float32Array = (shapes[:, left, 0] - shapes[:, right, 0]).astype(np.float32)
     return wide

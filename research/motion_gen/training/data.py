@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from torch import Tensor
 
-from talkingface.contract.motion import Array
+from talkingface.contract.arrays import Float32Array
 from talkingface.contract.rates import MOTION_FPS, SAMPLE_RATE
 from talkingface.contract.speech_features import FEATURE_DIM, SPEECH_DIM
 from talkingface.motion_gen.canonical_motion import (
@@ -79,10 +79,10 @@ class Clips:
 
     name: list[str]
     audio: list[NDArray[np.int16]]  # (samples,)
-    face: list[Array]  # (T, FACE_DIM)
-    head: list[Array]  # (T, 6): rotation, translation, log distance
-    lips: list[Array]  # (T, COMPONENTS) of their displacement in face widths; 0 = rest
-    seal: list[Array]  # (T, 2) of `SEALS`; NaN = not known
+    face: list[Float32Array]  # (T, FACE_DIM)
+    head: list[Float32Array]  # (T, 6): rotation, translation, log distance
+    lips: list[Float32Array]  # (T, COMPONENTS) of their displacement in face widths; 0 = rest
+    seal: list[Float32Array]  # (T, 2) of `SEALS`; NaN = not known
 
     def __len__(self) -> int:
         return len(self.face)
@@ -91,10 +91,10 @@ class Clips:
         self,
         name: str,
         audio: NDArray[np.int16],
-        face: Array,
-        head: Array,
-        lips: Array,
-        seal: Array,
+        face: Float32Array,
+        head: Float32Array,
+        lips: Float32Array,
+        seal: Float32Array,
     ) -> None:
         self.name.append(name)
         self.audio.append(audio)
@@ -119,13 +119,13 @@ def no_clips() -> Clips:
     return Clips([], [], [], [], [], [])
 
 
-def seals(phone: NDArray[np.int8], end: NDArray[np.float64], frames: int) -> Array:
+def seals(phone: NDArray[np.int8], end: NDArray[np.float64], frames: int) -> Float32Array:
     """When consonants close the lips or bring the lip to the teeth, by phone times: (frames, 2)."""
     tracks = teacher.gestures(phone, end, frames)
     return np.stack([tracks[name] for name in SEALS], axis=1).astype(np.float32)
 
 
-def visible_closures(seal: Array, face: Array, opening: Array) -> Array:
+def visible_closures(seal: Float32Array, face: Float32Array, opening: Float32Array) -> Float32Array:
     """Closures of `seal` (T, 2) that the recorded `face` (T, FACE_DIM) makes as well."""
     shut = expit((CLOSED_OPENING - face @ opening) / CLOSED_SLOPE)
     out = seal.copy()
@@ -138,7 +138,7 @@ class RecordedSpeaker:
     """What is known of the recorded speaker."""
 
     clips: Clips
-    opening: Array  # (FACE_DIM,) opening of the inner lips by face column
+    opening: Float32Array  # (FACE_DIM,) opening of the inner lips by face column
     spoken: dict[str, Sentence]  # phone times by clip
     basis: Floats  # (COMPONENTS, 135) principal displacements of the lips
 
@@ -238,19 +238,23 @@ class Streams:
     """S streams, before anything random is added."""
 
     audio: NDArray[np.int16]  # (S, FRAMES * SAMPLES_PER_FRAME)
-    face: Array  # (FRAMES, S, FACE_DIM)
-    head: Array  # (FRAMES, S, 6)
-    lips: Array  # (FRAMES, S, COMPONENTS)
-    seal: Array  # (FRAMES, S, 2)
+    face: Float32Array  # (FRAMES, S, FACE_DIM)
+    head: Float32Array  # (FRAMES, S, 6)
+    lips: Float32Array  # (FRAMES, S, COMPONENTS)
+    seal: Float32Array  # (FRAMES, S, 2)
     begin: NDArray[np.int64]  # (FRAMES, S) first frame of the unbroken motion that a frame is in
     kind: NDArray[np.int64]  # (S,)
 
 
 def lay_out(clips: Clips, kind: int, rng: np.random.Generator) -> Streams:
     """Clips in random order, with pauses between them, in streams of `FRAMES` frames."""
-    rows: list[tuple[Array, Array, Array, Array, Array, Array]] = []
+    rows: list[
+        tuple[Float32Array, Float32Array, Float32Array, Float32Array, Float32Array, Float32Array]
+    ] = []
 
-    def empty() -> tuple[Array, Array, Array, Array, Array, Array]:
+    def empty() -> tuple[
+        Float32Array, Float32Array, Float32Array, Float32Array, Float32Array, Float32Array
+    ]:
         return (
             np.zeros(FRAMES * SAMPLES_PER_FRAME, np.int16),
             np.zeros((FRAMES, FACE_DIM), np.float32),
@@ -339,7 +343,7 @@ class Variant:
         streams: Streams,
         encoder: SpeechEncoder,
         augmenter: Augmenter | None,
-        plans: Array,
+        plans: Float32Array,
         rng: np.random.Generator,
         device: torch.device,
     ) -> None:
@@ -370,7 +374,7 @@ class Variant:
         audible = synthesis.smooth(kept, 0.06)[..., None]
         target, plan, emotion = self._motion(streams, audible, plans, rng)
 
-        def with_past(rows_first: Array) -> Tensor:
+        def with_past(rows_first: Float32Array) -> Tensor:
             padded = np.concatenate(
                 [np.zeros((PAST, *rows_first.shape[1:]), np.float32), rows_first]
             )
@@ -385,8 +389,8 @@ class Variant:
 
     @staticmethod
     def _motion(
-        streams: Streams, audible: Array, plans: Array, rng: np.random.Generator
-    ) -> tuple[Array, Array, Array]:
+        streams: Streams, audible: Float32Array, plans: Float32Array, rng: np.random.Generator
+    ) -> tuple[Float32Array, Float32Array, Float32Array]:
         """Canonical motion (FRAMES, S, CANONICAL_DIM), plan (.., 3) and emotion (.., 7).
 
         Most of the head's motion and of the brows' is added by the planner after the network, and

@@ -22,7 +22,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.contract.motion import ARKIT_DIM, Array
+from talkingface.contract.arrays import Float32Array
+from talkingface.contract.motion import ARKIT_DIM
 from talkingface.motion_gen.mouth_shapes import LIP_SHAPES, SHAPE_LIMITS
 from talkingface.renderer.face.model import FaceModel
 from talkingface_research.motion_gen.evaluation.features import in_head
@@ -47,7 +48,7 @@ DIMENSIONS = 3 * len(POINTS)
 WEIGHT: Floats = np.tile([1.0, 1.0, DEPTH_WEIGHT], len(POINTS))
 
 
-def head_frame(landmarks: Array) -> Floats:
+def head_frame(landmarks: Float32Array) -> Floats:
     """Lip points in the head's frame.
 
     :param landmarks: (T, 478, 3) as `track` gives them: pixels, y down, z away from the camera
@@ -56,13 +57,13 @@ def head_frame(landmarks: Array) -> Floats:
     return np.asarray(in_head(landmarks, POINTS) * [1.0, -1.0, -1.0])
 
 
-def displacements(landmarks: Array) -> Array:
+def displacements(landmarks: Float32Array) -> Float32Array:
     """Weighted displacements of a clip's lips from its own rest: (T, 478, 3) to (T, 135)
     float32."""
     points = head_frame(landmarks)
     opening = np.linalg.norm(points[:, UPPER_LIP] - points[:, LOWER_LIP], axis=1)
     rest = points[opening <= np.percentile(opening, REST_SHARE)].mean(0)
-    result: Array = ((points - rest).reshape(len(points), -1) * WEIGHT).astype(np.float32)
+    result: Float32Array = ((points - rest).reshape(len(points), -1) * WEIGHT).astype(np.float32)
     return result
 
 
@@ -71,7 +72,7 @@ def jacobian() -> Floats:
     model = FaceModel.load()
     nobody = np.zeros(len(model.identity), np.float32)
 
-    def lips(coefficients: Array) -> Floats:
+    def lips(coefficients: Float32Array) -> Floats:
         points = model.landmarks(nobody, coefficients).astype(float)
         # Image axes, as a tracked face has them.
         result: Floats = head_frame((points * [1.0, -1.0, -1.0])[None])[0].reshape(-1)
@@ -91,7 +92,7 @@ def fit_weight() -> Floats:
     return out.reshape(-1)
 
 
-def fitted(moved: Array, sweeps: int = 40) -> Floats:
+def fitted(moved: Float32Array, sweeps: int = 40) -> Floats:
     """Lip shapes (N, shapes) within their limits that reproduce displacements (N, 135) best.
 
     Exact bounded least squares by coordinate descent, which `lip_network.MouthFit` approximates.
@@ -107,7 +108,7 @@ def fitted(moved: Array, sweeps: int = 40) -> Floats:
     return out
 
 
-def measures(moved: Array) -> dict[str, Floats]:
+def measures(moved: Float32Array) -> dict[str, Floats]:
     """Visible measures of displacements (N, 135): each (N,) face widths from rest."""
     points = (np.asarray(moved, float) / WEIGHT).reshape(-1, len(POINTS), 3)
 
@@ -138,12 +139,12 @@ class Population:
         return np.sqrt(np.diag(self.covariance))
 
 
-def population(components: Array) -> Population:
+def population(components: Float32Array) -> Population:
     """The population of samples (N, K)."""
     return Population(components.mean(0, dtype=float), np.cov(components.T.astype(float)))
 
 
-def principal(moved: Array, count: int) -> Floats:
+def principal(moved: Float32Array, count: int) -> Floats:
     """The `count` largest components of displacements (N, 135): (count, 135), orthonormal."""
     centred = moved.astype(float) - moved.mean(0, dtype=float)
     _, vectors = np.linalg.eigh(centred.T @ centred)

@@ -25,7 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import savgol_filter
 
-from talkingface.contract.motion import ARKIT_DIM, ARKIT_INDEX, DISTANCE, PITCH, Array
+from talkingface.contract.arrays import Float32Array
+from talkingface.contract.motion import ARKIT_DIM, ARKIT_INDEX, DISTANCE, PITCH
 from talkingface.contract.rates import MOTION_FPS
 from talkingface.renderer.face.fitting import estimate_person, track
 from talkingface.renderer.face.model import FaceModel
@@ -53,20 +54,20 @@ def held_out(clips: list[Path]) -> list[Path]:
     return clips[::HELD_OUT]
 
 
-def opening_map() -> Array:
+def opening_map() -> Float32Array:
     """Inner-lip opening in face widths that each coefficient adds: (52,) float32."""
     shapes = FaceModel.load().landmark_expressions
-    opens: Array = (shapes[:, UPPER_LIP, 1] - shapes[:, LOWER_LIP, 1]).astype(np.float32)
+    opens: Float32Array = (shapes[:, UPPER_LIP, 1] - shapes[:, LOWER_LIP, 1]).astype(np.float32)
     return opens
 
 
-def lost_frames(landmarks: Array) -> NDArray[np.bool_]:
+def lost_frames(landmarks: Float32Array) -> NDArray[np.bool_]:
     """(T,) whether no face was found."""
     result: NDArray[np.bool_] = ~np.isfinite(landmarks).all(axis=(1, 2))
     return result
 
 
-def bridge(landmarks: Array) -> Array:
+def bridge(landmarks: Float32Array) -> Float32Array:
     """Frames without a face (NaN) interpolated from their neighbours."""
     lost = lost_frames(landmarks)
     if not lost.any():
@@ -77,7 +78,7 @@ def bridge(landmarks: Array) -> Array:
     return out.reshape(landmarks.shape)
 
 
-def to_fps(frames: Array, fps: float) -> Array:
+def to_fps(frames: Float32Array, fps: float) -> Float32Array:
     """Resample (T, ...) to `MOTION_FPS`, linearly."""
     if abs(fps - MOTION_FPS) < 0.01:
         return frames
@@ -86,19 +87,19 @@ def to_fps(frames: Array, fps: float) -> Array:
     low = at.astype(int)
     high = np.minimum(low + 1, len(frames) - 1)
     share = (at - low).astype(np.float32).reshape(-1, *[1] * (frames.ndim - 1))
-    result: Array = frames[low] * (1 - share) + frames[high] * share
+    result: Float32Array = frames[low] * (1 - share) + frames[high] * share
     return result
 
 
-def measured_opening(landmarks: Array) -> Array:
+def measured_opening(landmarks: Float32Array) -> Float32Array:
     """Inner-lip opening over face height, (T,)."""
     gap = np.linalg.norm(landmarks[:, UPPER_LIP, :2] - landmarks[:, LOWER_LIP, :2], axis=1)
     height = np.linalg.norm(landmarks[:, 10, :2] - landmarks[:, 152, :2], axis=1)
-    result: Array = gap / height
+    result: Float32Array = gap / height
     return result
 
 
-def speaker_motion(tracks: list[Array]) -> list[Array]:
+def speaker_motion(tracks: list[Float32Array]) -> list[Float32Array]:
     """Motion frames (T, 58) of one speaker's clips, relative to the resting face.
 
     :param tracks: landmarks of each clip (T, 478, 3), 25 frames a second, without NaN
@@ -120,7 +121,7 @@ def speaker_motion(tracks: list[Array]) -> list[Array]:
     return motions
 
 
-def report_fit(lips: Array) -> None:
+def report_fit(lips: Float32Array) -> None:
     """Print how well the face model's coefficients reproduce tracked lips (N, 135)."""
     made, real = measures(fitted(lips) @ jacobian().T), measures(lips)
     for name, curve in real.items():

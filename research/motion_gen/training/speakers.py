@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.contract.motion import Array
+from talkingface.contract.arrays import Float32Array
 from talkingface.contract.rates import MOTION_FPS
 from talkingface_research.motion_gen.training.lip_shapes import Floats, measures
 
@@ -108,12 +108,14 @@ class Speakers:
         return out
 
 
-def _resampled(curves: Array, count: int) -> Floats:
+def _resampled(curves: Float32Array, count: int) -> Floats:
     at = np.linspace(0, len(curves) - 1, count)
     return np.stack([np.interp(at, np.arange(len(curves)), c) for c in curves.T], 1)
 
 
-def towards_mean(lips: dict[str, Array], speakers: Speakers, grid: Path) -> dict[str, Array]:
+def towards_mean(
+    lips: dict[str, Float32Array], speakers: Speakers, grid: Path
+) -> dict[str, Float32Array]:
     """A speaker's displacements moved half-way to the mean of all speakers in the same words.
 
     The mean curves are mapped to the speaker's measures by a regression and to the speaker's size,

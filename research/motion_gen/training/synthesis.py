@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from talkingface.contract.motion import Array
+from talkingface.contract.arrays import Float32Array
 from talkingface.contract.rates import MOTION_FPS
 from talkingface.contract.speech_features import SPEECH_DIM, VOICE_ACTIVITY
 from talkingface.motion_gen.behaviour.blinks import BlinkPlanner
@@ -24,7 +24,7 @@ Generator = np.random.Generator
 EMOTION_TEMPLATES = TEMPLATES
 
 
-def band_noise(rng: Generator, shape: tuple[int, ...], low: float, high: float) -> Array:
+def band_noise(rng: Generator, shape: tuple[int, ...], low: float, high: float) -> Float32Array:
     """Gaussian noise of unit variance within a band, falling as 1/f, along the first axis."""
     frames = shape[0]
     length = frames + 512
@@ -34,11 +34,11 @@ def band_noise(rng: Generator, shape: tuple[int, ...], low: float, high: float) 
     spectrum = np.fft.rfft(white, axis=0) * gain.reshape(-1, *[1] * (len(shape) - 1))
     noise = np.fft.irfft(spectrum, length, axis=0)
     scale = np.sqrt(length * (gain**2).sum() * 2) / length
-    result: Array = (noise[256 : 256 + frames] / scale).astype(np.float32)
+    result: Float32Array = (noise[256 : 256 + frames] / scale).astype(np.float32)
     return result
 
 
-def smooth(track: Array, seconds: float) -> Array:
+def smooth(track: Float32Array, seconds: float) -> Float32Array:
     """Twice through a causal first-order low-pass along the first axis."""
     keep = np.float32(np.exp(-2.0 / (seconds * MOTION_FPS)))
     out = np.asarray(track, np.float32)
@@ -52,7 +52,7 @@ def smooth(track: Array, seconds: float) -> Array:
     return out
 
 
-def plan_behaviour(rng: Generator, frames: int) -> Array:
+def plan_behaviour(rng: Generator, frames: int) -> Float32Array:
     """A plan as the run-time planner makes it, half of it under gaze control.
 
     :return: (frames, 3) blink closure, gaze pitch and yaw in degrees
@@ -77,7 +77,7 @@ def plan_behaviour(rng: Generator, frames: int) -> Array:
     return plan
 
 
-def realise_gaze(rng: Generator, plan: Array) -> Array:
+def realise_gaze(rng: Generator, plan: Float32Array) -> Float32Array:
     """Camera-frame gaze that follows a plan (T, S, 2): saccades take one to three frames."""
     out = np.empty_like(plan)
     current = plan[0]
@@ -90,7 +90,7 @@ def realise_gaze(rng: Generator, plan: Array) -> Array:
     return out + 0.12 * band_noise(rng, plan.shape, 0.3, 3.0)
 
 
-def emotion_track(rng: Generator, frames: int, streams: int) -> Array:
+def emotion_track(rng: Generator, frames: int, streams: int) -> Float32Array:
     """Emotion weights times strength over time, (T, S, 7); often neutral, changes eased."""
     targets = np.zeros((frames, streams, EMOTION_DIM), np.float32)
     for stream in range(streams):

@@ -12,7 +12,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.contract.motion import ARKIT_DIM, ARKIT_INDEX, Array
+from talkingface.contract.arrays import Float32Array
+from talkingface.contract.motion import ARKIT_DIM, ARKIT_INDEX
 from talkingface.contract.rates import MOTION_FPS
 from talkingface.contract.speech_features import PHONE_INDEX, PHONES
 
@@ -78,7 +79,7 @@ BILABIAL = np.array([PHONE_INDEX[name] for name in ("b", "p", "m")])
 LABIODENTAL = np.array([PHONE_INDEX[name] for name in ("f", "v")])
 
 
-def _pulse(times: Array, start: Array, end: NDArray[np.float64]) -> Array:
+def _pulse(times: Float32Array, start: Float32Array, end: NDArray[np.float64]) -> Float32Array:
     """The highest of raised-cosine pulses that are 1 from start to end: (T,)."""
     out = np.zeros(len(times), np.float32)
     for begin, finish in zip(start, end, strict=True):
@@ -89,7 +90,9 @@ def _pulse(times: Array, start: Array, end: NDArray[np.float64]) -> Array:
     return out
 
 
-def gestures(phone: NDArray[np.int8], end: NDArray[np.float64], frames: int) -> dict[str, Array]:
+def gestures(
+    phone: NDArray[np.int8], end: NDArray[np.float64], frames: int
+) -> dict[str, Float32Array]:
     """Gesture tracks in [0, 1] by name (`GESTURES`, "closure", "labiodental"), each (frames,).
 
     :param phone: (n,) indices into `PHONES`; -1 = unknown, without effect
@@ -140,7 +143,7 @@ def animate(
     frames: int,
     amplitude: float = 1.0,
     vigour: float = 1.0,
-) -> Array:
+) -> Float32Array:
     """ARKit coefficients of the mouth for a phone sequence.
 
     :param amplitude: factor on the jaw, calibrated on real openings
@@ -156,7 +159,7 @@ def animate(
     teeth = vigour * track["teeth"] * free
     out = np.zeros((frames, ARKIT_DIM), np.float32)
 
-    def put(names: str, value: Array) -> None:
+    def put(names: str, value: Float32Array) -> None:
         for name in names.split():
             out[:, ARKIT_INDEX[name]] = np.clip(value, 0, 1)
 

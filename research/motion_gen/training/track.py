@@ -31,7 +31,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.contract.motion import ARKIT_INDEX, ARKIT_NAMES, Array
+from talkingface.contract.arrays import Float32Array
+from talkingface.contract.motion import ARKIT_INDEX, ARKIT_NAMES
 
 AUDIO_RATE = 16000
 VIDEO_SUFFIXES = {".mp4", ".mpg", ".mov", ".mkv", ".webm"}
@@ -66,9 +67,9 @@ def track(path: Path, model: Path) -> dict[str, Any]:
         output_face_blendshapes=True,
         output_facial_transformation_matrixes=True,
     )
-    landmarks: list[Array] = []
-    scores: list[Array] = []
-    matrices: list[Array] = []
+    landmarks: list[Float32Array] = []
+    scores: list[Float32Array] = []
+    matrices: list[Float32Array] = []
     video_start = 0.0
     with vision.FaceLandmarker.create_from_options(options) as tracker, av.open(str(path)) as clip:
         stream = clip.streams.video[0]

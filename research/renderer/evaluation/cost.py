@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.contract.picture import View, photo_size
 from talkingface.contract.rates import MOTION_FPS
+from talkingface.contract.video import View, photo_size
 from talkingface.renderer.analysis import PortraitError
 from talkingface.renderer.geometry import PreparedPortrait
 from talkingface.renderer.video_encoder import make_encoder

@@ -6,8 +6,8 @@ import secrets
 
 from talkingface.contract.controls import SEED_LIMIT, Controls, check_controls, frame_of, overlay
 from talkingface.contract.errors import ServiceError, invalid_field
-from talkingface.contract.picture import QUALITY, fill_in
 from talkingface.contract.portrait import HANDLE
+from talkingface.contract.video import QUALITY, fill_in
 from talkingface.orchestrator.session.resume_token import MAX_FRAMES_AFTER, MAX_POSITION
 from talkingface.v1 import controls_pb2 as controls
 from talkingface.v1 import media_pb2 as media

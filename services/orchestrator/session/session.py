@@ -28,9 +28,9 @@ from talkingface.contract.arrays import Float32Array
 from talkingface.contract.controls import frame_of
 from talkingface.contract.durations import duration
 from talkingface.contract.errors import ServiceError
-from talkingface.contract.picture import frame_count, video_format
 from talkingface.contract.rates import MOTION_FPS
 from talkingface.contract.speech_features import SPEECH_DIM, VOICE_ACTIVITY
+from talkingface.contract.video import frame_count, video_format
 from talkingface.orchestrator.media.decoding import MAX_SECONDS, AudioChunk, AudioIntake
 from talkingface.orchestrator.media.packaging import Packager, packager
 from talkingface.orchestrator.session.config import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from talkingface.contract.motion import ARKIT_DIM, ARKIT_INDEX, YAW, neutral
-from talkingface.contract.picture import View
+from talkingface.contract.video import View
 from talkingface.renderer.arrays import AnyArray, Float32Array, Uint8Image
 from talkingface.renderer.face.model import FaceModel
 from talkingface.renderer.geometry import FRAME, PreparedPortrait, WarpedFrame, paste, prepare

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from talkingface.contract.errors import ServiceError
-from talkingface.contract.picture import photo_size
 from talkingface.contract.portrait import handle_of
+from talkingface.contract.video import photo_size
 from talkingface.renderer.analysis import (
     AnalysedPortrait,
     FaceAnalyser,

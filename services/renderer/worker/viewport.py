@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from talkingface.contract.picture import MAX_SIZE, View
+from talkingface.contract.video import MAX_SIZE, View
 from talkingface.renderer.arrays import Float32Array, Uint8Image
 from talkingface.renderer.geometry import FRAME, PreparedPortrait, WarpedFrame, render
 from talkingface.renderer.opencv import cv

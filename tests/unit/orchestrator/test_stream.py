@@ -11,9 +11,9 @@ import pytest
 
 from talkingface.contract.errors import ServiceError
 from talkingface.contract.motion import MOTION_DIM
-from talkingface.contract.picture import View
 from talkingface.contract.portrait import handle_of
 from talkingface.contract.speech_features import FEATURE_DIM
+from talkingface.contract.video import View
 from talkingface.orchestrator.stages import stream as streams
 from talkingface.orchestrator.stages.call import StageSilentError
 from talkingface.orchestrator.stages.methods import ExtractMethod, RenderMethod

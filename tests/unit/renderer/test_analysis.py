@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -34,6 +33,7 @@ from talkingface.renderer.analysis.landmarks import Mesh
 from talkingface.renderer.analysis.photo import WORKING_PIXELS, read_photo
 from talkingface.renderer.face.model import FaceModel, rotation_matrix
 from talkingface.renderer.face.pyramid_fill import fill_outside
+from talkingface.renderer.opencv import cv
 
 # Eye centres and mouth corners of the portrait as a person sees them, pixels of the 512x512 file.
 EYES = np.array([[203, 101], [246.5, 103]])
@@ -326,8 +326,8 @@ def test_a_guessed_shoulder_that_looks_like_the_background_is_not_the_person() -
     matte = np.zeros((512, 512), np.float32)
     angles = np.linspace(0, 2 * np.pi, 40)
     face = np.stack([256 + 80 * np.cos(angles), 220 + 100 * np.sin(angles)], 1)
-    cv2.ellipse(frame, (256, 220), (80, 100), 0, 0, 360, (200, 160, 140), -1)
-    cv2.ellipse(matte, (256, 220), (80, 100), 0, 0, 360, 1, -1)
+    cv.ellipse(frame, (256, 220), (80, 100), 0, 0, 360, (200, 160, 140), -1)
+    cv.ellipse(matte, (256, 220), (80, 100), 0, 0, 360, 1, -1)
     frame[330:, 300:] = (150, 120, 30)  # a coat
     matte[330:, 300:] = 1
     matte[330:, :210] = 0.7  # a guess
@@ -356,7 +356,7 @@ def test_a_hole_in_a_pattern_is_filled_with_the_pattern() -> None:
 def test_patches_of_what_does_not_repeat_are_told_to_fit_badly() -> None:
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 255, (6, 6, 3), np.uint8)
-    image = cv2.resize(coarse, (256, 256), interpolation=cv2.INTER_CUBIC)
+    image = cv.resize(coarse, (256, 256), interpolation=cv.INTER_CUBIC)
     hole = np.zeros((256, 256), np.uint8)
     hole[80:180, 80:180] = 1
     _, agreement = complete(image, np.full((256, 256, 3), 128, np.float32), hole)

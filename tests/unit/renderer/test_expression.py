@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
@@ -17,6 +16,7 @@ from talkingface.renderer.face.model import FaceModel
 from talkingface.renderer.geometry.eyes import IRIS, LUMA, RINGS
 from talkingface.renderer.geometry.portrait import BLINKS
 from talkingface.renderer.geometry.topology import INNER_LOWER, INNER_UPPER
+from talkingface.renderer.opencv import cv
 
 ROOM = 0.08  # face widths around lips or eyes within which something may be drawn
 
@@ -64,9 +64,9 @@ def corner_height(marks: np.ndarray) -> float:
 def around(points: np.ndarray, reach: float) -> np.ndarray:
     """Mask (512, 512) of the convex hull of points (N, 2) and what is within reach of it."""
     mask = np.zeros((512, 512), np.uint8)
-    cv2.fillConvexPoly(mask, cv2.convexHull(points.round().astype(np.int32)), 1)
+    cv.fillConvexPoly(mask, cv.convexHull(points.round().astype(np.int32)), 1)
     size = 2 * round(reach) + 1
-    return cv2.dilate(mask, np.ones((size, size), np.uint8)) > 0
+    return cv.dilate(mask, np.ones((size, size), np.uint8)) > 0
 
 
 def test_the_portraits_own_expression_gives_the_photo(portrait: geometry.PreparedPortrait) -> None:
@@ -101,7 +101,7 @@ def test_a_smile_is_counted_whole_only_where_there_is_one() -> None:
 
 def test_teeth_disappear_when_the_lips_close(portrait: geometry.PreparedPortrait) -> None:
     rest = geometry.render(portrait, motion())
-    matrix = cv2.invertAffineTransform(rest.crops[0].matrix)
+    matrix = cv.invertAffineTransform(rest.crops[0].matrix)
     middle = matrix[:, :2] @ [63.5, 63.5] + matrix[:, 2]
     x, y = middle.round().astype(int)
     column = rest.image[y - 12 : y + 12, x - 10 : x + 10].astype(np.float32) @ LUMA
@@ -127,7 +127,7 @@ def test_nothing_is_drawn_beyond_lips_and_lids(
     frame = geometry.render(portrait, asked)
     allowed = np.zeros((512, 512), bool)
     for crop in frame.crops:
-        back = cv2.invertAffineTransform(crop.matrix)
+        back = cv.invertAffineTransform(crop.matrix)
         half = len(crop.rgb) / 2
         share = 0.72 if half == 64 else 0.8
         corners = half + share * half * np.array([[-1, -0.8], [1, -0.8], [-1, 0.8], [1, 0.8]])
@@ -138,7 +138,7 @@ def test_nothing_is_drawn_beyond_lips_and_lids(
 def test_the_nose_hides_the_mouth_of_a_lowered_head(portrait: geometry.PreparedPortrait) -> None:
     """Nothing as dark as the mouth's inside between nose and upper lip."""
     frame = geometry.render(portrait, motion(pitch=-15))
-    back = cv2.invertAffineTransform(frame.crops[0].matrix)
+    back = cv.invertAffineTransform(frame.crops[0].matrix)
     x, y = (back[:, :2] @ [63.5, 38.0] + back[:, 2]).round().astype(int)
     patch = frame.image[y - 6 : y + 6, x - 8 : x + 8].astype(np.float32) @ LUMA
     assert patch.min() > 60

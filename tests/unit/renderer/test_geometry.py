@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import cv2
 import numpy as np
 import pytest
 
@@ -27,6 +26,7 @@ from talkingface.renderer.geometry.rasterizer import rasterize
 from talkingface.renderer.geometry.rear_clearing import clear_rear
 from talkingface.renderer.geometry.rear_extension import extrapolate
 from talkingface.renderer.geometry.rear_layer import MARGIN, SOLID
+from talkingface.renderer.opencv import cv
 
 
 def coefficients(**values: float) -> np.ndarray:
@@ -63,22 +63,22 @@ def portrait() -> geometry.PreparedPortrait:
         (frame, ((60, 40, 30), (40, 60, 120), (210, 165, 140))),
         (matte, (1, 1, 1)),
     ):
-        cv2.ellipse(image, (256, 210), (130, 170), 0, 0, 360, colours[0], -1)
-        cv2.rectangle(image, (120, 400), (392, 511), colours[1], -1)
-        cv2.rectangle(image, (205, 330), (307, 430), colours[2], -1)
-    outline = cv2.convexHull(marks.round().astype(np.int32))
-    cv2.fillPoly(frame, [outline], (205, 160, 135))
-    cv2.fillPoly(matte, [outline], 1)
+        cv.ellipse(image, (256, 210), (130, 170), 0, 0, 360, colours[0], -1)
+        cv.rectangle(image, (120, 400), (392, 511), colours[1], -1)
+        cv.rectangle(image, (205, 330), (307, 430), colours[2], -1)
+    outline = cv.convexHull(marks.round().astype(np.int32))
+    cv.fillPoly(frame, [outline], (205, 160, 135))
+    cv.fillPoly(matte, [outline], 1)
     for ring in RINGS:
-        cv2.fillPoly(frame, [marks[list(ring)].round().astype(np.int32)], (240, 240, 240))
+        cv.fillPoly(frame, [marks[list(ring)].round().astype(np.int32)], (240, 240, 240))
     for iris in (468, 473):
         centre = tuple(int(v) for v in marks[iris].round())
-        cv2.circle(frame, centre, 8, (70, 50, 30), -1)
+        cv.circle(frame, centre, 8, (70, 50, 30), -1)
     lips = marks[
         [61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185]
     ]
-    cv2.fillPoly(frame, [lips.round().astype(np.int32)], (180, 80, 85))
-    return geometry.prepare(frame, marks, cv2.GaussianBlur(matte, (0, 0), 1.5), background)
+    cv.fillPoly(frame, [lips.round().astype(np.int32)], (180, 80, 85))
+    return geometry.prepare(frame, marks, cv.GaussianBlur(matte, (0, 0), 1.5), background)
 
 
 def motion(**values: float) -> np.ndarray:
@@ -241,7 +241,7 @@ def test_weighted_pixels_are_the_photos_along_the_flow(
 ) -> None:
     frame = geometry.render(portrait, motion(yaw=12, pitch=5, jawOpen=0.4), traced=True)
     assert frame.flow is not None and frame.flow_weight is not None
-    along_flow = cv2.remap(portrait.frame, frame.flow, None, cv2.INTER_LINEAR).astype(int)
+    along_flow = cv.remap(portrait.frame, frame.flow, None, cv.INTER_LINEAR).astype(int)
     whole = frame.flow_weight == 255
     assert whole.mean() > 0.5
     apart = np.abs(along_flow - frame.image).max(-1)[whole]
@@ -297,9 +297,9 @@ def test_the_hidden_side_of_a_turned_portrait_is_made_from_the_other() -> None:
     matte = np.zeros((512, 512), np.float32)
     background = frame.copy()
     for image, colour in ((frame, (205, 160, 135)), (matte, 1)):
-        cv2.ellipse(image, (266, 210), (130, 170), 0, 0, 360, colour, -1)
-        cv2.rectangle(image, (205, 330), (307, 511), colour, -1)
-        cv2.fillPoly(image, [cv2.convexHull(marks.round().astype(np.int32))], colour)
+        cv.ellipse(image, (266, 210), (130, 170), 0, 0, 360, colour, -1)
+        cv.rectangle(image, (205, 330), (307, 511), colour, -1)
+        cv.fillPoly(image, [cv.convexHull(marks.round().astype(np.int32))], colour)
     portrait = geometry.prepare(frame, marks, matte, background)
     assert portrait.fit.angles[1] < -20
     np.testing.assert_array_equal(portrait.occluded_side.occluded, [1, 0])
@@ -394,7 +394,7 @@ def test_paste_adds_only_inside_its_crop(portrait: geometry.PreparedPortrait) ->
     geometry.paste(
         image, crop, np.full((128, 128, 3), 0.2, np.float32), np.ones((128, 128), np.float32)
     )
-    centre = cv2.invertAffineTransform(crop.matrix) @ np.array([63.5, 63.5, 1])
+    centre = cv.invertAffineTransform(crop.matrix) @ np.array([63.5, 63.5, 1])
     x, y = centre.round().astype(int)
     assert (image[y, x].astype(int) - frame.image[y, x] > 40).all()
     np.testing.assert_array_equal(image[:150], frame.image[:150])

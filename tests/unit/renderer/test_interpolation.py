@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from talkingface.contract.motion import MOTION_DIM
-from talkingface.contract.picture import frame_count
+from talkingface.contract.video import frame_count
 from talkingface.renderer.arrays import Float32Array
 from talkingface.renderer.interpolation import MotionInterpolator
 

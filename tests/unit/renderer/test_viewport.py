@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from talkingface.contract.picture import View, photo_size
+from talkingface.contract.video import View, photo_size
 from talkingface.renderer.geometry import FRAME, WarpedFrame
 from talkingface.renderer.worker.kernels import compile_kernels
 from talkingface.renderer.worker.viewport import PhotoPixels, Viewer, make_viewer, photo_pixels

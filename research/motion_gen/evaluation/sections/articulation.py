@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from talkingface.contract.motion import Array
+from talkingface.contract.arrays import Float32Array
 from talkingface.contract.rates import MOTION_FPS, SAMPLE_RATE
 from talkingface_research.audio_features.training.pack import audio_path
 from talkingface_research.motion_gen.evaluation import features, ridge, speech_clips
@@ -78,7 +78,7 @@ VOICE_SECONDS, VOICE_PARTS = 15.0, 2
 TURNS = 4  # shifts of clips against each other for the column "shuffled"
 MS_PER_FRAME = 1000 // MOTION_FPS
 SEED = 0
-Track = TypeVar("Track", Array, Curve)
+Track = TypeVar("Track", Float32Array, Curve)
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Contact:
 
     what: str
     members: tuple[int, ...]
-    gap: Callable[[Array], Curve]
+    gap: Callable[[Float32Array], Curve]
     below: float
     bar: Bar | None = None
     chance_bar: Bar | None = None
@@ -112,8 +112,8 @@ class Rendered:
 
     name: str
     clips: list[SpeechClip]
-    real: list[Array]
-    made: list[Array]
+    real: list[Float32Array]
+    made: list[Float32Array]
     inputs: list[Curve]  # `ridge.window` of each
     phones: list[Phones | None]  # on the video clock
 
@@ -173,9 +173,9 @@ def _rendered(context: EvalContext, face: Path, name: str) -> Rendered:
     )
 
 
-def _cut(motion: Array, frames: int) -> Array:
+def _cut(motion: Float32Array, frames: int) -> Float32Array:
     """Motion cut or extended by its last frame to so many frames."""
-    result: Array = motion[np.minimum(np.arange(frames), len(motion) - 1)]
+    result: Float32Array = motion[np.minimum(np.arange(frames), len(motion) - 1)]
     return result
 
 
@@ -203,7 +203,7 @@ def _phones(context: EvalContext, name: str, clip: SpeechClip) -> Phones | None:
     return Phones(found.phone, found.end + clip.delay)
 
 
-def _lip_tracks(landmarks: Array) -> Curve:
+def _lip_tracks(landmarks: Float32Array) -> Curve:
     """(T, 3) `LIPS` in percent of the face."""
     found = features.measured(landmarks)
     return np.stack([found[name] for name in LIPS], axis=1)
@@ -291,7 +291,7 @@ def _voices(context: EvalContext, face: Path) -> list[Row]:
 
 
 def _closures(
-    title: str, columns: dict[str, list[Array]], phones: Sequence[Phones], judged: bool
+    title: str, columns: dict[str, list[Float32Array]], phones: Sequence[Phones], judged: bool
 ) -> list[Row]:
     out = []
     for contact in CONTACTS:
@@ -375,7 +375,7 @@ def _shapes(
 
 
 def _recalls(
-    classify: ShapeClassifier, made: Sequence[Array], due: Sequence[NDArray[np.int64]]
+    classify: ShapeClassifier, made: Sequence[Float32Array], due: Sequence[NDArray[np.int64]]
 ) -> dict[str, float]:
     predicted = np.concatenate([classify(mouth(points).moved) for points in made])
     return recalls(predicted, np.concatenate(due))

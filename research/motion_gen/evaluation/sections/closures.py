@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from talkingface.contract.motion import Array
+from talkingface.contract.arrays import Float32Array
 from talkingface_research.motion_gen.evaluation import mouth
 from talkingface_research.motion_gen.evaluation.closures import reached, share_below
 from talkingface_research.motion_gen.evaluation.context import (
@@ -63,7 +63,7 @@ def measure(context: EvalContext) -> list[Row]:
 
 def _rows(
     title: str,
-    columns: dict[str, list[Array]],
+    columns: dict[str, list[Float32Array]],
     phones: list[Phones],
     offsets: dict[str, list[int]],
 ) -> list[Row]:

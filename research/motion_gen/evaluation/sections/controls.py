@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from talkingface.contract.arrays import Float32Array
 from talkingface.contract.controls import Controls
-from talkingface.contract.motion import DISTANCE, PITCH, ROLL, Array
+from talkingface.contract.motion import DISTANCE, PITCH, ROLL
 from talkingface.contract.rates import MOTION_FPS
 from talkingface_research.motion_gen.evaluation import blinks, gaze, head, mouth, plots
 from talkingface_research.motion_gen.evaluation.context import ENGLISH_VOICE, EvalContext
@@ -55,7 +56,7 @@ def settled(error: Curve, within: float) -> float:
 
 def _stepped(
     context: EvalContext, rows: Sequence[Rows], steps: Sequence[Controls], step_frames: int
-) -> Array:
+) -> Float32Array:
     changes = [(i * step_frames, step) for i, step in enumerate(steps[1:], 1)]
     return context.pipeline.motions(rows, steps[0], changes=changes)[0]
 
@@ -104,7 +105,7 @@ def _distance(context: EvalContext, rows: Sequence[Rows], step_frames: int) -> l
 def _pose(context: EvalContext, rows: Sequence[Rows]) -> list[Row]:
     late = round(REACHED_SECONDS * MOTION_FPS)
 
-    def turned(motion: Array) -> Curve:
+    def turned(motion: Float32Array) -> Curve:
         return np.asarray(motion[late:, PITCH : ROLL + 1].mean(axis=0), float)
 
     free = turned(context.pipeline.motions(rows)[0])

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from talkingface.audio_features.session import AudioFeaturesSession
-from talkingface.contract.motion import Array
+from talkingface.contract.arrays import Float32Array
 from talkingface.contract.rates import MOTION_FPS, SAMPLE_RATE
 from talkingface.contract.speech_features import LOOK_AHEAD_SECONDS
 from talkingface.motion_gen.session import MotionSession
@@ -94,7 +94,7 @@ def measure(context: EvalContext) -> list[Row]:
     ]
 
 
-def _encode(model: Model, audio: Array, chunk: int) -> Rows:
+def _encode(model: Model, audio: Float32Array, chunk: int) -> Rows:
     """Encode one stream whose audio comes in chunks."""
     session = AudioFeaturesSession()
     parts = []
@@ -106,10 +106,10 @@ def _encode(model: Model, audio: Array, chunk: int) -> Rows:
     return Rows(*(np.concatenate(one) for one in zip(*parts, strict=True)))
 
 
-def _generate(model: Model, rows: Rows, chunk: int) -> Array:
+def _generate(model: Model, rows: Rows, chunk: int) -> Float32Array:
     """Generate one stream whose rows come in chunks."""
     session = MotionSession(seed=5)
-    parts: list[Array] = []
+    parts: list[Float32Array] = []
     for start in range(0, len(rows.features), chunk):
         session.push(rows.features[start : start + chunk], rows.speech[start : start + chunk])
         parts += drive(model, [session])[0]
@@ -118,7 +118,7 @@ def _generate(model: Model, rows: Rows, chunk: int) -> Array:
     return np.concatenate(parts)
 
 
-def _live(encoder: Model, generator: Model, audio: Array) -> tuple[int, float]:
+def _live(encoder: Model, generator: Model, audio: Float32Array) -> tuple[int, float]:
     """Largest state of both sessions in bytes, and the longest wait for audio in seconds."""
     encoding, generating = AudioFeaturesSession(), MotionSession(seed=5)
     step = SAMPLE_RATE // 1000
@@ -146,7 +146,7 @@ def _parameters(model: Model) -> int:
     return sum(int(np.prod(tensor.dims)) for tensor in graph.initializer)
 
 
-def _chunks(context: EvalContext, audio: Array, rows: Rows, motion: Array) -> float:
+def _chunks(context: EvalContext, audio: Float32Array, rows: Rows, motion: Float32Array) -> float:
     for chunk in CHUNKS:
         encoded = _encode(context.pipeline.encoder, audio, chunk)
         moved = _generate(context.pipeline.generator, rows, max(1, chunk // 700))
@@ -155,7 +155,9 @@ def _chunks(context: EvalContext, audio: Array, rows: Rows, motion: Array) -> fl
     return 1.0
 
 
-def _neighbours(context: EvalContext, audio: Array, rows: Rows, motion: Array) -> float:
+def _neighbours(
+    context: EvalContext, audio: Float32Array, rows: Rows, motion: Float32Array
+) -> float:
     encoder, generator = context.pipeline.encoder, context.pipeline.generator
     for count in NEIGHBOURS:
         encoders, generators = [], []
@@ -175,5 +177,5 @@ def _neighbours(context: EvalContext, audio: Array, rows: Rows, motion: Array) -
     return 1.0
 
 
-def _same(first: Sequence[Array], second: Sequence[Array]) -> bool:
+def _same(first: Sequence[Float32Array], second: Sequence[Float32Array]) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from talkingface.contract.arrays import Float32Array
 from talkingface.contract.controls import EMOTIONS, Controls
-from talkingface.contract.motion import ARKIT_DIM, Array
+from talkingface.contract.motion import ARKIT_DIM
 from talkingface.motion_gen.behaviour.emotion import TEMPLATES
 from talkingface.motion_gen.canonical_motion import FACE_COLUMNS
 from talkingface_research.motion_gen.evaluation import blinks, classifier, mouth, plots
@@ -95,7 +96,7 @@ def measure(context: EvalContext) -> list[Row]:
     return rows
 
 
-def _closed(context: EvalContext, motions: Sequence[Array]) -> float:
+def _closed(context: EvalContext, motions: Sequence[Float32Array]) -> float:
     """Share of the natural recordings' /p b m/ in which the lips close, %."""
     found = [
         reached(mouth.opening(motion), clip.phones, BILABIAL, mouth.CLOSED_BELOW)
@@ -106,7 +107,10 @@ def _closed(context: EvalContext, motions: Sequence[Array]) -> float:
 
 
 def _from_pixels(
-    context: EvalContext, portrait: Path, landmarker: Path, made: Mapping[str, Sequence[Array]]
+    context: EvalContext,
+    portrait: Path,
+    landmarker: Path,
+    made: Mapping[str, Sequence[Float32Array]],
 ) -> Row:
     """The row of the classifier of pixels."""
     render = renderer_of(portrait)
@@ -114,7 +118,7 @@ def _from_pixels(
     rng = np.random.default_rng(2)
 
     def scores(
-        detect: Landmarker, motions: Sequence[Array], template: Array | None = None
+        detect: Landmarker, motions: Sequence[Float32Array], template: Float32Array | None = None
     ) -> Curve:
         """Mean scores of groups of frames, evenly from all motions."""
         frames = np.concatenate(motions)
@@ -146,13 +150,13 @@ def _from_pixels(
     )
 
 
-def _templates() -> Array:
+def _templates() -> Float32Array:
     templates = np.zeros((len(EMOTIONS), ARKIT_DIM), np.float32)
     templates[:, FACE_COLUMNS] = TEMPLATES
     return templates
 
 
-def _features(motions: Sequence[Array]) -> Curve:
+def _features(motions: Sequence[Float32Array]) -> Curve:
     return np.concatenate([classifier.windows(m)[SETTLE:] for m in motions])
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from talkingface.contract.arrays import Float32Array
 from talkingface.contract.controls import Controls
-from talkingface.contract.motion import Array
 from talkingface.contract.rates import MOTION_FPS, SAMPLE_RATE
 from talkingface.contract.speech_features import VOICE_ACTIVITY
 from talkingface_research.motion_gen.evaluation import features, gallery, theval
@@ -55,7 +55,7 @@ SPEAKING = 0.5  # voice activity from which a row is speech
 class Clip:
     """One voice on one face: landmarks, level and speech activity on one clock."""
 
-    landmarks: Array  # (T, 478, 3)
+    landmarks: Float32Array  # (T, 478, 3)
     level: Curve  # (T,) dB
     energy: Curve  # (T,) as THEval measures it
     speaking: NDArray[np.bool_]  # (T,)
@@ -129,7 +129,7 @@ def measure(context: EvalContext) -> list[Row]:
     ]
 
 
-def make_clip(voice: SpeechClip, landmarks: Array, speech: Array) -> Clip:
+def make_clip(voice: SpeechClip, landmarks: Float32Array, speech: Float32Array) -> Clip:
     """A face with the speech that it was recorded with or generated from.
 
     :param speech: the encoder's speech columns, 50 rows a second

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from talkingface.contract.motion import Array
+from talkingface.contract.arrays import Float32Array
 from talkingface.contract.rates import MOTION_FPS, ROW_RATE
 from talkingface.contract.speech_features import VOICE_ACTIVITY
 from talkingface_research.motion_gen.evaluation import corruptions, mouth, plots, singing
@@ -145,7 +145,7 @@ def _song(context: EvalContext) -> list[Row]:
     ]
 
 
-def _middle(motion: Array, note: singing.Note) -> Array:
+def _middle(motion: Float32Array, note: singing.Note) -> Float32Array:
     """The frames of a note without its beginning and end."""
     length = note.end - note.start
     first, last = note.start + 0.3 * length, note.end - 0.2 * length

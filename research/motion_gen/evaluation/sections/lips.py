@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from talkingface.contract.motion import Array
+from talkingface.contract.arrays import Float32Array
 from talkingface.contract.rates import MOTION_FPS
 from talkingface.contract.speech_features import ARTICULATION, ARTICULATION_COLUMNS
 from talkingface_research.motion_gen.evaluation import mouth, plots
@@ -48,7 +48,7 @@ def score(
     return lagged_correlation(made, [real(c) for c in clips], [c.offset for c in clips])
 
 
-def opening_score(clips: list[Recording], motions: list[Array]) -> float:
+def opening_score(clips: list[Recording], motions: list[Float32Array]) -> float:
     """Pooled correlation of the opening alone."""
     return score(clips, [mouth.opening(m) for m in motions], lambda clip: clip.opening)[0]
 
@@ -65,7 +65,7 @@ def _set(context: EvalContext, name: str) -> list[Row]:
     clips, rows, motions = context.clips(name), context.rows(name), context.motions(name)
     rules = context.by_rules(rows)
     title = SETS[name]
-    columns: dict[str, list[Array]] = {
+    columns: dict[str, list[Float32Array]] = {
         "generated": motions,
         "rules": rules,
     }

@@ -7,7 +7,8 @@ from itertools import combinations
 
 import numpy as np
 
-from talkingface.contract.motion import ARKIT_INDEX, ARKIT_NAMES, PITCH, Array
+from talkingface.contract.arrays import Float32Array
+from talkingface.contract.motion import ARKIT_INDEX, ARKIT_NAMES, PITCH
 from talkingface.contract.rates import MOTION_FPS, SAMPLE_RATE
 from talkingface_research.motion_gen.evaluation import blinks, gaze, head, mouth, plots, smoothness
 from talkingface_research.motion_gen.evaluation.context import ENGLISH_VOICE, EvalContext
@@ -49,7 +50,7 @@ def measure(context: EvalContext) -> list[Row]:
     ]
 
 
-def _long_streams(context: EvalContext) -> tuple[list[Array], list[Curve]]:
+def _long_streams(context: EvalContext) -> tuple[list[Float32Array], list[Curve]]:
     """Minutes of a held-out voice with several seeds, and the level of the voice."""
     count, seconds = (QUICK_STREAMS, QUICK_SECONDS) if context.quick else (STREAMS, STREAM_SECONDS)
     audio = [context.voice(ENGLISH_VOICE, i * seconds, seconds)[0] for i in range(count)]
@@ -57,18 +58,21 @@ def _long_streams(context: EvalContext) -> tuple[list[Array], list[Curve]]:
     return motions, [decibels(frame_energy(one)) for one in audio]
 
 
-def _silent_streams(context: EvalContext) -> list[Array]:
+def _silent_streams(context: EvalContext) -> list[Float32Array]:
     """Minutes of silence with several seeds."""
     audio = [np.zeros(SILENT_SECONDS * SAMPLE_RATE, np.float32)] * SEEDS
     return context.pipeline.motions(context.pipeline.rows(audio), seeds=range(SEEDS))
 
 
-def _seconds(motions: Sequence[Array]) -> float:
+def _seconds(motions: Sequence[Float32Array]) -> float:
     return sum(len(motion) for motion in motions) / MOTION_FPS
 
 
 def _blinks(
-    context: EvalContext, long: list[Array], silent: list[Array], real: list[Array]
+    context: EvalContext,
+    long: list[Float32Array],
+    silent: list[Float32Array],
+    real: list[Float32Array],
 ) -> list[Row]:
     made = [blinks.find(blinks.lids(m)) for m in long]
     idle = [blinks.find(blinks.lids(m)) for m in silent]
@@ -143,7 +147,10 @@ def _blinks(
 
 
 def _gaze(
-    context: EvalContext, talking: list[Array], long: list[Array], real: list[Array]
+    context: EvalContext,
+    talking: list[Float32Array],
+    long: list[Float32Array],
+    real: list[Float32Array],
 ) -> list[Row]:
     columns = {
         "generated": [gaze.in_camera(m) for m in [*talking, *long]],
@@ -180,7 +187,7 @@ def _gaze(
 
 
 def _head(
-    context: EvalContext, talking: list[Array], long: list[Array], voices: list[Curve]
+    context: EvalContext, talking: list[Float32Array], long: list[Float32Array], voices: list[Curve]
 ) -> list[Row]:
     clips = context.clips(NATURAL)
     made = [head.angles(m) for m in talking]
@@ -241,8 +248,8 @@ def _head(
     return rows
 
 
-def _brows(talking: list[Array], real: list[Array]) -> list[Row]:
-    def activity(motions: list[Array]) -> float:
+def _brows(talking: list[Float32Array], real: list[Float32Array]) -> list[Row]:
+    def activity(motions: list[Float32Array]) -> float:
         return float(np.mean([m[:, BROWS].mean(axis=1).std() for m in motions]))
 
     return [
@@ -255,7 +262,7 @@ def _brows(talking: list[Array], real: list[Array]) -> list[Row]:
     ]
 
 
-def _silence(context: EvalContext, silent: list[Array]) -> list[Row]:
+def _silence(context: EvalContext, silent: list[Float32Array]) -> list[Row]:
     jitter = [1000 * np.abs(np.diff(mouth.opening(m))).mean() for m in silent]
     pauses = [
         quiet_jitter(clip.opening, clip.video_energy)
@@ -296,7 +303,7 @@ def _silence(context: EvalContext, silent: list[Array]) -> list[Row]:
     ]
 
 
-def _smoothness(talking: list[Array], real: list[Array]) -> list[Row]:
+def _smoothness(talking: list[Float32Array], real: list[Float32Array]) -> list[Row]:
     return [
         Row(
             f"roughness of the {what}: jerk over step",

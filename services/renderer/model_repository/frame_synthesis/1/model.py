@@ -13,7 +13,7 @@ import cv2
 import triton_python_backend_utils as pb_utils
 
 from talkingface.contract.errors import ServiceError
-from talkingface.contract.picture import View
+from talkingface.contract.video import View
 from talkingface.renderer.arrays import AnyArray, Int32Array
 from talkingface.renderer.geometry import PreparedPortrait
 from talkingface.renderer.portrait_store import PHOTO, PORTRAIT, PreparedPortraitStore, unpack
