@@ -19,7 +19,7 @@ from talkingface.renderer.opencv import cv
 MOUTH_CROP, EYE_CROP = 128, 64  # pixels
 MOUTH_SPAN, EYE_SPAN = 0.66, 0.36  # face widths a crop spans
 FADE = 0.12  # of a crop's side over which its edges fade out
-# Of the mean face, in face widths: between the eyes, and from chin to nose bridge.
+# About those of the mean face, in face widths: between the eyes, from chin to nose bridge.
 EYE_DISTANCE, FACE_HEIGHT = 0.43, 0.78
 YAW_UNIT, OPENING_UNIT = 45.0, 0.35  # degrees, face widths that are 1 in a control
 
