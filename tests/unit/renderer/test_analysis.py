@@ -22,6 +22,7 @@ from talkingface.renderer.analysis import (
     FaceAnalyser,
     FaceError,
     ImageError,
+    PortraitError,
     PortraitReason,
     cut_frame,
     decode,
@@ -129,7 +130,9 @@ def test_exif_turn_is_honoured(
     analyser: FaceAnalyser, portrait: Image.Image, orientation: int
 ) -> None:
     undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Pillow's transpose methods
-    stored = portrait.transpose(undo[orientation]) if orientation > 1 else portrait
+    stored = portrait
+    if orientation > 1:
+        stored = portrait.transpose(Image.Transpose(undo[orientation]))
     exif = Image.Exif()
     exif[0x0112] = orientation
     content = encode(stored, "JPEG", quality=95, exif=exif.tobytes())
@@ -180,7 +183,7 @@ def test_face_that_fills_the_photo(analyser: FaceAnalyser, portrait: Image.Image
     assert found.frame[found.pad_mask > 0].std() > 1
 
 
-def refusal(analyser: FaceAnalyser, content: bytes) -> ImageError | FaceError:
+def refusal(analyser: FaceAnalyser, content: bytes) -> PortraitError:
     with pytest.raises((ImageError, FaceError)) as caught:
         analyser.analyse(content)
     return caught.value

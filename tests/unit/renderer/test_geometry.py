@@ -155,7 +155,7 @@ def test_tracking_reproduces_the_lips_opening_blinks_and_gaze() -> None:
     shape = model.landmarks(person, truth)
     noise = np.random.default_rng(7).normal(0, 0.3, (80, 478, 2))
     seen = pixels(shape, angles.astype(np.float32)) + noise.astype(np.float32)
-    found = track(seen)
+    found = track(seen.astype(np.float32))
     again = model.landmarks(found.identity, found.coefficients)
     opening = np.linalg.norm(shape[:, 13] - shape[:, 14], axis=1)
     fitted = np.linalg.norm(again[:, 13] - again[:, 14], axis=1)
