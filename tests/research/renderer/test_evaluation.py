@@ -8,7 +8,8 @@ import pytest
 
 from talkingface.contract.motion import ARKIT_DIM, ARKIT_INDEX, PITCH, ROLL, YAW
 from talkingface.renderer.face.camera import Camera, FaceFit
-from talkingface.renderer.face.fitting import IRISES, fit
+from talkingface.renderer.face.fitting import fit
+from talkingface.renderer.face.landmarks import IRISES
 from talkingface.renderer.face.model import FaceModel, rotation_matrices
 from talkingface.renderer.geometry.eyes import RINGS
 from talkingface_research.renderer.evaluation import features, flow, image_metrics

@@ -28,6 +28,7 @@ from talkingface.orchestrator.stages.replicas import Replica, Replicas
 from talkingface.serving.metrics import Metrics
 from talkingface.v1 import audio_features_pb2 as audio_features
 from talkingface.v1 import renderer_pb2 as renderer
+from talkingface.v1 import renderer_pb2_grpc
 from talkingface.v1 import stage_pb2 as stage
 
 DEADLINE = 10.0
@@ -444,7 +445,7 @@ async def test_a_preparation_is_abandoned_when_its_renderer_does_not_respond(
             portrait = renderer.Portrait(handle=handle_of(IMAGE))
             return renderer.PreparePortraitResponse(portrait=portrait)
 
-    monkeypatch.setattr(stages_module.renderer_grpc, "RendererServiceStub", Stub)
+    monkeypatch.setattr(renderer_pb2_grpc, "RendererServiceStub", Stub)
     monkeypatch.setattr(stages_module, "POLL_SECONDS", POLL)
     monkeypatch.setattr(replicas_module, "_POLL_TIMEOUT", POLL)
     world.answers = {"a": status(3), "b": status(2)}

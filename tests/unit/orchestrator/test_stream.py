@@ -306,7 +306,8 @@ async def test_a_stream_migrates_once() -> None:
     await asyncio.sleep(0.02)
     sums.stream.migrate()  # too late: the draining replica is another one
     await asyncio.sleep(0.02)
-    assert sums.stream.call is sums.calls[1]
+    call: Any = sums.stream.call
+    assert call is sums.calls[1]
     assert not sums.calls[1].cancelled
 
 

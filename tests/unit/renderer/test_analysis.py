@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -129,7 +130,7 @@ def test_exif_turn_is_honoured(
     analyser: FaceAnalyser, portrait: Image.Image, orientation: int
 ) -> None:
     undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Pillow's transpose methods
-    stored = portrait.transpose(undo[orientation]) if orientation > 1 else portrait
+    stored = portrait.transpose(Image.Transpose(undo[orientation])) if orientation > 1 else portrait
     exif = Image.Exif()
     exif[0x0112] = orientation
     content = encode(stored, "JPEG", quality=95, exif=exif.tobytes())
@@ -180,7 +181,7 @@ def test_face_that_fills_the_photo(analyser: FaceAnalyser, portrait: Image.Image
     assert found.frame[found.pad_mask > 0].std() > 1
 
 
-def refusal(analyser: FaceAnalyser, content: bytes) -> ImageError | FaceError:
+def refusal(analyser: FaceAnalyser, content: bytes) -> Any:
     with pytest.raises((ImageError, FaceError)) as caught:
         analyser.analyse(content)
     return caught.value
@@ -327,7 +328,7 @@ def test_a_guessed_shoulder_that_looks_like_the_background_is_not_the_person() -
     angles = np.linspace(0, 2 * np.pi, 40)
     face = np.stack([256 + 80 * np.cos(angles), 220 + 100 * np.sin(angles)], 1)
     cv2.ellipse(frame, (256, 220), (80, 100), 0, 0, 360, (200, 160, 140), -1)
-    cv2.ellipse(matte, (256, 220), (80, 100), 0, 0, 360, 1, -1)
+    cv2.ellipse(matte, (256, 220), (80, 100), 0, 0, 360, (1,), -1)
     frame[330:, 300:] = (150, 120, 30)  # a coat
     matte[330:, 300:] = 1
     matte[330:, :210] = 0.7  # a guess
@@ -356,7 +357,7 @@ def test_a_hole_in_a_pattern_is_filled_with_the_pattern() -> None:
 def test_patches_of_what_does_not_repeat_are_told_to_fit_badly() -> None:
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 255, (6, 6, 3), np.uint8)
-    image = cv2.resize(coarse, (256, 256), interpolation=cv2.INTER_CUBIC)
+    image: Any = cv2.resize(coarse, (256, 256), interpolation=cv2.INTER_CUBIC)
     hole = np.zeros((256, 256), np.uint8)
     hole[80:180, 80:180] = 1
     _, agreement = complete(image, np.full((256, 256, 3), 128, np.float32), hole)

@@ -64,7 +64,7 @@ def corner_height(marks: np.ndarray) -> float:
 def around(points: np.ndarray, reach: float) -> np.ndarray:
     """Mask (512, 512) of the convex hull of points (N, 2) and what is within reach of it."""
     mask = np.zeros((512, 512), np.uint8)
-    cv2.fillConvexPoly(mask, cv2.convexHull(points.round().astype(np.int32)), 1)
+    cv2.fillConvexPoly(mask, cv2.convexHull(points.round().astype(np.int32)), (1,))
     size = 2 * round(reach) + 1
     return cv2.dilate(mask, np.ones((size, size), np.uint8)) > 0
 

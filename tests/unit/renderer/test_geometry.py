@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import cv2
 import numpy as np
@@ -59,6 +60,8 @@ def portrait() -> geometry.PreparedPortrait:
     frame = wall.astype(np.uint8)
     background = frame.copy()
     matte = np.zeros((512, 512), np.float32)
+    image: Any
+    colours: Any
     for image, colours in (
         (frame, ((60, 40, 30), (40, 60, 120), (210, 165, 140))),
         (matte, (1, 1, 1)),
@@ -68,7 +71,7 @@ def portrait() -> geometry.PreparedPortrait:
         cv2.rectangle(image, (205, 330), (307, 430), colours[2], -1)
     outline = cv2.convexHull(marks.round().astype(np.int32))
     cv2.fillPoly(frame, [outline], (205, 160, 135))
-    cv2.fillPoly(matte, [outline], 1)
+    cv2.fillPoly(matte, [outline], (1,))
     for ring in RINGS:
         cv2.fillPoly(frame, [marks[list(ring)].round().astype(np.int32)], (240, 240, 240))
     for iris in (468, 473):
@@ -78,7 +81,8 @@ def portrait() -> geometry.PreparedPortrait:
         [61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185]
     ]
     cv2.fillPoly(frame, [lips.round().astype(np.int32)], (180, 80, 85))
-    return geometry.prepare(frame, marks, cv2.GaussianBlur(matte, (0, 0), 1.5), background)
+    soft: Any = cv2.GaussianBlur(matte, (0, 0), 1.5)
+    return geometry.prepare(frame, marks, soft, background)
 
 
 def motion(**values: float) -> np.ndarray:
@@ -154,7 +158,7 @@ def test_tracking_reproduces_the_lips_opening_blinks_and_gaze() -> None:
     angles = np.stack([4 * np.sin(time), 8 * np.sin(1.7 * time), 2 * np.cos(time)], 1)
     shape = model.landmarks(person, truth)
     noise = np.random.default_rng(7).normal(0, 0.3, (80, 478, 2))
-    seen = pixels(shape, angles.astype(np.float32)) + noise.astype(np.float32)
+    seen: Any = pixels(shape, angles.astype(np.float32)) + noise.astype(np.float32)
     found = track(seen)
     again = model.landmarks(found.identity, found.coefficients)
     opening = np.linalg.norm(shape[:, 13] - shape[:, 14], axis=1)
@@ -241,7 +245,7 @@ def test_weighted_pixels_are_the_photos_along_the_flow(
 ) -> None:
     frame = geometry.render(portrait, motion(yaw=12, pitch=5, jawOpen=0.4), traced=True)
     assert frame.flow is not None and frame.flow_weight is not None
-    along_flow = cv2.remap(portrait.frame, frame.flow, None, cv2.INTER_LINEAR).astype(int)
+    along_flow = cv2.remap(portrait.frame, frame.flow, np.empty(0), cv2.INTER_LINEAR).astype(int)
     whole = frame.flow_weight == 255
     assert whole.mean() > 0.5
     apart = np.abs(along_flow - frame.image).max(-1)[whole]
@@ -296,6 +300,8 @@ def test_the_hidden_side_of_a_turned_portrait_is_made_from_the_other() -> None:
     frame = np.full((512, 512, 3), (20, 40, 90), np.uint8)
     matte = np.zeros((512, 512), np.float32)
     background = frame.copy()
+    image: Any
+    colour: Any
     for image, colour in ((frame, (205, 160, 135)), (matte, 1)):
         cv2.ellipse(image, (266, 210), (130, 170), 0, 0, 360, colour, -1)
         cv2.rectangle(image, (205, 330), (307, 511), colour, -1)
