@@ -91,8 +91,8 @@ def test_identity_in_the_wheel_changes_with_a_constant_not_with_words(
     sources = copy_of_sources(tmp_path / "sources")
     planner = sources / "services/motion_gen/behaviour/head.py"
     text = planner.read_text()
-    assert "TUNE = 0.4" in text
-    planner.write_text(text.replace("TUNE = 0.4", "TUNE = 0.5"))
+    assert "PITCH_LIFT = 0.4" in text
+    planner.write_text(text.replace("PITCH_LIFT = 0.4", "TUNE = 0.5"))
     session = sources / "services/audio_features/session.py"
     session.write_text('"""Other words."""\n' + session.read_text().split('"""', 2)[2])
     # The step of the wheel's build that writes the identity; packing it would take much longer.
