@@ -6,7 +6,6 @@ A checkpoint is read by the build alone that made it. The session must go on all
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import talkingface
 from talkingface.cli.mesh import STAGES
 from talkingface.client import (
     OUTPUT_KIND_FMP4,
@@ -30,13 +28,14 @@ from talkingface.contract.messages import motion_array
 from talkingface.contract.motion import YAW
 from talkingface.v1.motion_gen_pb2 import MotionChunk
 from tests.support.audio import CHUNK_SECONDS, RATE, paced, pcm16
+from tests.support.builds import other_build
 from tests.support.meshes import FaultOnce, Mesh, run_session
 from tests.support.report import record
 
 SIZE = 256
 DEADLINE = 200.0
 SECONDS = 8.0
-# A constant of every stage, and of the orchestrator, that decides results.
+# A constant of every stage that decides results.
 CHANGES = {
     "audio_features/session.py": ("np.clip(pcm, -1.0, 1.0)", "np.clip(pcm, -0.999, 1.0)"),
     "motion_gen/session.py": ("NECK_RATE = 40.0", "NECK_RATE = 39.0"),
@@ -47,23 +46,11 @@ CHANGES = {
 }
 
 
-def other_build(folder: Path) -> Path:
-    """A copy of the package that gives other results, in a folder for PYTHONPATH."""
-    source = Path(talkingface.__file__).parent
-    copy = folder / "talkingface"
-    shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__", "README.md"))
-    for name, (before, after) in CHANGES.items():
-        text = (copy / name).read_text()
-        assert text.count(before) == 1, name
-        (copy / name).write_text(text.replace(before, after))
-    return folder
-
-
 class MeshOfTwoBuilds(Mesh):
     """Two replicas of every stage; the second one is of another build."""
 
     def __init__(self, folder: Path) -> None:
-        self._other = str(other_build(folder / "other"))
+        self._other = str(other_build(folder / "other", CHANGES))
         super().__init__(folder, replicas=dict.fromkeys(STAGES, 2))
 
     def own_settings(self, name: str) -> Mapping[str, str]:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 import wave
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from talkingface.client import (
     OUTPUT_KIND_JPEG,
     OUTPUT_KIND_MOTION,
     PACING_LIVE,
+    PACING_OFFLINE,
     Controls,
     ControlUpdate,
     EndOfUtterance,
@@ -58,6 +59,7 @@ from talkingface.v1.talking_face_pb2 import (
 )
 from talkingface.v1.talking_face_pb2_grpc import TalkingFaceServiceStub
 from tests.support.audio import RATE, pcm16
+from tests.support.builds import other_build
 from tests.support.report import record
 from tests.support.services import ServiceProcess, StreamClient, until_free
 
@@ -69,9 +71,12 @@ SECONDS = 6.0
 class Orchestrators:
     """Several orchestrators of the same stages, each at a port of its own that it keeps."""
 
-    def __init__(self, count: int, folder: Path, **settings: str) -> None:
-        self._folder, self._settings = folder, settings
-        self.services = [self._start(number, "0") for number in range(count)]
+    def __init__(self, packages: Sequence[Path | None], folder: Path, **settings: str) -> None:
+        """
+        :param packages: build of each, see `ServiceProcess`.
+        """
+        self._packages, self._folder, self._settings = packages, folder, settings
+        self.services = [self._start(number, "0") for number in range(len(packages))]
         for service in self.services:
             service.wait_until_serving()
         self._ports = [service.address.rpartition(":")[2] for service in self.services]
@@ -122,25 +127,34 @@ class Orchestrators:
 
     def _start(self, number: int, port: str) -> ServiceProcess:
         log = self._folder / f"resume-{number}-{time.time_ns()}.log"
-        return ServiceProcess("talkingface.orchestrator.server", log, port=port, **self._settings)
+        return ServiceProcess(
+            "talkingface.orchestrator.server",
+            log,
+            package=self._packages[number],
+            port=port,
+            **self._settings,
+        )
 
 
 @pytest.fixture(scope="module")
-def pair(
-    service_logs: Path,
+def settings(
     tmp_path_factory: pytest.TempPathFactory,
     audio_features_service: ServiceProcess,
     motion_gen_service: ServiceProcess,
     renderer_service: ServiceProcess,
-) -> Iterator[Orchestrators]:
-    found = Orchestrators(
-        2,
-        service_logs,
-        audio_features_target=audio_features_service.address,
-        motion_gen_target=motion_gen_service.address,
-        renderer_target=renderer_service.address,
-        upload_store=str(tmp_path_factory.mktemp("uploads")),
-    )
+) -> dict[str, str]:
+    """Settings of orchestrators."""
+    return {
+        "audio_features_target": audio_features_service.address,
+        "motion_gen_target": motion_gen_service.address,
+        "renderer_target": renderer_service.address,
+        "upload_store": str(tmp_path_factory.mktemp("uploads")),
+    }
+
+
+@pytest.fixture(scope="module")
+def pair(service_logs: Path, settings: dict[str, str]) -> Iterator[Orchestrators]:
+    found = Orchestrators([None, None], service_logs, **settings)
     yield found
     found.stop()
 
@@ -150,6 +164,17 @@ def orchestrators(pair: Orchestrators) -> Orchestrators:
     """Two of them."""
     pair.recover()
     return pair
+
+
+@pytest.fixture
+def two_builds(
+    service_logs: Path, settings: dict[str, str], tmp_path: Path
+) -> Iterator[Orchestrators]:
+    """Two orchestrators, the second of another build."""
+    changes = {"orchestrator/session/jitter_buffer.py": ("_DECAY = 0.97", "_DECAY = 0.96")}
+    found = Orchestrators([None, other_build(tmp_path, changes)], service_logs, **settings)
+    yield found
+    found.stop()
 
 
 @dataclass
@@ -378,6 +403,42 @@ async def test_a_live_session_goes_on(
     else:
         yaws = [MotionFrame.FromString(frame).rotation.yaw for frame in transcript.motion]
         assert np.mean(yaws[-25:]) > 10, "the control is in force"
+
+
+@pytest.mark.parametrize("live", [False, True])
+async def test_an_orchestrator_of_another_build_takes_over(
+    two_builds: Orchestrators, voice: np.ndarray, live: bool
+) -> None:
+    """The session continues without a gap or a jump, with the controls in effect."""
+    speech = pcm16(voice, 6.0)
+
+    async def audio() -> AsyncIterator[Any]:
+        yield ControlUpdate(controls=Controls(head_pose=HeadRotation(yaw=15), head_motion_scale=0))
+        for first in range(0, len(speech), RATE * 2 // 25):
+            yield speech[first : first + RATE * 2 // 25]
+            await asyncio.sleep(0.04)
+
+    killed: list[int] = []
+
+    def kill() -> None:
+        killed.append(two_builds.holder())
+        two_builds.kill(killed[0])
+
+    transcript = await run(
+        two_builds.target,
+        audio(),
+        75,
+        inject_fault=kill,
+        pacing=PACING_LIVE if live else PACING_OFFLINE,
+    )
+    (stall,) = transcript.stalls
+    record(f"another build: no motion for {stall:.2f} s")
+    motion = [MotionFrame.FromString(frame) for frame in transcript.motion]
+    assert len(motion) >= 150
+    assert [frame.index for frame in motion] == list(range(len(motion)))
+    yaw = np.array([frame.rotation.yaw for frame in motion])
+    assert np.abs(yaw[75:] - 15).max() < 3, "the head stays where it was turned"
+    assert np.abs(np.diff(yaw)).max() < 3
 
 
 async def test_the_same_orchestrator_started_again(
