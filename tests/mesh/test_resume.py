@@ -71,7 +71,7 @@ SECONDS = 6.0
 class Orchestrators:
     """Several orchestrators of the same stages, each at a port of its own that it keeps."""
 
-    def __init__(self, packages: Sequence[Path | None], folder: Path, **settings: str) -> None:
+    def __init__(self, packages: Sequence[str], folder: Path, **settings: str) -> None:
         """
         :param packages: build of each, see `ServiceProcess`.
         """
@@ -154,7 +154,7 @@ def settings(
 
 @pytest.fixture(scope="module")
 def pair(service_logs: Path, settings: dict[str, str]) -> Iterator[Orchestrators]:
-    found = Orchestrators([None, None], service_logs, **settings)
+    found = Orchestrators(["", ""], service_logs, **settings)
     yield found
     found.stop()
 
@@ -172,7 +172,7 @@ def two_builds(
 ) -> Iterator[Orchestrators]:
     """Two orchestrators, the second of another build."""
     changes = {"orchestrator/session/jitter_buffer.py": ("_DECAY = 0.97", "_DECAY = 0.96")}
-    found = Orchestrators([None, other_build(tmp_path, changes)], service_logs, **settings)
+    found = Orchestrators(["", str(other_build(tmp_path, changes))], service_logs, **settings)
     yield found
     found.stop()
 

@@ -32,16 +32,14 @@ class StartTimeout(AssertionError):
 class ServiceProcess:
     """A service as `python -m MODULE` on free ports, with its embedded Triton if it has one."""
 
-    def __init__(
-        self, module: str, log: Path, *, package: Path | None = None, **settings: str
-    ) -> None:
+    def __init__(self, module: str, log: Path, *, package: str = "", **settings: str) -> None:
         """
-        :param package: folder of another build of the package, see `other_build`.
+        :param package: folder of another build of the package, see `other_build`; "": this one.
         :param settings: fields of its configuration, such as slots="2".
         """
         environ = {k: v for k, v in os.environ.items() if not k.startswith("TALKINGFACE_")}
-        if package is not None:
-            environ["PYTHONPATH"] = str(package)
+        if package:
+            environ["PYTHONPATH"] = package
         environ |= {"TALKINGFACE_PORT": "0", "TALKINGFACE_METRICS_PORT": "0"}
         environ |= {f"TALKINGFACE_{name.upper()}": value for name, value in settings.items()}
         self.settings = settings
