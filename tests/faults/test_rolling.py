@@ -1,6 +1,6 @@
-"""Every replica of every stage is replaced while sessions run: none of them notices.
+"""Replicas of every stage are replaced while sessions run: none of them notices.
 
-`ROLLING_ROUNDS` sets how often.
+`ROLLING_ROUNDS` sets how often each is replaced; by default one replica of each stage is, once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,11 @@ from tests.support.audio import CHUNK_SECONDS, paced, pcm16
 from tests.support.meshes import Mesh, run_session
 from tests.support.report import record
 
-ROUNDS = int(os.environ.get("ROLLING_ROUNDS", "1"))
+ROUNDS = int(os.environ.get("ROLLING_ROUNDS", "0"))
+REPLACED = [
+    *STAGES,
+    *(name for _ in range(ROUNDS) for stage in STAGES for name in (f"{stage}-2", stage)),
+]
 DEADLINE = 200.0  # seconds, of one replacement
 SECONDS = 4.0  # of an offline session
 SIZE = 256
@@ -90,9 +94,8 @@ async def test_a_rolling_restart_loses_no_session(
             )
         )
         try:
-            for _, stage in itertools.product(range(ROUNDS), STAGES):
-                for name in (stage, f"{stage}-2"):
-                    record(f"{name} had shut down after {await replace(mesh, name):.1f} s")
+            for name in REPLACED:
+                record(f"{name} had shut down after {await replace(mesh, name):.1f} s")
         finally:
             over.set()
     done, transcript = [task.result() for task in sessions], live.result()

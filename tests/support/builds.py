@@ -15,7 +15,8 @@ def other_build(folder: Path, changes: Mapping[str, tuple[str, str]]) -> Path:
     :param changes: texts and their replacements, by file; each occurs once.
     """
     copy = folder / "talkingface"
-    ignored = shutil.ignore_patterns("__pycache__", "README.md")
+    # With compiled kernels, of which only the changed ones are compiled again.
+    ignored = shutil.ignore_patterns("README.md")
     shutil.copytree(Path(talkingface.__file__).parent, copy, ignore=ignored)
     for name, (before, after) in changes.items():
         text = (copy / name).read_text()
