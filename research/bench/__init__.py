@@ -56,6 +56,10 @@ def _add_speed(kinds: _SubParsersAction[argparse.ArgumentParser]) -> argparse.Ar
     parser.add_argument(
         "--sessions", type=int, default=2, help="offline sessions side by side; default 2"
     )
+    parser.add_argument(
+        "--against", metavar="REF", help="compare with another commit, in turns: ratios"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="of --against; default 3")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here as well")
     parser.add_argument("--log", type=Path, metavar="FILE", help="append the mesh's log here")
     parser.set_defaults(run=_run_speed)
@@ -113,6 +117,10 @@ def _add_live(kinds: _SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _run_speed(options: argparse.Namespace) -> int:
+    if options.against is not None:
+        from talkingface_research.bench import comparison
+
+        return comparison.run(options)
     from talkingface_research.bench import speed
 
     return speed.run(options)

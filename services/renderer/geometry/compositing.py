@@ -17,6 +17,7 @@ from talkingface.renderer.arrays import (
 )
 from talkingface.renderer.geometry.frame import FRAME, bounding_box
 from talkingface.renderer.geometry.frame_plan import FramePlan
+from talkingface.renderer.geometry.photo_sampling import sample, sample_photo
 from talkingface.renderer.geometry.portrait import PreparedPortrait
 from talkingface.renderer.geometry.rasterizer import interpolate_attributes, rasterize_mesh
 from talkingface.renderer.geometry.rear_clearing import clear_rear
@@ -63,12 +64,11 @@ def compose(portrait: PreparedPortrait, plan: FramePlan, flow: Float32Array) -> 
     left, top, right, bottom = bounding_box(plan.points[shape.face_vertices], 4)
     local = plan.points - np.array([left, top, 0], np.float32)
     ids, weights = rasterize_mesh(local, shape.face, bottom - top, right - left)
-    values = np.column_stack([plan.texture_uv, plan.opacity])
-    drawn = interpolate_attributes(values, shape.face, ids, weights)
-    face_flow, shown = np.ascontiguousarray(drawn[..., :2]), drawn[..., 2]
+    face_flow = interpolate_attributes(plan.texture_uv, shape.face, ids, weights)
+    shown = interpolate_attributes(plan.opacity, shape.face, ids, weights)
     _dilate_flow(face_flow, ids)
     opacity = cv.GaussianBlur(cv.dilate(shown, np.ones((3, 3), np.uint8)), (0, 0), 1.0)
-    colour = _sample(portrait.frame_2x, face_flow * np.float32(2))
+    colour = sample_photo(portrait, face_flow)
     if plan.occluded_weight is not None:
         _add_occluded_side(portrait, plan.occluded_weight, ids, weights, colour)
     stretch = np.empty(len(shape.face), np.float32)
@@ -84,7 +84,7 @@ def _compose_rear(portrait: PreparedPortrait, plan: FramePlan, flow: Float32Arra
     # The maps are scaled while they are small, so that what is 512 pixels wide is touched once.
     beyond, double = upsample_flow(flow + MARGIN), upsample_flow(flow * 2)
     rear = cv.remap(rear_layer, beyond, None, cv.INTER_LINEAR, borderMode=cv.BORDER_REPLICATE)
-    image = _sample(portrait.frame_2x, double)
+    image = sample(portrait.frame_2x, double)
     _blend_rear(portrait.background, portrait.near_background, rear, beyond, image)
     return image
 
@@ -101,12 +101,12 @@ def _add_occluded_side(
     :param weight: (V,) of that texture.
     :param ids: (h, w) and `weights` (h, w, 2): the rasterised face.
     """
-    values = np.concatenate([portrait.occluded_side.uv, weight[:, None]], 1)
-    drawn = interpolate_attributes(values, topology().face, ids, weights)
-    uv = np.ascontiguousarray(drawn[..., :2])
+    triangles = topology().face
+    uv = interpolate_attributes(portrait.occluded_side.uv, triangles, ids, weights)
+    shown = interpolate_attributes(weight, triangles, ids, weights)
     _dilate_flow(uv, ids)
-    other = _sample(portrait.occluded_side.texture, uv)
-    soft = cv.blur(cv.dilate(drawn[..., 2], np.ones((3, 3), np.uint8)), (3, 3))
+    other = sample(portrait.occluded_side.texture, uv)
+    soft = cv.blur(cv.dilate(shown, np.ones((3, 3), np.uint8)), (3, 3))
     _mix(colour, other, soft)
 
 
@@ -165,29 +165,6 @@ def _blend_rear(
                 below = np.float32(background[y, x, k])
                 below += keep * (np.float32(near[y, x, k]) - below)
                 out[y, x, k] = np.uint8(below + a * (np.float32(rear[y, x, k]) - below) + half)
-
-
-def upsample2x(photo: Uint8Image) -> Uint8Image:
-    """A photo at twice its size, every second pixel its own; see `_sample`."""
-    double = np.array([[0.5, 0, 0], [0, 0.5, 0]], np.float32)
-    size = (2 * photo.shape[1], 2 * photo.shape[0])
-    flags = cv.INTER_CUBIC | cv.WARP_INVERSE_MAP
-    large: Uint8Image = cv.warpAffine(
-        photo, double, size, flags=flags, borderMode=cv.BORDER_REFLECT_101
-    )
-    return large
-
-
-def _sample(image: Uint8Image, uv: Float32Array) -> Uint8Image:
-    """Colours of an image at pixels (H, W, 2) of it.
-
-    From the photo at twice its size this is nearly as sharp as cubic interpolation, and several
-    times as fast.
-    """
-    colours: Uint8Image = cv.remap(
-        image, uv, None, cv.INTER_LINEAR, borderMode=cv.BORDER_REFLECT_101
-    )
-    return colours
 
 
 # Compiled on import: not every portrait has a hidden side, and no stream must wait for it.

@@ -21,6 +21,7 @@ from talkingface.renderer.geometry.eyes import (
 )
 from talkingface.renderer.geometry.frame import FLIP
 from talkingface.renderer.geometry.frame_plan import FramePlan
+from talkingface.renderer.geometry.photo_sampling import sample_photo
 from talkingface.renderer.geometry.portrait import BLINKS, PreparedPortrait
 from talkingface.renderer.geometry.projection import plane_map
 from talkingface.renderer.geometry.rasterizer import interpolate_attributes, rasterize_mesh
@@ -76,7 +77,7 @@ def draw_eye(
     if closing == 0 and not hole.any():
         return
     flow = interpolate_attributes(plan.uv, triangles, ids, weights)
-    drawn = cv.remap(portrait.frame, flow, None, cv.INTER_CUBIC).astype(np.float32)
+    drawn = sample_photo(portrait, flow).astype(np.float32)
     to_photo = _to_photo(portrait, plan, eye, region)
     texture = portrait.eyes[eye]
     ball = sample_texture(texture, texture.ball, to_photo, region.size)

@@ -63,7 +63,8 @@ def plan_frame(portrait: PreparedPortrait, coefficients: Float32Array, camera: C
     torso = torso_map(portrait.fit.camera, camera)
     points = project_vertices(portrait, face.vertices, camera, torso)
     uv = portrait.uv + face.lip_change * portrait.lip_uv_shift
-    uv += np.tensordot(closing, portrait.lid_uv_shift, 1)
+    for eye in np.flatnonzero(closing):
+        uv += closing[eye] * portrait.lid_uv_shift[eye]
     moved = np.abs(points[:, :2] - portrait.uv)
     # Only where jaw and cheeks end does it matter what lies behind them.
     parted = float(moved[shape.rim].max())

@@ -26,6 +26,7 @@ from talkingface.renderer.geometry.mouth import (
     openings,
     paint_inside,
 )
+from talkingface.renderer.geometry.photo_sampling import sample_photo
 from talkingface.renderer.geometry.portrait import PreparedPortrait
 from talkingface.renderer.geometry.rasterizer import interpolate_attributes, rasterize_mesh
 from talkingface.renderer.geometry.supersampling import DrawnPixels, Region, landmarks_of, merge
@@ -82,7 +83,7 @@ def draw_mouth(
         return
     values = interpolate_attributes(_attributes(portrait, plan), _mouth_triangles(), ids, weights)
     flow = np.ascontiguousarray(values[..., :2])
-    seen = cv.remap(portrait.frame, flow, None, cv.INTER_CUBIC)
+    seen = sample_photo(portrait, flow)
     drawn, light = np.empty(seen.shape, np.float32), np.zeros(part.shape, np.float32)
     opening = np.empty((3, part.shape[1]), np.float32)
     openings(part, unit, opening)

@@ -26,7 +26,7 @@ class PreparedPortrait:
     """
 
     frame: Uint8Image  # (512, 512, 3) RGB
-    frame_2x: Uint8Image  # (1024, 1024, 3) the same, see `compositing.upsample2x`
+    frame_2x: Uint8Image  # (1024, 1024, 3) the same, see `photo_sampling.upsample2x`
     background: Uint8Image  # (512, 512, 3)
     near_background: Uint8Image  # the same with the photo's own pixels right up to the matte
     rear: Uint8Image  # (704, 704, 4) hair, neck, shoulders, with the matte, beyond the frame

@@ -18,7 +18,6 @@ from talkingface.renderer.geometry.appearance import (
     saturation,
     white_point,
 )
-from talkingface.renderer.geometry.compositing import upsample2x
 from talkingface.renderer.geometry.crops import crop_matrices
 from talkingface.renderer.geometry.depth_proxy import (
     build_depth_proxy,
@@ -32,6 +31,7 @@ from talkingface.renderer.geometry.matte_refinement import refine_matte
 from talkingface.renderer.geometry.mouth import mouth_colours
 from talkingface.renderer.geometry.occluded_side import occluded_side
 from talkingface.renderer.geometry.personal_mesh import PersonalMesh, personal_mesh
+from talkingface.renderer.geometry.photo_sampling import upsample2x
 from talkingface.renderer.geometry.portrait import PreparedPortrait
 from talkingface.renderer.geometry.rasterizer import (
     interpolate_attributes,
