@@ -15,10 +15,16 @@ The client is asynchronous; in a program that uses asyncio:
                 if isinstance(message, Media):
                     file.write(message.data)
 
-In a synchronous program, run that function in an event loop of its own:
+In a synchronous program:
 
-    with open("talking.mp4", "wb") as file:
-        asyncio.run(animate(file))
+    from talkingface.client import BlockingTalkingFace
+
+    with BlockingTalkingFace("127.0.0.1:50050") as face, open("talking.mp4", "wb") as file:
+        for message in face.animate(portrait=Path("face.jpg"), audio=Path("voice.flac")):
+            if isinstance(message, Media):
+                file.write(message.data)
+
+Both take `credentials` for TLS, `call_credentials` and channel `options`, in gRPC's own types.
 
 A live session sends raw samples as they are recorded or synthesised, and plays them in real time:
 
@@ -36,6 +42,7 @@ Errors are subclasses of `TalkingFaceError`: `InvalidInput`, `NotFound`, `NoCapa
 
 from __future__ import annotations
 
+from talkingface.client._blocking import BlockingTalkingFace
 from talkingface.client._client import TalkingFace
 from talkingface.client._errors import (
     InvalidInput,
@@ -92,6 +99,7 @@ __all__ = [
     "PACING_LIVE",
     "PACING_OFFLINE",
     "AudioFormat",
+    "BlockingTalkingFace",
     "ControlUpdate",
     "Controls",
     "Emotion",

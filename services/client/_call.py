@@ -8,8 +8,8 @@ from collections.abc import Coroutine
 
 import grpc
 
+from talkingface.client._endpoint import Endpoint
 from talkingface.contract.call_status import CallStatus, is_connection_lost
-from talkingface.contract.channel import CLIENT_OPTIONS
 from talkingface.contract.errors import ServiceError
 from talkingface.v1.talking_face_pb2 import AnimateConfig, AnimateRequest, AnimateResponse
 from talkingface.v1.talking_face_pb2_grpc import TalkingFaceServiceStub
@@ -37,12 +37,8 @@ def is_server_lost(error: ServiceError) -> bool:
 class AnimateCall:
     """One call of Animate."""
 
-    def __init__(self, target: str) -> None:
-        """
-        :param target: gRPC target of the server
-        """
-        options = (*CLIENT_OPTIONS, *_OWN_CONNECTION)
-        self._channel = grpc.aio.insecure_channel(target, options=options)
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._channel = endpoint.channel(_OWN_CONNECTION)
         self._stream: AnimateStream = TalkingFaceServiceStub(self._channel).Animate()
         self._status = CallStatus(self._stream)
         self._sender: asyncio.Task[None] | None = None

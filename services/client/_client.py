@@ -12,11 +12,11 @@ from typing import Self
 import grpc
 
 from talkingface.client._call import CALL_ENDED, AnimateStream, is_server_lost
+from talkingface.client._endpoint import ChannelOptions, Endpoint
 from talkingface.client._errors import client_error
 from talkingface.client._messages import Audio, Message, chunks, payload, requests
 from talkingface.client._resume import ResumableSession
 from talkingface.contract.call_status import CallStatus
-from talkingface.contract.channel import CLIENT_OPTIONS
 from talkingface.contract.errors import ServiceError
 from talkingface.v1.controls_pb2 import Controls
 from talkingface.v1.media_pb2 import (
@@ -52,12 +52,25 @@ class TalkingFace:
     server makes the first call fail.
     """
 
-    def __init__(self, target: str) -> None:
+    def __init__(
+        self,
+        target: str,
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        call_credentials: grpc.CallCredentials | None = None,
+        options: ChannelOptions = (),
+    ) -> None:
         """
         :param target: host:port of the orchestrator, or any other gRPC target
+        :param credentials: of TLS, such as `grpc.ssl_channel_credentials(...)`; default: in the
+            clear
+        :param call_credentials: sent with every call over TLS, such as
+            `grpc.access_token_call_credentials(...)`
+        :param options: of the gRPC channels, beside or in place of this client's own
+        :raises ValueError: call credentials without TLS
         """
-        self._target = target
-        self._channel = grpc.aio.insecure_channel(target, options=CLIENT_OPTIONS)
+        self._endpoint = Endpoint(target, credentials, call_credentials, options)
+        self._channel = self._endpoint.channel()
         self._stub = TalkingFaceServiceStub(self._channel)
 
     async def __aenter__(self) -> Self:
@@ -193,7 +206,7 @@ class TalkingFace:
             await self.upload_portrait(image)
 
         session = ResumableSession(
-            self._target, config, requests(audio), None if image is None else upload
+            self._endpoint, config, requests(audio), None if image is None else upload
         )
         async with aclosing(session.messages()) as messages:
             try:

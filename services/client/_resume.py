@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
 from talkingface.client._call import AnimateCall, is_server_lost
+from talkingface.client._endpoint import Endpoint
 from talkingface.client._inbox import Inbox, sample_count
 from talkingface.client._messages import Message
 from talkingface.client._outbox import Outbox
@@ -150,20 +151,19 @@ class ResumableSession:
 
     def __init__(
         self,
-        target: str,
+        endpoint: Endpoint,
         config: AnimateConfig,
         requests: AsyncIterator[AnimateRequest],
         upload: Callable[[], Awaitable[None]] | None,
         patience: float = PATIENCE_SECONDS,
     ) -> None:
         """
-        :param target: gRPC target of the servers
         :param config: configuration of the session
         :param requests: everything to be sent after the configuration, without the end
         :param upload: uploads the portrait to a server that does not have it
         :param patience: seconds within which another server must take over
         """
-        self._target = target
+        self._endpoint = endpoint
         self._config = config
         self._upload = upload
         self._patience = patience
@@ -176,7 +176,7 @@ class ResumableSession:
         :raises ServiceError: the server refuses, or STAGE_UNAVAILABLE if no other one could take
             over in time
         """
-        call = AnimateCall(self._target)
+        call = AnimateCall(self._endpoint)
         reader = _ResponseReader(call, self._outbox, self._inbox, self._reconnect)
         try:
             started = (await call.open(self._config)).started
@@ -257,7 +257,7 @@ class ResumableSession:
             self._outbox.control_updates(inbox.token.messages, position.messages)
         )
         self._outbox.pin(position.messages)
-        call = AnimateCall(self._target)
+        call = AnimateCall(self._endpoint)
         call.next_sample = inbox.next_frame * SAMPLE_RATE // inbox.frame_rate
         try:
             async with asyncio.timeout(_OPEN_SECONDS):
