@@ -124,6 +124,7 @@ def run(options: argparse.Namespace) -> int:
                     console.print(f"round {number + 1} of {options.rounds}: {side}", style="dim")
                     report = folder / f"{side}-{number}.json"
                     command = ["bench", "speed", *files, "--repeats", str(options.repeats)]
+                    command += ["--sessions", str(options.sessions)]
                     subprocess.run(
                         [pythons[side], "-c", _COMMAND, *command, "--json", str(report)],
                         env={

@@ -39,7 +39,11 @@ class BlockingTalkingFace:
             target=self._loop.run_forever, name="talkingface", daemon=True
         )
         self._thread.start()
-        self._face = self._run(_connect(target, options))
+        try:
+            self._face = self._run(_connect(target, options))
+        except BaseException:
+            self._stop()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -57,6 +61,10 @@ class BlockingTalkingFace:
         if self._loop.is_closed():
             return
         self._run(self._face.close())
+        self._run(self._loop.shutdown_asyncgens())  # sessions whose iterators are still open
+        self._stop()
+
+    def _stop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -82,7 +90,8 @@ class BlockingTalkingFace:
             while (message := self._run(_following(messages))) is not None:
                 yield message
         finally:
-            self._run(messages.aclose())
+            if not self._loop.is_closed():
+                self._run(messages.aclose())
 
     def upload_portrait(self, image: Path | bytes) -> Portrait:
         """See `TalkingFace.upload_portrait`."""

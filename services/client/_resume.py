@@ -131,8 +131,14 @@ class _ResponseReader:
         self._state = _State.LOST
         self._inbox.interrupt()
         await self.call.close()
-        self.call = await (self._opening or self._open(error))
-        self._opening = self._reading = None
+        opening, self._opening, self._reading = self._opening, None, None
+        try:
+            self.call = await (opening or self._open(error))
+        except ServiceError as refusal:
+            # What was opened while the server still served was asked of its own build alone.
+            if opening is None or refusal.reason != "CHECKPOINT_MISMATCH":
+                raise
+            self.call = await self._open(error)
         self._outbox.pin(None)
         self._state = _State.CONNECTED
 

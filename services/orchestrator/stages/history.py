@@ -45,6 +45,7 @@ class InputHistory(Generic[StreamConfig, StreamRequest, StreamResponse]):
         self._contained: deque[SentRequest[StreamRequest]] = deque()
         self._pending: deque[SentRequest[StreamRequest]] = deque()
         self._effective_later: list[StreamRequest] = []
+        self._to_skip = 0  # input items before the first motion frame of a cold start
         self.consumed = consumed
         """Input items of all requests."""
 
@@ -53,10 +54,22 @@ class InputHistory(Generic[StreamConfig, StreamRequest, StreamResponse]):
         """The requests that the last checkpoint does not contain."""
         return [sent.request for sent in self._pending]
 
-    def add(self, request: StreamRequest) -> None:
-        """Add a request that is sent."""
-        self._pending.append(SentRequest(self.consumed, request))
-        self.consumed = self._method.consumed(request, self.consumed)
+    def add(self, request: StreamRequest) -> StreamRequest | None:
+        """Add a request, and return what is to be sent of it.
+
+        That is less than the request, or nothing, only where a cold start lies within it.
+        """
+        before = self.consumed
+        self.consumed = self._method.consumed(request, before)
+        size = self.consumed - before
+        skipped = min(self._to_skip, size)
+        self._to_skip -= skipped
+        if skipped and skipped == size:
+            return None
+        if skipped:
+            request = self._method.without_first(request, skipped)
+        self._pending.append(SentRequest(before + skipped, request))
+        return request
 
     def checkpoint(self, messages: int) -> tuple[list[StreamRequest], int]:
         """Note that a checkpoint contains so many of the pending requests.
@@ -80,20 +93,12 @@ class InputHistory(Generic[StreamConfig, StreamRequest, StreamResponse]):
         sent = [*self._contained, *self._pending]
         first = sent[0].before if sent else self.consumed
         frame = -(-first * MOTION_FPS // rate)
-        surplus = frame * rate // MOTION_FPS - first
         config = deepcopy(self._cold_config)
         config.start_frame = frame
-        history = InputHistory(self._method, config, first + surplus, self._warm_up / rate)
-        for request in self._effective_later:
+        history = InputHistory(self._method, config, first, self._warm_up / rate)
+        history._to_skip = frame * rate // MOTION_FPS - first
+        for request in (*self._effective_later, *(one.request for one in sent)):
             history.add(request)
-        for before, request in sent:
-            size = self._method.consumed(request, before) - before
-            dropped = min(surplus, size)
-            surplus -= dropped
-            if dropped < size:
-                history.add(self._method.without_first(request, dropped) if dropped else request)
-            elif not size:  # such as a control
-                history.add(request)
         return config, history
 
     def _forget_before(self, item: int) -> None:

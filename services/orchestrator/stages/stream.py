@@ -188,8 +188,10 @@ class ResilientStream(Generic[StreamConfig, StreamRequest, StreamResponse]):
         """
         async with self._writing:
             before = self.history.consumed
-            self.history.add(request)
-            await self._attempt(self.call.send(request))
+            kept = self.history.add(request)
+            if kept is None:
+                return
+            await self._attempt(self.call.send(kept))
             if self.history.consumed > before and self.method.expects_result(request):
                 self.call.sent_until = self.history.consumed / self.method.input_rate
 

@@ -175,6 +175,28 @@ def test_closing_the_iterator_ends_the_session(
         assert service.ended.wait(30)
 
 
+def test_leaving_with_an_open_iterator_ends_its_session(
+    service: FakeService, ports: tuple[int, int]
+) -> None:
+    def endless() -> Iterator[bytes]:
+        while not service.ended.is_set():
+            yield bytes(4)
+
+    with BlockingTalkingFace(f"127.0.0.1:{ports[0]}") as face:
+        messages = animate(face, endless())
+        assert isinstance(next(messages), Started)
+    assert service.ended.wait(30)
+    messages.close()  # type: ignore[attr-defined]  # later, as the garbage collector does
+
+
+def test_a_connection_that_cannot_be_made_leaves_no_thread() -> None:
+    with pytest.raises(ValueError, match="over TLS only"):
+        BlockingTalkingFace(
+            "localhost:1", call_credentials=grpc.access_token_call_credentials("secret")
+        )
+    assert "talkingface" not in {thread.name for thread in threading.enumerate()}
+
+
 def test_an_error_of_the_audio_reaches_the_caller(ports: tuple[int, int]) -> None:
     def broken() -> Iterator[bytes]:
         yield bytes(4)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import pytest
 
@@ -18,6 +19,8 @@ from talkingface.client import (
 )
 from talkingface.client._inbox import Inbox
 from talkingface.client._outbox import Outbox
+from talkingface.client._resume import _ResponseReader
+from talkingface.contract.errors import ServiceError
 from talkingface.v1.talking_face_pb2 import (
     AnimateRequest,
     AnimateResponse,
@@ -181,3 +184,42 @@ def test_requests_are_needed_from_the_token_or_the_position_on() -> None:
     token.messages, token.position.messages = 9, 8
     inbox.receive(AnimateResponse(resume_token=token), 0)
     assert inbox.first_needed == 8
+
+
+class LostCall:
+    """A call whose server is lost when it is read from, unless it has an answer."""
+
+    def __init__(self, answer: AnimateResponse | None = None) -> None:
+        self.answer = answer
+        self.lost = asyncio.Event()
+
+    async def read(self) -> AnimateResponse | None:
+        if self.answer is not None:
+            return self.answer
+        await self.lost.wait()
+        raise ServiceError("DRAINING", "gone")
+
+    async def close(self) -> None:
+        pass
+
+
+async def test_a_server_lost_during_a_move_is_replaced_by_any_build() -> None:
+    """The move asks for the server's own build; when that server is lost, another one will do."""
+    first, second = LostCall(), LostCall(media(0, 1))
+    asked: list[ServiceError | None] = []
+
+    async def reconnect(error: ServiceError | None) -> Any:
+        asked.append(error)
+        if error is None:
+            first.lost.set()
+            await asyncio.sleep(0.01)
+            raise ServiceError("CHECKPOINT_MISMATCH", "another build")
+        return second
+
+    inbox = Inbox()
+    inbox.token = ResumeToken()
+    reader = _ResponseReader(cast("Any", first), Outbox(requests(1)), inbox, reconnect)
+    reader.move()
+    assert await reader.read() == second.answer
+    assert [error is None for error in asked] == [True, False]
+    await reader.close()

@@ -76,7 +76,13 @@ def test_audio_starts_at_a_motion_frame(seed: int) -> None:
 def test_a_stream_that_was_sent_nothing_starts_cold_where_it_is() -> None:
     history = InputHistory(ExtractMethod(), ExtractConfig(), 1000, warm_up=10.0)
     config, cold = history.cold_start()
-    assert (config.start_frame, cold.pending, cold.consumed) == (2, [], 1280)
+    assert (config.start_frame, cold.pending, cold.consumed) == (2, [], 1000)
+    # The samples before that frame, which are still to come, are left out.
+    assert cold.add(audio(np.arange(1000, 1100, dtype=np.float32))) is None
+    kept = cold.add(audio(np.arange(1100, 1500, dtype=np.float32)))
+    assert kept is not None
+    assert (samples_of([kept]) == np.arange(1280, 1500)).all()
+    assert (cold.pending, cold.consumed) == ([kept], 1500)
 
 
 def rows(first: int, count: int) -> GenerateRequest:
