@@ -344,5 +344,5 @@ def test_frames_whose_audio_was_sent_without_them_are_dropped() -> None:
         add(chunks, session)
         now[0] += 0.02
     until = session.audio_seconds - MAX_WAIT_SECONDS
-    assert session.should_drop(until)
-    assert not session.should_drop(until + 0.04)
+    assert session.render_level(until) is None
+    assert session.render_level(until + 0.04) == 0

@@ -13,9 +13,9 @@ import cv2
 import triton_python_backend_utils as pb_utils
 
 from talkingface.contract.errors import ServiceError
-from talkingface.contract.video import View
-from talkingface.renderer.arrays import AnyArray, Int32Array
-from talkingface.renderer.geometry import PreparedPortrait
+from talkingface.contract.video import RenderLevel, View
+from talkingface.renderer.arrays import AnyArray, Float32Array, Int32Array
+from talkingface.renderer.geometry import PreparedPortrait, WarpedFrame
 from talkingface.renderer.portrait_store import PHOTO, PORTRAIT, PreparedPortraitStore, unpack
 from talkingface.renderer.worker.frame_synthesis import finish, inpainter_inputs, warm_up
 from talkingface.renderer.worker.kernels import compile_kernels
@@ -46,7 +46,7 @@ class TritonPythonModel:
             portrait, viewer = self._viewer(digest, values)
         except ServiceError as error:
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(error.to_text()))
-        frame = viewer.render(_array(request, "motion"))
+        frame = _render(viewer, _array(request, "motion"), int(_array(request, "level")[0]))
         inpainted = pb_utils.InferenceRequest(
             model_name="inpainter",
             requested_output_names=["mouth_residual", "eyes_residual"],
@@ -90,6 +90,16 @@ class TritonPythonModel:
             self._cache.popitem(last=False)
         self._cache[key] = portrait, viewer, size
         return portrait, viewer
+
+
+def _render(viewer: Viewer, motion: Float32Array, level: int) -> WarpedFrame:
+    """Render a frame for motion (58,) at a level of `RenderLevel`.
+
+    Interim: at every level the geometry and the network still work at full resolution. This is the
+    one place where the level ends.
+    """
+    RenderLevel(level)
+    return viewer.render(motion)
 
 
 def _array(request: Any, name: str) -> AnyArray:
