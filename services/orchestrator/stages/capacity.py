@@ -32,6 +32,10 @@ class Measurable(Protocol):
 
     name: str
 
+    @property
+    def serving(self) -> bool:
+        """Whether it accepts streams."""
+
     async def measure(self) -> float:
         """Return the streams that it carries with the machine to itself.
 
@@ -94,4 +98,6 @@ class MachineCapacity:
         quiet = 0.0
         while quiet < _QUIET_SECONDS:
             await asyncio.sleep(_POLL_SECONDS)
-            quiet = quiet + _POLL_SECONDS if self._is_idle() else 0.0
+            # A stage that starts takes as much as a call does.
+            is_quiet = self._is_idle() and all(stage.serving for stage in self._stages)
+            quiet = quiet + _POLL_SECONDS if is_quiet else 0.0

@@ -181,6 +181,11 @@ class Replicas:
         return None
 
     @property
+    def serving(self) -> bool:
+        """Whether a replica accepts streams, as far as is known."""
+        return bool(self._serving())
+
+    @property
     def slots(self) -> int:
         """Number of streams that all replicas together accept, as far as is known."""
         return sum(r.status.slots_total for r in self._serving() if r.status is not None)

@@ -42,6 +42,7 @@ class Machine:
 class Stage:
     def __init__(self, name: str, machine: Machine) -> None:
         self.name = name
+        self.serving = True
         self._machine = machine
 
     async def measure(self) -> float:
@@ -97,6 +98,20 @@ async def test_a_call_interrupts_the_measurement(machine: Machine) -> None:
         machine.running["a"].set_result(10.0)
         await running
     assert measured.sessions == 7
+
+
+async def test_nothing_is_measured_while_a_stage_starts(machine: Machine) -> None:
+    first, second = (machine.stage(name) for name in "ab")
+    second.serving = False
+    measured = MachineCapacity([first, second], lambda: machine.idle)
+    running = asyncio.create_task(measured.run())
+    async with asyncio.timeout(60):
+        await asyncio.sleep(0.02)
+        assert machine.started.empty()
+        second.serving = True
+        assert await machine.started.get() == "a"
+        running.cancel()
+        await asyncio.wait([running])
 
 
 async def test_a_stage_that_fails_is_measured_again(machine: Machine) -> None:
