@@ -167,20 +167,19 @@ def test_sessions_wait_for_different_times() -> None:
 def test_a_step_is_reported_with_its_time_and_judged_by_its_own_frames() -> None:
     now = 0.0
     degradation = Degradation(lambda: now)
-    sent, events = 0, []
+    sent = 0
+    events: list[tuple[int, int, Event]] = []  # frame, motion sent, event
     for frame in range(60):
         now = frame / FPS
         while sent <= frame + 5:  # the renderer has five more frames in its queue
             degradation.level_for((sent := sent + 1) / FPS)
         changes = degradation.on_frame(frame / FPS, (frame + 1) / FPS, 2.0, 0)
-        if changes:
-            events.append((frame, sent, *changes))
+        events += [(frame, sent, change) for change in changes]
     (first, first_sent, event), (second, second_sent, last) = events
     assert event.kind == Event.KIND_LEVEL_CHANGED
     assert (event.level, event.level_reason) == (1, Event.LEVEL_REASON_OVERLOAD)
     assert event.time.ToMilliseconds() == first_sent * 1000 // FPS
-    assert second - first_sent >= 2 - 1, "frames of the level before do not count"
-    assert second > first + 5
+    assert second > first_sent, "frames of the level before do not count"
     assert (last.level, last.time.ToMilliseconds()) == (2, second_sent * 1000 // FPS)
 
 

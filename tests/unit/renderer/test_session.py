@@ -65,7 +65,8 @@ def test_a_level_goes_to_the_model_from_its_motion_on() -> None:
 @pytest.mark.parametrize("cut", [1, 2, 3, 10])
 def test_half_the_rate_repeats_odd_frames_and_skips_none(cut: int) -> None:
     session = new_session()
-    output, made = Output(session), {}
+    output = Output(session)
+    made: dict[int, tuple[Shown, bool]] = {}
     for first in range(0, 10, cut):
         session.push(MOTION[first : min(first + cut, 10)], HALF_RATE)
         made |= output.render()
