@@ -175,7 +175,7 @@ def test_a_step_is_reported_with_its_time_and_judged_by_its_own_frames() -> None
             degradation.level_for((sent := sent + 1) / FPS)
         changes = degradation.on_frame(frame / FPS, (frame + 1) / FPS, 2.0, 0)
         events += [(frame, sent, change) for change in changes]
-    (first, first_sent, event), (second, second_sent, last) = events
+    (_, first_sent, event), (second, second_sent, last) = events
     assert event.kind == Event.KIND_LEVEL_CHANGED
     assert (event.level, event.level_reason) == (1, Event.LEVEL_REASON_OVERLOAD)
     assert event.time.ToMilliseconds() == first_sent * 1000 // FPS
