@@ -36,7 +36,7 @@ _MAX_REASON = 600  # characters of a log line in an error
 _KEPT_LINES = 200  # of a service's log, to find the reason of its end
 # The orchestrator alone limits the sessions: by what the stages, which share the cores, cost
 # together.
-_STAGE_SLOTS = {"TALKINGFACE_SLOTS": "64"}
+_STAGE_SLOTS = {"TALKINGFACE_SLOTS": "1024"}
 _MEASURED_SLOTS = {"TALKINGFACE_SLOTS": "0", "TALKINGFACE_SHARED_MACHINE": "1"}
 _LISTENING = re.compile(r"event=listening port=(\d+) metrics_port=(\d+)")
 

@@ -12,6 +12,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import NamedTuple
 
 from talkingface.contract.durations import duration
 from talkingface.contract.video import RenderLevel
@@ -22,6 +23,14 @@ from talkingface.v1 import talking_face_pb2 as talking_face
 _MAX_PENDING_SECONDS = 0.32
 _REPORT_SECONDS = 1.0  # between two events about dropped frames
 _MAX_SPREAD = 1.5  # of the waiting time before a step up
+
+
+class _PendingMotion(NamedTuple):
+    """A chunk of motion that is being rendered."""
+
+    until: float  # end, in seconds of the session
+    seconds: float
+    level: RenderLevel
 
 
 class Degradation:
@@ -42,10 +51,8 @@ class Degradation:
         self._ladder = Ladder(
             RenderLevel(min(level, RenderLevel.HALF_RATE)), random.uniform(1.0, _MAX_SPREAD)
         )
-        # Motion that is being rendered: end and length of each chunk, in seconds.
-        self._pending: deque[tuple[float, float]] = deque()
+        self._pending: deque[_PendingMotion] = deque()
         self._until = begin  # end of all motion so far
-        self._level_begin = begin  # time of the session from which the level is in effect
         self._unreported = 0  # dropped frames
         self._reported_at = -_REPORT_SECONDS
 
@@ -66,29 +73,26 @@ class Degradation:
         :param until: end of the motion, in seconds of the session.
         """
         length, self._until = until - self._until, until
-        if sum(seconds for _, seconds in self._pending) > _MAX_PENDING_SECONDS - 1e-6:
+        if sum(motion.seconds for motion in self._pending) > _MAX_PENDING_SECONDS - 1e-6:
             return None
-        self._pending.append((until, length))
+        self._pending.append(_PendingMotion(until, length, self.level))
         return self.level
 
-    def on_frame(
-        self, begin: float, until: float, load: float, dropped: int
-    ) -> list[talking_face.Event]:
+    def on_frame(self, until: float, load: float, dropped: int) -> list[talking_face.Event]:
         """Return the events that a frame causes.
 
-        :param begin: beginning of the frame, in seconds of the session.
         :param until: end of the frame, in seconds of the session; infinite for the end of the
             session.
         :param load: as in `EncodedFrame`.
         :param dropped: number of frames dropped before it.
         """
-        while self._pending and self._pending[0][0] <= until + 1e-6:
+        rendered_at = self._pending[0].level if self._pending else self.level
+        while self._pending and self._pending[0].until <= until + 1e-6:
             self._pending.popleft()
         events = []
-        if load and begin > self._level_begin - 1e-6:
-            reason = self._ladder.observe(load, self._clock())
+        if load:
+            reason = self._ladder.observe(load, rendered_at, self._clock())
             if reason is not None:
-                self._level_begin = self._until
                 events.append(
                     talking_face.Event(
                         kind=talking_face.Event.KIND_LEVEL_CHANGED,

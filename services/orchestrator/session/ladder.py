@@ -8,8 +8,10 @@ no level would help.
 
 A step down follows on the sum of what loads exceed the limit by (the CUSUM test for a change): a
 small excess leads to it after half a second, a large one after three frames, and two slow frames
-never do. A step up follows only after loads from which the level above can be expected to hold, for
-some seconds without a break. That time is twice as long after each step up that did not last.
+never do. Frames that were sent at the level before count by what they would have taken at this one,
+so that a second step need not wait for them. A step up follows only after loads from which the
+level above can be expected to hold, for some seconds without a break. That time is twice as long
+after each step up that did not last.
 """
 
 from __future__ import annotations
@@ -25,9 +27,10 @@ UP_LOAD = 0.5  # expected at the level above
 MAX_LOAD = 1.2  # of one frame: anything above counts as this
 TOLERANCE = 1.0  # sum of what loads exceed `DOWN_LOAD` by, at which the level is lowered
 
-# Work of a frame at the level above, relative to this one; by design, as half the resolution is a
-# quarter of the pixels but not of the work.
-_WORK_ABOVE = {RenderLevel.HALF_RESOLUTION: 2.0, RenderLevel.HALF_RATE: 2.0}
+# Work of a rendered frame; by design, as half the resolution is a quarter of the pixels but not of
+# the work. The frames that are rendered, of all.
+_WORK = {RenderLevel.FULL: 1.0, RenderLevel.HALF_RESOLUTION: 0.5, RenderLevel.HALF_RATE: 0.5}
+_RENDERED = {RenderLevel.FULL: 1.0, RenderLevel.HALF_RESOLUTION: 1.0, RenderLevel.HALF_RATE: 0.5}
 
 # Seconds, by eye.
 SETTLE_SECONDS = 0.4  # after a start: the first frames load the portrait and catch up
@@ -50,17 +53,20 @@ class Ladder:
         self._stepped_up: float | None = None  # time of the last step up
         self._ignored_until: float | None = None  # None: to be set with the next frame
         self._excess = 0.0
-        self._mean: float | None = None  # load
+        self._mean: float | None = None  # load expected at the level above
         self._headroom_since: float | None = None
 
     def settle(self) -> None:
         """Ignore the next frames: the renderer starts, or another one takes over."""
         self._ignored_until = None
 
-    def observe(self, load: float, now: float) -> Event.LevelReason | None:
-        """Process the load of a frame that was rendered at this level.
+    def observe(
+        self, load: float, rendered_at: RenderLevel, now: float
+    ) -> Event.LevelReason | None:
+        """Process the load of a frame.
 
         :param load: as in `EncodedFrame`, above 0.
+        :param rendered_at: level at which the frame was rendered.
         :param now: time at which the frame arrived.
         :return: reason for which the level has changed; None if it has not.
         """
@@ -68,23 +74,27 @@ class Ladder:
             self._ignored_until = now + SETTLE_SECONDS
         if now < self._ignored_until:
             return None
-        if self.level is RenderLevel.HALF_RATE:
-            load /= 2  # every other frame is rendered
-        load = min(load, MAX_LOAD)
-        self._excess = max(0.0, self._excess + load - DOWN_LOAD)
-        self._mean = load if self._mean is None else self._mean + _SMOOTHING * (load - self._mean)
+        expected = min(_expected_load(load, rendered_at, self.level), MAX_LOAD)
+        self._excess = max(0.0, self._excess + expected - DOWN_LOAD)
         if self._excess > TOLERANCE and self.level < RenderLevel.HALF_RATE:
             self._step_down(now)
             return Event.LEVEL_REASON_OVERLOAD
-        if self._has_headroom(self._mean, now):
+        if rendered_at is self.level and self._has_headroom(load, now):
             self._step_to(RenderLevel(self.level - 1))
             self._stepped_up = now
             return Event.LEVEL_REASON_HEADROOM
         return None
 
-    def _has_headroom(self, mean: float, now: float) -> bool:
-        """Whether there was room for the level above for as long as it must be waited for."""
-        if self.level is RenderLevel.FULL or mean * _WORK_ABOVE[self.level] > UP_LOAD:
+    def _has_headroom(self, load: float, now: float) -> bool:
+        """Whether there was room for the level above for as long as it must be waited for.
+
+        :param load: of a frame that was rendered at this level.
+        """
+        if self.level is RenderLevel.FULL:
+            return False
+        load = min(_expected_load(load, self.level, RenderLevel(self.level - 1)), MAX_LOAD)
+        self._mean = load if self._mean is None else self._mean + _SMOOTHING * (load - self._mean)
+        if self._mean > UP_LOAD:
             self._headroom_since = None
             return False
         if self._headroom_since is None:
@@ -104,3 +114,12 @@ class Ladder:
         self.level = level
         self._excess = 0.0
         self._mean = self._headroom_since = None
+
+
+def _expected_load(load: float, rendered_at: RenderLevel, level: RenderLevel) -> float:
+    """Return the mean load of all frames that can be expected at a level.
+
+    :param load: of a frame.
+    :param rendered_at: level at which that frame was rendered.
+    """
+    return load * _WORK[level] / _WORK[rendered_at] * _RENDERED[level]

@@ -120,12 +120,10 @@ class LiveSession(Session):
     def _position_at(self, seconds: float) -> talking_face.StreamPosition | None:
         return self.playout.position_at(seconds)
 
-    def _frame_events(
-        self, begin: float, until: float, load: float = 0.0, dropped: int = 0
-    ) -> list[Answer]:
+    def _frame_events(self, until: float, load: float = 0.0, dropped: int = 0) -> list[Answer]:
         return event_answers(
             [
                 *self._playback_events.on_frame(until),
-                *self._degradation.on_frame(begin, until, load, dropped),
+                *self._degradation.on_frame(until, load, dropped),
             ]
         )

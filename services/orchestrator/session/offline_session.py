@@ -82,7 +82,5 @@ class OfflineSession(Session):
     def _position_at(self, seconds: float) -> talking_face.StreamPosition | None:
         return None
 
-    def _frame_events(
-        self, begin: float, until: float, load: float = 0.0, dropped: int = 0
-    ) -> list[Answer]:
+    def _frame_events(self, until: float, load: float = 0.0, dropped: int = 0) -> list[Answer]:
         return []

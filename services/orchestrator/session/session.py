@@ -321,7 +321,7 @@ class Session(ABC):
         self._statistics.on_frames(len(new))
         until = self._motion_frames / MOTION_FPS
         motion = talking_face.Motion(frames=new, position=self._position_at(until))
-        return [Answer(motion=motion), *self._frame_events(new[0].index / MOTION_FPS, until)]
+        return [Answer(motion=motion), *self._frame_events(until)]
 
     @abstractmethod
     def render_level(self, until: float) -> RenderLevel | None:
@@ -349,7 +349,7 @@ class Session(ABC):
         until = self._next_frame / self.frame_rate
         if messages and (position := self._position_at(until)) is not None:
             messages[-1].position.CopyFrom(position)
-        events = self._frame_events(frame.index / self.frame_rate, until, frame.load, dropped)
+        events = self._frame_events(until, frame.load, dropped)
         return [*(Answer(media=message) for message in messages), *events]
 
     def finish(self) -> list[Answer]:
@@ -359,7 +359,7 @@ class Session(ABC):
         if frames != expected and not self._may_drop_frames:
             raise ServiceError("INTERNAL", f"{frames} frames were made, not {expected}")
         messages = self._packager.end() if self._packager is not None else []
-        events = self._frame_events(math.inf, math.inf)
+        events = self._frame_events(math.inf)
         summary = self._statistics.summary(self.audio_seconds, expected - frames)
         return [*(Answer(media=message) for message in messages), *events, Answer(summary=summary)]
 
@@ -396,12 +396,9 @@ class Session(ABC):
         """
 
     @abstractmethod
-    def _frame_events(
-        self, begin: float, until: float, load: float = 0.0, dropped: int = 0
-    ) -> list[Answer]:
+    def _frame_events(self, until: float, load: float = 0.0, dropped: int = 0) -> list[Answer]:
         """Return the events that frames cause.
 
-        :param begin: beginning of the frames, in seconds of the session; infinite after the last.
         :param until: end of the frames, in seconds of the session; infinite after the last.
         :param load: of the renderer, as in `EncodedFrame`.
         :param dropped: number of frames dropped before them.

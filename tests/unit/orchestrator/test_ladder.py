@@ -42,7 +42,7 @@ class Machine:
     def frame(self, load: float) -> Event.LevelReason | None:
         """Render a frame."""
         self.now += (2 if self.ladder.level is HALF_RATE else 1) / FPS
-        reason = self.ladder.observe(load, self.now)
+        reason = self.ladder.observe(load, self.ladder.level, self.now)
         if reason is not None:
             self.changes.append((self.now, self.ladder.level))
         return reason
@@ -94,7 +94,7 @@ def test_the_first_frames_are_ignored_also_after_a_recovery() -> None:
     frames = int(SETTLE_SECONDS * FPS)
     for begin in (0.0, 10.0):
         ladder.settle()
-        assert all(ladder.observe(9.0, begin + i / FPS) is None for i in range(frames))
+        assert all(ladder.observe(9.0, FULL, begin + i / FPS) is None for i in range(frames))
     assert ladder.level is FULL
 
 
@@ -164,23 +164,37 @@ def test_sessions_wait_for_different_times() -> None:
 # --- with the frames that are under way
 
 
-def test_a_step_is_reported_with_its_time_and_judged_by_its_own_frames() -> None:
+@pytest.mark.parametrize(
+    ("load", "steps"),
+    [(1.3, [1]), (3.0, [1, 2])],
+    ids=["that half the resolution relieves", "that it does not relieve"],
+)
+def test_frames_of_the_level_before_count_by_what_they_would_have_taken(
+    load: float, steps: list[int]
+) -> None:
     now = 0.0
     degradation = Degradation(lambda: now)
-    sent = 0
-    events: list[tuple[int, int, Event]] = []  # frame, motion sent, event
-    for frame in range(60):
+    for frame in range(20):  # all sent before the first comes back
+        degradation.level_for((frame + 1) / FPS / 3)
+    changes = []
+    for frame in range(20):
         now = frame / FPS
-        while sent <= frame + 5:  # the renderer has five more frames in its queue
-            degradation.level_for((sent := sent + 1) / FPS)
-        changes = degradation.on_frame(frame / FPS, (frame + 1) / FPS, 2.0, 0)
-        events += [(frame, sent, change) for change in changes]
-    (_, first_sent, event), (second, second_sent, last) = events
+        changes += degradation.on_frame((frame + 1) / FPS / 3, load, 0)
+    assert [event.level for event in changes] == steps
+
+
+def test_a_step_is_reported_with_the_time_of_the_next_motion() -> None:
+    now = 0.0
+    degradation = Degradation(lambda: now)
+    events: list[tuple[int, Event]] = []  # motion sent, event
+    for frame in range(20):
+        now, sent = frame / FPS, frame + 3
+        degradation.level_for(sent / FPS)
+        events += [(sent, event) for event in degradation.on_frame((frame + 1) / FPS, 1.2, 0)]
+    (sent, event), *_ = events
     assert event.kind == Event.KIND_LEVEL_CHANGED
     assert (event.level, event.level_reason) == (1, Event.LEVEL_REASON_OVERLOAD)
-    assert event.time.ToMilliseconds() == first_sent * 1000 // FPS
-    assert second > first_sent, "frames of the level before do not count"
-    assert (last.level, last.time.ToMilliseconds()) == (2, second_sent * 1000 // FPS)
+    assert event.time.ToMilliseconds() == sent * 1000 // FPS
 
 
 def test_neither_a_stalled_client_nor_dropped_nor_repeated_frames_change_the_level() -> None:
@@ -195,7 +209,7 @@ def test_neither_a_stalled_client_nor_dropped_nor_repeated_frames_change_the_lev
         now += 1.0
         for frame in range(begin, begin + 8):
             load = 0.0 if frame % 2 else 0.5
-            events = degradation.on_frame(frame / FPS, (frame + 1) / FPS, load, 0)
+            events = degradation.on_frame((frame + 1) / FPS, load, 0)
             assert all(event.kind != Event.KIND_LEVEL_CHANGED for event in events)
     assert dropped > 100 and degradation.level is FULL
 

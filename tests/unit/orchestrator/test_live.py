@@ -226,7 +226,7 @@ def test_the_limit_of_pending_motion_does_not_depend_on_its_chunks(hop: float) -
     chunks = round(0.32 / hop)
     levels = [degradation.level_for(10 + hop * i) for i in range(1, chunks + 3)]
     assert levels == [0] * chunks + [None] * 2
-    degradation.on_frame(10, 10 + hop, 0.5, 0)
+    degradation.on_frame(10 + hop, 0.5, 0)
     assert degradation.level_for(10 + hop * (chunks + 3)) == 0
     assert degradation.level_for(10 + hop * (chunks + 4)) is None
 
@@ -236,15 +236,15 @@ def test_no_more_frames_are_rendered_while_the_renderer_is_late() -> None:
     degradation = Degradation(clock)
     levels = [degradation.level_for(0.08 * i) for i in range(1, 7)]
     assert levels == [0] * 4 + [None] * 2
-    assert degradation.on_frame(0.0, 0.04, 0.5, 0) == []
+    assert degradation.on_frame(0.04, 0.5, 0) == []
     assert degradation.level_for(0.56) is None, "the first chunk is not complete yet"
-    assert degradation.on_frame(0.04, 0.08, 0.5, 0) == []
+    assert degradation.on_frame(0.08, 0.5, 0) == []
     assert degradation.level_for(0.64) == 0
-    (event,) = degradation.on_frame(0.56, 0.60, 0.5, 6)
+    (event,) = degradation.on_frame(0.60, 0.5, 6)
     assert (event.kind, event.frames) == (Event.KIND_FRAMES_DROPPED, 6)
-    assert degradation.on_frame(0.60, 0.64, 0.5, 1) == [], "not twice a second"
+    assert degradation.on_frame(0.64, 0.5, 1) == [], "not twice a second"
     clock.now += 1.1
-    (event,) = degradation.on_frame(0.68, 0.72, 0.5, 1)
+    (event,) = degradation.on_frame(0.72, 0.5, 1)
     assert event.frames == 2
 
 
