@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 OUTPUTS = ("h264", "jpeg", "png")
 MAX_SESSIONS = 64  # of `bench live`
-_SPEECH = Path(talkingface.__file__).parents[1] / "demo" / "speech.flac"  # in a checkout
+_SPEECH = Path(talkingface.__file__).resolve().parents[1] / "demo" / "speech.flac"  # in a checkout
 
 
 def add_parser(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -33,7 +33,7 @@ class Program(NamedTuple):
     """All processes of one program within a service."""
 
     service: str
-    name: str  # "service", "tritonserver", or "model" and the name of a Python model
+    name: str  # "service", "tritonserver", or "model" and its name
 
 
 class Sample(NamedTuple):
@@ -85,12 +85,12 @@ def _cpu_of(pid: int) -> float:
 
 
 def _program(pid: int) -> str:
-    """Name of a process: that of its model if it is one of Triton's Python models."""
+    """Name of a process: that of its model if it is one of Triton's Python backend."""
     try:
         command = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
     except OSError:  # it has ended
         return "ended"
-    models = [Path(part) for part in command if part.endswith("/model.py")]
+    models = [path for path in map(Path, command) if path.match("*/1/model.*")]
     return f"model {models[0].parents[1].name}" if models else Path(command[0]).name
 
 

@@ -78,15 +78,15 @@ def mesh_of(tree: Tree, settings: Mapping[str, str]) -> Iterator[TreeMesh]:
 
 
 @contextmanager
-def trees(ref: str, folder: Path) -> Iterator[tuple[Tree, Tree]]:
+def trees(commit: str, folder: Path) -> Iterator[tuple[Tree, Tree]]:
     """This tree, and a worktree of a commit, which is removed afterwards.
 
+    :param commit: that exists, see `commit_of`
     :param folder: empty, for the worktree, the Pythons and their caches
-    :raises subprocess.CalledProcessError: there is no such commit
     """
     other = folder / "tree"
     git = ("git", "-C", str(ROOT), "worktree")
-    subprocess.run([*git, "add", "--quiet", "--detach", str(other), ref], check=True)
+    subprocess.run([*git, "add", "--quiet", "--detach", str(other), commit], check=True)
     try:
         pair = _tree(ROOT, folder / "ours"), _tree(other, folder / "other")
         fetch = [str(pair[1].python), "-m", "talkingface.renderer.fetch_assets", "models"]
@@ -100,15 +100,18 @@ def trees(ref: str, folder: Path) -> Iterator[tuple[Tree, Tree]]:
 def commit_of(ref: str) -> str:
     """The full hash of a commit.
 
-    :raises subprocess.CalledProcessError: there is no such commit
+    :raises MeshError: there is no such commit, or no git
     """
     command = ["git", "-C", str(ROOT), "rev-parse", "--verify", f"{ref}^{{commit}}"]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    try:
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        raise MeshError(f"{ref} is no commit of {ROOT}") from None
 
 
 def _tree(root: Path, folder: Path) -> Tree:
     """A tree with a Python and caches of its own, so that both sides begin with empty ones."""
-    python = _python(root, folder / "python")
+    python = python_for(root, folder / "python")
     path = f"{python.parent}:{os.environ['PATH']}"
     return Tree(root, python, {"PATH": path, **caches(folder / "caches")})
 
@@ -118,10 +121,11 @@ def caches(folder: Path) -> dict[str, str]:
     return {
         "NUMBA_CACHE_DIR": str(folder / "numba"),
         "PYTHONPYCACHEPREFIX": str(folder / "bytecode"),
+        "PYTHONDONTWRITEBYTECODE": "",  # where it is set, no start would find any
     }
 
 
-def _python(tree: Path, folder: Path) -> Path:
+def python_for(tree: Path, folder: Path) -> Path:
     """Make a Python environment with the packages of this one and the source of a tree.
 
     By links, because Triton's Python backend ignores PYTHONPATH.
