@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from numba import njit
 
-Work = Callable[[], object]
+Work = Callable[[], Any]
 
 REPETITIONS = 7  # of all parts; the best of each counts
 _SIDE = 512  # pixels of the remapped image, which is that of a usual frame

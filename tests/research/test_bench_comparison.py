@@ -25,8 +25,8 @@ def rows_of(report: Report) -> dict[str, Row]:
     return {row.what: row for rows in report.sections.values() for row in rows}
 
 
-def compared(*rounds: tuple[Figures, Figures], **bars: Bar) -> Report:
-    return compare(rounds, {}, "REF", {tuple(RENDERER): bar for bar in bars.values()})
+def compared(*rounds: tuple[Figures, Figures], bar: Bar | None = None) -> Report:
+    return compare(rounds, {}, "REF", {} if bar is None else {RENDERER: bar})
 
 
 def test_rounds_are_compared_one_by_one() -> None:
