@@ -27,6 +27,7 @@ import talkingface
 from talkingface_research.bench import live, machine, startup
 from talkingface_research.bench.inputs import read_portrait
 from talkingface_research.bench.live_table import tabulate
+from talkingface_research.bench.other_work import OtherWork, comparison_of
 from talkingface_research.bench.soak import OUTPUTS, Soak
 from talkingface_research.bench.trees import Tree, commit_of, mesh_of, trees
 from talkingface_research.report import JUDGED, Bar, Report, Row
@@ -66,10 +67,15 @@ raise SystemExit(options.run(options))
 def run(options: argparse.Namespace) -> int:
     """Run the command; the result is the exit code."""
     console = Console(width=None if sys.stdout.isatty() else 110)
+
+    def note(what: str) -> None:
+        console.print(what, style="dim")
+
     commit = commit_of(options.against)
     measure = {"speed": speed, "live": live_sessions, "start": start}[options.kind]
     before = machine.measure()
     rounds: list[tuple[Figures, Figures]] = []
+    others: tuple[list[float], list[float]] = ([], [])  # cores that other programs used
     with tempfile.TemporaryDirectory(prefix="talkingface-against-") as name:
         folder = Path(name)
         (folder / "portrait").write_bytes(read_portrait(options.portrait))
@@ -77,12 +83,11 @@ def run(options: argparse.Namespace) -> int:
             for number in range(options.rounds):
                 found: list[Figures] = [{}, {}]
                 for side in order(number):
-                    text = f"round {number + 1} of {options.rounds}: "
-                    text += ("this tree", options.against)[side]
-                    console.print(text, style="dim")
-                    found[side] = measure(
-                        pair[side], folder, options, lambda what: console.print(what, style="dim")
-                    )
+                    name = ("this tree", options.against)[side]
+                    note(f"round {number + 1} of {options.rounds}: {name}")
+                    with OtherWork() as other:
+                        found[side] = measure(pair[side], folder, options, note)
+                    others[side].append(other.cores)
                 rounds.append((found[0], found[1]))
     after = machine.measure()
     about = {
@@ -91,6 +96,7 @@ def run(options: argparse.Namespace) -> int:
         "cpus": os.cpu_count(),
         "rounds": f"{options.rounds}, in turns; ratios: median, lowest and highest round",
         **machine.header(before, after),
+        "other programs": comparison_of(*others),
     }
     bars = _BARS if commit.startswith(BASELINE) else {}
     report = compare(rounds, about, options.against, bars)
@@ -99,7 +105,7 @@ def run(options: argparse.Namespace) -> int:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         result = {
             **report.json(),
-            "machine": machine.as_json(before, after),
+            "machine": {**machine.as_json(before, after), "other_cores": others},
             "rounds": [[_plain(side) for side in pair] for pair in rounds],
         }
         options.json.write_text(json.dumps(result, indent=1) + "\n")

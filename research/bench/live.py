@@ -27,6 +27,7 @@ from talkingface.client import OutputKind
 from talkingface_research.bench import analysis, inputs, machine, measures
 from talkingface_research.bench.conversation import find_utterances
 from talkingface_research.bench.live_table import tabulate
+from talkingface_research.bench.other_work import OtherWork, text_of
 from talkingface_research.bench.outcome import Outcome, as_json
 from talkingface_research.bench.rows import worst_of
 from talkingface_research.bench.soak import OUTPUTS, Soak
@@ -46,7 +47,8 @@ def run(options: argparse.Namespace) -> int:
     portrait = inputs.read_portrait(options.portrait)
     speech = read_speech(options.audio)
     before = machine.measure()
-    outcomes = _rounds(options, portrait, speech, note)
+    with OtherWork() as others:
+        outcomes = _rounds(options, portrait, speech, note)
     after = machine.measure()
     # A round without any frame is an error of the mesh, not a figure.
     for outcome in outcomes:
@@ -56,14 +58,18 @@ def run(options: argparse.Namespace) -> int:
     curves = []
     for outcome in outcomes:
         curves = [] if options.ramp else analyse(outcome, OUTPUTS[options.output], note)
-    about = {**_about(options, outcomes), **machine.header(before, after)}
+    about = {
+        **_about(options, outcomes),
+        **machine.header(before, after),
+        "other programs": text_of(others.cores),
+    }
     report = worst_of([tabulate(outcome) for outcome in outcomes], about)
     print(report.markdown())
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         result = {
             **report.json(),
-            "machine": machine.as_json(before, after),
+            "machine": {**machine.as_json(before, after), "other_cores": others.cores},
             "rounds": [as_json(outcome) for outcome in outcomes],
         }
         options.json.write_text(json.dumps(result, indent=1) + "\n")

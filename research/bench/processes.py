@@ -60,7 +60,7 @@ def family(pid: int) -> list[int]:
 
 def cpu_seconds(pids: Iterable[int]) -> float:
     """CPU seconds that processes and all their descendants have used so far."""
-    return sum(_cpu_of(member) for parent in pids for member in family(parent))
+    return sum(cpu_of(member) for parent in pids for member in family(parent))
 
 
 def cpu_by_program(services: Mapping[str, int]) -> dict[Program, float]:
@@ -72,11 +72,12 @@ def cpu_by_program(services: Mapping[str, int]) -> dict[Program, float]:
     for service, parent in services.items():
         for pid in family(parent):
             program = Program(service, _program(pid) if pid != parent else "service")
-            seconds[program] = seconds.get(program, 0.0) + _cpu_of(pid)
+            seconds[program] = seconds.get(program, 0.0) + cpu_of(pid)
     return seconds
 
 
-def _cpu_of(pid: int) -> float:
+def cpu_of(pid: int) -> float:
+    """CPU seconds that one process has used so far; 0 if it has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:  # it has ended

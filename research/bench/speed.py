@@ -29,6 +29,7 @@ from talkingface.orchestrator.stages.pool import Stages
 from talkingface.v1 import media_pb2 as media
 from talkingface_research.bench import inputs, machine
 from talkingface_research.bench.measures import Samples
+from talkingface_research.bench.other_work import OtherWork, text_of
 from talkingface_research.bench.processes import Memory, cpu_seconds, memory_of
 from talkingface_research.bench.runs import Run, StageBench, live, offline, offline_together
 
@@ -75,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
     audio = options.audio.read_bytes()
     samples = inputs.decode(audio)
     before = machine.measure()
-    with ExitStack() as stack:
+    with OtherWork() as others, ExitStack() as stack:
         # Stores of its own, since a portrait that is prepared already would cost nothing.
         stores = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="talkingface-bench-")))
         environ = {
@@ -93,14 +94,15 @@ def run(options: argparse.Namespace) -> int:
         )
         memory = [memory_of(name, process.pid) for name, process in mesh.processes.items()]
     after = machine.measure()
-    for name, value in machine.header(before, after).items():
-        console.print(f"{name}: {value}")
+    header = {**machine.header(before, after), "other programs": text_of(others.cores)}
+    for name, value in header.items():
+        console.print(f"{name}: {value}", highlight=False)
     _print(console, measurements, memory)
     if options.json is not None:
         result = {
             "version": talkingface.__version__,
             "cpus": os.cpu_count(),
-            "machine": machine.as_json(before, after),
+            "machine": {**machine.as_json(before, after), "other_cores": others.cores},
             "audio_seconds": len(samples) / SAMPLE_RATE,
             "start_seconds": start_seconds,
             "preparation_seconds": asdict(preparation),

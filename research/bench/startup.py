@@ -21,6 +21,7 @@ from rich.console import Console
 import talkingface
 from talkingface.client import OUTPUT_KIND_H264, TalkingFace
 from talkingface_research.bench import inputs, machine
+from talkingface_research.bench.other_work import OtherWork, text_of
 from talkingface_research.bench.packages import disk_of
 from talkingface_research.bench.processes import memory_of
 from talkingface_research.bench.recording import VideoRequest, time_to_first_frame
@@ -36,26 +37,31 @@ _VIDEO = VideoRequest(OUTPUT_KIND_H264, size=512, frame_rate=25)
 def run(options: argparse.Namespace) -> int:
     """Run the command; the result is the exit code."""
     console = Console(width=None if sys.stdout.isatty() else 110)
+
+    def note(what: str) -> None:
+        console.print(what, style="dim")
+
     portrait = inputs.read_portrait(options.portrait)
     before = machine.measure()
     reports = []
-    for number in range(options.rounds):
-        console.print(f"round {number + 1} of {options.rounds}", style="dim")
-        reports.append(
-            measure(THIS, portrait, options.opens, lambda what: console.print(what, style="dim"))
-        )
+    with OtherWork() as others:
+        for number in range(options.rounds):
+            note(f"round {number + 1} of {options.rounds}")
+            reports.append(measure(THIS, portrait, options.opens, note))
     after = machine.measure()
     about = {
         "version": talkingface.__version__,
         "cpus": os.cpu_count(),
         "rounds": options.rounds,
         **machine.header(before, after),
+        "other programs": text_of(others.cores),
     }
     report = worst_of(reports, about)
     print(report.markdown())
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         result = {**report.json(), "machine": machine.as_json(before, after)}
+        result["machine"]["other_cores"] = others.cores
         options.json.write_text(json.dumps(result, indent=1) + "\n")
     return 0
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from talkingface_research.bench import machine, machine_work, packages, stress
+from talkingface_research.bench import machine, machine_work, other_work, packages, stress
 from talkingface_research.bench.machine import Machine, Speed
 from talkingface_research.bench.processes import Program, cpu_by_program, family
 from talkingface_research.bench.runs import Run
@@ -128,6 +128,35 @@ def running() -> set[Path]:
     """The files that this process and its children run."""
     lines = {Path(f"/proc/{pid}/cmdline").read_text() for pid in family(os.getpid())}
     return {Path(part) for line in lines for part in line.split("\0")}
+
+
+def test_all_that_is_busy_counts_and_nothing_that_waits() -> None:
+    second = os.sysconf("SC_CLK_TCK")
+    values = [second * value for value in (10, 1, 5, 1000, 2000, 2, 3, 4, 7, 7)]
+    text = f"cpu  {' '.join(map(str, values))}\ncpu0 1 1 1 1 1 1 1 1 1 1\n"
+    assert other_work.busy_seconds(text) == 10 + 1 + 5 + 2 + 3 + 4
+
+
+def test_what_this_process_and_its_children_use_is_not_other_work() -> None:
+    """On a machine that does nothing else it would be 0; here it can only be bounded."""
+    code = "import sys; sum(range(10**7)); print(flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", code]
+    with (
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child,
+        other_work.OtherWork() as others,
+    ):
+        assert child.stdout is not None
+        child.stdout.readline()
+    assert 0 <= others.cores <= (os.cpu_count() or 1)
+    assert others.own_seconds > 0.05, "the child's"
+
+
+def test_unequal_load_is_reported() -> None:
+    cores = os.cpu_count() or 1
+    assert "NOT" in other_work.text_of(0.5 * cores)
+    assert "NOT" not in other_work.text_of(0.01 * cores)
+    assert "UNEQUAL" in other_work.comparison_of([0.1 * cores, 0.0], [0.5 * cores, 0.0])
+    assert "UNEQUAL" not in other_work.comparison_of([0.5 * cores], [0.49 * cores])
 
 
 def test_cpu_is_found_by_program() -> None:
