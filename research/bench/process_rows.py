@@ -74,7 +74,11 @@ def cpu_rows(outcome: Outcome) -> list[Row]:
         if len(parts) > 1:
             rows += [_cores(f"CPU of {_name(program)}", cores) for program, cores in parts.items()]
     if used:
+        frames = sum(len(recording.indices) for recording in outcome.recordings)
+        each = 1000 * sum(outcome.cpu.values()) / frames if frames else math.nan
         rows.append(_cores("CPU of all", sum(used.values())))
+        # Of sessions that drop frames the cores alone say too little.
+        rows.append(figure("CPU of all, for each frame received", each, "ms", digits=1))
     return [*rows, _cores("CPU of this client", outcome.client_cpu / seconds)]
 
 

@@ -320,6 +320,7 @@ def test_cores_are_listed_by_program() -> None:
         "CPU of renderer: model frame_synthesis": 0.8,
         "CPU of orchestrator": 0.1,
         "CPU of all": 1.1,
+        "CPU of all, for each frame received": pytest.approx(22000 / (24 * FPS)),
     }
 
 
