@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
+from collections.abc import Callable
 from typing import Protocol
 
-import av
 import cv2
 
 from talkingface.contract.errors import ServiceError, invalid_field
 from talkingface.contract.video import QUALITY, Quality
 from talkingface.renderer.arrays import Uint8Image
+from talkingface.renderer.h264 import H264Encoder, H264Format, H264Kind
 from talkingface.v1.media_pb2 import VideoCodec, VideoFormat
 from talkingface.v1.renderer_pb2 import RenderConfig
 
@@ -32,55 +32,6 @@ class Encoder(Protocol):
 
     def repeat(self) -> tuple[bytes, bool]:
         """Encode the last frame once more; at least one must have been encoded."""
-
-
-class H264Encoder:
-    """Annex B access units without B-frames or delay, SPS and PPS before every IDR.
-
-    One thread, so that the same frames give the same bytes. BT.601 matrix, limited range, tagged.
-    """
-
-    planar = True
-
-    def __init__(
-        self, width: int, height: int, frame_rate: int, crf: int, keyframe_interval: int
-    ) -> None:
-        codec = av.CodecContext.create("libx264", "w")
-        assert isinstance(codec, av.VideoCodecContext)
-        codec.width, codec.height = width, height
-        codec.pix_fmt = "yuv420p"
-        codec.framerate = Fraction(frame_rate)
-        codec.time_base = Fraction(1, frame_rate)
-        codec.thread_count = 1
-        codec.gop_size = keyframe_interval
-        codec.color_range = 1  # limited
-        codec.colorspace = 6  # SMPTE 170M, the matrix of BT.601
-        codec.color_primaries = 1  # BT.709, as sRGB
-        codec.color_trc = 13  # sRGB
-        codec.options = {
-            "preset": "superfast",
-            "tune": "zerolatency",
-            "profile": "high",
-            "crf": str(crf),
-            "x264-params": f"keyint={keyframe_interval}:min-keyint={keyframe_interval}:scenecut=0"
-            ":open-gop=0:repeat-headers=1:annexb=1:threads=1:sliced-threads=0",
-        }
-        self._codec = codec
-        self._frame: av.VideoFrame | None = None  # the last one
-        self._index = 0
-
-    def encode(self, image: Uint8Image) -> tuple[bytes, bool]:
-        self._frame = av.VideoFrame.from_ndarray(image, format="yuv420p")
-        return self.repeat()
-
-    def repeat(self) -> tuple[bytes, bool]:
-        assert self._frame is not None, "nothing to repeat"
-        self._frame.pts = self._index
-        self._index += 1
-        packets = self._codec.encode(self._frame)
-        if len(packets) != 1:
-            raise RuntimeError(f"x264 returned {len(packets)} packets for a frame")
-        return bytes(packets[0]), packets[0].is_keyframe
 
 
 class ImageEncoder:
@@ -106,16 +57,24 @@ class ImageEncoder:
         return self._data, True
 
 
-def make_encoder(config: RenderConfig, picture: VideoFormat) -> Encoder:
+def make_encoder(
+    config: RenderConfig,
+    picture: VideoFormat,
+    h264: H264Kind = H264Kind.X264,
+    on_fallback: Callable[[], None] | None = None,
+) -> Encoder:
     """Make the encoder that a stream asks for.
 
+    :param h264: encoder of H.264
+    :param on_fallback: see `H264Encoder`
     :raises ServiceError: FIELD_INVALID.
     """
     default = _KEYFRAME_SECONDS * picture.frame_rate
     interval = _in_range(config, "keyframe_interval", Quality(1, _MAX_KEYFRAME_INTERVAL, default))
     if config.codec == VideoCodec.VIDEO_CODEC_H264:
         crf = _in_range(config, "quality", QUALITY[VideoCodec.VIDEO_CODEC_H264])
-        return H264Encoder(picture.width, picture.height, picture.frame_rate, crf, interval)
+        form = H264Format(picture.width, picture.height, picture.frame_rate, crf, interval)
+        return H264Encoder(form, h264, on_fallback)
     if config.codec == VideoCodec.VIDEO_CODEC_JPEG:
         quality = _in_range(config, "quality", QUALITY[VideoCodec.VIDEO_CODEC_JPEG])
         return ImageEncoder(".jpg", [cv2.IMWRITE_JPEG_QUALITY, quality])

@@ -25,9 +25,10 @@ from talkingface.contract.motion import ARKIT_INDEX, MOTION_DIM, YAW, neutral
 from talkingface.contract.portrait import handle_of
 from talkingface.contract.video import RenderLevel, View
 from talkingface.renderer import geometry
+from talkingface.renderer.h264 import H264Encoder, H264Format
 from talkingface.renderer.portrait_store import PORTRAIT, PreparedPortraitStore, pack, unpack
 from talkingface.renderer.session import RenderSession
-from talkingface.renderer.video_encoder import H264Encoder, make_encoder
+from talkingface.renderer.video_encoder import make_encoder
 from talkingface.renderer.worker.portrait_preparation import PortraitPreparation
 from talkingface.v1 import renderer_pb2_grpc
 from talkingface.v1.media_pb2 import FRAMING_CROP, FRAMING_PHOTO, VideoCodec, VideoFormat
@@ -506,7 +507,8 @@ def test_the_same_frames_give_the_same_bytes() -> None:
 
 def h264_pair() -> tuple[H264Encoder, H264Encoder]:
     """Two fresh encoders with an IDR every other frame."""
-    return H264Encoder(64, 64, 25, 20, 2), H264Encoder(64, 64, 25, 20, 2)
+    form = H264Format(64, 64, frame_rate=25, crf=20, keyframe_interval=2)
+    return H264Encoder(form), H264Encoder(form)
 
 
 @pytest.mark.parametrize("codec", [H264, JPEG, PNG])
