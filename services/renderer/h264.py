@@ -21,6 +21,7 @@ import av
 import numpy as np
 
 from talkingface.renderer.arrays import Uint8Image
+from talkingface.serving.config import StartError
 
 log = logging.getLogger(__name__)
 
@@ -29,10 +30,6 @@ _CHECK_FRAMES = 4
 _CHECK_INTERVAL = 2  # frames from one IDR to the next
 _SLICE, _IDR, _SPS, _PPS = 1, 5, 7, 8  # types of NAL units
 _LIMITED, _SMPTE_170M, _BT_709, _SRGB = 1, 6, 1, 13  # FFmpeg's numbers of colour tags
-
-
-class EncoderError(RuntimeError):
-    """The encoder that was asked for does not work here."""
 
 
 class H264Kind(StrEnum):
@@ -175,7 +172,7 @@ def choose(wanted: str) -> H264Kind:
     """Choose the encoder of a renderer; takes some 10 ms without a GPU.
 
     :param wanted: "auto" for NVENC where it works, or an encoder's name
-    :raises EncoderError: NVENC is asked for and does not work
+    :raises StartError: NVENC is asked for and does not work
     """
     if wanted == H264Kind.X264:
         return H264Kind.X264
@@ -183,7 +180,7 @@ def choose(wanted: str) -> H264Kind:
     if problem is None:
         return H264Kind.NVENC
     if wanted == H264Kind.NVENC:
-        raise EncoderError(f"TALKINGFACE_VIDEO_ENCODER=nvenc, but NVENC does not work: {problem}")
+        raise StartError(f"TALKINGFACE_VIDEO_ENCODER=nvenc, but NVENC does not work: {problem}")
     log.info("event=no_nvenc %s", problem)
     return H264Kind.X264
 

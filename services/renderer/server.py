@@ -28,11 +28,12 @@ from talkingface.contract.motion import ARKIT_INDEX, YAW, neutral
 from talkingface.contract.portrait import MAX_BYTES, handle_of
 from talkingface.contract.rates import MOTION_FPS
 from talkingface.contract.video import RenderLevel, View, fill_in, video_format
+from talkingface.renderer.h264 import H264Kind, choose
 from talkingface.renderer.portrait_store import GREY_FACE, PreparedPortraitStore
 from talkingface.renderer.session import MODEL_NAME, RenderSession
 from talkingface.renderer.video_encoder import make_encoder
 from talkingface.serving.calibration import Probe
-from talkingface.serving.config import RendererConfig, load_or_exit
+from talkingface.serving.config import RendererConfig, StartError, load_or_exit
 from talkingface.serving.inference_loop import StageHandler
 from talkingface.serving.server import Context, set_up_logging
 from talkingface.serving.stage import Stage
@@ -40,12 +41,14 @@ from talkingface.serving.stream_io import read
 from talkingface.serving.triton.client import Arrays
 from talkingface.v1 import media_pb2, renderer_pb2, renderer_pb2_grpc
 from talkingface.v1.renderer_pb2 import RenderConfig, RenderRequest, RenderResponse
+from talkingface.v1.stage_pb2 import StageInfo
 
 log = logging.getLogger(__name__)
 
 PREPARATION = "portrait_preparation"
 _PREPARATION_SECONDS = 60.0  # deadline
 _MAX_PREPARATIONS = 8  # running and waiting
+_ENCODER_SECONDS = 20.0  # within which an encoder must have encoded a few frames
 
 
 class RenderStream(StageHandler[RenderRequest, RenderResponse]):
@@ -62,7 +65,9 @@ class RenderStream(StageHandler[RenderRequest, RenderResponse]):
         self._handle = config.portrait_handle
         stage.store.has(self._handle)  # marks it as used
         picture = video_format(config, stage.store.portrait(self._handle))
-        self._encoder = make_encoder(config, picture)
+        self._encoder = make_encoder(
+            config, picture, stage.h264, stage.host.metrics.encoder_fallback
+        )
         self._view = View(config.framing, picture.width, picture.height, self._encoder.planar)
         # Between two motion frames a frame waits for the second one.
         self.extra_look_ahead_ms = 0 if config.frame_rate == MOTION_FPS else 1000 // MOTION_FPS
@@ -140,6 +145,7 @@ class RendererStage(
         super().__init__(config)
         self.store = PreparedPortraitStore(config.portrait_store, config.portrait_store_bytes)
         self.in_use = collections.Counter({GREY_FACE: 1})
+        self.h264 = H264Kind.X264
         self._preparations: dict[str, asyncio.Task[None]] = {}
         self._awaited: collections.Counter[str] = collections.Counter()  # calls by handle
         self._preparing = asyncio.Lock()
@@ -151,6 +157,25 @@ class RendererStage(
 
     def triton_environment(self) -> dict[str, str]:
         return {"TALKINGFACE_PORTRAIT_STORE": str(self.config.portrait_store.absolute())}
+
+    async def start(self) -> None:
+        """Choose the encoder of H.264, then start as `Stage` does.
+
+        :raises StartError: the one that is asked for does not work
+        """
+        try:
+            async with asyncio.timeout(_ENCODER_SECONDS):
+                self.h264 = await asyncio.to_thread(choose, self.config.video_encoder)
+        except TimeoutError:
+            raise StartError(f"no frame was encoded in {_ENCODER_SECONDS:g} s") from None
+        log.info("event=video_encoder encoder=%s", self.h264)
+        await super().start()
+
+    def identity(self, extra_look_ahead_ms: int = 0) -> StageInfo:
+        """See `Stage`; with the encoder of H.264."""
+        info = super().identity(extra_look_ahead_ms)
+        info.video_encoder = self.h264
+        return info
 
     async def warm_up(self) -> None:
         """Run the model that needs no portrait; the others warm up as they are loaded."""

@@ -18,13 +18,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from talkingface.serving.triton.device import DEVICES
+
 PREFIX = "TALKINGFACE_"
+VIDEO_ENCODERS = ("auto", "x264", "nvenc")
 
 T = TypeVar("T")
 
 
 class ConfigError(ValueError):
     """One or more settings are invalid; the message has a line for each."""
+
+
+class StartError(RuntimeError):
+    """A setting asks for what this machine does not have; the service does not start."""
 
 
 def setting(default: Any, doc: str, *, low: float | None = None, high: float | None = None) -> Any:
@@ -85,6 +92,9 @@ class ServiceConfig:
 class StageConfig(ServiceConfig):
     """Further settings of every stage."""
 
+    device: str = setting(
+        "auto", "Where the models run: cpu, gpu, or auto for a GPU if there is one that works."
+    )
     # Longer than the orchestrator's, because a stage's stream pauses while a later stage is slow.
     idle_timeout: float = setting(
         120.0, "Seconds that a client may neither send nor receive.", low=0.1, high=3600
@@ -98,6 +108,10 @@ class StageConfig(ServiceConfig):
     triton_start_timeout: float = setting(
         120.0, "Seconds within which Triton must have loaded its models.", low=1, high=3600
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _one_of("device", self.device, DEVICES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +142,18 @@ class RendererConfig(StageConfig):
         low=64 << 20,
         high=1 << 44,
     )
+    video_encoder: str = setting(
+        "auto", "Encoder of H.264: x264, nvenc, or auto for NVENC if the GPU has it."
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _one_of("video_encoder", self.video_encoder, VIDEO_ENCODERS)
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"{name}: {value!r} is not one of {', '.join(allowed)}")
 
 
 _BOOLEANS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}

@@ -95,6 +95,18 @@ class Metrics:
             ["service", "level", "reason"],
             registry=registry,
         )
+        self._stage_info = Gauge(
+            "talkingface_stage_info",
+            "1, with what a stage runs as labels: model and build, device, encoder of H.264.",
+            ["service", "model", "device", "video_encoder"],
+            registry=registry,
+        )
+        self._encoder_fallbacks = Counter(
+            "talkingface_encoder_fallbacks",
+            "Streams encoded by x264 because NVENC could not be opened for them.",
+            ["service"],
+            registry=registry,
+        )
         self._service = service
 
     def set_slots(self, in_use: int, total: int) -> None:
@@ -156,6 +168,14 @@ class Metrics:
         :param reason: "overload" or "headroom"
         """
         self._level_changes.labels(self._service, str(int(level)), reason).inc()
+
+    def set_stage_info(self, model: str, device: str, video_encoder: str) -> None:
+        """Set what a stage runs, see `StageInfo`."""
+        self._stage_info.labels(self._service, model, device, video_encoder).set(1)
+
+    def encoder_fallback(self) -> None:
+        """Count a stream for which NVENC could not be opened; from any thread."""
+        self._encoder_fallbacks.labels(self._service).inc()
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:

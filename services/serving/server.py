@@ -29,7 +29,7 @@ from grpc_reflection.v1alpha import reflection
 from talkingface.contract.channel import MAX_MESSAGE_BYTES
 from talkingface.contract.errors import ServiceError
 from talkingface.serving.admission import Slots
-from talkingface.serving.config import ServiceConfig
+from talkingface.serving.config import ServiceConfig, StartError
 from talkingface.serving.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -293,7 +293,8 @@ class ServiceHost:
         except asyncio.CancelledError:
             exit_code = 130
         except Exception as error:
-            log.error("event=start_failed %s", error, exc_info=not isinstance(error, ServiceError))
+            stated = isinstance(error, ServiceError | StartError)
+            log.error("event=start_failed %s", error, exc_info=not stated)
             exit_code = 1
         finally:
             for task in (starting, waiting):

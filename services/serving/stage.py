@@ -28,13 +28,14 @@ from talkingface.contract.identity import digest
 from talkingface.contract.stage_streams import StreamConfig, StreamRequest, StreamResponse
 from talkingface.serving.calibration import HEADROOM, Probe, realtime_streams
 from talkingface.serving.checkpoint import MAX_BYTES, mismatch
-from talkingface.serving.config import StageConfig
+from talkingface.serving.config import StageConfig, StartError
 from talkingface.serving.inference_loop import InferenceLoop, StageHandler
 from talkingface.serving.server import Call, Context, ServiceHost
 from talkingface.serving.stream_io import read, write
 from talkingface.serving.triton import shared_memory
 from talkingface.serving.triton.client import Arrays, TritonClient
-from talkingface.serving.triton.server import EmbeddedTriton, TritonError
+from talkingface.serving.triton.device import AUTO, CPU, GPU
+from talkingface.serving.triton.server import EmbeddedTriton, TritonError, choose_device
 from talkingface.v1 import stage_pb2, stage_pb2_grpc
 
 log = logging.getLogger(__name__)
@@ -74,6 +75,7 @@ class Stage(Generic[StreamConfig, StreamRequest, StreamResponse]):
         self._ready = False
         self._measuring = asyncio.Lock()
         self._model_id = ""
+        self.device = CPU
 
     async def run(self) -> int:
         """Run until a signal; see `ServiceHost.run`."""
@@ -108,13 +110,17 @@ class Stage(Generic[StreamConfig, StreamRequest, StreamResponse]):
         timeout = self.config.triton_start_timeout
         url = self.config.triton_url
         if url is None:
-            self._embedded = EmbeddedTriton(self.repository, self.triton_environment())
+            device, reason = await choose_device(self.config.device, self.repository)
+            log.info("event=device device=%s %s", device, reason)
+            environ = self.triton_environment()
+            self._embedded = EmbeddedTriton(self.repository, environ, device=device)
             await self._embedded.start(timeout)
             url = self._embedded.url
             log.info("event=triton_started url=%s pid=%d", url, self._embedded.pid or 0)
         self.triton = TritonClient(url, self.config.triton_timeout)
         try:
             await self.triton.wait_ready(self.models, timeout)
+            await self._read_device()
             await self.warm_up()
             if not self.config.slots:
                 await self._measure_slots()
@@ -123,6 +129,20 @@ class Stage(Generic[StreamConfig, StreamRequest, StreamResponse]):
             raise
         self._ready = True
         self._watcher = asyncio.create_task(self._watch())
+
+    async def _read_device(self) -> None:
+        """Read from Triton where the models run.
+
+        :raises StartError: elsewhere than the setting asks for
+        """
+        self.device = await self.triton.device(self.models[0])
+        if self.config.device not in (AUTO, self.device):
+            text = f"TALKINGFACE_DEVICE={self.config.device}, but the models of {self.triton.url} "
+            raise StartError(text + f"run on the {self.device}")
+        if self.device == GPU:
+            self._model_id += "+gpu"  # other kernels, other bits
+        info = self.identity()
+        self.host.metrics.set_stage_info(info.model, info.device, info.video_encoder)
 
     async def _measure_slots(self) -> None:
         """Take as many slots as streams are carried in real time, and some to spare."""
@@ -200,6 +220,7 @@ class Stage(Generic[StreamConfig, StreamRequest, StreamResponse]):
             model=self._model_id,
             look_ahead_ms=self.look_ahead_ms + extra_look_ahead_ms,
             replica=self.config.replica,
+            device=self.device,
         )
 
     async def serve(

@@ -34,18 +34,22 @@ class MeasureCapacityResponse(_message.Message):
     def __init__(self, streams: _Optional[float] = ...) -> None: ...
 
 class StageInfo(_message.Message):
-    __slots__ = ("stage", "version", "model", "look_ahead_ms", "replica")
+    __slots__ = ("stage", "version", "model", "look_ahead_ms", "replica", "device", "video_encoder")
     STAGE_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     LOOK_AHEAD_MS_FIELD_NUMBER: _ClassVar[int]
     REPLICA_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    VIDEO_ENCODER_FIELD_NUMBER: _ClassVar[int]
     stage: str
     version: str
     model: str
     look_ahead_ms: int
     replica: str
-    def __init__(self, stage: _Optional[str] = ..., version: _Optional[str] = ..., model: _Optional[str] = ..., look_ahead_ms: _Optional[int] = ..., replica: _Optional[str] = ...) -> None: ...
+    device: str
+    video_encoder: str
+    def __init__(self, stage: _Optional[str] = ..., version: _Optional[str] = ..., model: _Optional[str] = ..., look_ahead_ms: _Optional[int] = ..., replica: _Optional[str] = ..., device: _Optional[str] = ..., video_encoder: _Optional[str] = ...) -> None: ...
 
 class Checkpoint(_message.Message):
     __slots__ = ("messages", "version", "model", "state")

@@ -24,6 +24,7 @@ from tritonclient.utils import np_to_triton_dtype, triton_to_np_dtype
 
 from talkingface.contract.arrays import AnyArray
 from talkingface.contract.errors import ServiceError
+from talkingface.serving.triton.device import CPU, GPU
 from talkingface.serving.triton.shared_memory import Region
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,8 @@ Arrays = dict[str, AnyArray]  # by name of the tensor
 T = TypeVar("T")
 
 _MIN_SHARED = 64 * 1024  # bytes of a tensor; smaller ones are sent in the message
-_MAX_SHARING = 32  # inferences with shared memory at a time
+# Inferences with shared memory at a time: more than a GPU's largest batch, 0.5 MB each at 512x512.
+_MAX_SHARING = 256
 _MAX_POOLED = 8 << 20  # bytes; larger regions, for a whole photo, are released at once
 
 _CHANNEL_OPTIONS = (
@@ -152,6 +154,13 @@ class TritonClient:
             ]
             self._specs[name] = ModelSpec(name, config.max_batch_size > 0, *specs)
         return self._specs[name]
+
+    async def device(self, name: str) -> str:
+        """Return where a model's instances run, "cpu" or "gpu"."""
+        request = service_pb2.ModelConfigRequest(name=name)
+        config = (await self._call(self._stub.ModelConfig(request, timeout=5))).config
+        kinds = {group.kind for group in config.instance_group}
+        return GPU if model_config_pb2.ModelInstanceGroup.KIND_GPU in kinds else CPU
 
     async def warm_up(self, name: str, times: int = 2) -> None:
         """Run a model a few times on zeros, so that start-up work is done.

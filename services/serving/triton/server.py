@@ -27,11 +27,14 @@ from pathlib import Path
 import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from talkingface.serving.triton import shared_memory
+from talkingface.serving.config import StartError
+from talkingface.serving.triton import device, shared_memory
+from talkingface.serving.triton.device import CPU, Choice
 
 log = logging.getLogger(__name__)
 
 _BACKENDS = Path(__file__).parent / "backends"
+_CHOICE_SECONDS = 60.0  # with a GPU, numba compiles a kernel
 
 # Runs a program that gets SIGTERM when its parent dies, even by SIGKILL. In a fresh interpreter,
 # because preexec_fn is not safe in a process with threads.
@@ -60,14 +63,17 @@ class EmbeddedTriton:
         repository: Path,
         environ: Mapping[str, str] | None = None,
         on_line: Callable[[str], None] | None = None,
+        device: str = CPU,
     ) -> None:
         """
         :param repository: folder of models
+        :param device: "cpu" or "gpu", see `device.choose`
         :param environ: environment variables for the models, added to those of this process
         :param on_line: called with each line of Triton's log; default: logged at DEBUG
         """
         self._repository = repository
         self._environ = dict(environ or {})
+        self._device = device
         self._on_line = on_line or log.debug
         self._lines: deque[str] = deque(maxlen=400)
         self._prefix = shared_memory.unique_name("triton")
@@ -116,6 +122,8 @@ class EmbeddedTriton:
             *(sys.executable, "-I", "-S", "-c", _EXEC_WITH_PARENT, str(os.getpid()), str(binary)),
             f"--id={self._prefix}",
             f"--model-repository={self._repository}",
+            # A model without a configuration of this name is loaded with its config.pbtxt.
+            f"--model-config-name={self._device}",
             f"--backend-directory={backends}",
             # The configurations are complete; completing them would import each model once more.
             "--disable-auto-complete-config",
@@ -223,6 +231,31 @@ class EmbeddedTriton:
             text = line.decode(errors="replace").rstrip()
             self._lines.append(text)
             self._on_line(text)
+
+
+async def choose_device(wanted: str, repository: Path) -> Choice:
+    """Choose the device as `device.choose` does, in a process that ends before Triton starts.
+
+    :raises StartError: a GPU is asked for and cannot be used
+    """
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-I", device.__file__, str(repository)),
+        env={**os.environ, "TALKINGFACE_DEVICE": wanted},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(_CHOICE_SECONDS):
+            out, err = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        raise StartError(f"the GPU was not found usable in {_CHOICE_SECONDS:g} s") from None
+    chosen, said = out.decode().strip(), err.decode().strip().rpartition("\n")[2]
+    if process.returncode:
+        raise StartError(said.rpartition("DeviceError: ")[2])
+    return Choice(chosen, said.partition(f"device={chosen} ")[2])
 
 
 _FAST_RECONNECT = (

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from talkingface.renderer import h264
-from talkingface.renderer.h264 import EncoderError, H264Encoder, H264Format, H264Kind, nal_types
+from talkingface.renderer.h264 import H264Encoder, H264Format, H264Kind, nal_types
+from talkingface.serving.config import StartError
 
 FORM = H264Format(256, 256, frame_rate=25, crf=20, keyframe_interval=3)
 IMAGES = np.random.default_rng(0).integers(16, 235, (7, 384, 256), np.uint8)
@@ -16,7 +17,7 @@ KINDS = [
     H264Kind.X264,
     pytest.param(
         H264Kind.NVENC,
-        marks=pytest.mark.skipif(NVENC_PROBLEM is not None, reason=f"no NVENC: {NVENC_PROBLEM}"),
+        marks=pytest.mark.skipif(NVENC_PROBLEM is not None, reason="no GPU with an encoder"),
     ),
 ]
 
@@ -57,7 +58,7 @@ def test_a_repeated_frame_is_encoded_once_more(kind: H264Kind) -> None:
     assert encoder.repeat()[1]  # the fourth frame: repeats count towards the interval
 
 
-@pytest.mark.skipif(NVENC_PROBLEM is None, reason="this machine has NVENC")
+@pytest.mark.skipif(NVENC_PROBLEM is None, reason="this GPU has an encoder")
 def test_nvenc_falls_back_to_x264_at_the_start_of_a_stream() -> None:
     fallbacks: list[str] = []
     encoder = H264Encoder(FORM, H264Kind.NVENC, lambda: fallbacks.append("x264"))
@@ -68,7 +69,7 @@ def test_nvenc_falls_back_to_x264_at_the_start_of_a_stream() -> None:
     assert packets == [x264.encode(image) for image in IMAGES]
 
 
-@pytest.mark.skipif(NVENC_PROBLEM is None, reason="this machine has NVENC")
+@pytest.mark.skipif(NVENC_PROBLEM is None, reason="this GPU has an encoder")
 def test_without_a_fallback_the_error_of_nvenc_is_raised() -> None:
     with pytest.raises(av.FFmpegError):
         H264Encoder(FORM, H264Kind.NVENC).encode(IMAGES[0])
@@ -93,7 +94,7 @@ def test_the_encoder_is_chosen_by_what_works(
 
 def test_nvenc_that_is_asked_for_and_absent_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(h264, "problem_of", lambda kind: "no driver")
-    with pytest.raises(EncoderError, match=r"TALKINGFACE_VIDEO_ENCODER=nvenc.*no driver"):
+    with pytest.raises(StartError, match=r"TALKINGFACE_VIDEO_ENCODER=nvenc.*no driver"):
         h264.choose("nvenc")
 
 
@@ -109,7 +110,7 @@ def test_a_packet_of_another_form_is_refused() -> None:
     assert h264.packet_problem(first, False, expected=False) == "has the NAL units [7, 8, 6, 5]"
 
 
-@pytest.mark.skipif(NVENC_PROBLEM is None, reason="this machine has NVENC")
+@pytest.mark.skipif(NVENC_PROBLEM is None, reason="this GPU has an encoder")
 @pytest.mark.parametrize("option", h264.nvenc_options(FORM))
 def test_each_option_of_nvenc_exists_in_this_build(
     monkeypatch: pytest.MonkeyPatch, option: str

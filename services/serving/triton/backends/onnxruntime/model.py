@@ -2,13 +2,19 @@
 
 It loads unmodified `backend: "onnxruntime"` models, so that the same model repository works in the
 embedded Triton and in NVIDIA's container with its own ONNX Runtime backend. Supported settings of a
-model: `default_model_filename`, `max_batch_size`, `dynamic_batching`, and the parameters
-`intra_op_thread_count` and `inter_op_thread_count` of NVIDIA's backend.
+model: `default_model_filename`, `max_batch_size`, `dynamic_batching`, the parameters
+`intra_op_thread_count` and `inter_op_thread_count` of NVIDIA's backend, and `padding`.
 
 On the CPU every request is run alone, so that the bits of a session cannot depend on the other
 requests of its batch. (ONNX Runtime 1.31 on x86-64 with AVX2 gives equal bits for merged rows too,
 but does not guarantee it for other processors.) The requests of a batch run in parallel instead,
-one thread each. On a GPU they are merged.
+one thread each.
+
+On a GPU they are merged into one run and filled up with copies of the first row: to the next power
+of two, so that cuDNN prepares few sizes, or, with the parameter `padding` "full", to
+`max_batch_size`. Then all runs have the same kernels, and a row's bits depend neither on how many
+other rows there are, nor on what these hold. NVIDIA's own ONNX Runtime backend does not pad,
+therefore the GPU images use this one as well. It has not run on a GPU.
 """
 
 from __future__ import annotations
@@ -50,14 +56,17 @@ class TritonPythonModel:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         providers: list[Any] = ["CPUExecutionProvider"]
         if on_gpu:
-            device = int(args["model_instance_device_id"])
-            providers.insert(0, ("CUDAExecutionProvider", {"device_id": device}))
+            ort.preload_dlls()  # CUDA's libraries, where they are packages of this environment
+            providers.insert(0, ("CUDAExecutionProvider", _cuda_options(args)))
         self._session = ort.InferenceSession(path, options, providers=providers)
         if on_gpu and "CUDAExecutionProvider" not in self._session.get_providers():
             raise pb_utils.TritonModelException("KIND_GPU, but ONNX Runtime has no CUDA here")
         self._inputs = [tensor["name"] for tensor in config["input"]]
         self._outputs = [tensor["name"] for tensor in config["output"]]
-        self._merge = on_gpu and config.get("max_batch_size", 0) > 0
+        self._max_rows = config.get("max_batch_size", 0)
+        self._merge = on_gpu and self._max_rows > 0
+        padding = config.get("parameters", {}).get("padding", {})
+        self._full = padding.get("string_value") == "full"
         self._pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
 
     def execute(self, requests: list[Any]) -> list[Any]:
@@ -66,17 +75,22 @@ class TritonPythonModel:
             [pb_utils.get_input_tensor_by_name(r, name).as_numpy() for name in self._inputs]
             for r in requests
         ]
+        if self._merge:
+            return self._respond_merged(rows)
         if len(rows) == 1:
             return [self._respond(rows[0])]
-        if not self._merge:
-            return list(self._pool.map(self._respond, rows))
-        merged = [np.concatenate(tensors) for tensors in zip(*rows, strict=True)]
-        cuts = np.cumsum([len(tensors[0]) for tensors in rows])[:-1]
+        return list(self._pool.map(self._respond, rows))
+
+    def _respond_merged(self, rows: list[Tensors]) -> list[Any]:
+        counts = [len(tensors[0]) for tensors in rows]
+        cuts = np.cumsum(counts)
+        total = self._max_rows if self._full else 1 << (sum(counts) - 1).bit_length()
         try:
-            outputs = [np.split(tensor, cuts) for tensor in self._run(merged)]
+            results = self._run(merge(rows, total))
         except Exception as error:
-            return [_failure(error)] * len(requests)
-        return [self._response([part[i] for part in outputs]) for i in range(len(requests))]
+            return [_failure(error)] * len(rows)
+        parts = [np.split(tensor, cuts) for tensor in results]
+        return [self._response([part[i] for part in parts]) for i in range(len(rows))]
 
     def finalize(self) -> None:
         """Stop the threads."""
@@ -101,6 +115,25 @@ class TritonPythonModel:
                 for name, tensor in zip(self._outputs, tensors, strict=True)
             ]
         )
+
+
+def merge(rows: list[Tensors], count: int) -> Tensors:
+    """Merge the tensors of several requests into `count` rows, filled up with copies of the first.
+
+    :param rows: for each request its inputs, of one row or more each
+    """
+    missing = count - sum(len(tensors[0]) for tensors in rows)
+    filling = [np.repeat(tensor[:1], missing, axis=0) for tensor in rows[0]]
+    return [np.concatenate(tensors) for tensors in zip(*rows, filling, strict=True)]
+
+
+def _cuda_options(args: dict[str, str]) -> dict[str, str]:
+    """Options of the CUDA provider: the same kernels in every process, in full float32."""
+    return {
+        "device_id": args["model_instance_device_id"],
+        "cudnn_conv_algo_search": "HEURISTIC",
+        "use_tf32": "0",
+    }
 
 
 def _failure(error: Exception) -> Any:
