@@ -24,8 +24,10 @@ from tests.support import ROOT
 
 BIN = Path(sys.executable).parent
 K8S = ROOT / "k8s"
-OVERLAYS = ("base", "overlays/cpu", "overlays/gpu")
+GPU_OVERLAYS = ("overlays/gpu", "overlays/gpu-mig", "overlays/gpu-nvenc")
+OVERLAYS = ("base", "overlays/cpu", *GPU_OVERLAYS)
 KUBERNETES = ("1.32", "1.37")  # the oldest that the manifests are written for, and the newest known
+NEWER = {"overlays/gpu-nvenc": "1.34"}  # the oldest for which an overlay is written
 CUSTOM = {"PodMonitor", "PrometheusRule"}  # of the Prometheus operator: no schema to check against
 SERVICES: dict[str, type[config.ServiceConfig]] = {
     "orchestrator": OrchestratorConfig,
@@ -115,6 +117,8 @@ def variables(cls: type[config.ServiceConfig]) -> set[str]:
 @pytest.mark.parametrize("version", KUBERNETES)
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_every_manifest_is_valid(overlay: str, version: str) -> None:
+    if overlay in NEWER and version == KUBERNETES[0]:
+        version = NEWER[overlay]
     for manifest in manifests(overlay):
         if manifest["kind"] in CUSTOM:
             assert manifest["apiVersion"] == "monitoring.coreos.com/v1"
@@ -258,7 +262,8 @@ def test_store_is_shared_by_all_replicas(name: str, store: str, variable: str) -
     assert int(environ[f"{variable}_BYTES"]) < 0.9 * size
     if name in STAGES:  # its Python models read the store
         assert {"name": variable, "value": folder} in triton("base", name)["env"]
-        assert compose()["services"][f"{name}-triton"]["environment"] == {variable: folder}
+        beside = compose()["services"][f"{name}-triton"]["environment"]
+        assert beside == {variable: folder, "TALKINGFACE_DEVICE": "gpu"}
     for image in ("service", "triton")[: len(holders)]:
         (folders,) = re.findall("^RUN install -d -o 1000 -g 1000 (.+)$", target(image), re.M)
         assert folder in folders.split()
@@ -297,12 +302,48 @@ def test_network_policies_know_the_ports() -> None:
     assert entry["ports"] == [{"port": OrchestratorConfig().port, "protocol": "TCP"}]
 
 
-def test_gpu_overlay_gives_each_triton_a_gpu() -> None:
+def gpus(container: Manifest) -> set[str]:
+    """The resources of a container that are a GPU or a slice of one."""
+    return {name for name in container["resources"]["limits"] if name.startswith("nvidia.com/")}
+
+
+@pytest.mark.parametrize("overlay", GPU_OVERLAYS)
+@pytest.mark.parametrize("name", STAGES)
+def test_gpu_overlay_runs_each_stage_on_a_gpu(overlay: str, name: str) -> None:
+    device = {"name": "TALKINGFACE_DEVICE", "value": "gpu"}
+    assert device in triton(overlay, name)["env"]
+    loaded = config.load(SERVICES[name], environment(overlay, name))
+    assert isinstance(loaded, config.StageConfig)
+    assert loaded.device == "gpu"
+    assert loaded.slots == 0  # measured
+    if isinstance(loaded, config.RendererConfig):
+        assert loaded.video_encoder == ("nvenc" if overlay.endswith("nvenc") else "x264")
+    image = triton("base", name)["image"].replace("-triton:", "-triton-gpu:")
+    assert triton(overlay, name)["image"] == image
+    assert pod(overlay, name)["nodeSelector"] == {"nvidia.com/gpu.present": "true"}
+    assert "nodeSelector" not in pod(overlay, "orchestrator")
+
+
+def test_only_gpu_overlays_ask_for_gpus() -> None:
     for name in STAGES:
-        assert triton("overlays/gpu", name)["resources"]["limits"]["nvidia.com/gpu"] == "1"
-        assert "nvidia.com/gpu" not in triton("overlays/cpu", name)["resources"]["limits"]
-        assert triton("overlays/gpu", name)["image"] == triton("base", name)["image"]
-    assert "nodeSelector" not in pod("overlays/gpu", "orchestrator")
+        assert gpus(triton("overlays/gpu", name)) == {"nvidia.com/gpu"}
+        assert not gpus(triton("overlays/cpu", name))
+        assert gpus(triton("overlays/gpu-mig", name)) == {
+            "nvidia.com/mig-3g.40gb" if name == "renderer" else "nvidia.com/mig-1g.10gb"
+        }
+        for overlay in OVERLAYS:
+            assert not gpus(container(overlay, name))
+
+
+def test_a_renderer_shares_its_gpu_with_its_triton_to_encode() -> None:
+    overlay = "overlays/gpu-nvenc"
+    (claim,) = pod(overlay, "renderer")["resourceClaims"]
+    assert claim["resourceClaimTemplateName"] in of_kind(overlay, "ResourceClaimTemplate")
+    for each in (container(overlay, "renderer"), triton(overlay, "renderer")):
+        assert each["resources"]["claims"] == [{"name": claim["name"]}]
+        assert not gpus(each)
+    assert gpus(triton(overlay, "motion-gen")) == {"nvidia.com/gpu"}
+    assert "NVIDIA_DRIVER_CAPABILITIES=compute,utility,video" in target("service")
 
 
 # --- metrics, autoscaling
@@ -321,6 +362,8 @@ def exported() -> set[str]:
     metrics.recovered("renderer", "broken", 0.1)
     metrics.session_at_level(None, 1)
     metrics.level_changed(1, "overload")
+    metrics.set_stage_info("frame_synthesis@0123", "gpu", "nvenc")
+    metrics.encoder_fallback()
     with metrics.timed("encode"):
         pass
     lines = generate_latest(metrics.registry).decode().splitlines()
@@ -396,16 +439,52 @@ def test_triton_image_carries_the_model_repository(name: str) -> None:
     assert imports_project == (triton_target(name) != "triton")
 
 
-def triton_target(name: str) -> str:
+def triton_target(name: str, gpu: bool = False) -> str:
     """The target of the Dockerfile that holds what a stage's models need."""
-    return "triton-renderer" if name == "renderer" else "triton"
+    return ("triton-renderer" if name == "renderer" else "triton") + ("-gpu" if gpu else "")
 
 
-def test_renderers_triton_is_the_common_one_with_an_environment() -> None:
-    assert "\nFROM triton AS triton-renderer\n" in dockerfile()
-    assert "COPY --from=worker-environment /opt/venv /opt/venv\n" in target("triton-renderer")
-    assert "[renderer-worker]" in target("worker-environment")
-    assert "renderer-worker" in extras()
+@pytest.mark.parametrize(
+    "name, environment, installed",
+    [
+        ("triton-renderer", "worker-environment", "[renderer-worker]"),
+        ("triton-gpu", "gpu-environment", " onnxruntime-gpu "),
+        ("triton-renderer-gpu", "gpu-worker-environment", "[gpu,renderer-worker]"),
+    ],
+)
+def test_other_tritons_are_the_common_one_with_an_environment(
+    name: str, environment: str, installed: str
+) -> None:
+    assert f"\nFROM triton AS {name}\n" in dockerfile()
+    assert f"COPY --from={environment} /opt/venv /opt/venv\n" in target(name)
+    assert installed in target(environment)
+    assert {"gpu", "renderer-worker"} <= set(extras())
+    if name.endswith("-gpu"):
+        assert "-c constraints.txt -c constraints-gpu.txt" in target(environment)
+        assert "BACKENDS=/opt/talkingface/backends" in target(name)
+
+
+def test_a_triton_loads_the_configuration_of_its_device() -> None:
+    """By a program that needs the standard library alone, which is all that some images have."""
+    copied = "services/serving/triton/device.py"
+    assert f"COPY {copied} /opt/talkingface/device.py\n" in target("triton")
+    assert "device=$(python3 /opt/talkingface/device.py /models) && exec" in target("triton")
+    assert "--model-config-name=$device --backend-directory=$BACKENDS" in target("triton")
+    command = [sys.executable, "-I", "-S", ROOT / copied, ROOT / "services/renderer"]
+    for device in ("cpu", "gpu"):
+        environ = {"TALKINGFACE_DEVICE": device, "LD_LIBRARY_PATH": "/nowhere"}
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+        assert done.stdout.strip() == ("cpu" if device == "cpu" else ""), done.stderr
+
+
+def test_constraints_name_the_packages_of_a_gpu_once() -> None:
+    pinned = [
+        set(re.findall(r"^([\w.-]+)==", (ROOT / file).read_text(), re.M))
+        for file in ("constraints.txt", "constraints-gpu.txt")
+    ]
+    assert not pinned[0] & pinned[1]
+    named = {re.split(r"[\[>]", requirement)[0] for requirement in extras()["gpu"]}
+    assert named <= pinned[1]
 
 
 def test_every_package_is_in_the_wheel() -> None:
@@ -464,9 +543,6 @@ def test_build_context_has_what_the_images_copy() -> None:
                 assert (ROOT / source).exists()
 
 
-IMAGES = {*SERVICES, *(f"{name}-triton" for name in STAGES)}
-
-
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_manifests_name_our_images_of_one_release(overlay: str) -> None:
     named = {
@@ -476,15 +552,18 @@ def test_manifests_name_our_images_of_one_release(overlay: str) -> None:
     }
     (tag,) = {image.partition(":")[2] for image in named}
     assert re.fullmatch(r"\d+\.\d+\.\d+", tag)
-    assert named == {f"talkingface/{name}:{tag}" for name in IMAGES}
+    suffix = "-triton-gpu" if overlay in GPU_OVERLAYS else "-triton"
+    images = {*SERVICES, *(f"{name}{suffix}" for name in STAGES)}
+    assert named == {f"talkingface/{name}:{tag}" for name in images}
 
 
 def test_pages_build_the_images_that_the_manifests_name() -> None:
     text = (K8S / "README.md").read_text()
     built = {name: rest.split() for name, rest in re.findall(r"^image (\S+) +(.+)$", text, re.M)}
-    expected = {
-        name: ["service", package(name), str(cls().port)] for name, cls in SERVICES.items()
-    } | {f"{name}-triton": [triton_target(name), package(name)] for name in STAGES}
+    expected = {name: ["service", package(name), str(cls().port)] for name, cls in SERVICES.items()}
+    for name in STAGES:
+        expected[f"{name}-triton"] = [triton_target(name), package(name)]
+        expected[f"{name}-triton-gpu"] = [triton_target(name, gpu=True), package(name)]
     assert built == expected
 
 
@@ -505,14 +584,15 @@ def test_compose_service(name: str) -> None:
     # "35s" = the drain and 5 s in hand.
     assert service["stop_grace_period"] == f"{loaded.drain_timeout + 5:.0f}s"
     assert service["read_only"] is True
-    if name in STAGES:
+    if isinstance(loaded, config.StageConfig):
         assert environ["TALKINGFACE_TRITON_URL"] == f"{name}-triton:8001"
         assert service["depends_on"] == {f"{name}-triton": {"condition": "service_healthy"}}
         beside = services[f"{name}-triton"]
-        assert beside["image"] == f"talkingface/{name}-triton:${{TAG:-latest}}"
+        assert beside["image"] == f"talkingface/{name}-triton-gpu:${{TAG:-latest}}"
+        assert beside["environment"]["TALKINGFACE_DEVICE"] == loaded.device == "gpu"
         assert beside["build"] == {
             "context": ".",
-            "target": triton_target(name),
+            "target": triton_target(name, gpu=True),
             "args": arguments,
         }
         (device,) = beside["deploy"]["resources"]["reservations"]["devices"]
