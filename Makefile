@@ -35,10 +35,10 @@ test: $(DEV) $(ASSETS) $(PORTRAIT)  ## the whole suite, with the real mesh
 	$(PYTEST) tests/unit tests/deploy tests/research -n auto
 	$(PYTEST) tests/faults tests/mesh tests/services -n 2 --no-loadscope-reorder
 
-test-long: $(DEV) $(ASSETS) $(PORTRAIT)  ## the tests of faults and overload, many times over
+test-long: $(DEV) $(ASSETS) $(PORTRAIT)  ## tests of faults and overload many times over, dry runs
 	FUZZ_CASES=20000 FAULT_RUNS=24 ROLLING_ROUNDS=5 ISOLATION_SECONDS=300 RESUME_RUNS=20 \
-		LADDER_ROUNDS=3 $(BIN)/python -m pytest tests/faults tests/mesh/test_resume.py \
-		tests/mesh/test_degradation.py
+		LADDER_ROUNDS=3 BENCH_GPU_DRY_RUN=1 $(BIN)/python -m pytest tests/faults \
+		tests/mesh/test_resume.py tests/mesh/test_degradation.py tests/research/test_bench_gpu.py
 
 test-unit: $(DEV) $(ASSETS) $(PORTRAIT)  ## the tests without processes, in parallel
 	$(PYTEST) tests/unit -n auto

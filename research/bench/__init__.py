@@ -1,9 +1,9 @@
 """`talkingface bench`: measurements of a mesh on this machine.
 
 `bench speed` (also plain `bench`) measures how fast each part is, `bench start` how long a mesh
-takes to start and how large it is, `bench live` live sessions from what a client receives. Every
-call of `talkingface` imports this module, therefore the benches themselves are imported where they
-run.
+takes to start and how large it is, `bench live` live sessions from what a client receives,
+`bench gpu` all that a GPU changes. Every call of `talkingface` imports this module, therefore the
+benches themselves are imported where they run.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ def add_parser(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.set_defaults(**vars(_add_speed(kinds).parse_args([])))
     _add_start(kinds)
     _add_live(kinds)
+    _add_gpu(kinds)
 
 
 def _add_inputs(parser: argparse.ArgumentParser, audio: bool = True) -> None:
@@ -147,6 +148,41 @@ def _add_live(kinds: _SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("--log", type=Path, metavar="FILE", help="append the mesh's log here")
     parser.set_defaults(run=_run, usage_error=parser.error)
+
+
+def _add_gpu(kinds: _SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = kinds.add_parser(
+        "gpu",
+        help="for a machine with a GPU: its frames against the CPU's, FPS, live sessions, limits",
+        description="Compare the frames of GPU and CPU, measure frames a second by requests at a "
+        "time, hold live sessions in growing number until they are late, and state what limits "
+        "them and what a frame costs. Takes eight minutes. Ends with exit code 4, and what is "
+        "missing, where there is no GPU that can be used.",
+    )
+    for name, default, what in (("portrait", None, ", fetched"), ("audio", _SPEECH, "")):
+        parser.add_argument(
+            name,
+            type=Path,
+            nargs="?",
+            default=default,
+            metavar=name.upper(),
+            help=f"default: the demo's{what}",
+        )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="run all of it on the CPU with tiny counts, which tries the command and measures "
+        "nothing",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results here as well")
+    parser.add_argument("--log", type=Path, metavar="FILE", help="append the mesh's log here")
+    parser.set_defaults(run=_run_gpu, usage_error=parser.error)
+
+
+def _run_gpu(options: argparse.Namespace) -> int:
+    from talkingface_research.bench import gpu
+
+    return gpu.run(options)
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -470,7 +470,7 @@ def test_a_triton_loads_the_configuration_of_its_device() -> None:
     assert f"COPY {copied} /opt/talkingface/device.py\n" in target("triton")
     assert "device=$(python3 /opt/talkingface/device.py /models) && exec" in target("triton")
     assert "--model-config-name=$device --backend-directory=$BACKENDS" in target("triton")
-    command = [sys.executable, "-I", "-S", ROOT / copied, ROOT / "services/renderer"]
+    command = [sys.executable, "-I", "-S", str(ROOT / copied), str(ROOT / "services/renderer")]
     for device in ("cpu", "gpu"):
         environ = {"TALKINGFACE_DEVICE": device, "LD_LIBRARY_PATH": "/nowhere"}
         done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)

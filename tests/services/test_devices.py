@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import grpc
 import pytest
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from talkingface.renderer.h264 import H264Kind, problem_of
-from talkingface.serving.triton.device import driver_problem
+from talkingface.serving.triton.client import TritonClient
+from talkingface.serving.triton.device import CONFIG, driver_problem
+from talkingface.serving.triton.server import EmbeddedTriton, TritonError
 from talkingface.v1.stage_pb2 import GetStatusRequest, StageInfo
 from talkingface.v1.stage_pb2_grpc import StageStatusServiceStub
+from tests.support import ROOT
 from tests.support.services import ServiceProcess
 
 EXIT_SECONDS = 60.0
@@ -72,6 +77,45 @@ def test_a_stage_does_not_start_at_a_triton_with_another_device(
         "talkingface.audio_features.server", tmp_path / "log", device="gpu", triton_url=url
     )
     assert re.search(r"event=start_failed .* the models of \S+ run on the cpu", log)
+
+
+async def test_triton_loads_the_configurations_for_a_gpu(tmp_path: Path) -> None:
+    """With their instances on the CPU, since Triton refuses others where there is no GPU."""
+    models = ("audio_features/speech_encoder", "motion_gen/motion_generator", "renderer/inpainter")
+    for model in models:
+        stage, name = model.split("/")
+        folder = tmp_path / name
+        shutil.copytree(ROOT / "services" / stage / "model_repository" / name, folder)
+        config = folder / CONFIG
+        config.write_text(config.read_text().replace("KIND_GPU", "KIND_CPU"))
+    triton = EmbeddedTriton(tmp_path, device="gpu")
+    await triton.start()
+    client = TritonClient(triton.url)
+    try:
+        for model, size in zip(models, (32, 32, 64), strict=True):
+            name = model.split("/")[1]
+            assert await client.device(name) == "cpu"
+            await client.warm_up(name)
+            assert await largest_batch(triton.url, name) == size
+    finally:
+        await client.close()
+        await triton.stop()
+
+
+async def largest_batch(url: str, model: str) -> int:
+    """`max_batch_size` of a model that is loaded."""
+    async with grpc.aio.insecure_channel(url) as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        response = await stub.ModelConfig(service_pb2.ModelConfigRequest(name=model))
+    size: int = response.config.max_batch_size
+    return size
+
+
+@no_gpu
+async def test_triton_refuses_instances_on_a_gpu_that_is_not_there() -> None:
+    triton = EmbeddedTriton(ROOT / "services/motion_gen/model_repository", device="gpu")
+    with pytest.raises(TritonError, match="(?i)gpu"):
+        await triton.start()
 
 
 @pytest.mark.parametrize("setting", ["device", "video_encoder"])
