@@ -114,7 +114,7 @@ async def largest_batch(url: str, model: str) -> int:
 @no_gpu
 async def test_triton_refuses_instances_on_a_gpu_that_is_not_there() -> None:
     triton = EmbeddedTriton(ROOT / "services/motion_gen/model_repository", device="gpu")
-    with pytest.raises(TritonError, match="(?i)gpu"):
+    with pytest.raises(TritonError, match=r"(?i)gpu"):
         await triton.start()
 
 
