@@ -6,7 +6,7 @@ import numpy as np
 
 from talkingface.renderer.arrays import BoolArray, Float32Array, Uint8Image
 from talkingface.renderer.face.pyramid_fill import fill_outside
-from talkingface.renderer.geometry.rear_layer import MARGIN, SOLID
+from talkingface.renderer.pixels.layers import MARGIN, SOLID
 from talkingface.renderer.geometry.surface import smoothstep
 from talkingface.renderer.opencv import cv
 

@@ -21,6 +21,7 @@ from numba import njit
 
 from talkingface.renderer.arrays import Float32Array, Int16Array, Uint8Image
 from talkingface.renderer.face.camera import Camera
+from talkingface.renderer.geometry.canvas import Canvas
 from talkingface.renderer.geometry.compositing import compose
 from talkingface.renderer.geometry.crops import Crop, crop_controls, crop_matrices
 from talkingface.renderer.geometry.expression import gaze_shift
@@ -40,6 +41,7 @@ from talkingface.renderer.geometry.rear_flow import (
 )
 from talkingface.renderer.geometry.surface import smoothstep
 from talkingface.renderer.opencv import cv
+from talkingface.renderer.pixels.packed import unpack
 
 STILL = 0.02  # pixels of motion below which a frame is the photo
 PHOTO_RIM = 2.0  # pixels at a pinned border that are the photo's own, bit for bit
@@ -95,25 +97,27 @@ def render_pose(
     borders: Borders = pinned if isinstance(pinned, tuple) else (pinned,) * 4
     plan = plan_frame(portrait, coefficients, camera)
     flow = pin_flow(plan.rear_flow, borders) if any(borders) else plan.rear_flow
-    layers = compose(portrait, plan, flow)
+    canvas = Canvas()
+    face = compose(portrait, plan, flow, canvas)
+    image, mask = unpack(canvas.image), canvas.mask
     for eye in range(2):
-        draw_eye(portrait, plan, layers.image, layers.mask, eye, draw_always)
-    draw_mouth(portrait, plan, layers.image, layers.mask, draw_always)
-    image, solid = layers.image, layers.solid
+        draw_eye(portrait, plan, image, mask, eye, draw_always)
+    draw_mouth(portrait, plan, image, mask, draw_always)
+    solid = face.solid
     if not draw_always and _is_still(portrait, plan):
         image = portrait.frame.copy()
         flow = identity_flow()
         solid = np.zeros_like(solid)
-        layers.mask[:] = 0
+        mask[:] = 0
     if any(borders):
         _pin(image, portrait.frame, borders)
-    crops = _crops(plan, image, layers.mask)
+    crops = _crops(plan, image, mask)
     if not traced:
-        return WarpedFrame(image, layers.mask, crops)
+        return WarpedFrame(image, mask, crops)
     dense = upsample_flow(flow)
-    dense[layers.face_box][solid] = layers.face_flow[solid]
+    dense[face.box][solid] = np.stack(face.flow, -1)[solid]
     weight = _flow_weight(portrait.frame, image, dense)
-    return WarpedFrame(image, layers.mask, crops, dense, weight)
+    return WarpedFrame(image, mask, crops, dense, weight)
 
 
 def _is_still(portrait: PreparedPortrait, plan: FramePlan) -> bool:

@@ -25,7 +25,7 @@ from talkingface.renderer.geometry.eyes import RINGS
 from talkingface.renderer.geometry.rasterizer import rasterize
 from talkingface.renderer.geometry.rear_clearing import clear_rear
 from talkingface.renderer.geometry.rear_extension import extrapolate
-from talkingface.renderer.geometry.rear_layer import MARGIN, SOLID
+from talkingface.renderer.pixels.layers import MARGIN, SOLID
 from talkingface.renderer.opencv import cv
 
 

@@ -1,0 +1,56 @@
+"""The memory in which a frame is made, used again by every frame."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from talkingface.renderer.arrays import Float32Array, Int32Array, Uint8Image, Uint32Array
+from talkingface.renderer.geometry.frame import FRAME
+from talkingface.renderer.geometry.portrait_layers import PortraitLayers
+from talkingface.renderer.pixels.layers import TILE, TILE_ROWS, Clearing, Sources, clear_pixels
+
+_PLANES = 10  # of 32 bits a pixel, that the layers and drawings of a frame need at a time
+
+
+class Canvas:
+    """One frame in the making, and scratch memory; for one thread at a time."""
+
+    def __init__(self) -> None:
+        self.image: Uint32Array = np.empty((FRAME, FRAME), np.uint32)  # packed
+        self.mask: Uint8Image = np.empty((FRAME, FRAME, 2), np.uint8)  # as in `Crop`
+        self.hidden = np.zeros((FRAME // TILE_ROWS, FRAME // TILE), np.bool_)
+        self._planes = np.empty((_PLANES, FRAME * FRAME), np.float32)
+        self._tables: dict[tuple[int, int], Float32Array] = {}
+        self._rear = np.empty((0, 0), np.uint32)
+        self._rear_of: PortraitLayers | None = None
+
+    def plane(self, index: int, height: int, width: int) -> Float32Array:
+        """Scratch memory (height, width), with what was left in it."""
+        plane: Float32Array = self._planes[index, : height * width].reshape(height, width)
+        return plane
+
+    def planes(self, first: int, count: int, height: int, width: int) -> Float32Array:
+        """Scratch memory (count, height, width), which begins with a plane."""
+        flat = self._planes[first : first + count].reshape(-1)
+        planes: Float32Array = flat[: count * height * width].reshape(count, height, width)
+        return planes
+
+    def table(self, rows: int, columns: int) -> Float32Array:
+        """Scratch memory (rows, columns) for a table of triangles."""
+        if (rows, columns) not in self._tables:
+            self._tables[rows, columns] = np.empty((rows, columns), np.float32)
+        return self._tables[rows, columns]
+
+    def sources(self, layers: PortraitLayers, clearing: Clearing) -> Sources:
+        """The images that a frame is made of, jaw and cheeks removed from the rear layer."""
+        if self._rear_of is not layers:
+            self._rear, self._rear_of = layers.rear.copy(), layers
+        clear_pixels(layers.jaw_places, layers.jaw, layers.behind_jaw, clearing, self._rear)
+        return Sources(
+            layers.photo,
+            layers.background,
+            layers.near_background,
+            self._rear,
+            layers.least_opaque,
+            layers.most_opaque,
+        )

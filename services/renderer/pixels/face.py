@@ -1,0 +1,213 @@
+"""The face over what lies behind it: soft edges, colours from the photo, what is hidden."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from talkingface.renderer.arrays import (
+    BoolArray,
+    Float32Array,
+    Int32Array,
+    Uint8Array,
+    Uint8Image,
+    Uint32Array,
+)
+from talkingface.renderer.pixels.packed import bilinear, mix, weight_of
+from talkingface.renderer.pixels.targets import device, loop
+from talkingface.renderer.pixels.triangles import NONE
+
+FLOW_REACH = 4  # pixels by which the face's flow goes on beyond its edge; by eye
+OPAQUE = np.float32(0.999)  # opacity through which nothing is seen
+# Weights of a Gaussian with a deviation of one pixel, from the middle to three pixels aside.
+_BLUR = tuple(np.float32(w) for w in (0.39905028, 0.24203623, 0.05400558, 0.00443305))
+_REACH = len(_BLUR) - 1
+
+
+class FacePixels(NamedTuple):
+    """The front layer at the pixels of its box, (h, w)."""
+
+    u: Float32Array  # pixel of the photo that it takes its colour from
+    v: Float32Array
+    opacity: Float32Array
+    ids: Int32Array  # triangles, or NONE
+
+
+@device
+def largest_around(values, x, y):
+    """The largest of the 3x3 values around a pixel."""
+    height, width = values.shape
+    left, right = max(x - 1, 0), min(x + 1, width - 1)
+    most = np.float32(0)
+    for i in range(max(y - 1, 0), min(y + 2, height)):
+        most = max(most, values[i, left], values[i, x], values[i, right])
+    return most
+
+
+@device
+def blurred_across(values, x, y):
+    """The values of a row around a pixel, averaged."""
+    last = values.shape[1] - 1
+    total = _BLUR[0] * values[y, x]
+    for k in range(1, _REACH + 1):
+        total += _BLUR[k] * (values[y, max(x - k, 0)] + values[y, min(x + k, last)])
+    return total
+
+
+@device
+def blurred_down(values, x, y):
+    """The values of a column around a pixel, averaged."""
+    last = values.shape[0] - 1
+    total = _BLUR[0] * values[y, x]
+    for k in range(1, _REACH + 1):
+        total += _BLUR[k] * (values[max(y - k, 0), x] + values[min(y + k, last), x])
+    return total
+
+
+@loop
+def soften(shown: Float32Array, scratch: Float32Array, out: Float32Array) -> None:
+    """Write the opacity of a layer with soft edges, (h, w).
+
+    :param shown: (h, w) its opacity by triangle, 0 where there is none; overwritten.
+    """
+    height, width = shown.shape
+    for y in range(height):
+        for x in range(width):
+            scratch[y, x] = largest_around(shown, x, y)
+    for y in range(height):
+        for x in range(width):
+            shown[y, x] = blurred_across(scratch, x, y)
+    for y in range(height):
+        for x in range(width):
+            out[y, x] = blurred_down(shown, x, y)
+
+
+@device
+def continued(u, v, ids, x, y):
+    """The flow at a pixel that shows no triangle: that of the nearest one in its row or column.
+
+    The displacement is what goes on; 0, 0 if there is none within `FLOW_REACH`.
+    """
+    height, width = ids.shape
+    for d in range(1, FLOW_REACH + 1):
+        if x >= d and ids[y, x - d] != NONE:
+            return u[y, x - d] + np.float32(d), v[y, x - d]
+        if x + d < width and ids[y, x + d] != NONE:
+            return u[y, x + d] - np.float32(d), v[y, x + d]
+        if y >= d and ids[y - d, x] != NONE:
+            return u[y - d, x], v[y - d, x] + np.float32(d)
+        if y + d < height and ids[y + d, x] != NONE:
+            return u[y + d, x], v[y + d, x] - np.float32(d)
+    return np.float32(0), np.float32(0)
+
+
+@loop
+def continue_flow(face: FacePixels) -> None:
+    """Let the flow go on where the soft edge is seen but no triangle, in place."""
+    height, width = face.ids.shape
+    for y in range(height):
+        for x in range(width):
+            if face.ids[y, x] == NONE and face.opacity[y, x] > 0:
+                face.u[y, x], face.v[y, x] = continued(face.u, face.v, face.ids, x, y)
+
+
+@device
+def face_pixel(photo, below, u, v, opacity):
+    """The photo's colour at u, v, laid over a pixel."""
+    above = bilinear(photo, np.float32(2) * u, np.float32(2) * v)
+    return mix(below, above, weight_of(opacity))
+
+
+# Rows are cut out first: an index that begins at 0 lets the compiler vectorise a loop.
+@loop
+def _blend_row(photo, u, v, opacity, row):
+    for x in range(len(row)):
+        row[x] = face_pixel(photo, row[x], u[x], v[x], opacity[x])
+
+
+@loop
+def blend_face(
+    photo: Uint32Array,
+    face: FacePixels,
+    left: int,
+    top: int,
+    image: Uint32Array,
+) -> None:
+    """Lay the face over a frame in place, its box at `left`, `top`.
+
+    :param photo: the portrait's frame at twice its size.
+    """
+    height, width = face.ids.shape
+    for y in range(height):
+        first, last = width, -1
+        for x in range(width):
+            if face.opacity[y, x] > 0:
+                first, last = min(first, x), x
+        end = last + 1
+        _blend_row(
+            photo,
+            face.u[y, first:end],
+            face.v[y, first:end],
+            face.opacity[y, first:end],
+            image[top + y, left + first : left + end],
+        )
+
+
+@loop
+def write_stretch(
+    face: FacePixels, stretch: Float32Array, left: int, top: int, mask: Uint8Image
+) -> None:
+    """Write how far the face at `left`, `top` is stretched into the mask's second channel.
+
+    :param stretch: (F,) of the face's triangles, 0..1.
+    """
+    for y in range(face.ids.shape[0]):
+        for x in range(face.ids.shape[1]):
+            t = face.ids[y, x]
+            if t != NONE:
+                seen = np.float32(255) * face.opacity[y, x] * stretch[t]
+                mask[top + y, left + x, 1] = np.uint8(seen)
+
+
+@loop
+def blend_texture(
+    texture: Uint32Array, face: FacePixels, left: int, top: int, image: Uint32Array
+) -> None:
+    """Lay a texture of its own over the face of a frame, in place."""
+    height, width = face.ids.shape
+    for y in range(height):
+        for x in range(width):
+            a = face.opacity[y, x]
+            if a > 0:
+                above = bilinear(texture, face.u[y, x], face.v[y, x])
+                below = image[top + y, left + x]
+                image[top + y, left + x] = mix(below, above, weight_of(a))
+
+
+@loop
+def find_hidden(opacity: Float32Array, rows: int, columns: int, out: BoolArray) -> None:
+    """Write which tiles of so many rows and columns a layer (h, w) hides."""
+    for j in range(out.shape[0]):
+        for n in range(out.shape[1]):
+            least = np.float32(1)
+            for y in range(j * rows, (j + 1) * rows):
+                for x in range(n * columns, (n + 1) * columns):
+                    least = min(least, opacity[y, x])
+            out[j, n] = least > OPAQUE
+
+
+@loop
+def share_opacity(opacity: Float32Array, share: Float32Array) -> None:
+    """Divide the opacity of a face (h, w) among itself and a texture that is laid over it.
+
+    :param opacity: in and out, so that laying one over the other gives their mixture.
+    :param share: (h, w) in: how much of the mixture is the texture; out: its opacity.
+    """
+    one = np.float32(1)
+    for y in range(opacity.shape[0]):
+        for x in range(opacity.shape[1]):
+            whole = opacity[y, x]
+            other = whole * share[y, x]
+            opacity[y, x] = (whole - other) / max(one - other, np.float32(1e-6))
+            share[y, x] = other

@@ -1,0 +1,175 @@
+"""Triangles of a mesh as linear functions of the pixel, and which of them each pixel shows."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from talkingface.renderer.arrays import Float32Array, Int32Array
+from talkingface.renderer.pixels.targets import device, loop
+
+NONE = -1  # instead of a triangle's index, where a pixel shows none
+_EDGE = np.float32(-1e-5)  # barycentric weight down to which a pixel still counts as inside
+_FLAT = np.float32(1e-12)  # square pixels of a triangle that is seen from its edge
+
+# Columns of a triangle's row: its first corner; then, for the weight of each further corner, the
+# steps to the right and down; then the depth and each attribute at the first corner, and its steps.
+_X, _Y, _B, _C, _Z = 0, 1, 2, 4, 6
+FIRST_ATTRIBUTE = 9
+_COLUMNS = 3  # of an attribute
+
+
+def table_width(attributes: int) -> int:
+    """Columns of a row for so many attributes."""
+    return FIRST_ATTRIBUTE + _COLUMNS * attributes
+
+
+@device
+def write_plane(row, at, values, a, b, c):
+    """Write an attribute's value at the first corner and its steps; `values` are the vertices'."""
+    first = values[a]
+    along_b, along_c = values[b] - first, values[c] - first
+    row[at] = first
+    row[at + 1] = row[_B] * along_b + row[_C] * along_c
+    row[at + 2] = row[_B + 1] * along_b + row[_C + 1] * along_c
+
+
+@device
+def write_corner(row, points, a, b, c, cull):
+    """Write a triangle's corner, weights and depth; return whether it is to be drawn.
+
+    :param points: (V, 3) x right, y down, in pixels, and z towards the viewer.
+    :param cull: leave out triangles that face away from the viewer.
+    """
+    ax, ay = points[a, 0], points[a, 1]
+    bx, by, cx, cy = points[b, 0] - ax, points[b, 1] - ay, points[c, 0] - ax, points[c, 1] - ay
+    area = bx * cy - by * cx
+    if (cull and area > 0) or abs(area) < _FLAT:
+        return False
+    scale = np.float32(1) / area
+    row[_X], row[_Y] = ax, ay
+    row[_B], row[_B + 1] = cy * scale, -cx * scale
+    row[_C], row[_C + 1] = -by * scale, bx * scale
+    depth = points[a, 2]
+    along_b, along_c = points[b, 2] - depth, points[c, 2] - depth
+    row[_Z] = depth
+    row[_Z + 1] = row[_B] * along_b + row[_C] * along_c
+    row[_Z + 2] = row[_B + 1] * along_b + row[_C + 1] * along_c
+    return True
+
+
+@device
+def value_at(row, at, x, y):
+    """A triangle's depth or attribute at a pixel."""
+    return row[at] + row[at + 1] * (x - row[_X]) + row[at + 2] * (y - row[_Y])
+
+
+@device
+def _limit(low, high, start, step):
+    """Narrow low <= x <= high to where start + step * x is not below `_EDGE`."""
+    if step > 0:
+        low = max(low, (_EDGE - start) / step)
+    elif step < 0:
+        high = min(high, (_EDGE - start) / step)
+    elif start < _EDGE:
+        high = low - np.float32(1)
+    return low, high
+
+
+@device
+def span_of(row, y, low, high):
+    """First and last pixel of a triangle in the row `y` of the image, within `low` and `high`."""
+    down = y - row[_Y]
+    b, c = row[_B + 1] * down, row[_C + 1] * down
+    across, further = low - row[_X], high - row[_X]
+    across, further = _limit(across, further, b, row[_B])
+    across, further = _limit(across, further, c, row[_C])
+    across, further = _limit(across, further, np.float32(1) - b - c, -row[_B] - row[_C])
+    return np.int32(np.ceil(across + row[_X])), np.int32(np.floor(further + row[_X]))
+
+
+@device
+def _rows_of(points, a, b, c, height):
+    """First and last row of an image of so many that a triangle may touch."""
+    ay, by, cy = points[a, 1], points[b, 1], points[c, 1]
+    first = max(np.int32(np.ceil(min(ay, by, cy))), np.int32(0))
+    last = min(np.int32(np.floor(max(ay, by, cy))), np.int32(height - 1))
+    return first, last
+
+
+@device
+def _columns_of(points, a, b, c, width):
+    """Leftmost and rightmost pixel of an image that a triangle may touch, as real numbers."""
+    ax, bx, cx = points[a, 0], points[b, 0], points[c, 0]
+    return max(min(ax, bx, cx), np.float32(0)), min(max(ax, bx, cx), np.float32(width - 1))
+
+
+@device
+def write_row(row, points, values, a, b, c, cull):
+    """Write a triangle's row; return whether it is to be drawn.
+
+    :param points: and `cull`, as in `write_corner`.
+    :param values: (A, V) attributes of the vertices.
+    """
+    drawn = write_corner(row, points, a, b, c, cull)
+    if drawn:
+        for k in range(len(values)):
+            write_plane(row, FIRST_ATTRIBUTE + _COLUMNS * k, values[k], a, b, c)
+    return drawn
+
+
+@loop
+def draw_triangles(
+    points: Float32Array,
+    values: Float32Array,
+    triangles: Int32Array,
+    cull: bool,
+    table: Float32Array,
+    ids: Int32Array,
+    depth: Float32Array,
+) -> None:
+    """Find the nearest triangle at each pixel.
+
+    :param points: (V, 3) x right, y down, in pixels (a pixel's centre is at integer coordinates),
+        and z towards the viewer.
+    :param values: (A, V) attributes of the vertices.
+    :param triangles: (T, 3) vertex indices, anticlockwise as seen from outside with y up.
+    :param cull: leave out triangles that face away from the viewer.
+    :param table: (T, `table_width(A)`) out; the rows of the triangles drawn.
+    :param ids: (H, W) out; a triangle's index, or NONE.
+    :param depth: (H, W) out; its depth where there is one.
+    """
+    height, width = ids.shape
+    for y in range(height):
+        for x in range(width):
+            ids[y, x] = NONE
+            depth[y, x] = -np.inf
+    for t in range(len(triangles)):
+        a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+        top, bottom = _rows_of(points, a, b, c, height)
+        left, right = _columns_of(points, a, b, c, width)
+        row = table[t]
+        if top > bottom or left > right or not write_row(row, points, values, a, b, c, cull):
+            continue
+        for y in range(top, bottom + 1):
+            first, last = span_of(row, np.float32(y), left, right)
+            z = value_at(row, _Z, np.float32(first), np.float32(y))
+            for x in range(first, last + 1):
+                if z > depth[y, x]:
+                    depth[y, x] = z
+                    ids[y, x] = t
+                z += row[_Z + 1]
+
+
+@loop
+def attributes_at(ids: Int32Array, table: Float32Array, out: Float32Array) -> None:
+    """Write the attributes (A, H, W) of the pixels that show a triangle, 0 elsewhere."""
+    count, height, width = out.shape
+    for y in range(height):
+        for x in range(width):
+            t = ids[y, x]
+            for k in range(count):
+                at = FIRST_ATTRIBUTE + _COLUMNS * k
+                value = np.float32(0)
+                if t != NONE:
+                    value = value_at(table[t], at, np.float32(x), np.float32(y))
+                out[k, y, x] = value
