@@ -8,13 +8,15 @@ from functools import lru_cache
 import numpy as np
 
 from talkingface.contract.motion import ARKIT_INDEX
-from talkingface.renderer.arrays import Float32Array, Uint8Image
+from talkingface.renderer.arrays import Float32Array, Uint8Image, Uint32Array
 from talkingface.renderer.face.camera import Camera
+from talkingface.renderer.geometry.canvas import Canvas
 from talkingface.renderer.geometry.eyes import RINGS
 from talkingface.renderer.geometry.frame import FRAME, affine
+from talkingface.renderer.geometry.frame_plan import FramePlan
 from talkingface.renderer.geometry.surface import mean_landmarks
 from talkingface.renderer.geometry.topology import INNER_LOWER, INNER_UPPER
-from talkingface.renderer.opencv import cv
+from talkingface.renderer.pixels.crops import cut_crop, find_applied, paste_residual
 
 MOUTH_CROP, EYE_CROP = 128, 64  # pixels
 MOUTH_SPAN, EYE_SPAN = 0.66, 0.36  # face widths a crop spans
@@ -29,40 +31,63 @@ class Crop:
     """One of the inpainter's inputs: mouth, subject's left eye, right eye."""
 
     matrix: Float32Array  # (2, 3) frame pixel -> crop pixel
-    rgb: Uint8Image  # (S, S, 3)
-    mask: Uint8Image  # (S, S, 2): drawn instead of photographed; stretched or uncovered
+    pixels: Uint8Image  # (S, S, 8): `rgb`, `mask`, and the portrait's own colours
     control: Float32Array  # (6,)
 
+    @property
+    def rgb(self) -> Uint8Image:
+        """Colours of the frame, (S, S, 3)."""
+        return self.pixels[..., :3]
 
-def paste(image: Uint8Image, crop: Crop, residual: Float32Array, alpha: Float32Array) -> None:
-    """Add an inpainter's result to a frame, in place.
+    @property
+    def mask(self) -> Uint8Image:
+        """What is drawn instead of photographed; what is stretched or uncovered: (S, S, 2)."""
+        return self.pixels[..., 3:5]
 
-    :param residual: (S, S, 3) in [-1, 1], the full range of a colour.
-    :param alpha: (S, S) in [0, 1].
+
+def cut_crops(
+    canvas: Canvas, plan: FramePlan, own: tuple[Uint8Image, Uint8Image, Uint8Image]
+) -> tuple[Crop, Crop, Crop]:
+    """What the inpainter sees of a frame: mouth, subject's left eye, right eye.
+
+    :param own: the portrait's own crops (S, S, 3), aligned likewise.
     """
-    rows, columns = np.flatnonzero(alpha.any(1)), np.flatnonzero(alpha.any(0))
-    if not len(rows):
+    controls = crop_controls(plan.coefficients, plan.face.lip_opening, plan.camera)
+    placed = crop_matrices(plan.points)
+    eyes = np.empty((2, EYE_CROP, EYE_CROP, 8), np.uint8)
+    targets = (np.empty((MOUTH_CROP, MOUTH_CROP, 8), np.uint8), *eyes)
+    for (matrix, _), colours, pixels in zip(placed, own, targets, strict=True):
+        cut_crop(canvas.image, canvas.mask, colours, _inverse(matrix), pixels)
+    mouth, left, right = (
+        Crop(matrix, pixels, control)
+        for (matrix, _), pixels, control in zip(placed, targets, controls, strict=True)
+    )
+    return mouth, left, right
+
+
+def _inverse(matrix: Float32Array) -> Float32Array:
+    """The inverse (2, 3) of a similarity (2, 3)."""
+    (a, b, x), (c, d, y) = matrix.tolist()
+    scale = 1 / (a * d - b * c)
+    a, b, c, d = d * scale, -b * scale, -c * scale, a * scale
+    return np.array([[a, b, -a * x - b * y], [c, d, -c * x - d * y]], np.float32)
+
+
+def paste(image: Uint32Array, crop: Crop, residual: Float32Array) -> None:
+    """Add an inpainter's result to a packed frame, in place.
+
+    :param residual: (S, S, 4): colours in [-1, 1], the full range of a colour; opacity in [0, 1].
+    """
+    left, right, top, bottom = find_applied(residual)
+    if right < left:
         return
     # Only the part that changes, with a margin to fade in.
-    top, bottom = max(rows[0] - 1, 0), rows[-1] + 2
-    left, right = max(columns[0] - 1, 0), columns[-1] + 2
-    edge = _edge(len(residual))
-    opacity = alpha[top:bottom, left:right] * edge[top:bottom, None] * edge[left:right]
-    change = residual[top:bottom, left:right] * (255 * opacity)[..., None]
-    matrix = crop.matrix - np.array([[0, 0, left], [0, 0, top]], np.float32)
-    height, width = opacity.shape
-    corners = np.array([[0, 0], [width, 0], [0, height], [width, height]], np.float32)
-    corners = affine(cv.invertAffineTransform(matrix), corners)
-    low = np.clip(np.floor(corners.min(0)) - 1, 0, FRAME).astype(int)
+    corners = np.array([[x, y] for x in (left - 1, right + 1) for y in (top - 1, bottom + 1)])
+    corners = affine(_inverse(crop.matrix), corners)
+    low = np.clip(np.floor(corners.min(0)), 0, FRAME).astype(int)
     high = np.clip(np.ceil(corners.max(0)) + 1, 0, FRAME).astype(int)
-    if (high <= low).any():
-        return
-    local = matrix.copy()
-    local[:, 2] += local[:, :2] @ low
-    span = (int(high[0] - low[0]), int(high[1] - low[1]))
-    added = cv.warpAffine(change, local, span, flags=cv.INTER_LINEAR | cv.WARP_INVERSE_MAP)
-    part = image[low[1] : high[1], low[0] : high[0]]
-    part[:] = np.clip(part + added + 0.5, 0, 255).astype(np.uint8)
+    box = (int(low[0]), int(low[1]), int(high[0]), int(high[1]))
+    paste_residual(residual, _edge(len(residual)), crop.matrix, box, image)
 
 
 @lru_cache(maxsize=4)
