@@ -17,3 +17,9 @@ Uint8Array = NDArray[np.uint8]
 Uint8Image = NDArray[np.uint8]
 Uint32Array = NDArray[np.uint32]
 BoolArray = NDArray[np.bool_]
+
+# Numbers of compiled functions. numba infers their exact types from the arrays' and keeps them
+# narrow, which mypy cannot follow.
+Pixel = Any  # uint32, packed, see `pixels.packed`
+Real = Any  # float32
+Index = Any  # a signed or unsigned integer

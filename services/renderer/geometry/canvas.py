@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from talkingface.renderer.arrays import Float32Array, Int32Array, Uint8Image, Uint32Array
+from talkingface.renderer.arrays import Float32Array, Uint8Image, Uint32Array
 from talkingface.renderer.geometry.frame import FRAME
 from talkingface.renderer.geometry.portrait_layers import PortraitLayers
 from talkingface.renderer.pixels.layers import TILE, TILE_ROWS, Clearing, Sources, clear_pixels

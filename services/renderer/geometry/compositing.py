@@ -31,7 +31,7 @@ from talkingface.renderer.pixels.triangles import attributes_at, draw_triangles,
 STRETCH = (1.8, 2.2)  # growth of a triangle's area that begins to count as stretch; over how much
 MIN_AREA = 1e-3  # square pixels of a triangle in the photo
 
-# Planes of the canvas: scratch, triangles, opacity of the two layers of the face, up to 6 attributes.
+# Planes of the canvas: scratch, triangles, opacity of the face's two layers, up to 6 attributes.
 SCRATCH, IDS, OPACITY, OTHER_OPACITY, ATTRIBUTES = 0, 1, 2, 3, 4
 
 

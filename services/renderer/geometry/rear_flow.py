@@ -14,9 +14,9 @@ from talkingface.renderer.face.pyramid_fill import fill_outside
 from talkingface.renderer.geometry.depth_proxy import NODES, STEP
 from talkingface.renderer.geometry.frame import FLIP_3D, FRAME
 from talkingface.renderer.geometry.rasterizer import interpolate_attributes, rasterize_mesh
-from talkingface.renderer.pixels.layers import MARGIN
 from talkingface.renderer.geometry.surface import smoothstep
 from talkingface.renderer.opencv import cv
+from talkingface.renderer.pixels.layers import MARGIN
 
 Borders = tuple[bool, bool, bool, bool]  # left, top, right, bottom
 

@@ -83,9 +83,7 @@ def render(
     :raises ValueError: if motion has the wrong shape or is not finite.
     """
     coefficients, camera = target_pose(portrait, motion)
-    return render_pose(
-        portrait, coefficients, camera, pinned=pinned, traced=traced, canvas=canvas
-    )
+    return render_pose(portrait, coefficients, camera, pinned=pinned, traced=traced, canvas=canvas)
 
 
 def render_pose(

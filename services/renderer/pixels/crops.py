@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from talkingface.renderer.arrays import Float32Array, Uint8Image, Uint32Array
+from talkingface.renderer.arrays import (
+    Float32Array,
+    Index,
+    Pixel,
+    Real,
+    Uint8Array,
+    Uint8Image,
+    Uint32Array,
+)
 from talkingface.renderer.pixels.packed import bilinear
 from talkingface.renderer.pixels.targets import device, loop
 
@@ -12,7 +20,7 @@ _BYTE = np.uint32(0xFF)
 
 
 @device
-def mapped(matrix, x, y):
+def mapped(matrix: Float32Array, x: Real, y: Real) -> tuple[Real, Real]:
     """Where an affine map (2, 3) takes a pixel."""
     across = matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2]
     down = matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2]
@@ -20,10 +28,10 @@ def mapped(matrix, x, y):
 
 
 @device
-def _channel(image, x, y, k):
+def _channel(image: Uint8Image, x: Real, y: Real, k: int) -> Real:
     """Interpolate a channel of an image (H, W, C) at a position within it, 0..255."""
-    j = min(np.int32(x), image.shape[1] - 2)
-    i = min(np.int32(y), image.shape[0] - 2)
+    j: Index = min(np.int32(x), image.shape[1] - 2)
+    i: Index = min(np.int32(y), image.shape[0] - 2)
     a, b = x - np.float32(j), y - np.float32(i)
     upper = np.float32(image[i, j, k])
     upper += a * (np.float32(image[i, j + 1, k]) - upper)
@@ -33,7 +41,9 @@ def _channel(image, x, y, k):
 
 
 @device
-def write_crop_pixel(image, mask, own, x, y, out):
+def write_crop_pixel(
+    image: Uint32Array, mask: Uint8Image, own: Uint8Array, x: Real, y: Real, out: Uint8Array
+) -> None:
     """Write what the network sees of a frame at a position, and of the portrait, (8,)."""
     inside = x >= 0 and y >= 0 and x <= image.shape[1] - 1 and y <= image.shape[0] - 1
     colour = np.uint32(0)
@@ -64,26 +74,31 @@ def cut_crop(
 
 
 @device
-def _tap(residual, edge, i, j, share):
+def _tap(
+    residual: Float32Array, edge: Float32Array, i: Index, j: Index, share: Real
+) -> tuple[Real, Real, Real]:
     """Red, green and blue that one pixel of a residual adds, by its share."""
     opacity = np.float32(255) * share * residual[i, j, 3] * edge[i] * edge[j]
     return opacity * residual[i, j, 0], opacity * residual[i, j, 1], opacity * residual[i, j, 2]
 
 
 @device
-def _added(channel, change):
+def _added(channel: Pixel, change: Real) -> Pixel:
     """A channel plus a change, rounded, 0..255."""
     value = np.float32(channel & _BYTE) + change + np.float32(0.5)
     return np.uint32(min(max(value, np.float32(0)), np.float32(255)))
 
 
 @device
-def pasted_pixel(pixel, residual, edge, x, y):
+def pasted_pixel(
+    pixel: Pixel, residual: Float32Array, edge: Float32Array, x: Real, y: Real
+) -> Pixel:
     """A packed pixel with the residual at a position of the crop added."""
     last = residual.shape[0] - 1
     if x < 0 or y < 0 or x > last or y > last:
         return pixel
-    j, i = min(np.int32(x), last - 1), min(np.int32(y), last - 1)
+    j: Index = min(np.int32(x), last - 1)
+    i: Index = min(np.int32(y), last - 1)
     a, b = x - np.float32(j), y - np.float32(i)
     red, green, blue = np.float32(0), np.float32(0), np.float32(0)
     for n in range(4):

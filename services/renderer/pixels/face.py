@@ -10,7 +10,8 @@ from talkingface.renderer.arrays import (
     BoolArray,
     Float32Array,
     Int32Array,
-    Uint8Array,
+    Pixel,
+    Real,
     Uint8Image,
     Uint32Array,
 )
@@ -35,7 +36,7 @@ class FacePixels(NamedTuple):
 
 
 @device
-def largest_around(values, x, y):
+def largest_around(values: Float32Array, x: int, y: int) -> Real:
     """The largest of the 3x3 values around a pixel."""
     height, width = values.shape
     left, right = max(x - 1, 0), min(x + 1, width - 1)
@@ -46,7 +47,7 @@ def largest_around(values, x, y):
 
 
 @device
-def blurred_across(values, x, y):
+def blurred_across(values: Float32Array, x: int, y: int) -> Real:
     """The values of a row around a pixel, averaged."""
     last = values.shape[1] - 1
     total = _BLUR[0] * values[y, x]
@@ -56,7 +57,7 @@ def blurred_across(values, x, y):
 
 
 @device
-def blurred_down(values, x, y):
+def blurred_down(values: Float32Array, x: int, y: int) -> Real:
     """The values of a column around a pixel, averaged."""
     last = values.shape[0] - 1
     total = _BLUR[0] * values[y, x]
@@ -84,7 +85,9 @@ def soften(shown: Float32Array, scratch: Float32Array, out: Float32Array) -> Non
 
 
 @device
-def continued(u, v, ids, x, y):
+def continued(
+    u: Float32Array, v: Float32Array, ids: Int32Array, x: int, y: int
+) -> tuple[Real, Real]:
     """The flow at a pixel that shows no triangle: that of the nearest one in its row or column.
 
     The displacement is what goes on; 0, 0 if there is none within `FLOW_REACH`.
@@ -113,7 +116,7 @@ def continue_flow(face: FacePixels) -> None:
 
 
 @device
-def face_pixel(photo, below, u, v, opacity):
+def face_pixel(photo: Uint32Array, below: Pixel, u: Real, v: Real, opacity: Real) -> Pixel:
     """The photo's colour at u, v, laid over a pixel."""
     above = bilinear(photo, np.float32(2) * u, np.float32(2) * v)
     return mix(below, above, weight_of(opacity))
@@ -121,7 +124,13 @@ def face_pixel(photo, below, u, v, opacity):
 
 # Rows are cut out first: an index that begins at 0 lets the compiler vectorise a loop.
 @loop
-def _blend_row(photo, u, v, opacity, row):
+def _blend_row(
+    photo: Uint32Array,
+    u: Float32Array,
+    v: Float32Array,
+    opacity: Float32Array,
+    row: Uint32Array,
+) -> None:
     for x in range(len(row)):
         row[x] = face_pixel(photo, row[x], u[x], v[x], opacity[x])
 

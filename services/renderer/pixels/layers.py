@@ -6,7 +6,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from talkingface.renderer.arrays import BoolArray, Float32Array, Int32Array, Uint8Array, Uint32Array
+from talkingface.renderer.arrays import (
+    BoolArray,
+    Float32Array,
+    Index,
+    Int32Array,
+    Pixel,
+    Real,
+    Uint8Array,
+    Uint32Array,
+)
 from talkingface.renderer.pixels.packed import bilinear, mix, weight_of
 from talkingface.renderer.pixels.targets import device, loop
 
@@ -53,7 +62,7 @@ class Sources(NamedTuple):
 
 
 @device
-def _removed(clearing, x, y):
+def _removed(clearing: Clearing, x: Real, y: Real) -> Real:
     """How much of jaw and cheeks is removed at a pixel of the rear layer, 0..1."""
     zero, one = np.float32(0), np.float32(1)
     aside = clearing.across[0] * x + clearing.across[1] * y + clearing.across[2]
@@ -65,7 +74,7 @@ def _removed(clearing, x, y):
 
 
 @device
-def cleared_pixel(whole, without, clearing, x, y):
+def cleared_pixel(whole: Pixel, without: Pixel, clearing: Clearing, x: Real, y: Real) -> Pixel:
     """A packed pixel of the rear layer with jaw and cheeks removed as far as need be."""
     part = weight_of(_removed(clearing, x, y))
     pixel = mix(whole, without, part)
@@ -98,7 +107,7 @@ def clear_pixels(
 
 
 @device
-def between(values, x):
+def between(values: Float32Array, x: int) -> Real:
     """Interpolate values (CELLS,) at a pixel; beyond the outermost centres they go on evenly."""
     first = min(max((x - CELL // 2) >> 2, 0), len(values) - 2)
     part = (np.float32(x - CELL * first) - np.float32(1.5)) / np.float32(CELL)
@@ -107,14 +116,14 @@ def between(values, x):
 
 
 @device
-def distance(u, v, x, y):
+def distance(u: Real, v: Real, x: Index, y: Index) -> Real:
     """How far a pixel has moved, pixels."""
     dx, dy = u - np.float32(x), v - np.float32(y)
     return np.sqrt(dx * dx + dy * dy)
 
 
 @device
-def background_pixel(background, near, moved):
+def background_pixel(background: Pixel, near: Pixel, moved: Real) -> Pixel:
     """What is seen behind the rear layer.
 
     The background is invented around the person, to be clear of strands of hair that the matte
@@ -125,7 +134,7 @@ def background_pixel(background, near, moved):
 
 
 @device
-def rear_pixel(layer, photo, below, u, v):
+def rear_pixel(layer: Uint32Array, photo: Uint32Array, below: Pixel, u: Real, v: Real) -> Pixel:
     """The rear layer over a pixel `below`, with its colours from u, v of the photo."""
     rear = bilinear(layer, u + _MARGIN, v + _MARGIN)
     sharp = bilinear(photo, np.float32(2) * u, np.float32(2) * v)
@@ -135,7 +144,7 @@ def rear_pixel(layer, photo, below, u, v):
 
 
 @device
-def tile_kind(sources, flow, j, n):
+def tile_kind(sources: Sources, flow: Float32Array, j: int, n: int) -> int:
     """What the pixels of a tile can show: EMPTY, PHOTO or MIXED.
 
     :param j: row of cells, and n, column of tiles.
@@ -156,10 +165,10 @@ def tile_kind(sources, flow, j, n):
         v_low, v_high = v_low - half_v, v_high + half_v
     reach = np.float32(1.5)  # pixels that interpolation adds
     last = np.int32(sources.most_opaque.shape[0] - 1)
-    a = min(max(np.int32(u_low + _MARGIN - reach) // BLOCK, 0), last)
-    b = min(max(np.int32(u_high + _MARGIN + reach) // BLOCK, 0), last)
-    c = min(max(np.int32(v_low + _MARGIN - reach) // BLOCK, 0), last)
-    d = min(max(np.int32(v_high + _MARGIN + reach) // BLOCK, 0), last)
+    a: Index = min(max(np.int32(u_low + _MARGIN - reach) // BLOCK, 0), last)
+    b: Index = min(max(np.int32(u_high + _MARGIN + reach) // BLOCK, 0), last)
+    c: Index = min(max(np.int32(v_low + _MARGIN - reach) // BLOCK, 0), last)
+    d: Index = min(max(np.int32(v_high + _MARGIN + reach) // BLOCK, 0), last)
     least, most = np.uint8(255), np.uint8(0)
     for y in range(c, d + 1):
         for x in range(a, b + 1):
@@ -186,21 +195,38 @@ def _row_flow(values: Float32Array, row: Float32Array) -> None:
 
 # Rows are cut out first: an index that begins at 0 lets the compiler vectorise a loop.
 @loop
-def _fill_empty(background, near, u, v, x, y, out):
+def _fill_empty(
+    background: Uint32Array,
+    near: Uint32Array,
+    u: Float32Array,
+    v: Float32Array,
+    x: int,
+    y: int,
+    out: Uint32Array,
+) -> None:
     for k in range(len(out)):
         away = distance(u[k], v[k], x + k, y)
         out[k] = background_pixel(background[k], near[k], away)
 
 
 @loop
-def _fill_photo(photo, u, v, out):
+def _fill_photo(photo: Uint32Array, u: Float32Array, v: Float32Array, out: Uint32Array) -> None:
     two = np.float32(2)
     for k in range(len(out)):
         out[k] = bilinear(photo, two * u[k], two * v[k])
 
 
 @loop
-def _fill_mixed(sources, background, near, u, v, x, y, out):
+def _fill_mixed(
+    sources: Sources,
+    background: Uint32Array,
+    near: Uint32Array,
+    u: Float32Array,
+    v: Float32Array,
+    x: int,
+    y: int,
+    out: Uint32Array,
+) -> None:
     for k in range(len(out)):
         below = background_pixel(background[k], near[k], distance(u[k], v[k], x + k, y))
         out[k] = rear_pixel(sources.rear, sources.photo, below, u[k], v[k])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from talkingface.renderer.arrays import Uint8Image, Uint32Array
+from talkingface.renderer.arrays import Pixel, Real, Uint8Image, Uint32Array
 from talkingface.renderer.pixels.targets import device
 
 # Numbers of the width that keeps the compiler's vectors full.
@@ -37,7 +37,7 @@ def channels(packed: Uint32Array) -> Uint8Image:
 
 
 @device
-def mix(below, above, weight):
+def mix(below: Pixel, above: Pixel, weight: Pixel) -> Pixel:
     """Blend two packed pixels; a weight of 256 is all of `above`."""
     rest = _WHOLE - weight
     even = ((below & _PAIR) * rest + (above & _PAIR) * weight + _HALF) >> _EIGHT
@@ -46,13 +46,13 @@ def mix(below, above, weight):
 
 
 @device
-def weight_of(share):
+def weight_of(share: Real) -> Pixel:
     """A share from 0 to 1 as the weight of `mix`, 0..256."""
     return np.uint32(share * np.float32(256) + np.float32(0.5))
 
 
 @device
-def bilinear(image, x, y):
+def bilinear(image: Uint32Array, x: Real, y: Real) -> Pixel:
     """Interpolate a packed image at a position in pixels; beyond its borders they go on.
 
     Positions count in sixteenths of a pixel, so that the four weights have eight bits each.

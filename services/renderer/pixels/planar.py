@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from talkingface.renderer.arrays import Uint8Array, Uint8Image, Uint32Array
+from talkingface.renderer.arrays import Index, Pixel, Uint8Array, Uint8Image, Uint32Array
 from talkingface.renderer.pixels.targets import device, loop
+
+_Weights = tuple[np.int32, np.int32, np.int32]  # of red, green, blue
 
 _BYTE, _EIGHT, _SIXTEEN = np.uint32(0xFF), np.uint32(8), np.uint32(16)
 # ITU-R BT.601 for values of eight bits, times 256.
@@ -15,7 +17,7 @@ _RED = (np.int32(112), np.int32(-94), np.int32(-18))
 
 
 @device
-def _weighted(pixel, weights):
+def _weighted(pixel: Pixel, weights: _Weights) -> Index:
     """The weighted sum of a packed pixel's red, green and blue."""
     red, green = np.int32(pixel & _BYTE), np.int32((pixel >> _EIGHT) & _BYTE)
     blue = np.int32((pixel >> _SIXTEEN) & _BYTE)
@@ -23,13 +25,13 @@ def _weighted(pixel, weights):
 
 
 @device
-def luma_of(pixel):
+def luma_of(pixel: Pixel) -> Index:
     """Y of a packed pixel, 16..235."""
     return np.uint8(((_weighted(pixel, _LUMA) + np.int32(128)) >> np.int32(8)) + np.int32(16))
 
 
 @device
-def chroma_of(p, q, r, s, weights):
+def chroma_of(p: Pixel, q: Pixel, r: Pixel, s: Pixel, weights: _Weights) -> Index:
     """U or V of four packed pixels, 16..240."""
     total = _weighted(p, weights) + _weighted(q, weights)
     total += _weighted(r, weights) + _weighted(s, weights)

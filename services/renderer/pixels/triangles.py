@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from talkingface.renderer.arrays import Float32Array, Int32Array
+from talkingface.renderer.arrays import Float32Array, Index, Int32Array, Real
 from talkingface.renderer.pixels.targets import device, loop
 
 NONE = -1  # instead of a triangle's index, where a pixel shows none
@@ -24,7 +24,9 @@ def table_width(attributes: int) -> int:
 
 
 @device
-def write_plane(row, at, values, a, b, c):
+def write_plane(
+    row: Float32Array, at: int, values: Float32Array, a: Index, b: Index, c: Index
+) -> None:
     """Write an attribute's value at the first corner and its steps; `values` are the vertices'."""
     first = values[a]
     along_b, along_c = values[b] - first, values[c] - first
@@ -34,7 +36,9 @@ def write_plane(row, at, values, a, b, c):
 
 
 @device
-def write_corner(row, points, a, b, c, cull):
+def write_corner(
+    row: Float32Array, points: Float32Array, a: Index, b: Index, c: Index, cull: bool
+) -> bool:
     """Write a triangle's corner, weights and depth; return whether it is to be drawn.
 
     :param points: (V, 3) x right, y down, in pixels, and z towards the viewer.
@@ -58,13 +62,13 @@ def write_corner(row, points, a, b, c, cull):
 
 
 @device
-def value_at(row, at, x, y):
+def value_at(row: Float32Array, at: int, x: Real, y: Real) -> Real:
     """A triangle's depth or attribute at a pixel."""
     return row[at] + row[at + 1] * (x - row[_X]) + row[at + 2] * (y - row[_Y])
 
 
 @device
-def _limit(low, high, start, step):
+def _limit(low: Real, high: Real, start: Real, step: Real) -> tuple[Real, Real]:
     """Narrow low <= x <= high to where start + step * x is not below `_EDGE`."""
     if step > 0:
         low = max(low, (_EDGE - start) / step)
@@ -76,7 +80,7 @@ def _limit(low, high, start, step):
 
 
 @device
-def span_of(row, y, low, high):
+def span_of(row: Float32Array, y: Real, low: Real, high: Real) -> tuple[Index, Index]:
     """First and last pixel of a triangle in the row `y` of the image, within `low` and `high`."""
     down = y - row[_Y]
     b, c = row[_B + 1] * down, row[_C + 1] * down
@@ -88,7 +92,9 @@ def span_of(row, y, low, high):
 
 
 @device
-def _rows_of(points, a, b, c, height):
+def _rows_of(
+    points: Float32Array, a: Index, b: Index, c: Index, height: int
+) -> tuple[Index, Index]:
     """First and last row of an image of so many that a triangle may touch."""
     ay, by, cy = points[a, 1], points[b, 1], points[c, 1]
     first = max(np.int32(np.ceil(min(ay, by, cy))), np.int32(0))
@@ -97,14 +103,24 @@ def _rows_of(points, a, b, c, height):
 
 
 @device
-def _columns_of(points, a, b, c, width):
+def _columns_of(
+    points: Float32Array, a: Index, b: Index, c: Index, width: int
+) -> tuple[Real, Real]:
     """Leftmost and rightmost pixel of an image that a triangle may touch, as real numbers."""
     ax, bx, cx = points[a, 0], points[b, 0], points[c, 0]
     return max(min(ax, bx, cx), np.float32(0)), min(max(ax, bx, cx), np.float32(width - 1))
 
 
 @device
-def write_row(row, points, values, a, b, c, cull):
+def write_row(
+    row: Float32Array,
+    points: Float32Array,
+    values: Float32Array,
+    a: Index,
+    b: Index,
+    c: Index,
+    cull: bool,
+) -> bool:
     """Write a triangle's row; return whether it is to be drawn.
 
     :param points: and `cull`, as in `write_corner`.
