@@ -13,7 +13,7 @@ import cv2
 import triton_python_backend_utils as pb_utils
 
 from talkingface.contract.errors import ServiceError
-from talkingface.contract.video import View
+from talkingface.contract.video import RenderLevel, View
 from talkingface.renderer.arrays import AnyArray, Int32Array
 from talkingface.renderer.geometry import Canvas, PreparedPortrait
 from talkingface.renderer.portrait_store import PHOTO, PORTRAIT, PreparedPortraitStore, unpack
@@ -47,7 +47,8 @@ class TritonPythonModel:
             viewer = self._viewer(digest, values)
         except ServiceError as error:
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(error.to_text()))
-        frame = viewer.render(_array(request, "motion"), self._canvas)
+        level = RenderLevel(int(_array(request, "level")[0]))
+        frame = viewer.render(_array(request, "motion"), level, self._canvas)
         inpainted = pb_utils.InferenceRequest(
             model_name="inpainter",
             requested_output_names=["mouth_residual", "eyes_residual"],
