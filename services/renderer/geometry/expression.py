@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
-from talkingface.contract.motion import ARKIT_INDEX
-from talkingface.renderer.arrays import BoolArray, Float32Array
+from talkingface.contract.motion import ARKIT_INDEX, GAZE_PITCH_RANGE, GAZE_YAW_RANGE
+from talkingface.renderer.arrays import BoolArray, Float32Array, Int64Array
 from talkingface.renderer.face.landmarks import LIP_PAIRS
-from talkingface.renderer.face.model import PARTS, FaceModel, gaze_angles
+from talkingface.renderer.face.model import GAZE_COLUMNS, PARTS, FaceModel
 from talkingface.renderer.geometry.diffusion import smooth
-from talkingface.renderer.geometry.frame import FLIP
 from talkingface.renderer.geometry.portrait import BLINKS, GAZES, PreparedPortrait
 from talkingface.renderer.geometry.surface import mean_landmarks
 from talkingface.renderer.geometry.topology import INNER_LOWER, INNER_UPPER, topology
@@ -48,6 +48,9 @@ LID_SINKING = 0.4  # of the lids' opening that they cover at the lowest gaze; by
 IRIS_LEVER = 0.92  # of the eye's radius: the iris lies a little behind the cornea
 GAZE_CHANGED = 1.5  # pixels of the portrait at which an iris counts as moved
 
+STILL_VERTEX = 1e-6  # face widths, under a thousandth of a pixel, below which an offset is left out
+STILL_WEIGHT = 1e-6  # weight of an expression below which it is left out
+
 
 class PosedFace(NamedTuple):
     """A portrait's mesh with an expression."""
@@ -55,6 +58,18 @@ class PosedFace(NamedTuple):
     vertices: Float32Array  # (V, 3) unposed, face widths
     lip_opening: float  # face widths
     lip_change: float  # how far the lips have moved from the photo's, 0..1
+
+
+class SparseOffsets(NamedTuple):
+    """Offsets of the mesh for each of N expressions, of the vertices alone that it moves.
+
+    They are kept in runs of vertices that follow one another.
+    """
+
+    starts: Int64Array  # (N + 1,) where the runs of each expression begin
+    first: Int64Array  # (R,) three times the index of a run's first vertex
+    ends: Int64Array  # (R,) where the offsets of a run end, and those of the next begin
+    offsets: Float32Array  # (3 E,) x, y, z of one vertex after the other, face widths
 
 
 def without_blinks(coefficients: Float32Array) -> Float32Array:
@@ -73,59 +88,141 @@ def expression_offsets(coefficients: Float32Array) -> Float32Array:
     return offsets
 
 
-def posed_face(portrait: PreparedPortrait, coefficients: Float32Array) -> PosedFace:
-    """Move a portrait's mesh by absolute coefficients (52,)."""
-    own = without_blinks(portrait.fit.coefficients)
-    moving = without_blinks(coefficients)
-    # Lids follow the gaze by its change; the photo shows them where its own gaze put them.
-    change = coefficients[GAZES] - own[GAZES]
-    own[GAZES] = moving[GAZES] = 0
+def posed_face(
+    portrait: PreparedPortrait, coefficients: Float32Array, closing: Float32Array
+) -> PosedFace:
+    """Move a portrait's mesh by absolute coefficients (52,).
+
+    :param closing: (2,) of `lid_closing`.
+    """
+    own = portrait.fit.coefficients
+    weights, further = _expression_weights(own, coefficients, _visibility(portrait))
     vertices = portrait.neutral.copy()
-    _add(vertices, np.minimum(moving, own), FaceModel.load().expressions)
-    further = np.maximum(moving - own, 0)
-    further[GAZES] = _visibility(portrait) * np.where(LOOKS_DOWN, np.minimum(change, 0), change)
-    _add(vertices, further, drawn_expressions())
-    _add(vertices, lid_closing(portrait, coefficients), portrait.lid_closure)
-    before, now = _lip_parting(portrait.fit.coefficients), _lip_parting(coefficients)
+    _add_sparse(vertices, weights, _model_offsets())
+    _add_sparse(vertices, further, _drawn_changes())
+    _add(vertices, closing, portrait.lid_closure)
+    before, now = _lip_parting(own), _lip_parting(coefficients)
     if before > LIPS_APART:
-        vertices += np.clip(1 - now / before, 0, 1) * portrait.lip_closure
+        closed = np.array([min(max(1 - now / before, 0.0), 1.0)], np.float32)
+        _add(vertices, closed, portrait.lip_closure[None])
     lip_change = min(abs(now - before) / LIPS_CHANGED, 1.0)
-    _lower_tongue(vertices, max(now, 0.0), lip_change)
+    _lower_tongue(vertices, _tongue(), max(now, 0.0), lip_change)
     return PosedFace(vertices, max(now, 0.0), lip_change)
+
+
+@njit(cache=True, fastmath=True, error_model="numpy")
+def _expression_weights(
+    own: Float32Array, coefficients: Float32Array, visible: float
+) -> tuple[Float32Array, Float32Array]:
+    """Weights (52,) of the face model's expressions, and of what is drawn beyond them, (52,).
+
+    :param own: (52,) coefficients of the photo.
+    :param visible: 0 where dark glasses hide the eyes, else 1.
+    """
+    weights, further = coefficients.copy(), np.empty_like(coefficients)
+    for n in range(len(coefficients)):
+        further[n] = max(coefficients[n] - own[n], np.float32(0))
+    weights[BLINKS] = 0
+    # Lids follow the gaze by its change; the photo shows them where its own gaze put them.
+    for i, n in enumerate(GAZES):
+        change = coefficients[n] - own[n]
+        weights[n] = visible * (min(change, np.float32(0)) if LOOKS_DOWN[i] else change)
+    return weights, further
 
 
 def _lip_parting(coefficients: Float32Array) -> float:
     """Face widths by which an expression parts the lips in the middle; negative: presses them."""
-    pair = FaceModel.load().landmark_expressions[:, list(LIP_PAIRS[0]), 1]
-    return float(coefficients @ (pair[:, 0] - pair[:, 1]))
+    return float((coefficients * _lip_partings()).sum())
 
 
-@njit(cache=True)
+@lru_cache(maxsize=1)
+def _lip_partings() -> Float32Array:
+    """Face widths by which each expression parts the lips in the middle, (52,)."""
+    upper, lower = LIP_PAIRS[0]
+    heights = FaceModel.load().landmark_expressions[:, :, 1]
+    return heights[:, upper] - heights[:, lower]
+
+
+@njit(cache=True, fastmath=True, error_model="numpy")
 def _add(vertices: Float32Array, weights: Float32Array, offsets: Float32Array) -> None:
     """Add offsets (N, V, 3) by their weights (N,) to vertices (V, 3), in place."""
     for n in range(len(weights)):
-        if abs(weights[n]) > 1e-6:
+        if abs(weights[n]) > STILL_WEIGHT:
             for v in range(len(vertices)):
                 for k in range(3):
                     vertices[v, k] += weights[n] * offsets[n, v, k]
 
 
-def _lower_tongue(vertices: Float32Array, opening: float, lip_change: float) -> None:
-    """Lay the tongue down behind the lower teeth as the mouth opens, in place.
+@njit(cache=True, fastmath=True, error_model="numpy")
+def _add_sparse(vertices: Float32Array, weights: Float32Array, expressions: SparseOffsets) -> None:
+    """Add the offsets of expressions by their weights (N,) to vertices (V, 3), in place."""
+    starts, first, ends, offsets = expressions
+    target = vertices.reshape(-1)
+    for n in range(len(weights)):
+        weight = weights[n]
+        if abs(weight) <= STILL_WEIGHT:
+            continue
+        for run in range(starts[n], starts[n + 1]):
+            start = ends[run - 1] if run > 0 else 0
+            moves = offsets[start : ends[run]]
+            moved = target[first[run] : first[run] + len(moves)]
+            for i in range(len(moves)):
+                moved[i] += weight * moves[i]
 
-    In the face model it keeps its full height and would fill the open mouth.
-    """
-    tongue = FaceModel.load().part_vertices("tongue")
-    position = vertices[tongue]
-    weight = min(opening / TONGUE_DOWN, 1.0)
-    weight = lip_change * weight * weight * (3 - 2 * weight)
-    front = (position[:, 2] - position[:, 2].min()) / np.ptp(position[:, 2])
-    low = position[:, 1].min()
-    flat = low + TONGUE_HEIGHT * (position[:, 1] - low) - TONGUE_TIP * front**2
-    vertices[tongue, 1] += weight * (flat - position[:, 1])
+
+def _sparse(offsets: Float32Array) -> SparseOffsets:
+    """Leave out the vertices that an expression does not move, of (N, V, 3)."""
+    moved = np.abs(offsets).max(2) > STILL_VERTEX
+    expression, vertex = np.nonzero(moved)
+    begins = (np.diff(vertex, prepend=-2) != 1) | (np.diff(expression, prepend=-1) != 0)
+    runs = np.flatnonzero(begins)
+    starts = np.searchsorted(expression[runs], np.arange(len(offsets) + 1))
+    ends = np.append(runs[1:], len(vertex))
+    return SparseOffsets(starts, 3 * vertex[runs], 3 * ends, offsets[moved].ravel())
 
 
 @lru_cache(maxsize=1)
+def _model_offsets() -> SparseOffsets:
+    """The face model's expressions."""
+    return _sparse(FaceModel.load().expressions)
+
+
+@lru_cache(maxsize=1)
+def _drawn_changes() -> SparseOffsets:
+    """By how much the expressions that are drawn differ from the face model's."""
+    return _sparse(drawn_expressions() - FaceModel.load().expressions)
+
+
+@lru_cache(maxsize=1)
+def _tongue() -> Int64Array:
+    """The tongue's vertices."""
+    return FaceModel.load().part_vertices("tongue")
+
+
+@njit(cache=True, fastmath=True, error_model="numpy")
+def _lower_tongue(
+    vertices: Float32Array, tongue: Int64Array, opening: float, lip_change: float
+) -> None:
+    """Lay the tongue down behind the lower teeth as the mouth opens, in place.
+
+    In the face model it keeps its full height and would fill the open mouth.
+
+    :param vertices: (V, 3).
+    :param tongue: those of the tongue.
+    """
+    weight = min(opening / TONGUE_DOWN, 1.0)
+    weight = lip_change * weight * weight * (3 - 2 * weight)
+    low, back, tip = vertices[tongue[0], 1], vertices[tongue[0], 2], vertices[tongue[0], 2]
+    for v in tongue:
+        low = min(low, vertices[v, 1])
+        back, tip = min(back, vertices[v, 2]), max(tip, vertices[v, 2])
+    for v in tongue:
+        front = (vertices[v, 2] - back) / (tip - back)
+        height = vertices[v, 1]
+        flat = low + TONGUE_HEIGHT * (height - low) - TONGUE_TIP * front * front
+        vertices[v, 1] = height + weight * (flat - height)
+
+
 def drawn_expressions() -> Float32Array:
     """The expressions (52, V, 3) as they are drawn beyond a portrait's own."""
     out = FaceModel.load().expressions.copy()
@@ -199,28 +296,41 @@ def lid_closing(portrait: PreparedPortrait, coefficients: Float32Array) -> Float
 
     They follow a gaze that sinks: looking down they cover the eye as a blink does.
     """
-    own = portrait.fit.coefficients
-    blink = (coefficients[BLINKS] - own[BLINKS]) / np.maximum(1 - own[BLINKS], 1e-3)
-    blink = np.clip(blink, 0, 1) ** LID_POWER
-    sunk = np.maximum((coefficients - own)[LOOK_DOWN], 0)
-    closing = _visibility(portrait) * (blink + (1 - blink) * LID_SINKING * sunk)
-    shut: Float32Array = closing.astype(np.float32)
-    return shut
+    return _lid_closing(portrait.fit.coefficients, coefficients, _visibility(portrait))
+
+
+@njit(cache=True, fastmath=True, error_model="numpy")
+def _lid_closing(own: Float32Array, coefficients: Float32Array, visible: float) -> Float32Array:
+    """As `lid_closing`; `own` and `visible` as in `_expression_weights`."""
+    closing = np.empty(2, np.float32)
+    for eye in range(2):
+        lid, down = BLINKS[eye], LOOK_DOWN[eye]
+        blink = (coefficients[lid] - own[lid]) / max(1 - own[lid], 1e-3)
+        blink = min(max(blink, 0.0), 1.0) ** LID_POWER
+        sunk = max(coefficients[down] - own[down], 0.0)
+        closing[eye] = visible * (blink + (1 - blink) * LID_SINKING * sunk)
+    return closing
 
 
 def gaze_shift(
     portrait: PreparedPortrait, coefficients: Float32Array, eye: int
 ) -> tuple[Float32Array, float]:
     """How far an iris moved in the portrait's pixels (2,), and whether it did, 0..1."""
-    model, photo = FaceModel.load(), portrait.fit.camera
-    turned = _gaze_direction(coefficients, eye) - _gaze_direction(portrait.fit.coefficients, eye)
-    flat = photo.rotation[0][:2, :2] @ turned * FLIP
-    shift = flat * model.eye_radius * IRIS_LEVER * photo.scale[0]
-    shift *= _visibility(portrait)
-    return shift.astype(np.float32), min(float(np.linalg.norm(shift)) / GAZE_CHANGED, 1.0)
+    photo, own = portrait.fit.camera, portrait.fit.coefficients
+    (x, y), (own_x, own_y) = _gaze_direction(coefficients, eye), _gaze_direction(own, eye)
+    lever = FaceModel.load().eye_radius * IRIS_LEVER * float(photo.scale[0])
+    lever *= _visibility(portrait)
+    (xx, xy, _), (yx, yy, _), _ = photo.rotation[0].tolist()
+    right = lever * (xx * (x - own_x) + xy * (y - own_y))
+    up = lever * (yx * (x - own_x) + yy * (y - own_y))
+    return np.array([right, -up], np.float32), min(math.hypot(right, up) / GAZE_CHANGED, 1.0)
 
 
-def _gaze_direction(coefficients: Float32Array, eye: int) -> Float32Array:
-    """x and y of an eye's gaze in the head, (2,)."""
-    pitch, yaw = np.deg2rad(gaze_angles(coefficients)[eye])
-    return np.array([np.sin(yaw) * np.cos(pitch), np.sin(pitch)], np.float32)
+def _gaze_direction(coefficients: Float32Array, eye: int) -> tuple[float, float]:
+    """x and y of an eye's gaze in the head."""
+    up, down, right, left = coefficients[GAZE_COLUMNS[eye]].tolist()
+    pitch, yaw = (
+        math.radians(GAZE_PITCH_RANGE) * (up - down),
+        math.radians(GAZE_YAW_RANGE) * (right - left),
+    )
+    return math.sin(yaw) * math.cos(pitch), math.sin(pitch)

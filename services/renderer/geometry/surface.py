@@ -17,7 +17,8 @@ def smoothstep(low: float, high: float, x: Float32Array) -> Float32Array:
 
 def smoothstep_of(limits: tuple[float, float], value: float) -> float:
     """`smoothstep` of a single number."""
-    return float(smoothstep(*limits, np.array([value], np.float32))[0])
+    t = min(max((value - limits[0]) / (limits[1] - limits[0]), 0.0), 1.0)
+    return t * t * (3 - 2 * t)
 
 
 def mean_landmarks(vertices: Float32Array) -> Float32Array:
@@ -31,13 +32,13 @@ def mean_landmarks(vertices: Float32Array) -> Float32Array:
 
 def vertex_normals(vertices: Float32Array) -> Float32Array:
     """Unit normals (V, 3) of the mesh, outwards."""
-    out = np.zeros_like(vertices)
-    _sum_normals(vertices, FaceModel.load().triangles, out)
-    normals: Float32Array = out / (np.linalg.norm(out, axis=1, keepdims=True) + 1e-12)
+    normals = np.zeros_like(vertices)
+    _sum_normals(vertices, FaceModel.load().triangles, normals)
+    _normalise(normals)
     return normals
 
 
-@njit(cache=True, fastmath=True)
+@njit(cache=True, fastmath=True, error_model="numpy")
 def _sum_normals(vertices: Float32Array, triangles: Int32Array, out: Float32Array) -> None:
     """Add the normals of the triangles, as long as twice their areas, to their vertices."""
     for t in range(len(triangles)):
@@ -49,3 +50,13 @@ def _sum_normals(vertices: Float32Array, triangles: Int32Array, out: Float32Arra
             out[triangles[t, k], 0] += x
             out[triangles[t, k], 1] += y
             out[triangles[t, k], 2] += z
+
+
+@njit(cache=True, fastmath=True, error_model="numpy")
+def _normalise(vectors: Float32Array) -> None:
+    """Give vectors (N, 3) the length 1, in place; those without a length stay."""
+    for n in range(len(vectors)):
+        x, y, z = vectors[n, 0], vectors[n, 1], vectors[n, 2]
+        scale = np.float32(1) / (np.sqrt(x * x + y * y + z * z) + np.float32(1e-12))
+        for k in range(3):
+            vectors[n, k] *= scale
