@@ -48,7 +48,7 @@ LID_SINKING = 0.4  # of the lids' opening that they cover at the lowest gaze; by
 IRIS_LEVER = 0.92  # of the eye's radius: the iris lies a little behind the cornea
 GAZE_CHANGED = 1.5  # pixels of the portrait at which an iris counts as moved
 
-STILL_VERTEX = 1e-6  # face widths, under a thousandth of a pixel, below which an offset is left out
+STILL_VERTEX = 1e-7  # face widths, less than 1e-4 pixels, below which an offset is left out
 STILL_WEIGHT = 1e-6  # weight of an expression below which it is left out
 
 
@@ -146,11 +146,12 @@ def _lip_partings() -> Float32Array:
 @njit(cache=True, fastmath=True, error_model="numpy")
 def _add(vertices: Float32Array, weights: Float32Array, offsets: Float32Array) -> None:
     """Add offsets (N, V, 3) by their weights (N,) to vertices (V, 3), in place."""
+    moved = vertices.reshape(-1)
     for n in range(len(weights)):
-        if abs(weights[n]) > STILL_WEIGHT:
-            for v in range(len(vertices)):
-                for k in range(3):
-                    vertices[v, k] += weights[n] * offsets[n, v, k]
+        weight, moves = weights[n], offsets[n].reshape(-1)
+        if abs(weight) > STILL_WEIGHT:
+            for i in range(len(moves)):
+                moved[i] += weight * moves[i]
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")

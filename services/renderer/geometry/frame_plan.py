@@ -107,14 +107,13 @@ def _largest_moves(
 
     :param points: (V, 2+) in the frame, and `uv` (V, 2) in the photo.
     """
-    travel, parted = np.float32(0), np.float32(0)
+    zero = np.float32(0)
+    travel, parted = zero, zero
     for v in range(len(points)):
         moved = max(abs(points[v, 0] - uv[v, 0]), abs(points[v, 1] - uv[v, 1]))
-        if front[v] > SOLID_FRONT:
-            travel = max(travel, moved)
+        travel = max(travel, moved if front[v] > np.float32(SOLID_FRONT) else zero)
         # Only where jaw and cheeks end does it matter what lies behind them.
-        if rim[v]:
-            parted = max(parted, moved)
+        parted = max(parted, moved if rim[v] else zero)
     return travel, parted
 
 
@@ -146,11 +145,11 @@ def _moved_uv(
     closing: Float32Array,
 ) -> Float32Array:
     """Texture coordinates (V, 2) with parted lips and closing lids; see `PreparedPortrait`."""
-    out = np.empty_like(uv)
-    for v in range(len(uv)):
-        for k in range(2):
-            value = uv[v, k] + lip_change * lip_shift[v, k]
-            out[v, k] = value + closing[0] * lid_shift[0, v, k] + closing[1] * lid_shift[1, v, k]
+    out, lip = np.empty_like(uv), np.float32(lip_change)
+    flat, start, lips = out.reshape(-1), uv.reshape(-1), lip_shift.reshape(-1)
+    right, left = lid_shift[0].reshape(-1), lid_shift[1].reshape(-1)
+    for i in range(len(flat)):
+        flat[i] = start[i] + lip * lips[i] + closing[0] * right[i] + closing[1] * left[i]
     return out
 
 
@@ -174,15 +173,9 @@ def _add_proxy_shift(
     chosen = _shifted_vertices(weight, shape.soft_edge, shape.face_vertices)
     # Hair and neck follow the head's pose, not its expression.
     still = project_vertices(portrait, portrait.photographed, camera, torso, chosen)
-    photo_uv = portrait.uv[chosen]
-    shift = _proxy_shift(
-        skin_uv(portrait.depth_proxy, head, still, photo_uv),
-        sample_flow(flow, still),
-        photo_uv,
-        weight[chosen],
-        shape.soft_edge[chosen],
-    )
-    texture_uv[chosen] += shift
+    skin = skin_uv(portrait.depth_proxy, head, still, portrait.uv.take(chosen, 0))
+    rear = sample_flow(flow, still)
+    _shift_by_proxy(chosen, skin, rear, weight, shape.soft_edge, portrait.uv, texture_uv)
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")
@@ -199,26 +192,28 @@ def _shifted_vertices(
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")
-def _proxy_shift(
+def _shift_by_proxy(
+    chosen: Int64Array,
     skin: Float32Array,
     rear: Float32Array,
-    uv: Float32Array,
     weight: Float32Array,
-    soft: Float32Array,
-) -> Float32Array:
-    """Change of texture coordinates (N, 2) by way of the depth proxy.
+    soft_edge: Float32Array,
+    uv: Float32Array,
+    texture_uv: Float32Array,
+) -> None:
+    """Shift the texture coordinates (V, 2) of chosen vertices (N,), in place.
 
     :param skin: (N, 2) of `skin_uv`, and `rear` (N, 2) of the rear layer's flow: pixels in the
-        photo, as is `uv` (N, 2).
-    :param weight: (N,) of `_side_weight`, and `soft` (N,) of the face's soft edge.
+        photo, as is `uv` (V, 2).
+    :param weight: (V,) of `_side_weight`.
     """
-    out = np.empty_like(uv)
-    for n in range(len(uv)):
+    for n in range(len(chosen)):
+        v = chosen[n]
+        soft, share = soft_edge[v], max(weight[v], soft_edge[v])
         for k in range(2):
-            turned = skin[n, k] - uv[n, k] if weight[n] > 0 else np.float32(0)
-            shift = turned + soft[n] * (rear[n, k] - uv[n, k] - turned)
-            out[n, k] = max(weight[n], soft[n]) * shift
-    return out
+            shift = skin[n, k] - uv[v, k] if weight[v] > 0 else np.float32(0)
+            shift += soft * (rear[n, k] - uv[v, k] - shift)
+            texture_uv[v, k] += share * shift
 
 
 class _Shown(NamedTuple):
@@ -246,15 +241,15 @@ def _opacity(
     :param front: and `hard_edge` as in `FaceTopology`.
     :param towards: (3,) the camera's direction in the head.
     """
-    edge_visible, weight, revealed, cleared = shown
+    zero, one, two, three = np.float32(0), np.float32(1), np.float32(2), np.float32(3)
+    low, steepness = np.float32(FACING[0]), np.float32(1 / (FACING[1] - FACING[0]))
+    revealed, cleared = np.float32(shown.revealed), np.float32(shown.cleared)
+    x, y, z = towards[0], towards[1], towards[2]
     out = np.empty_like(front)
     for v in range(len(front)):
-        facing = (
-            normals[v, 0] * towards[0] + normals[v, 1] * towards[1] + normals[v, 2] * towards[2]
-        )
-        t = min(max((facing - FACING[0]) / (FACING[1] - FACING[0]), 0.0), 1.0)
-        soft = t * t * (3 - 2 * t)
-        known = max(edge_visible[v], max(weight[v], revealed))
-        opacity = front[v] * (hard_edge[v] + (1 - hard_edge[v]) * soft)
-        out[v] = opacity * (1 - cleared * (1 - known))
+        facing = normals[v, 0] * x + normals[v, 1] * y + normals[v, 2] * z
+        t = min(max((facing - low) * steepness, zero), one)
+        opacity = front[v] * (hard_edge[v] + (one - hard_edge[v]) * t * t * (three - two * t))
+        known = max(shown.edge_visible[v], max(shown.weight[v], revealed))
+        out[v] = opacity * (one - cleared * (one - known))
     return out

@@ -48,18 +48,10 @@ def project_vertices(
     :param chosen: (N,) project these vertices alone, to (N, 3).
     """
     projection = _Projection(camera.rotation[0], camera.scale[0], camera.translation[0], torso)
-    if chosen is None:
-        chosen = _all_vertices()
-    out = np.empty((len(chosen), 3), np.float32)
-    weight = FaceModel.load().head_weight
-    _project(projection, vertices, chosen, weight, _setback(), portrait.uv, out)
-    return out
-
-
-@lru_cache(maxsize=1)
-def _all_vertices() -> Int64Array:
-    """Indices of the mesh's vertices, (V,)."""
-    return np.arange(len(FaceModel.load().mean))
+    by_vertex = [vertices, FaceModel.load().head_weight, _setback(), portrait.uv]
+    if chosen is not None:
+        by_vertex = [values.take(chosen, 0) for values in by_vertex]
+    return _project(projection, *by_vertex)
 
 
 @lru_cache(maxsize=1)
@@ -76,27 +68,25 @@ def _setback() -> Float32Array:
 def _project(
     projection: _Projection,
     vertices: Float32Array,
-    chosen: Int64Array,
     head_weight: Float32Array,
     setback: Float32Array,
     uv: Float32Array,
-    out: Float32Array,
-) -> None:
-    """Write pixels and depth (N, 3) of chosen vertices; the other arguments are by vertex."""
-    rotation, scale = projection.rotation, projection.scale
-    translation, torso = projection.translation, projection.torso
-    for n in range(len(chosen)):
-        v = chosen[n]
-        x, y, z = scale * vertices[v, 0], scale * vertices[v, 1], scale * vertices[v, 2]
-        w, u, t = head_weight[v], uv[v, 0], uv[v, 1]
+) -> Float32Array:
+    """Pixels and depth (N, 3) of vertices (N, 3), with values of each as in the portrait."""
+    rotation, scale, translation, torso = projection
+    out = np.empty_like(vertices)
+    for n in range(len(vertices)):
+        x, y, z = scale * vertices[n, 0], scale * vertices[n, 1], scale * vertices[n, 2]
+        w, u, v = head_weight[n], uv[n, 0], uv[n, 1]
         right = translation[0] + rotation[0, 0] * x + rotation[0, 1] * y + rotation[0, 2] * z
         down = translation[1] - rotation[1, 0] * x - rotation[1, 1] * y - rotation[1, 2] * z
         depth = rotation[2, 0] * x + rotation[2, 1] * y + rotation[2, 2] * z
-        rest_right = torso[0, 0] * u + torso[0, 1] * t + torso[0, 2]
-        rest_down = torso[1, 0] * u + torso[1, 1] * t + torso[1, 2]
+        rest_right = torso[0, 0] * u + torso[0, 1] * v + torso[0, 2]
+        rest_down = torso[1, 0] * u + torso[1, 1] * v + torso[1, 2]
         out[n, 0] = rest_right + w * (right - rest_right)
         out[n, 1] = rest_down + w * (down - rest_down)
-        out[n, 2] = depth - scale * setback[v]
+        out[n, 2] = depth - scale * setback[n]
+    return out
 
 
 def torso_map(photo: Camera, camera: Camera) -> Float32Array:

@@ -26,6 +26,7 @@ SMOOTHING = 0.8  # cells: standard deviation by which the flow is smoothed; by e
 # The fixed-point iteration that inverts the proxy's motion: its steps are this share of what is
 # missing, so it converges where the proxy stretches by less than twice the inverse of it.
 INVERSION_STEP, INVERSION_ROUNDS = 0.42, 10
+SAMPLING_STEPS = 32  # positions in a cell at which the flow is sampled, as OpenCV does
 PINNED = (10.0, 80.0)  # pixels from a pinned border over which motion sets in; by eye
 
 
@@ -97,56 +98,74 @@ def _draw(nodes: Float32Array, moved: Float32Array, depth: Float32Array) -> None
     :param depth: (CELLS, CELLS) out; `EMPTY` where nothing is drawn, there `moved` stays.
     """
     depth[:] = EMPTY
-    pitch = np.float32(THINNING * STEP)
+    pitch, first, last = np.float32(THINNING * STEP), np.float32(0), np.float32(CELLS - 1)
     for i in range(nodes.shape[0] - 1):
         for j in range(nodes.shape[1] - 1):
-            a, b, c, d = nodes[i, j], nodes[i, j + 1], nodes[i + 1, j], nodes[i + 1, j + 1]
-            u, v = j * pitch - np.float32(MARGIN), i * pitch - np.float32(MARGIN)
+            a, b = _node(nodes, i, j), _node(nodes, i, j + 1)
+            c, d = _node(nodes, i + 1, j), _node(nodes, i + 1, j + 1)
+            if max(max(a[0], b[0]), max(c[0], d[0])) < first:
+                continue
+            if max(max(a[1], b[1]), max(c[1], d[1])) < first:
+                continue
+            if min(min(a[0], b[0]), min(c[0], d[0])) > last:
+                continue
+            if min(min(a[1], b[1]), min(c[1], d[1])) > last:
+                continue
+            u = np.float32(j) * pitch - np.float32(MARGIN)
+            v = np.float32(i) * pitch - np.float32(MARGIN)
             _draw_triangle(a, b, c, (u, v, pitch), moved, depth)
             _draw_triangle(d, c, b, (u + pitch, v + pitch, -pitch), moved, depth)
 
 
-@njit(cache=True, fastmath=True, error_model="numpy", inline="always")
+@njit(cache=True, fastmath=True, error_model="numpy")
+def _node(nodes: Float32Array, row: int, column: int) -> tuple[float, float, float]:
+    """Position and depth of a node."""
+    return nodes[row, column, 0], nodes[row, column, 1], nodes[row, column, 2]
+
+
+@njit(cache=True, fastmath=True, error_model="numpy")
 def _draw_triangle(
-    a: Float32Array,
-    b: Float32Array,
-    c: Float32Array,
+    a: tuple[float, float, float],
+    b: tuple[float, float, float],
+    c: tuple[float, float, float],
     photo: tuple[float, float, float],
     moved: Float32Array,
     depth: Float32Array,
 ) -> None:
     """Draw half a mesh of the grid; `moved` and `depth` as in `_draw`.
 
-    :param a: (3,) the corner at the right angle; `b` along the row, `c` along the column.
+    :param a: position and depth of the corner at the right angle; `b` is its neighbour in the row,
+        `c` the one in the column.
     :param photo: pixel of `a` in the photo, and how far it is to `b` and `c`.
     """
     edge, one = np.float32(-1e-6), np.float32(1)
-    ax, ay, bx, by, cx, cy = a[0], a[1], b[0], b[1], c[0], c[1]
-    area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
+    cell, centre = np.float32(CELL), np.float32((CELL - 1) / 2)
+    (ax, ay, az), (bx, by, bz), (cx, cy, cz) = a, b, c
     left = max(int(np.ceil(min(ax, bx, cx))), 0)
     right = min(int(np.floor(max(ax, bx, cx))), CELLS - 1)
     top = max(int(np.ceil(min(ay, by, cy))), 0)
     bottom = min(int(np.floor(max(ay, by, cy))), CELLS - 1)
+    area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
     if area == 0 or left > right or top > bottom:
         return
     u, v, pitch = photo
-    scale = one / area
-    # The weights are linear: a step to the right adds the same everywhere.
-    right_b, right_c = (cy - ay) * scale, (ay - by) * scale
+    # The weights are linear: a step to the right or down adds the same everywhere.
+    right_b, right_c = (cy - ay) / area, (ay - by) / area
+    down_b, down_c = (ax - cx) / area, (bx - ax) / area
     for y in range(top, bottom + 1):
-        row_b = ((left - ax) * (cy - ay) - (y - ay) * (cx - ax)) * scale
-        row_c = ((bx - ax) * (y - ay) - (by - ay) * (left - ax)) * scale
+        below = np.float32(y) - ay
         for x in range(left, right + 1):
-            along = np.float32(x - left)
-            wb, wc = row_b + right_b * along, row_c + right_c * along
-            wa = one - wb - wc
-            if wa < edge or wb < edge or wc < edge:
+            aside = np.float32(x) - ax
+            wb, wc = aside * right_b + below * down_b, aside * right_c + below * down_c
+            if min(min(wb, wc), one - wb - wc) < edge:
                 continue
-            z = wa * a[2] + wb * b[2] + wc * c[2]
-            if z > depth[y, x]:
-                depth[y, x] = z
-                moved[y, x, 0] = u + pitch * wb - (x * CELL + np.float32((CELL - 1) / 2))
-                moved[y, x, 1] = v + pitch * wc - (y * CELL + np.float32((CELL - 1) / 2))
+            z = az + wb * (bz - az) + wc * (cz - az)
+            # Unsigned, for indices that may be negative cost a check each.
+            row, column = np.uint32(y), np.uint32(x)
+            if z > depth[row, column]:
+                depth[row, column] = z
+                moved[row, column, 0] = u + pitch * wb - (np.float32(x) * cell + centre)
+                moved[row, column, 1] = v + pitch * wc - (np.float32(y) * cell + centre)
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")
@@ -197,9 +216,11 @@ def sample_flow(flow: Float32Array, points: Float32Array) -> Float32Array:
     """Values (N, 2) of a flow (CELLS, CELLS, 2) at pixels (N, 2+) of the frame, bilinear."""
     out = np.empty((len(points), 2), np.float32)
     one, centre, most = np.float32(1), np.float32((CELL - 1) / 2), np.float32(CELLS - 1)
+    steps = np.float32(SAMPLING_STEPS / CELL)
     for n in range(len(points)):
-        x = min(max((points[n, 0] - centre) * np.float32(1 / CELL), np.float32(0)), most)
-        y = min(max((points[n, 1] - centre) * np.float32(1 / CELL), np.float32(0)), most)
+        x = np.rint((points[n, 0] - centre) * steps) / np.float32(SAMPLING_STEPS)
+        y = np.rint((points[n, 1] - centre) * steps) / np.float32(SAMPLING_STEPS)
+        x, y = min(max(x, np.float32(0)), most), min(max(y, np.float32(0)), most)
         j, i = min(int(x), CELLS - 2), min(int(y), CELLS - 2)
         u, v = x - np.float32(j), y - np.float32(i)
         for k in range(2):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from talkingface.renderer.arrays import Float32Array, Int32Array
+from talkingface.renderer.arrays import Float32Array, Uint32Array
 from talkingface.renderer.face.model import FaceModel
 
 
@@ -33,23 +33,25 @@ def mean_landmarks(vertices: Float32Array) -> Float32Array:
 def vertex_normals(vertices: Float32Array) -> Float32Array:
     """Unit normals (V, 3) of the mesh, outwards."""
     normals = np.zeros_like(vertices)
-    _sum_normals(vertices, FaceModel.load().triangles, normals)
+    # Unsigned, for indices that may be negative cost a check each.
+    _sum_normals(vertices, FaceModel.load().triangles.view(np.uint32), normals)
     _normalise(normals)
     return normals
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")
-def _sum_normals(vertices: Float32Array, triangles: Int32Array, out: Float32Array) -> None:
+def _sum_normals(vertices: Float32Array, triangles: Uint32Array, out: Float32Array) -> None:
     """Add the normals of the triangles, as long as twice their areas, to their vertices."""
     for t in range(len(triangles)):
-        a, b, c = vertices[triangles[t, 0]], vertices[triangles[t, 1]], vertices[triangles[t, 2]]
-        ux, uy, uz = b[0] - a[0], b[1] - a[1], b[2] - a[2]
-        vx, vy, vz = c[0] - a[0], c[1] - a[1], c[2] - a[2]
+        a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+        ax, ay, az = vertices[a, 0], vertices[a, 1], vertices[a, 2]
+        ux, uy, uz = vertices[b, 0] - ax, vertices[b, 1] - ay, vertices[b, 2] - az
+        vx, vy, vz = vertices[c, 0] - ax, vertices[c, 1] - ay, vertices[c, 2] - az
         x, y, z = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
-        for k in range(3):
-            out[triangles[t, k], 0] += x
-            out[triangles[t, k], 1] += y
-            out[triangles[t, k], 2] += z
+        for v in (a, b, c):
+            out[v, 0] += x
+            out[v, 1] += y
+            out[v, 2] += z
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")
