@@ -98,13 +98,14 @@ def posed_face(
     own = portrait.fit.coefficients
     weights, further = _expression_weights(own, coefficients, _visibility(portrait))
     vertices = portrait.neutral.copy()
-    _add_sparse(vertices, weights, _model_offsets())
-    _add_sparse(vertices, further, _drawn_changes())
-    _add(vertices, closing, portrait.lid_closure)
+    flat = vertices.reshape(-1)
+    _add_sparse(flat, weights, _model_offsets())
+    _add_sparse(flat, further, _drawn_changes())
+    _add(flat, closing, portrait.lid_closure.reshape(2, -1))
     before, now = _lip_parting(own), _lip_parting(coefficients)
     if before > LIPS_APART:
         closed = np.array([min(max(1 - now / before, 0.0), 1.0)], np.float32)
-        _add(vertices, closed, portrait.lip_closure[None])
+        _add(flat, closed, portrait.lip_closure.reshape(1, -1))
     lip_change = min(abs(now - before) / LIPS_CHANGED, 1.0)
     _lower_tongue(vertices, _tongue(), max(now, 0.0), lip_change)
     return PosedFace(vertices, max(now, 0.0), lip_change)
@@ -119,14 +120,17 @@ def _expression_weights(
     :param own: (52,) coefficients of the photo.
     :param visible: 0 where dark glasses hide the eyes, else 1.
     """
-    weights, further = coefficients.copy(), np.empty_like(coefficients)
-    for n in range(len(coefficients)):
-        further[n] = max(coefficients[n] - own[n], np.float32(0))
-    weights[BLINKS] = 0
+    zero = np.float32(0)
+    weights, further = np.empty_like(own), np.empty_like(own)
+    for n in range(len(own)):
+        weights[n] = coefficients[n]
+        further[n] = max(coefficients[n] - own[n], zero)
+    for n in BLINKS:
+        weights[n] = zero
     # Lids follow the gaze by its change; the photo shows them where its own gaze put them.
-    for i, n in enumerate(GAZES):
-        change = coefficients[n] - own[n]
-        weights[n] = visible * (min(change, np.float32(0)) if LOOKS_DOWN[i] else change)
+    for i in range(len(GAZES)):
+        change = coefficients[GAZES[i]] - own[GAZES[i]]
+        weights[GAZES[i]] = visible * (min(change, zero) if LOOKS_DOWN[i] else change)
     return weights, further
 
 
@@ -145,20 +149,17 @@ def _lip_partings() -> Float32Array:
 
 @njit(cache=True, fastmath=True, error_model="numpy")
 def _add(vertices: Float32Array, weights: Float32Array, offsets: Float32Array) -> None:
-    """Add offsets (N, V, 3) by their weights (N,) to vertices (V, 3), in place."""
-    moved = vertices.reshape(-1)
+    """Add offsets (N, 3 V) by their weights (N,) to vertices (3 V,), in place."""
     for n in range(len(weights)):
-        weight, moves = weights[n], offsets[n].reshape(-1)
-        if abs(weight) > STILL_WEIGHT:
-            for i in range(len(moves)):
-                moved[i] += weight * moves[i]
+        if abs(weights[n]) > STILL_WEIGHT:
+            for i in range(len(vertices)):
+                vertices[i] += weights[n] * offsets[n, i]
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")
 def _add_sparse(vertices: Float32Array, weights: Float32Array, expressions: SparseOffsets) -> None:
-    """Add the offsets of expressions by their weights (N,) to vertices (V, 3), in place."""
+    """Add the offsets of expressions by their weights (N,) to vertices (3 V,), in place."""
     starts, first, ends, offsets = expressions
-    target = vertices.reshape(-1)
     for n in range(len(weights)):
         weight = weights[n]
         if abs(weight) <= STILL_WEIGHT:
@@ -166,7 +167,7 @@ def _add_sparse(vertices: Float32Array, weights: Float32Array, expressions: Spar
         for run in range(starts[n], starts[n + 1]):
             start = ends[run - 1] if run > 0 else 0
             moves = offsets[start : ends[run]]
-            moved = target[first[run] : first[run] + len(moves)]
+            moved = vertices[first[run] : first[run] + len(moves)]
             for i in range(len(moves)):
                 moved[i] += weight * moves[i]
 

@@ -39,7 +39,7 @@ class FramePlan:
     closing: Float32Array  # (2,) how far each lid has shut beyond the photo's
     points: Float32Array  # (V, 3) pixels and depth in the frame
     uv: Float32Array  # (V, 2) pixels in the photo
-    texture_uv: Float32Array  # (V, 2) pixels in the photo from which a vertex takes its colours
+    texture_uv: Float32Array  # (V, 2) pixels in the photo that colour the vertices of the face
     opacity: Float32Array  # (V,) of the front layer
     rear_flow: Float32Array  # (128, 128, 2) where hair, ears and neck come from, see `rear_flow`
     cleared: float  # 0..1, how much of the rear layer without jaw and cheeks is seen
@@ -114,7 +114,7 @@ def _largest_moves(
         travel = max(travel, moved if front[v] > np.float32(SOLID_FRONT) else zero)
         # Only where jaw and cheeks end does it matter what lies behind them.
         parted = max(parted, moved if rim[v] else zero)
-    return travel, parted
+    return float(travel), float(parted)
 
 
 def _sides(portrait: PreparedPortrait, camera: Camera) -> _Sides:

@@ -89,27 +89,30 @@ def _target_coefficients(own: Float32Array, asked: Float32Array) -> Float32Array
     :param asked: (52,) coefficients of the motion.
     """
     zero, one = np.float32(0), np.float32(1)
-    asked = np.minimum(np.maximum(asked, zero), one)
-    kept = np.minimum(KEPT_SHARE * own, KEPT_AT_MOST)
+    out, kept = np.empty_like(own), np.empty_like(own)
+    for n in range(len(own)):
+        out[n] = min(max(asked[n], zero), one)
+        kept[n] = min(KEPT_SHARE[n] * own[n], KEPT_AT_MOST[n])
     # Corners that go down take smile and raised cheeks with them.
     frown, sunk = zero, zero
     for n in FROWNS:
-        frown += asked[n]
+        frown += out[n]
     for n in SMILING:
         kept[n] *= one - frown / 2
     # What a smile had raised sinks back with it.
     for n in SMILES:
-        sunk += max(own[n] - asked[n], zero)
+        sunk += max(own[n] - out[n], zero)
     for n in CHEEKS:
         kept[n] *= one - sunk / 2
-    out = np.maximum(asked, kept)
+    for n in range(len(own)):
+        out[n] = max(out[n], kept[n])
     for n in BLINKS:
-        out[n] = own[n] + (one - own[n]) * asked[n]
+        out[n] = own[n] + (one - own[n]) * out[n]
     for eye in range(2):
         # Raised against lowered, turned right against left.
         for way in range(0, 4, 2):
             there, back = GAZE_COLUMNS[eye, way], GAZE_COLUMNS[eye, way + 1]
-            turned = own[there] - own[back] + asked[there] - asked[back]
+            turned = own[there] - own[back] + out[there] - out[back]
             out[there] = min(max(turned, zero), one)
             out[back] = min(max(-turned, zero), one)
     return out

@@ -128,7 +128,7 @@ def _draw_triangle(
     a: tuple[float, float, float],
     b: tuple[float, float, float],
     c: tuple[float, float, float],
-    photo: tuple[float, float, float],
+    photo: tuple[np.float32, np.float32, np.float32],
     moved: Float32Array,
     depth: Float32Array,
 ) -> None:
@@ -183,8 +183,8 @@ def skin_uv(
     """
     turn, flat, start, target = head
     zero, one, most = np.float32(0), np.float32(1), np.float32(proxy.shape[1] - 1.001)
-    step = np.float32(INVERSION_STEP) / (flat[0, 0] * flat[0, 0] + flat[1, 0] * flat[1, 0])
-    change = flat - turn[:2, :2]
+    xx, xy, yx, yy = flat[0, 0], flat[0, 1], flat[1, 0], flat[1, 1]
+    step = np.float32(INVERSION_STEP) / (xx * xx + yx * yx)
     out = uv.copy()
     # Round by round, not vertex by vertex: the processor then works on several vertices at a time.
     for _ in range(INVERSION_ROUNDS):
@@ -201,13 +201,13 @@ def skin_uv(
             hull += wc * proxy[2, i + 1, j] + wd * proxy[2, i + 1, j + 1]
             px, py = x - start[0], y - start[1]
             missing_x = points[n, 0] - target[0] - turn[0, 2] * z
-            missing_x -= (turn[0, 0] + hull * change[0, 0]) * px
-            missing_x -= (turn[0, 1] + hull * change[0, 1]) * py
+            missing_x -= (turn[0, 0] + hull * (xx - turn[0, 0])) * px
+            missing_x -= (turn[0, 1] + hull * (xy - turn[0, 1])) * py
             missing_y = points[n, 1] - target[1] - turn[1, 2] * z
-            missing_y -= (turn[1, 0] + hull * change[1, 0]) * px
-            missing_y -= (turn[1, 1] + hull * change[1, 1]) * py
-            out[n, 0] = x + step * (flat[0, 0] * missing_x + flat[1, 0] * missing_y)
-            out[n, 1] = y + step * (flat[0, 1] * missing_x + flat[1, 1] * missing_y)
+            missing_y -= (turn[1, 0] + hull * (yx - turn[1, 0])) * px
+            missing_y -= (turn[1, 1] + hull * (yy - turn[1, 1])) * py
+            out[n, 0] = x + step * (xx * missing_x + yx * missing_y)
+            out[n, 1] = y + step * (xy * missing_x + yy * missing_y)
     return out
 
 
