@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 
 from talkingface.contract.motion import ARKIT_INDEX
-from talkingface.renderer.arrays import Float32Array, Uint8Image, Uint32Array
+from talkingface.renderer.arrays import Float32Array, Int64Array, Uint8Image, Uint32Array
 from talkingface.renderer.face.camera import Camera
+from talkingface.renderer.face.model import FaceModel
 from talkingface.renderer.geometry.canvas import Canvas
 from talkingface.renderer.geometry.eyes import RINGS
 from talkingface.renderer.geometry.frame import FRAME, affine
 from talkingface.renderer.geometry.frame_plan import FramePlan
-from talkingface.renderer.geometry.surface import mean_landmarks
 from talkingface.renderer.geometry.topology import INNER_LOWER, INNER_UPPER
 from talkingface.renderer.pixels.crops import cut_crop, find_applied, paste_residual
 
@@ -98,6 +101,48 @@ def _edge(size: int) -> Float32Array:
     return fade
 
 
+class _Anchors(NamedTuple):
+    """Points of the face by which crops are aligned: weighted sums of vertices.
+
+    In order: from the subject's right eye to the left, from nose bridge to chin, the middle of the
+    mouth, of the left eye, of the right eye.
+    """
+
+    starts: Int64Array  # (6,) where the vertices of each begin
+    vertices: Int64Array  # (E,)
+    weights: Float32Array  # (E,)
+
+
+@lru_cache(maxsize=1)
+def _anchors() -> _Anchors:
+    model = FaceModel.load()
+    landmarks = np.zeros((5, len(model.landmark_corners)), np.float32)
+    landmarks[0, [263, 362]], landmarks[0, [33, 133]] = 0.5, -0.5
+    landmarks[1, 152], landmarks[1, 168] = 1, -1
+    for lip in (INNER_UPPER, INNER_LOWER):
+        np.add.at(landmarks[2], list(lip), 0.5 / len(lip))
+    for row, ring in ((3, RINGS[1]), (4, RINGS[0])):
+        landmarks[row, list(ring)] = 1 / len(ring)
+    sums = np.zeros((5, len(model.mean)), np.float32)
+    shares = landmarks[:, :, None] * model.landmark_weights
+    for row in range(5):
+        np.add.at(sums[row], model.landmark_corners, shares[row])
+    rows, vertices = np.nonzero(sums)
+    return _Anchors(np.searchsorted(rows, np.arange(6)), vertices, sums[rows, vertices])
+
+
+@njit(cache=True, fastmath=True, error_model="numpy")
+def _sum_anchors(anchors: _Anchors, points: Float32Array) -> Float32Array:
+    """The anchors (5, 2) of a mesh (V, 2+)."""
+    starts, vertices, weights = anchors
+    out = np.zeros((len(starts) - 1, 2), np.float32)
+    for n in range(len(out)):
+        for e in range(starts[n], starts[n + 1]):
+            for k in range(2):
+                out[n, k] += weights[e] * points[vertices[e], k]
+    return out
+
+
 def crop_matrices(points: Float32Array) -> list[tuple[Float32Array, int]]:
     """Similarities frame -> crop (2, 3), upright by the eyes, and the crops' sides in pixels.
 
@@ -105,28 +150,18 @@ def crop_matrices(points: Float32Array) -> list[tuple[Float32Array, int]]:
 
     :param points: (V, 2+) pixels of the mesh.
     """
-    marks = mean_landmarks(points)[:, :2]
-    across = (marks[263] + marks[362] - marks[33] - marks[133]) / 2
-    angle = float(np.arctan2(across[1], across[0]))
+    (right, down), down_face, *centres = _sum_anchors(_anchors(), points).tolist()
+    apart = math.hypot(right, down)
     # Eye distance shrinks as the head turns, face height as it nods: take the larger.
-    width = max(
-        float(np.linalg.norm(across)) / EYE_DISTANCE,
-        float(np.linalg.norm(marks[152] - marks[168])) / FACE_HEIGHT,
-    )
-    centres = (
-        (marks[list(INNER_UPPER)].mean(0) + marks[list(INNER_LOWER)].mean(0)) / 2,
-        marks[list(RINGS[1])].mean(0),
-        marks[list(RINGS[0])].mean(0),
-    )
+    width = max(apart / EYE_DISTANCE, math.hypot(*down_face) / FACE_HEIGHT)
     out = []
-    for centre, span, size in zip(
+    for (x, y), span, size in zip(
         centres, (MOUTH_SPAN, EYE_SPAN, EYE_SPAN), (MOUTH_CROP, EYE_CROP, EYE_CROP), strict=True
     ):
-        zoom = size / (span * width)
-        c, s = np.cos(angle) * zoom, np.sin(angle) * zoom
-        linear = np.array([[c, s], [-s, c]])
-        moved = (size - 1) / 2 - linear @ centre
-        out.append((np.concatenate([linear, moved[:, None]], 1).astype(np.float32), size))
+        zoom = size / (span * width * apart)
+        c, s, middle = right * zoom, down * zoom, (size - 1) / 2
+        matrix = [[c, s, middle - c * x - s * y], [-s, c, middle + s * x - c * y]]
+        out.append((np.array(matrix, np.float32), size))
     return out
 
 
