@@ -109,7 +109,7 @@ def pasted_pixel(
     red = _added(pixel, red)
     green = _added(pixel >> np.uint32(8), green)
     blue = _added(pixel >> np.uint32(16), blue)
-    return red | (green << np.uint32(8)) | (blue << np.uint32(16)) | np.uint32(0xFF000000)
+    return red | (green << np.uint32(8)) | (blue << np.uint32(16)) | (pixel & np.uint32(0xFF000000))
 
 
 @loop

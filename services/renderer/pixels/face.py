@@ -9,6 +9,7 @@ import numpy as np
 from talkingface.renderer.arrays import (
     BoolArray,
     Float32Array,
+    Index,
     Int32Array,
     Pixel,
     Real,
@@ -122,6 +123,39 @@ def face_pixel(photo: Uint32Array, below: Pixel, u: Real, v: Real, opacity: Real
     return mix(below, above, weight_of(opacity))
 
 
+@device
+def stretch_at(opacity: Real, stretch: Real) -> Index:
+    """How far a pixel of the face is stretched, 0..255."""
+    return np.uint8(np.float32(255) * opacity * stretch)
+
+
+@device
+def texture_pixel(texture: Uint32Array, below: Pixel, u: Real, v: Real, opacity: Real) -> Pixel:
+    """A texture's colour at u, v, laid over a pixel."""
+    return mix(below, bilinear(texture, u, v), weight_of(opacity))
+
+
+@device
+def shared(opacity: Real, share: Real) -> tuple[Real, Real]:
+    """The opacities of a pixel and of a texture laid over it that give their mixture.
+
+    :param share: how much of the mixture is the texture.
+    """
+    other = opacity * share
+    one, least = np.float32(1), np.float32(1e-6)
+    return (opacity - other) / max(one - other, least), other
+
+
+@device
+def is_hidden(opacity: Float32Array, rows: int, columns: int, n: Index, j: Index) -> bool:
+    """Whether a layer hides a tile of so many rows and columns."""
+    least = np.float32(1)
+    for y in range(j * rows, (j + 1) * rows):
+        for x in range(n * columns, (n + 1) * columns):
+            least = min(least, opacity[y, x])
+    return least > OPAQUE
+
+
 # Rows are cut out first: an index that begins at 0 lets the compiler vectorise a loop.
 @loop
 def _blend_row(
@@ -175,8 +209,7 @@ def write_stretch(
         for x in range(face.ids.shape[1]):
             t = face.ids[y, x]
             if t != NONE:
-                seen = np.float32(255) * face.opacity[y, x] * stretch[t]
-                mask[top + y, left + x, 1] = np.uint8(seen)
+                mask[top + y, left + x, 1] = stretch_at(face.opacity[y, x], stretch[t])
 
 
 @loop
@@ -189,9 +222,10 @@ def blend_texture(
         for x in range(width):
             a = face.opacity[y, x]
             if a > 0:
-                above = bilinear(texture, face.u[y, x], face.v[y, x])
                 below = image[top + y, left + x]
-                image[top + y, left + x] = mix(below, above, weight_of(a))
+                image[top + y, left + x] = texture_pixel(
+                    texture, below, face.u[y, x], face.v[y, x], a
+                )
 
 
 @loop
@@ -199,11 +233,7 @@ def find_hidden(opacity: Float32Array, rows: int, columns: int, out: BoolArray) 
     """Write which tiles of so many rows and columns a layer (h, w) hides."""
     for j in range(out.shape[0]):
         for n in range(out.shape[1]):
-            least = np.float32(1)
-            for y in range(j * rows, (j + 1) * rows):
-                for x in range(n * columns, (n + 1) * columns):
-                    least = min(least, opacity[y, x])
-            out[j, n] = least > OPAQUE
+            out[j, n] = is_hidden(opacity, rows, columns, n, j)
 
 
 @loop
@@ -213,10 +243,6 @@ def share_opacity(opacity: Float32Array, share: Float32Array) -> None:
     :param opacity: in and out, so that laying one over the other gives their mixture.
     :param share: (h, w) in: how much of the mixture is the texture; out: its opacity.
     """
-    one = np.float32(1)
     for y in range(opacity.shape[0]):
         for x in range(opacity.shape[1]):
-            whole = opacity[y, x]
-            other = whole * share[y, x]
-            opacity[y, x] = (whole - other) / max(one - other, np.float32(1e-6))
-            share[y, x] = other
+            opacity[y, x], share[y, x] = shared(opacity[y, x], share[y, x])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -119,7 +120,7 @@ def between(values: Float32Array, x: int) -> Real:
 def distance(u: Real, v: Real, x: Index, y: Index) -> Real:
     """How far a pixel has moved, pixels."""
     dx, dy = u - np.float32(x), v - np.float32(y)
-    return np.sqrt(dx * dx + dy * dy)
+    return math.sqrt(dx * dx + dy * dy)
 
 
 @device

@@ -12,8 +12,8 @@ _Weights = tuple[np.int32, np.int32, np.int32]  # of red, green, blue
 _BYTE, _EIGHT, _SIXTEEN = np.uint32(0xFF), np.uint32(8), np.uint32(16)
 # ITU-R BT.601 for values of eight bits, times 256.
 _LUMA = (np.int32(66), np.int32(129), np.int32(25))
-_BLUE = (np.int32(-38), np.int32(-74), np.int32(112))
-_RED = (np.int32(112), np.int32(-94), np.int32(-18))
+BLUE = (np.int32(-38), np.int32(-74), np.int32(112))
+RED = (np.int32(112), np.int32(-94), np.int32(-18))
 
 
 @device
@@ -42,8 +42,21 @@ def i420(image: Uint32Array) -> Uint8Image:
     """A packed image (H, W) of even sides as the planes of I420, (3 / 2 H, W)."""
     height, width = image.shape
     out = np.empty((height * 3 // 2, width), np.uint8)
-    _write_i420(image, out)
+    write_i420(image, out)
     return out
+
+
+@device
+def write_chroma(image: Uint32Array, x: Index, y: Index, out: Uint8Image) -> None:
+    """Write U and V for the two by two pixels of a packed image from column 2 x and row 2 y."""
+    height, width = image.shape
+    p, q = image[2 * y, 2 * x], image[2 * y, 2 * x + 1]
+    r, s = image[2 * y + 1, 2 * x], image[2 * y + 1, 2 * x + 1]
+    at = y * (width // 2) + x
+    quarter = (height // 2) * (width // 2)
+    out[height + at // width, at % width] = chroma_of(p, q, r, s, BLUE)
+    at += quarter
+    out[height + at // width, at % width] = chroma_of(p, q, r, s, RED)
 
 
 @loop
@@ -56,12 +69,12 @@ def _luma_row(row: Uint32Array, out: Uint8Array) -> None:
 def _chroma_row(upper: Uint32Array, lower: Uint32Array, u: Uint8Array, v: Uint8Array) -> None:
     for x in range(len(u)):
         p, q, r, s = upper[2 * x], upper[2 * x + 1], lower[2 * x], lower[2 * x + 1]
-        u[x] = chroma_of(p, q, r, s, _BLUE)
-        v[x] = chroma_of(p, q, r, s, _RED)
+        u[x] = chroma_of(p, q, r, s, BLUE)
+        v[x] = chroma_of(p, q, r, s, RED)
 
 
 @loop
-def _write_i420(image: Uint32Array, out: Uint8Image) -> None:
+def write_i420(image: Uint32Array, out: Uint8Image) -> None:
     """Write a packed image (H, W) of even sides as Y, U and V one after the other, (3 / 2 H, W)."""
     height, width = image.shape
     flat = out.reshape(-1)

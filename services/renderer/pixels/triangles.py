@@ -68,6 +68,12 @@ def value_at(row: Float32Array, at: int, x: Real, y: Real) -> Real:
 
 
 @device
+def depth_at(row: Float32Array, x: Real, y: Real) -> Real:
+    """A triangle's depth at a pixel."""
+    return value_at(row, _Z, x, y)
+
+
+@device
 def _limit(low: Real, high: Real, start: Real, step: Real) -> tuple[Real, Real]:
     """Narrow low <= x <= high to where start + step * x is not below `_EDGE`."""
     if step > 0:
@@ -80,6 +86,20 @@ def _limit(low: Real, high: Real, start: Real, step: Real) -> tuple[Real, Real]:
 
 
 @device
+def _ceiling(x: Real) -> Index:
+    """The next whole number; of float32 without a detour by float64, also on a GPU."""
+    whole = np.int32(x)
+    return whole + np.int32(x > np.float32(whole))
+
+
+@device
+def _floor(x: Real) -> Index:
+    """The whole number before."""
+    whole = np.int32(x)
+    return whole - np.int32(x < np.float32(whole))
+
+
+@device
 def span_of(row: Float32Array, y: Real, low: Real, high: Real) -> tuple[Index, Index]:
     """First and last pixel of a triangle in the row `y` of the image, within `low` and `high`."""
     down = y - row[_Y]
@@ -88,24 +108,20 @@ def span_of(row: Float32Array, y: Real, low: Real, high: Real) -> tuple[Index, I
     across, further = _limit(across, further, b, row[_B])
     across, further = _limit(across, further, c, row[_C])
     across, further = _limit(across, further, np.float32(1) - b - c, -row[_B] - row[_C])
-    return np.int32(np.ceil(across + row[_X])), np.int32(np.floor(further + row[_X]))
+    return _ceiling(across + row[_X]), _floor(further + row[_X])
 
 
 @device
-def _rows_of(
-    points: Float32Array, a: Index, b: Index, c: Index, height: int
-) -> tuple[Index, Index]:
+def rows_of(points: Float32Array, a: Index, b: Index, c: Index, height: int) -> tuple[Index, Index]:
     """First and last row of an image of so many that a triangle may touch."""
     ay, by, cy = points[a, 1], points[b, 1], points[c, 1]
-    first = max(np.int32(np.ceil(min(ay, by, cy))), np.int32(0))
-    last = min(np.int32(np.floor(max(ay, by, cy))), np.int32(height - 1))
+    first = max(_ceiling(min(ay, by, cy)), np.int32(0))
+    last = min(_floor(max(ay, by, cy)), np.int32(height - 1))
     return first, last
 
 
 @device
-def _columns_of(
-    points: Float32Array, a: Index, b: Index, c: Index, width: int
-) -> tuple[Real, Real]:
+def columns_of(points: Float32Array, a: Index, b: Index, c: Index, width: int) -> tuple[Real, Real]:
     """Leftmost and rightmost pixel of an image that a triangle may touch, as real numbers."""
     ax, bx, cx = points[a, 0], points[b, 0], points[c, 0]
     return max(min(ax, bx, cx), np.float32(0)), min(max(ax, bx, cx), np.float32(width - 1))
@@ -161,14 +177,14 @@ def draw_triangles(
             depth[y, x] = -np.inf
     for t in range(len(triangles)):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-        top, bottom = _rows_of(points, a, b, c, height)
-        left, right = _columns_of(points, a, b, c, width)
+        top, bottom = rows_of(points, a, b, c, height)
+        left, right = columns_of(points, a, b, c, width)
         row = table[t]
         if top > bottom or left > right or not write_row(row, points, values, a, b, c, cull):
             continue
         for y in range(top, bottom + 1):
             first, last = span_of(row, np.float32(y), left, right)
-            z = value_at(row, _Z, np.float32(first), np.float32(y))
+            z = depth_at(row, np.float32(first), np.float32(y))
             for x in range(first, last + 1):
                 if z > depth[y, x]:
                     depth[y, x] = z
@@ -176,16 +192,20 @@ def draw_triangles(
                 z += row[_Z + 1]
 
 
+@device
+def write_attributes(t: Index, table: Float32Array, x: Index, y: Index, out: Float32Array) -> None:
+    """Write a triangle's attributes at a pixel of planes (A, H, W), 0 if it shows none."""
+    for k in range(len(out)):
+        value = np.float32(0)
+        if t != NONE:
+            at = FIRST_ATTRIBUTE + _COLUMNS * k
+            value = value_at(table[t], at, np.float32(x), np.float32(y))
+        out[k, y, x] = value
+
+
 @loop
 def attributes_at(ids: Int32Array, table: Float32Array, out: Float32Array) -> None:
     """Write the attributes (A, H, W) of the pixels that show a triangle, 0 elsewhere."""
-    count, height, width = out.shape
-    for y in range(height):
-        for x in range(width):
-            t = ids[y, x]
-            for k in range(count):
-                at = FIRST_ATTRIBUTE + _COLUMNS * k
-                value = np.float32(0)
-                if t != NONE:
-                    value = value_at(table[t], at, np.float32(x), np.float32(y))
-                out[k, y, x] = value
+    for y in range(ids.shape[0]):
+        for x in range(ids.shape[1]):
+            write_attributes(ids[y, x], table, x, y, out)
