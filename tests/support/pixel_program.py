@@ -69,8 +69,9 @@ def run(kernels: Any) -> dict[str, np.ndarray]:
     rear = pixels(HEIGHT + margin, WIDTH + margin)
     places = np.sort(random.choice(rear.size, 300, replace=False)).astype(np.int32)
     whole, without = random.integers(0, 1 << 32, (2, 300), dtype=np.uint32)
-    turned, across = np.array([0.2, 0.0], np.float32), np.array([0.01, 0, -1], np.float32)
-    clearing = layers.Clearing(np.float32(0.7), turned, across, across[[1, 0, 2]])
+    slope, zero, one = np.float32(0.01), np.float32(0), np.float32(1)
+    across, up = (slope, zero, -one), (zero, slope, -one)
+    clearing = layers.Clearing(np.float32(0.7), (np.float32(0.2), zero), across, up)
     kernels.clear_pixels(places, whole, without, clearing, rear)
     out["rear"] = rear
     blocks = (rear.shape[0] // layers.BLOCK, rear.shape[1] // layers.BLOCK)

@@ -19,7 +19,7 @@ from talkingface.renderer.geometry.eyes import RINGS
 from talkingface.renderer.geometry.frame import FRAME, affine
 from talkingface.renderer.geometry.frame_plan import FramePlan
 from talkingface.renderer.geometry.topology import INNER_LOWER, INNER_UPPER
-from talkingface.renderer.pixels.crops import cut_crop, find_applied, paste_residual
+from talkingface.renderer.pixels.crops import find_applied, paste_residual
 
 MOUTH_CROP, EYE_CROP = 128, 64  # pixels
 MOUTH_SPAN, EYE_SPAN = 0.66, 0.36  # face widths a crop spans
@@ -60,7 +60,8 @@ def cut_crops(
     eyes = np.empty((2, EYE_CROP, EYE_CROP, 8), np.uint8)
     targets = (np.empty((MOUTH_CROP, MOUTH_CROP, 8), np.uint8), *eyes)
     for (matrix, _), colours, pixels in zip(placed, own, targets, strict=True):
-        cut_crop(canvas.image, canvas.mask, colours, _inverse(matrix), pixels)
+        back = canvas.upload(_inverse(matrix))
+        canvas.kernels.cut_crop(canvas.image, canvas.mask, colours, back, pixels)
     mouth, left, right = (
         Crop(matrix, pixels, control)
         for (matrix, _), pixels, control in zip(placed, targets, controls, strict=True)

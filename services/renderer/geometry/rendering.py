@@ -105,7 +105,7 @@ def render_pose(
     borders: Borders = pinned if isinstance(pinned, tuple) else (pinned,) * 4
     plan = plan_frame(portrait, coefficients, camera)
     flow = pin_flow(plan.rear_flow, borders) if any(borders) else plan.rear_flow
-    face = compose(portrait, plan, flow, canvas)
+    face = compose(portrait, plan, flow, canvas, traced)
     image = unpack(canvas.image)
     for eye in range(2):
         draw_eye(portrait, plan, image, canvas.mask, eye, draw_always)
@@ -129,6 +129,7 @@ def _trace(flow: Float32Array, face: Face | None) -> Float32Array:
     """Where in the photo each pixel of the frame comes from, (512, 512, 2)."""
     dense = upsample_flow(flow)
     if face is not None:
+        assert face.solid is not None
         dense[face.box][face.solid] = np.stack(face.flow, -1)[face.solid]
     return dense
 

@@ -45,10 +45,10 @@ _MARGIN = np.float32(MARGIN)
 class Clearing(NamedTuple):
     """How jaw and cheeks are removed from the rear layer."""
 
-    weight: np.float32  # 0..1
-    turned: Float32Array  # (2,) how far the viewer's left, right side turned to the viewer, 0..1
-    across: Float32Array  # (3,) affine function of a pixel: face widths right of the head's middle
-    up: Float32Array  # (3,) ... and upwards
+    weight: Real  # 0..1
+    turned: tuple[Real, Real]  # how far the viewer's left, right side turned to the viewer, 0..1
+    across: tuple[Real, Real, Real]  # affine function of a pixel: face widths right of the middle
+    up: tuple[Real, Real, Real]  # ... and upwards
 
 
 class Sources(NamedTuple):
