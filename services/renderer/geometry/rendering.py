@@ -99,10 +99,10 @@ def render_pose(
     flow = pin_flow(plan.rear_flow, borders) if any(borders) else plan.rear_flow
     canvas = Canvas()
     face = compose(portrait, plan, flow, canvas)
-    image, mask = unpack(canvas.image), canvas.mask
     for eye in range(2):
-        draw_eye(portrait, plan, image, mask, eye, draw_always)
-    draw_mouth(portrait, plan, image, mask, draw_always)
+        draw_eye(portrait, plan, canvas, eye, draw_always)
+    draw_mouth(portrait, plan, canvas, draw_always)
+    image, mask = unpack(canvas.image), canvas.mask
     solid = face.solid
     if not draw_always and _is_still(portrait, plan):
         image = portrait.frame.copy()
