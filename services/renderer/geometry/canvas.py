@@ -45,7 +45,8 @@ class Canvas:
     def table(self, rows: int, columns: int) -> Float32Array:
         """Scratch memory (rows, columns) for a table of triangles."""
         if (rows, columns) not in self._tables:
-            self._tables[rows, columns] = np.empty((rows, columns), np.float32)
+            # Rows of triangles that are not drawn are read, if not used: they must be numbers.
+            self._tables[rows, columns] = np.zeros((rows, columns), np.float32)
         return self._tables[rows, columns]
 
     def sources(self, layers: PortraitLayers, clearing: Clearing) -> Sources:

@@ -25,16 +25,18 @@ from talkingface.renderer.geometry.supersampling import (
 from talkingface.renderer.geometry.surface import smoothstep_of
 from talkingface.renderer.geometry.topology import topology
 from talkingface.renderer.opencv import cv
-from talkingface.renderer.pixels.drawing import draw_strokes, merge
-from talkingface.renderer.pixels.eyes import Eye, draw_closing, draw_open, find_hole, write_hull
+from talkingface.renderer.pixels.drawing import merge
+from talkingface.renderer.pixels.eyes import Eye, Lashes, draw_eye_pixels, write_hull
 
 # Coefficients that move the lids of each eye: subject's right, left.
 LID_COLUMNS = tuple(
-    [
-        i
-        for i, name in enumerate(ARKIT_NAMES)
-        if name.startswith(("eye", "cheekSquint")) and name.endswith(side)
-    ]
+    np.array(
+        [
+            i
+            for i, name in enumerate(ARKIT_NAMES)
+            if name.startswith(("eye", "cheekSquint")) and name.endswith(side)
+        ]
+    )
     for side in ("Right", "Left")
 )
 # All by eye.
@@ -68,15 +70,9 @@ def draw_eye(
     rim = region.local(ring)
     unit = 2 * float(plan.camera.scale[0])
     scene = _scene(portrait, plan, eye, region, rim, closing, draw_always)
-    if find_hole(scene, drawing) == 0 and closing == 0:
-        return
-    if closing > 0:
-        drawing.line[:] = 0
-        _draw_lashes(rim, unit, min(LASHES_BY * closing, 1), drawing.line)
-        draw_closing(scene, drawing)
-    else:
-        draw_open(scene, drawing)
-    merge(drawing, region.left, region.top, canvas.image, canvas.mask)
+    lashes = _lashes(rim, unit, min(LASHES_BY * closing, 1)) if closing > 0 else _NO_LASHES
+    if draw_eye_pixels(scene, lashes, drawing):
+        merge(drawing, region.left, region.top, canvas.image, canvas.mask)
 
 
 @lru_cache(maxsize=2)
@@ -147,13 +143,13 @@ def _to_photo(
 ) -> Float32Array:
     """Where the plane of an eye lies in the photo: (2, 3), pixel of the region to pixel of it."""
     depth = float(portrait.eye_depth[eye])
-    back: Float32Array = cv.invertAffineTransform(
-        plane_map(portrait.fit.camera, plan.camera, depth)
-    )
+    (a, b, right), (c, d, down) = plane_map(portrait.fit.camera, plan.camera, depth).tolist()
+    whole = a * d - b * c
+    a, b, c, d = d / whole, -b / whole, -c / whole, a / whole
     # The region's pixels have half the size of the frame's.
-    back[:, 2] += back[:, :2] @ np.array([region.left - 0.25, region.top - 0.25])
-    back[:, :2] /= 2
-    return back
+    x, y = region.left - 0.25 - right, region.top - 0.25 - down
+    back = [[a / 2, b / 2, a * x + b * y], [c / 2, d / 2, c * x + d * y]]
+    return np.array(back, np.float32)
 
 
 def _changes(
@@ -178,8 +174,8 @@ def _lash_colour(portrait: PreparedPortrait, texture: EyeTexture) -> Float32Arra
     return lash * np.float32(darkness)
 
 
-def _draw_lashes(ring: Float32Array, face: float, opacity: float, line: Float32Array) -> None:
-    """Draw the opacity of the lashes on a shut lid, in place, (H, W).
+def _lashes(ring: Float32Array, face: float, opacity: float) -> Lashes:
+    """The lashes of a closing lid.
 
     :param ring: (16, 2) the lids' edge as in `RINGS`, pixels.
     :param face: the face's width in pixels.
@@ -198,11 +194,11 @@ def _draw_lashes(ring: Float32Array, face: float, opacity: float, line: Float32A
     tips[:, 2] += (0.9 * away) * hang * _LASH_OUTER
     tips[:, 3] += hang
     tips[:, 4], tips[:, 5] = 0.5, 0.6 * opacity
-    draw_strokes(strokes, np.float32(max(LASH_SOFT * face, LASH_SOFT_PIXELS)), line)
-    # The lid's soft shadow below the line.
-    along[:, [1, 3]] += LID_SHADOW * face
-    along[:, 5] = LID_SHADOW_OPACITY * opacity
-    draw_strokes(along, np.float32(LID_SHADOW_SOFT * face), line)
+    shadow = along.copy()
+    shadow[:, [1, 3]] += LID_SHADOW * face
+    shadow[:, 5] = LID_SHADOW_OPACITY * opacity
+    soft = max(LASH_SOFT * face, LASH_SOFT_PIXELS)
+    return Lashes(strokes, np.float32(soft), shadow, np.float32(LID_SHADOW_SOFT * face))
 
 
 def _lash_points() -> Float32Array:
@@ -216,3 +212,5 @@ def _lash_points() -> Float32Array:
 _LASH_POINTS = _lash_points()
 _LASH_OUTER = np.linspace(0, 1, LASH_STEPS, dtype=np.float32)[3:]  # 1 at the outer corner
 _LASH_THICKNESS = np.sin(np.pi * (0.9 * np.linspace(0, 1, LASH_STEPS)[:-1] + 0.04)) ** 0.7
+_NO_STROKES = np.empty((0, 6), np.float32)
+_NO_LASHES = Lashes(_NO_STROKES, np.float32(1), _NO_STROKES, np.float32(1))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from talkingface.renderer.arrays import Float32Array, Int32Array
+from talkingface.renderer.arrays import Float32Array, Int32Array, Int64Array
 from talkingface.renderer.face.model import PARTS, FaceModel
 from talkingface.renderer.geometry.canvas import Canvas
 from talkingface.renderer.geometry.eyes import LUMA
@@ -23,24 +23,16 @@ from talkingface.renderer.geometry.supersampling import (
 )
 from talkingface.renderer.geometry.surface import smoothstep_of
 from talkingface.renderer.geometry.topology import INNER_LOWER, INNER_UPPER, SKIN, topology
-from talkingface.renderer.pixels.drawing import Drawing, draw_strokes, find_opacity, merge
+from talkingface.renderer.pixels.drawing import Drawing, merge
 from talkingface.renderer.pixels.mouth import (
     ATTRIBUTES,
     KIND_OF_PART,
-    KINDS,
     OUTSIDE,
     WALL,
     Mouth,
     light_between,
 )
-from talkingface.renderer.pixels.mouth_loops import (
-    draw_inside,
-    draw_lips,
-    draw_seam,
-    find_inside,
-    find_openings,
-    write_vertices,
-)
+from talkingface.renderer.pixels.mouth_loops import draw_mouth_pixels, draw_seam, write_vertices
 
 # All by eye.
 SEAM = np.array([0.35, 0.5, 0.5], np.float32)  # darkness of the line between lips, RGB
@@ -49,6 +41,7 @@ SEAM_PHOTO = (0.01, 0.04)  # face widths between the photo's lips over which a s
 SEAM_NOW = (0.02, 0.0)  # ... between the lips now
 LIP_MARGIN = 0.012  # face widths around the inner lips where the inside may show
 LIP_MARGIN_PIXELS = 2  # of the region, at least
+REGION_LIP, REGION_MARGIN = 0.3, 5  # weight of a lip that is drawn; pixels around these
 LIPS_LEAN = 0.05  # face widths by which the plane of the lips lies before their inner edges
 NOSE_ASIDE, NOSE_BOTTOM, NOSE_TOP, NOSE_DEPTH = 0.2, -0.08, 0.1, 0.5  # x, y, z of the mean head
 
@@ -58,6 +51,7 @@ class _Mesh(NamedTuple):
 
     part: Part
     kinds: Int32Array  # (T,) what they are drawn as, see `Mouth.kinds`
+    lips: Int64Array  # vertices of the face mesh that the region is around
     constant: Float32Array  # (3, N) along the arch, above the edge, weight of the lips
 
 
@@ -68,23 +62,14 @@ def draw_mouth(
 
     :param draw_always: do not use what the photo shows between the lips.
     """
-    lip_change = plan.face.lip_change
-    region = Region.around(plan.points[topology().lip > 0.3], 5)
     mesh = _mouth_mesh()
+    region = Region.around(plan.points[mesh.lips], REGION_MARGIN)
     drawing = begin_drawing(canvas, region, mesh.part, plan.points, _attributes(portrait, plan))
     scene = _scene(portrait, plan, region, draw_always)
     outline = region.local(landmarks_of(plan.points[:, :2], _INNER_LIPS))
-    places, state, painted = drawing.lists[:2], drawing.lists[2].view(np.int32), drawing.lists[3]
-    counts = np.empty(KINDS, np.int64)
     reach = max(LIP_MARGIN * float(scene.unit), LIP_MARGIN_PIXELS)
-    find_inside(scene, drawing, outline, np.float32(reach), places, state, counts)
-    inside = places[1, : counts.sum()]
-    if lip_change == 0 and len(inside) == 0:
+    if not draw_mouth_pixels(scene, drawing, outline, np.float32(reach)):
         return
-    find_openings(inside, scene.unit, scene.opening)
-    find_opacity(drawing)
-    draw_lips(scene, drawing)
-    draw_inside(scene, drawing, inside, counts, painted)
     if scene.seam.any():
         _draw_seam(scene, outline, drawing)
     merge(drawing, region.left, region.top, canvas.image, canvas.mask)
@@ -127,14 +112,12 @@ def _attributes(portrait: PreparedPortrait, plan: FramePlan) -> Float32Array:
 
 def _draw_seam(mouth: Mouth, outline: Float32Array, drawing: Drawing) -> None:
     """Darken the line between the lips; `outline` (22, 2) goes around their opening."""
-    half, unit = len(INNER_UPPER), float(mouth.unit)
-    line = (outline[:half] + outline[: half - 1 : -1]) / 2
+    half, unit = len(INNER_UPPER), float(mouth.unit) / 2
+    line = (outline[:half] + outline[: half - 1 : -1]) / 4 - 0.25
     strokes = np.empty((half - 1, 6), np.float32)
     strokes[:, :2], strokes[:, 2:4] = line[:-1], line[1:]
     strokes[:, 4], strokes[:, 5] = SEAM_WIDTH * unit, SEAM_OPACITY
-    drawing.line[:] = 0
-    draw_strokes(strokes, np.float32(SEAM_SOFT * unit), drawing.line)
-    draw_seam(mouth, drawing)
+    draw_seam(mouth, strokes, np.float32(SEAM_SOFT * unit), drawing)
 
 
 def _lip_middle(vertices: Float32Array) -> Float32Array:
@@ -158,7 +141,9 @@ def _mouth_mesh() -> _Mesh:
         kinds[PARTS.index(name)] = kind
     part = part_of(triangles)
     constant = np.concatenate([mouth_coordinates(model).T, topology().lip[None]])[:, part.index]
-    return _Mesh(part, kinds[model.part[triangles].max(1)], np.ascontiguousarray(constant))
+    lips = np.flatnonzero(topology().lip > REGION_LIP)
+    of_triangles = kinds[model.part[triangles].max(1)]
+    return _Mesh(part, of_triangles, lips, np.ascontiguousarray(constant))
 
 
 @lru_cache(maxsize=1)

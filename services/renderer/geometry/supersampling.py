@@ -16,8 +16,7 @@ from talkingface.renderer.geometry.frame import bounding_box
 from talkingface.renderer.pixels.drawing import Drawing, place_vertices
 from talkingface.renderer.pixels.triangles import draw_triangles, table_width
 
-
-_PLANES = 10  # of a drawing, four of them for lists
+_PLANES = 12  # of a drawing, four of them for lists
 
 
 @dataclass(frozen=True)
@@ -69,22 +68,25 @@ def begin_drawing(
     :return: the drawing; only `ids` and `table` are written, for the triangles that are seen.
     """
     rows, columns = region.size
-    planes = canvas.drawing_planes(_PLANES, (rows + 4) * (columns + 4))
-    ids, weight, colour, line = (p[: rows * columns].reshape(rows, columns) for p in planes[:4])
     height, width = rows // 2, columns // 2
+    planes = canvas.drawing_planes(_PLANES, (rows + 4) * (columns + 4))
+    ids, weights, quarters, line = (p[: rows * columns].reshape(rows, columns) for p in planes[:4])
+    whole, opacity, pixels = (p[: height * width].reshape(height, width) for p in planes[4:7])
     drawing = Drawing(
         ids.view(np.int32),
         canvas.table(len(part.triangles), table_width(len(values))),
-        weight,
-        colour.view(np.uint32),
+        weights,
+        quarters.view(np.uint32),
         line,
-        planes[4, : (height + 2) * (width + 2)].reshape(height + 2, width + 2),
-        planes[5, : height * width].reshape(height, width),
-        planes[6:].view(np.uint32),
+        planes[7, : (height + 2) * (width + 2)].reshape(height + 2, width + 2),
+        whole,
+        opacity,
+        pixels.view(np.uint32),
+        planes[8:].view(np.uint32),
     )
     local = np.empty((len(part.index), 3), np.float32)
     place_vertices(points, part.index, region.left, region.top, local)
-    draw_triangles(local, values, part.triangles, True, drawing.table, drawing.ids, weight)
+    draw_triangles(local, values, part.triangles, True, drawing.table, drawing.ids, weights)
     return drawing
 
 

@@ -15,7 +15,7 @@ from talkingface.renderer.arrays import (
 )
 from talkingface.renderer.pixels.packed import bilinear, mix, weight_of
 from talkingface.renderer.pixels.targets import device, loop
-from talkingface.renderer.pixels.triangles import FIRST_ATTRIBUTE, NONE
+from talkingface.renderer.pixels.triangles import FIRST_ATTRIBUTE
 
 NOTHING = np.float32(-1)  # instead of a weight, where a pixel has no colour
 U, V = 0, 1  # first attributes of the triangles drawn: where in the photo a pixel comes from
@@ -26,15 +26,23 @@ _STROKE = 6  # numbers of a stroke
 
 
 class Drawing(NamedTuple):
-    """What is drawn in a region (h, w) of the frame; (2h, 2w) unless said otherwise."""
+    """What is drawn in a region (h, w) of the frame.
 
-    ids: Int32Array  # triangles, or NONE
+    A pixel is the mean of its quarters, (2h, 2w). What is fine between lids and lips is drawn in all
+    four; of skin two stand for them, the upper left and the lower right, and show its edges as well.
+    """
+
+    ids: Int32Array  # (2h, 2w) triangles, or NONE
     table: Float32Array  # of the triangles, see `draw_triangles`
-    weight: Float32Array  # how much of a pixel is to be seen, 0..1, or NOTHING
-    colour: Uint32Array  # packed; the fourth channel: how much of it the photo does not show
-    line: Float32Array  # opacity of strokes
-    mean: Float32Array  # (h + 2, w + 2) mean weight in each of the frame's pixels; a border of 0
-    opacity: Float32Array  # (h, w) the largest mean weight around: it covers its soft edge
+    # Of the quarters: how much is to be seen, 0..1, or NOTHING; colour, packed, whose fourth
+    # channel is how much of it the photo does not show; opacity of strokes.
+    weights: Float32Array
+    quarters: Uint32Array
+    line: Float32Array
+    weight: Float32Array  # (h + 2, w + 2) how much is to be seen, 0..1; with a border of 0
+    whole: Float32Array  # (h, w) 1 where all of a pixel has a colour, else 0
+    opacity: Float32Array  # (h, w) the largest weight around: what is drawn covers its soft edge
+    pixels: Uint32Array  # (h, w) colour, like `quarters`
     lists: Uint32Array  # (4, at least 4hw) scratch for lists of pixels
 
 
@@ -110,32 +118,44 @@ def draw_strokes(strokes: Float32Array, soft: np.float32, line: Float32Array) ->
 
 
 @loop
-def _mean_row(upper, lower, out):
-    for k in range(len(out)):
-        total = max(upper[2 * k], _ZERO) + max(upper[2 * k + 1], _ZERO)
-        total += max(lower[2 * k], _ZERO) + max(lower[2 * k + 1], _ZERO)
-        out[k] = np.float32(0.25) * total
+def _weigh_row(upper, lower, weight, whole):
+    for k in range(len(whole)):
+        a, b, c, d = upper[2 * k], upper[2 * k + 1], lower[2 * k], lower[2 * k + 1]
+        total = max(a, _ZERO) + max(b, _ZERO) + max(c, _ZERO) + max(d, _ZERO)
+        weight[k] = np.float32(0.25) * total
+        whole[k] = _ONE if min(a, b, min(c, d)) >= 0 else _ZERO
 
 
 @loop
-def _opacity_row(above, here, below, out):
+def weigh_quarters(drawing: Drawing, y: int, first: int, end: int) -> None:
+    """Write the weights of a row of pixels, from those of their quarters."""
+    upper, lower = drawing.weights[2 * y], drawing.weights[2 * y + 1]
+    _weigh_row(
+        upper[2 * first : 2 * end],
+        lower[2 * first : 2 * end],
+        drawing.weight[y + 1, 1 + first : 1 + end],
+        drawing.whole[y, first:end],
+    )
+
+
+@loop
+def _opacity_row(above, here, below, whole, out):
     for k in range(len(out)):
         left = max(above[k], here[k], below[k])
         middle = max(above[k + 1], here[k + 1], below[k + 1])
-        out[k] = max(left, middle, max(above[k + 2], here[k + 2], below[k + 2]))
+        most = max(left, middle, max(above[k + 2], here[k + 2], below[k + 2]))
+        out[k] = whole[k] * most
 
 
 @loop
 def find_opacity(drawing: Drawing) -> None:
-    """Write the mean weights of the frame's pixels, and their opacity."""
-    mean, opacity = drawing.mean, drawing.opacity
+    """Write the opacity of the pixels, from their weights."""
+    weight, opacity = drawing.weight, drawing.opacity
     height, width = opacity.shape
-    mean[0], mean[height + 1] = _ZERO, _ZERO
-    mean[:, 0], mean[:, width + 1] = _ZERO, _ZERO
+    weight[0], weight[height + 1] = _ZERO, _ZERO
+    weight[:, 0], weight[:, width + 1] = _ZERO, _ZERO
     for y in range(height):
-        _mean_row(drawing.weight[2 * y], drawing.weight[2 * y + 1], mean[y + 1, 1 : width + 1])
-    for y in range(height):
-        _opacity_row(mean[y], mean[y + 1], mean[y + 2], opacity[y])
+        _opacity_row(weight[y], weight[y + 1], weight[y + 2], drawing.whole[y], opacity[y])
 
 
 @device
@@ -150,7 +170,7 @@ def span_of_row(opacity):
 
 
 @device
-def _mean_pixel(a, b, c, d):
+def mean_of(a, b, c, d):
     """The mean of four packed pixels."""
     half = np.uint32(0x00020002)
     even = (a & _PAIR) + (b & _PAIR) + (c & _PAIR) + (d & _PAIR) + half
@@ -159,39 +179,49 @@ def _mean_pixel(a, b, c, d):
     return ((even >> np.uint32(2)) & _PAIR) | (((odd >> np.uint32(2)) & _PAIR) << _EIGHT)
 
 
+@device
+def middle_of(a, b):
+    """The mean of two packed pixels."""
+    return mix(a, b, np.uint32(128))
+
+
+@device
+def triangle_or_any(id):
+    """A triangle's index to read its row by; any where there is none."""
+    return np.uint32(max(id, np.int32(0)))
+
+
 @loop
-def _merge_row(upper, lower, upper_weight, lower_weight, opacity, image, invented):
-    for k in range(len(image)):
+def _join_row(upper, lower, out):
+    for k in range(len(out)):
         i, j = 2 * k, 2 * k + 1
-        colour = _mean_pixel(upper[i], upper[j], lower[i], lower[j])
-        least = min(upper_weight[i], upper_weight[j], min(lower_weight[i], lower_weight[j]))
-        merged = mix(image[k], colour, weight_of(opacity[k]))
-        image[k] = merged if least >= 0 else image[k]
-        invented[k] = colour >> np.uint32(24) if opacity[k] > 0 else np.uint32(0)
+        out[k] = mean_of(upper[i], upper[j], lower[i], lower[j])
+
+
+@loop
+def join_quarters(drawing: Drawing, y: int, first: int, end: int) -> None:
+    """Write the colours of a row of pixels, from those of their quarters."""
+    upper, lower = drawing.quarters[2 * y], drawing.quarters[2 * y + 1]
+    start, stop = 2 * first, 2 * end
+    _join_row(upper[start:stop], lower[start:stop], drawing.pixels[y, first:end])
+
+
+@loop
+def _merge_row(drawn, opacity, image, invented):
+    for k in range(len(image)):
+        image[k] = mix(image[k], drawn[k], weight_of(opacity[k]))
+        invented[k] = drawn[k] >> np.uint32(24) if opacity[k] > 0 else np.uint32(0)
 
 
 @loop
 def merge(drawing: Drawing, left: int, top: int, image: Uint32Array, mask: Uint8Image) -> None:
-    """Lay a drawing into a frame and its mask at `left`, `top`, in place.
-
-    Its colours must be written wherever there is opacity, to the whole of a row's span.
-    """
-    weight, colour, opacity = drawing.weight, drawing.colour, drawing.opacity
-    invented = np.empty(opacity.shape[1], np.uint32)
-    for y in range(opacity.shape[0]):
-        first, end = span_of_row(opacity[y])
-        if first == end:
-            continue
-        two, last = 2 * first, 2 * end
-        _merge_row(
-            colour[2 * y, two:last],
-            colour[2 * y + 1, two:last],
-            weight[2 * y, two:last],
-            weight[2 * y + 1, two:last],
-            opacity[y, first:end],
-            image[top + y, left + first : left + end],
-            invented,
-        )
+    """Lay a drawing into a frame and its mask at `left`, `top`, in place."""
+    invented = np.empty(drawing.opacity.shape[1], np.uint32)
+    for y in range(len(drawing.opacity)):
+        opacity = drawing.opacity[y]
+        first, end = span_of_row(opacity)
+        row = image[top + y, left + first : left + end]
+        _merge_row(drawing.pixels[y, first:end], opacity[first:end], row, invented)
         for x in range(first, end):
             seen = mask[top + y, left + x, 0]
             mask[top + y, left + x, 0] = max(seen, np.uint8(invented[x - first]))

@@ -10,10 +10,14 @@ from talkingface.renderer.arrays import Float32Array, Uint32Array
 from talkingface.renderer.pixels.drawing import (
     NOTHING,
     Drawing,
+    draw_strokes,
     find_opacity,
-    merge,
+    join_quarters,
+    middle_of,
     photo_pixel,
     span_of_row,
+    triangle_or_any,
+    weigh_quarters,
 )
 from talkingface.renderer.pixels.packed import bilinear
 from talkingface.renderer.pixels.shading import colour_of, decay, packed_pixel, share_of
@@ -29,13 +33,14 @@ CORNER_SHADOW, CORNER_END = np.float32(0.2), np.float32(1.2)
 DRAWN_FROM = np.float32(0.02)  # opacity from which a lid or its lashes count as drawn
 
 RIM_STEPS = 128  # along an eye, at which the height of its rims is known
-_ZERO, _ONE, _TWO = np.float32(0), np.float32(1), np.float32(2)
+_UNINVENTED = np.uint32(0x00FFFFFF)  # of a packed pixel: its colour, all of it the photo's
+_ZERO, _HALF, _ONE, _TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
 
 
 class Rims(NamedTuple):
     """The lids' edges along an eye."""
 
-    heights: Float32Array  # (2, RIM_STEPS) upper, lower rim over the line between the corners, pixels
+    heights: Float32Array  # (2, RIM_STEPS) upper, lower rim over the corners' line, pixels
     start: Float32Array  # (2,) a corner of the eye
     along: Float32Array  # (2,) from it to the right, of length 1
     width: np.float32  # pixels to the other corner; negative if that is to the left
@@ -62,6 +67,15 @@ class Eye(NamedTuple):
     changed: np.float32  # how far what the photo does not show counts as invented, 0..1
     gone_rim: np.float32  # how far the old rim and its lashes have gone, 0..1
     lash: Float32Array  # (3,) colour of the lash line
+
+
+class Lashes(NamedTuple):
+    """The lashes of a closing lid, (N, 6) each, see `stroke_opacity`."""
+
+    strokes: Float32Array
+    soft: np.float32  # pixels
+    shadow: Float32Array  # of the lid below the lash line
+    shadow_soft: np.float32
 
 
 @device
@@ -210,91 +224,182 @@ def write_light(rims: Rims, out: Float32Array) -> None:
             out[y, x] = light_under_lids(rims, np.float32(x), np.float32(y))
 
 
+@device
+def quarter_pixel(eye, table, id, x, y):
+    """A quarter of a pixel of an eye with open lids, packed."""
+    skin = photo_pixel(eye.photo, table, triangle_or_any(id), x, y) & _UNINVENTED
+    hole = eye_pixel(eye, x, y)
+    return hole if id == NONE else skin
+
+
+@device
+def covers(over, line, weight):
+    """The weight of a pixel or quarter after a lid and lashes have been laid over it."""
+    return _ONE if max(over, line) > DRAWN_FROM and weight >= 0 else weight
+
+
 @loop
-def _hole_row(ids, weight):
+def _hole_row(ids, weights):
     for k in range(len(ids)):
-        weight[k] = _ONE if ids[k] == NONE else _ZERO
+        weights[k] = _ONE if ids[k] == NONE else _ZERO
 
 
 @loop
-def find_hole(eye: Eye, drawing: Drawing) -> int:
-    """Give weight to the hole between the lids; return how many pixels it has."""
-    height, width = drawing.ids.shape
-    count = 0
+def _skin_row(ids, weights):
+    for k in range(len(ids)):
+        weights[k] = NOTHING if ids[k] == NONE else _ZERO
+
+
+@loop
+def _find_hole(eye, drawing, spans):
+    """Give weight to the hole between the lids; return whether there is any.
+
+    :param spans: (h, 2) out: first pixel of a row that the hole touches, and one behind the last.
+    """
+    height, width = drawing.whole.shape
+    found = False
     for y in range(height):
-        ids, weight = drawing.ids[y], drawing.weight[y]
-        for x in range(width):
-            weight[x] = NOTHING if ids[x] == NONE else _ZERO
-        first, end = hull_span(eye.hull, np.float32(y), width)
-        _hole_row(ids[first:end], weight[first:end])
-        for x in range(first, end):
-            count += ids[x] == NONE
-    return count
+        spans[y, 0], spans[y, 1] = width, 0
+        for row in range(2 * y, 2 * y + 2):
+            ids, weights = drawing.ids[row], drawing.weights[row]
+            _skin_row(ids, weights)
+            first, end = hull_span(eye.hull, np.float32(row), 2 * width)
+            _hole_row(ids[first:end], weights[first:end])
+            while first < end and ids[first] != NONE:
+                first += 1
+            while end > first and ids[end - 1] != NONE:
+                end -= 1
+            if first < end:
+                found = True
+                spans[y, 0] = min(spans[y, 0], first // 2)
+                spans[y, 1] = max(spans[y, 1], (end + 1) // 2)
+        spans[y, 1] = max(spans[y, 0], spans[y, 1])
+    return found
 
 
 @loop
 def _open_row(eye, table, ids, x, y, out):
     for k in range(len(out)):
-        at = np.float32(x + k)
-        t = np.uint32(max(ids[k], np.int32(0)))
-        skin = photo_pixel(eye.photo, table, t, at, y) & np.uint32(0x00FFFFFF)
-        hole = eye_pixel(eye, at, y)
-        out[k] = hole if ids[k] == NONE else skin
+        out[k] = quarter_pixel(eye, table, ids[k], np.float32(x + k), y)
 
 
 @loop
-def _skin_row(eye, table, ids, x, y, out):
-    for k in range(len(out)):
-        t = np.uint32(max(ids[k], np.int32(0)))
-        out[k] = photo_pixel(eye.photo, table, t, np.float32(x + k), y) & np.uint32(0x00FFFFFF)
+def _open_quarters(eye, drawing, y, first, end):
+    """Colour the quarters of a row of pixels."""
+    start, stop = 2 * first, 2 * end
+    for row in range(2 * y, 2 * y + 2):
+        ids, out = drawing.ids[row, start:stop], drawing.quarters[row, start:stop]
+        _open_row(eye, drawing.table, ids, start, np.float32(row), out)
 
 
 @loop
-def _lid_row(eye, ids, line, y, weight, out):
+def _lid_row(eye, ids, line, x, y, weights, out):
     for k in range(len(out)):
-        at = np.float32(k)
-        lid, over = lid_opacity(eye, ids[k] != NONE, at, y)
+        lid, over = lid_opacity(eye, ids[k] != NONE, np.float32(x + k), y)
         out[k] = lid_pixel(out[k], lid, over, line[k], eye.lash)
-        drawn = max(over, line[k]) > DRAWN_FROM and weight[k] >= 0
-        weight[k] = _ONE if drawn else weight[k]
+        weights[k] = covers(over, line[k], weights[k])
 
 
 @loop
-def _draw_row(eye, drawing, y, first, end):
-    """Colour a row from `first` to before `end`."""
-    ids, out = drawing.ids[y], drawing.colour[y]
-    start, stop = hull_span(eye.hull, np.float32(y), len(ids))
-    start = min(max(start, first), end)
-    stop = max(min(stop, end), start)
-    while start < stop and ids[start] != NONE:
-        start += 1
-    while stop > start and ids[stop - 1] != NONE:
-        stop -= 1
-    at = np.float32(y)
-    if start == stop:
-        _skin_row(eye, drawing.table, ids[first:end], first, at, out[first:end])
-        return
-    _skin_row(eye, drawing.table, ids[first:start], first, at, out[first:start])
-    _open_row(eye, drawing.table, ids[start:stop], start, at, out[start:stop])
-    _skin_row(eye, drawing.table, ids[stop:end], stop, at, out[stop:end])
+def _lid_quarters(eye, drawing, y, first, end):
+    """Lay the lid over the quarters of a row of pixels."""
+    start, stop = 2 * first, 2 * end
+    for row in range(2 * y, 2 * y + 2):
+        _lid_row(
+            eye,
+            drawing.ids[row, start:stop],
+            drawing.line[row, start:stop],
+            start,
+            np.float32(row),
+            drawing.weights[row, start:stop],
+            drawing.quarters[row, start:stop],
+        )
+
+
+@device
+def skin_pixel(eye, table, upper, lower, x, y):
+    """A pixel of skin around an eye, packed, from its upper left and lower right quarter.
+
+    :param upper: and `lower`, their triangles; `x`, `y` are the first one's position.
+    """
+    one = photo_pixel(eye.photo, table, triangle_or_any(upper), x, y)
+    other = photo_pixel(eye.photo, table, triangle_or_any(lower), x + _ONE, y + _ONE)
+    return middle_of(one, other) & _UNINVENTED
 
 
 @loop
-def draw_open(eye: Eye, drawing: Drawing) -> None:
-    """Colour an eye whose lids have not moved down."""
-    find_opacity(drawing)
-    for y in range(drawing.ids.shape[0]):
-        first, end = span_of_row(drawing.opacity[y // 2])
-        if first < end:
-            _draw_row(eye, drawing, y, 2 * first, 2 * end)
+def _lid_pixels(eye, table, upper, lower, upper_line, lower_line, x, y, weight, whole, out):
+    for k in range(len(out)):
+        i, j = 2 * k, 2 * k + 1
+        at = np.float32(x + k) * _TWO
+        line = upper_line[i] + upper_line[j] + lower_line[i] + lower_line[j]
+        line *= np.float32(0.25)
+        lid, over = lid_opacity(eye, True, at + _HALF, y + _HALF)
+        skin = skin_pixel(eye, table, upper[i], lower[j], at, y)
+        out[k] = lid_pixel(skin, lid, over, line, eye.lash)
+        weight[k] = covers(over, line, _ZERO)
+        whole[k] = _ONE if min(upper[i], upper[j], min(lower[i], lower[j])) >= 0 else _ZERO
 
 
 @loop
-def draw_closing(eye: Eye, drawing: Drawing) -> None:
-    """Colour an eye whose lids are closing; the lash line is in the drawing."""
-    height, width = drawing.ids.shape
+def _lid_beside(eye, drawing, y, first, end):
+    """Colour pixels of a row that show skin alone."""
+    start, stop = 2 * first, 2 * end
+    _lid_pixels(
+        eye,
+        drawing.table,
+        drawing.ids[2 * y, start:stop],
+        drawing.ids[2 * y + 1, start:stop],
+        drawing.line[2 * y, start:stop],
+        drawing.line[2 * y + 1, start:stop],
+        first,
+        np.float32(2 * y),
+        drawing.weight[y + 1, 1 + first : 1 + end],
+        drawing.whole[y, first:end],
+        drawing.pixels[y, first:end],
+    )
+
+
+@loop
+def _draw_open(eye, drawing):
+    height, width = drawing.whole.shape
     for y in range(height):
-        _draw_row(eye, drawing, y, 0, width)
-        ids, line = drawing.ids[y], drawing.line[y]
-        _lid_row(eye, ids, line, np.float32(y), drawing.weight[y], drawing.colour[y])
+        weigh_quarters(drawing, y, 0, width)
     find_opacity(drawing)
+    for y in range(height):
+        first, end = span_of_row(drawing.opacity[y])
+        _open_quarters(eye, drawing, y, first, end)
+        join_quarters(drawing, y, first, end)
+
+
+@loop
+def _draw_closing(eye, drawing, spans):
+    height, width = drawing.whole.shape
+    for y in range(height):
+        first, end = spans[y]
+        _lid_beside(eye, drawing, y, 0, first)
+        _lid_beside(eye, drawing, y, end, width)
+        _open_quarters(eye, drawing, y, first, end)
+        _lid_quarters(eye, drawing, y, first, end)
+        weigh_quarters(drawing, y, first, end)
+        join_quarters(drawing, y, first, end)
+    find_opacity(drawing)
+
+
+@loop
+def draw_eye_pixels(eye: Eye, lashes: Lashes, drawing: Drawing) -> bool:
+    """Colour an eye and its lids; return whether there is anything to draw.
+
+    :param lashes: none if the lids do not close.
+    """
+    spans = np.empty((len(drawing.whole), 2), np.int64)
+    found = _find_hole(eye, drawing, spans)
+    if len(lashes.strokes) > 0:
+        drawing.line[:] = _ZERO
+        draw_strokes(lashes.strokes, lashes.soft, drawing.line)
+        draw_strokes(lashes.shadow, lashes.shadow_soft, drawing.line)
+        _draw_closing(eye, drawing, spans)
+        return True
+    if found:
+        _draw_open(eye, drawing)
+    return found

@@ -331,6 +331,13 @@ def wall_pixel(mouth, table, t, x, y):
 
 
 @device
+def lip_weight(mouth, table, t, x, y):
+    """How much of a pixel of skin is drawn: bent lips fold over and are drawn smoothly, too."""
+    lip = attribute(table, t, LIP, x, y)
+    return mouth.lip_change * smooth(LIP_DRAWN[0], LIP_DRAWN[1], lip)
+
+
+@device
 def lip_pixel(mouth, table, t, x, y):
     """A pixel of skin, packed: lips are darker where their inner sides turn out."""
     turned = mouth.lip_change * attribute(table, t, INNER_LIP, x, y)

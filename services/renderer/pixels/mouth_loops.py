@@ -5,11 +5,19 @@ from __future__ import annotations
 import numpy as np
 
 from talkingface.renderer.arrays import Float32Array, Int32Array, Int64Array, Uint32Array
-from talkingface.renderer.pixels.drawing import NOTHING, Drawing, attribute, span_of_row
+from talkingface.renderer.pixels.drawing import (
+    NOTHING,
+    Drawing,
+    draw_strokes,
+    find_opacity,
+    join_quarters,
+    middle_of,
+    span_of_row,
+    triangle_or_any,
+    weigh_quarters,
+)
 from talkingface.renderer.pixels.mouth import (
     KINDS,
-    LIP,
-    LIP_DRAWN,
     LOWER,
     LOWER_TEETH,
     OPENING_REACH,
@@ -20,16 +28,16 @@ from talkingface.renderer.pixels.mouth import (
     Mouth,
     beside_edge,
     lip_pixel,
+    lip_weight,
     seam_pixel,
     tongue_pixel,
     tooth_pixel,
     wall_pixel,
 )
-from talkingface.renderer.pixels.shading import smooth
 from talkingface.renderer.pixels.targets import loop
 from talkingface.renderer.pixels.triangles import NONE
 
-_ZERO, _ONE = np.float32(0), np.float32(1)
+_ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
 _ROW, _COLUMN = np.uint32(16), np.uint32(0xFFFF)  # of a pixel's place: bits below, bits
 
 
@@ -63,15 +71,6 @@ def write_vertices(
 
 
 @loop
-def _weight_row(mouth, ids, table, y, weight):
-    for k in range(len(ids)):
-        t = np.uint32(max(ids[k], np.int32(0)))
-        lip = smooth(LIP_DRAWN[0], LIP_DRAWN[1], attribute(table, t, LIP, np.float32(k), y))
-        skin = ids[k] != NONE and mouth.kinds[t] == OUTSIDE
-        weight[k] = mouth.lip_change * lip if skin else NOTHING
-
-
-@loop
 def _edge_row(edge, reach, places, state):
     for k in range(len(places)):
         x, y = np.float32(places[k] & _COLUMN), np.float32(places[k] >> _ROW)
@@ -88,24 +87,27 @@ def find_inside(
     state: Int32Array,
     counts: Int64Array,
 ) -> None:
-    """Find the pixels that show the mouth's inside, and write the drawing's weights.
+    """Find the quarters of pixels that show the mouth's inside.
+
+    They have the weight 1 then, skin 0, and whatever is not seen NOTHING.
 
     :param outline: (N, 2) of the lips' opening. Insides show in it or near it; anywhere else they
         would shine through.
     :param reach: pixels from the outline that are still near it.
-    :param places: (2, P) out: row and column of the pixels, sorted by kind.
+    :param places: (2, P) out: row and column of the quarters; the second sorted by kind.
     :param state: (P,) scratch.
-    :param counts: (KINDS,) out: how many pixels of each kind.
+    :param counts: (KINDS,) out: how many of each kind.
     """
     found = 0
     for y in range(drawing.ids.shape[0]):
-        ids, weight = drawing.ids[y], drawing.weight[y]
-        _weight_row(mouth, ids, drawing.table, np.float32(y), weight)
+        ids, weights = drawing.ids[y], drawing.weights[y]
         for x in range(len(ids)):
-            if weight[x] < 0 and ids[x] != NONE:
-                places[0, found] = np.uint32((y << 16) | x)
-                state[found] = 0
-                found += 1
+            t = ids[x]
+            skin = t != NONE and mouth.kinds[t] == OUTSIDE
+            weights[x] = _ZERO if skin else NOTHING
+            places[0, found] = np.uint32((y << 16) | x)
+            found += t != NONE and not skin
+    state[:found] = 0
     edge = np.empty(4, np.float32)
     for n in range(len(outline)):
         edge[:2], edge[2:] = outline[n], outline[(n + 1) % len(outline)]
@@ -115,7 +117,7 @@ def find_inside(
         y, x = places[0, k] >> _ROW, places[0, k] & _COLUMN
         if state[k]:
             state[k] = mouth.kinds[drawing.ids[y, x]]
-            drawing.weight[y, x] = _ONE
+            drawing.weights[y, x] = _ONE
             counts[state[k]] += 1
         else:
             state[k] = OUTSIDE
@@ -150,13 +152,6 @@ def find_openings(places: Uint32Array, unit: np.float32, out: Float32Array) -> N
                 w = _ONE - np.float32(abs(d)) / whole
                 total += w * (out[1, x + d] - out[0, x + d] + _ONE)
         out[2, x] = total / (whole * unit)
-
-
-@loop
-def _lip_row(mouth, ids, table, x, y, out):
-    for k in range(len(out)):
-        t = np.uint32(max(ids[k], np.int32(0)))
-        out[k] = lip_pixel(mouth, table, t, np.float32(x + k), y)
 
 
 @loop
@@ -214,17 +209,122 @@ def draw_inside(
             _draw_walls(mouth, drawing, some, out)
         start = end
     for k in range(start):
-        drawing.colour[places[k] >> _ROW, places[k] & _COLUMN] = painted[k]
+        drawing.quarters[places[k] >> _ROW, places[k] & _COLUMN] = painted[k]
 
 
 @loop
-def draw_lips(mouth: Mouth, drawing: Drawing) -> None:
-    """Colour the lips, and whatever lies between the pixels of a row that are seen."""
-    for y in range(drawing.ids.shape[0]):
-        first, end = span_of_row(drawing.opacity[y // 2])
-        first, end = 2 * first, 2 * end
-        ids, out = drawing.ids[y, first:end], drawing.colour[y, first:end]
-        _lip_row(mouth, ids, drawing.table, first, np.float32(y), out)
+def find_spans(places: Uint32Array, spans: Int32Array) -> None:
+    """Write which pixels of each row show the mouth's inside.
+
+    :param places: (N,) of the quarters that show it.
+    :param spans: (h, 2) out: the first, and the one behind the last.
+    """
+    spans[:, 0], spans[:, 1] = 1 << 15, 0
+    for k in range(len(places)):
+        y, x = places[k] >> np.uint32(17), np.int32((places[k] & _COLUMN) >> np.uint32(1))
+        spans[y, 0], spans[y, 1] = min(spans[y, 0], x), max(spans[y, 1], x + 1)
+    for y in range(len(spans)):
+        spans[y, 0] = min(spans[y, 0], spans[y, 1])
+
+
+@loop
+def _weigh_lips(mouth, table, ids, next_ids, y, upper, lower, first, weight, whole):
+    for k in range(len(whole)):
+        x = np.float32(first + k) * np.float32(2)
+        seen = lip_weight(mouth, table, triangle_or_any(ids[2 * k]), x, y)
+        t = triangle_or_any(next_ids[2 * k + 1])
+        seen = _HALF * (seen + lip_weight(mouth, table, t, x + _ONE, y + _ONE))
+        least = min(upper[2 * k], upper[2 * k + 1], min(lower[2 * k], lower[2 * k + 1]))
+        weight[k] = seen if least >= 0 else _ZERO
+        whole[k] = _ONE if least >= 0 else _ZERO
+
+
+@loop
+def _weigh_beside(mouth, drawing, y, first, end):
+    """Write the weights of pixels of a row that show skin alone."""
+    start, stop = 2 * first, 2 * end
+    _weigh_lips(
+        mouth,
+        drawing.table,
+        drawing.ids[2 * y, start:stop],
+        drawing.ids[2 * y + 1, start:stop],
+        np.float32(2 * y),
+        drawing.weights[2 * y, start:stop],
+        drawing.weights[2 * y + 1, start:stop],
+        first,
+        drawing.weight[y + 1, 1 + first : 1 + end],
+        drawing.whole[y, first:end],
+    )
+
+
+@loop
+def _weigh_skin(mouth, table, ids, x, y, weights):
+    for k in range(len(ids)):
+        t = triangle_or_any(ids[k])
+        seen = lip_weight(mouth, table, t, np.float32(x + k), y)
+        weights[k] = seen if weights[k] == 0 else weights[k]
+
+
+@loop
+def weigh_mouth(mouth: Mouth, drawing: Drawing, spans: Int32Array) -> None:
+    """Write weights and opacity of the pixels; `spans` as from `find_spans`."""
+    height, width = drawing.whole.shape
+    for y in range(height):
+        first, end = np.int64(spans[y, 0]), np.int64(spans[y, 1])
+        _weigh_beside(mouth, drawing, y, 0, first)
+        _weigh_beside(mouth, drawing, y, end, width)
+        for row in range(2 * y, 2 * y + 2):
+            weights = drawing.weights[row, 2 * first : 2 * end]
+            ids = drawing.ids[row, 2 * first : 2 * end]
+            _weigh_skin(mouth, drawing.table, ids, 2 * first, np.float32(row), weights)
+        weigh_quarters(drawing, y, first, end)
+    find_opacity(drawing)
+
+
+@loop
+def _lip_quarters(mouth, table, ids, x, y, out):
+    for k in range(len(out)):
+        t = triangle_or_any(ids[k])
+        out[k] = lip_pixel(mouth, table, t, np.float32(x + k), y)
+
+
+@loop
+def _lip_pixels(mouth, table, upper, lower, first, y, out):
+    for k in range(len(out)):
+        x = np.float32(first + k) * np.float32(2)
+        one = lip_pixel(mouth, table, triangle_or_any(upper[2 * k]), x, y)
+        t = triangle_or_any(lower[2 * k + 1])
+        out[k] = middle_of(one, lip_pixel(mouth, table, t, x + _ONE, y + _ONE))
+
+
+@loop
+def _lips_beside(mouth, drawing, y, first, end):
+    """Colour pixels of a row that show skin alone."""
+    upper = drawing.ids[2 * y, 2 * first : 2 * end]
+    lower, out = drawing.ids[2 * y + 1, 2 * first : 2 * end], drawing.pixels[y, first:end]
+    _lip_pixels(mouth, drawing.table, upper, lower, first, np.float32(2 * y), out)
+
+
+@loop
+def draw_lips(mouth: Mouth, drawing: Drawing, spans: Int32Array) -> None:
+    """Colour the lips, in quarters beside the mouth's inside; `spans` as from `find_spans`."""
+    for y in range(len(drawing.opacity)):
+        left, right = span_of_row(drawing.opacity[y])
+        first = min(max(np.int64(spans[y, 0]), left), right)
+        end = min(max(np.int64(spans[y, 1]), first), right)
+        _lips_beside(mouth, drawing, y, left, first)
+        _lips_beside(mouth, drawing, y, end, right)
+        start, stop = 2 * first, 2 * end
+        for row in range(2 * y, 2 * y + 2):
+            ids, out = drawing.ids[row, start:stop], drawing.quarters[row, start:stop]
+            _lip_quarters(mouth, drawing.table, ids, start, np.float32(row), out)
+
+
+@loop
+def join_inside(drawing: Drawing, spans: Int32Array) -> None:
+    """Join the quarters that show the mouth's inside, or lips beside it, to pixels."""
+    for y in range(len(spans)):
+        join_quarters(drawing, y, np.int64(spans[y, 0]), np.int64(spans[y, 1]))
 
 
 @loop
@@ -234,9 +334,36 @@ def _seam_row(seam, line, out):
 
 
 @loop
-def draw_seam(mouth: Mouth, drawing: Drawing) -> None:
-    """Darken the line between the lips, which is in the drawing."""
-    for y in range(drawing.ids.shape[0]):
-        first, end = span_of_row(drawing.opacity[y // 2])
-        line, out = drawing.line[y, 2 * first : 2 * end], drawing.colour[y, 2 * first : 2 * end]
-        _seam_row(mouth.seam, line, out)
+def draw_seam(mouth: Mouth, strokes: Float32Array, soft: np.float32, drawing: Drawing) -> None:
+    """Darken the line between the lips; `strokes` and `soft` as in `draw_strokes`, in pixels."""
+    height, width = drawing.opacity.shape
+    line = drawing.line.reshape(-1)[: height * width].reshape(height, width)
+    line[:] = _ZERO
+    draw_strokes(strokes, soft, line)
+    for y in range(height):
+        first, end = span_of_row(drawing.opacity[y])
+        _seam_row(mouth.seam, line[y, first:end], drawing.pixels[y, first:end])
+
+
+@loop
+def draw_mouth_pixels(
+    mouth: Mouth, drawing: Drawing, outline: Float32Array, reach: np.float32
+) -> bool:
+    """Colour a mouth; return whether there is anything to draw.
+
+    :param outline: and `reach`, as in `find_inside`.
+    """
+    places, state = drawing.lists[:2], drawing.lists[2].view(np.int32)
+    counts = np.empty(KINDS, np.int64)
+    find_inside(mouth, drawing, outline, reach, places, state, counts)
+    inside = places[1, : counts.sum()]
+    if len(inside) == 0 and mouth.lip_change == 0:
+        return False
+    spans = np.empty((len(drawing.whole), 2), np.int32)
+    find_openings(inside, mouth.unit, mouth.opening)
+    find_spans(inside, spans)
+    weigh_mouth(mouth, drawing, spans)
+    draw_lips(mouth, drawing, spans)
+    draw_inside(mouth, drawing, inside, counts, drawing.lists[3])
+    join_inside(drawing, spans)
+    return True
