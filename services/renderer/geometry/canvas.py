@@ -26,6 +26,7 @@ class Canvas:
         self.mask: Uint8Image = np.empty((FRAME, FRAME, 2), np.uint8)  # as in `Crop`
         self.hidden = np.zeros((FRAME // TILE_ROWS, FRAME // TILE), np.bool_)
         self._planes = np.empty((_PLANES, FRAME * FRAME), np.float32)
+        self._drawing: Float32Array = np.empty(0, np.float32)
         self._tables: dict[tuple[int, int], Float32Array] = {}
         self._rear = np.empty((0, 0), np.uint32)
         self._rear_of: PortraitLayers | None = None
@@ -54,10 +55,17 @@ class Canvas:
         planes: Float32Array = flat[: count * height * width].reshape(count, height, width)
         return planes
 
+    def drawing_planes(self, count: int, size: int) -> Float32Array:
+        """Scratch memory (count, size) of eyes and mouth; it leaves the layers' planes alone."""
+        if self._drawing.size < count * size:
+            self._drawing = np.empty(count * size, np.float32)
+        return self._drawing[: count * size].reshape(count, size)
+
     def table(self, rows: int, columns: int) -> Float32Array:
         """Scratch memory (rows, columns) for a table of triangles."""
         if (rows, columns) not in self._tables:
-            self._tables[rows, columns] = np.empty((rows, columns), np.float32)
+            # Rows of triangles that are not drawn are read, if not used: they must be numbers.
+            self._tables[rows, columns] = np.zeros((rows, columns), np.float32)
         return self._tables[rows, columns]
 
     def sources(self, layers: PortraitLayers, clearing: Clearing) -> Sources:

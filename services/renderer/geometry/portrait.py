@@ -10,9 +10,9 @@ from talkingface.contract.motion import ARKIT_DIM, ARKIT_INDEX, ARKIT_NAMES, neu
 from talkingface.renderer.arrays import Float32Array, Uint8Image
 from talkingface.renderer.face.camera import FaceFit
 from talkingface.renderer.geometry.eyes import EyeTexture
-from talkingface.renderer.geometry.mouth import MouthColours
 from talkingface.renderer.geometry.occluded_side import OccludedSide
 from talkingface.renderer.geometry.portrait_layers import PortraitLayers
+from talkingface.renderer.pixels.mouth import Palette
 
 # Columns of ARKit coefficients.
 BLINKS = np.array([ARKIT_INDEX["eyeBlinkRight"], ARKIT_INDEX["eyeBlinkLeft"]])
@@ -47,7 +47,7 @@ class PreparedPortrait:
     eyes: tuple[EyeTexture, EyeTexture]
     eye_depth: Float32Array  # (2,) camera depth of the eyes in face widths
     mouth_mask: Float32Array  # (512, 512) 1 where the photo shows the mouth's inside
-    mouth_colours: MouthColours
+    mouth_colours: Palette
     crops: tuple[Uint8Image, Uint8Image, Uint8Image]  # of the photo: mouth, eyes as in `Crop.rgb`
 
     @property

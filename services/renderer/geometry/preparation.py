@@ -26,7 +26,7 @@ from talkingface.renderer.geometry.diffusion import smooth
 from talkingface.renderer.geometry.eye_texture import eye_texture
 from talkingface.renderer.geometry.frame import FRAME
 from talkingface.renderer.geometry.matte_refinement import refine_matte
-from talkingface.renderer.geometry.mouth import mouth_colours
+from talkingface.renderer.geometry.mouth import lip_colour, mouth_colours
 from talkingface.renderer.geometry.occluded_side import occluded_side
 from talkingface.renderer.geometry.personal_mesh import PersonalMesh, personal_mesh
 from talkingface.renderer.geometry.portrait import PreparedPortrait
@@ -79,6 +79,7 @@ def prepare(
     hidden = occluded_side(frame, matte, mesh.photographed, source, camera, occluded)
     closure = lid_closure(mesh.photographed)
     white = white_point(frame, (right, left), landmarks)
+    areas = triangle_areas(source)
     return PreparedPortrait(
         frame=frame,
         layers=layers,
@@ -97,11 +98,13 @@ def prepare(
         depth_proxy=build_depth_proxy(source, camera, matte),
         occluded_side=hidden,
         inner_lip=_inner_lips(occluded),
-        triangle_area=triangle_areas(source),
+        triangle_area=areas,
         eyes=(right, left),
         eye_depth=_eye_depths(mesh, camera),
         mouth_mask=mouth_mask(source),
-        mouth_colours=mouth_colours(white, saturation(frame, landmarks)),
+        mouth_colours=mouth_colours(
+            white, saturation(frame, landmarks), lip_colour(frame, source, areas)
+        ),
         crops=_crops(frame, source),
     )
 

@@ -106,11 +106,9 @@ def render_pose(
     plan = plan_frame(portrait, coefficients, camera)
     flow = pin_flow(plan.rear_flow, borders) if any(borders) else plan.rear_flow
     face = compose(portrait, plan, flow, canvas, traced)
-    image = unpack(canvas.image)
     for eye in range(2):
-        draw_eye(portrait, plan, image, canvas.mask, eye, draw_always)
-    draw_mouth(portrait, plan, image, canvas.mask, draw_always)
-    channels(canvas.image)[..., :3] = image
+        draw_eye(portrait, plan, canvas, eye, draw_always)
+    draw_mouth(portrait, plan, canvas, draw_always)
     still = not draw_always and _is_still(portrait, plan)
     if still:
         canvas.image[:] = pack(portrait.frame)
