@@ -98,8 +98,9 @@ def _draw(n, points, values, corners, cull, table, nearest):
         return
     if not triangles.write_row(row, points, values, a, b, c, cull):
         return
+    edges = triangles.edges_of(row)
     for y in range(top, bottom + 1):
-        first, last = triangles.span_of(row, np.float32(y), left, right)
+        first, last = triangles.span_of(row, edges, np.float32(y), left, right)
         for x in range(first, last + 1):
             depth = triangles.depth_at(row, np.float32(x), np.float32(y))
             # The first of equally near triangles wins, in whatever order the threads run.

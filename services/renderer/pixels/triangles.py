@@ -74,15 +74,33 @@ def depth_at(row: Float32Array, x: Real, y: Real) -> Real:
 
 
 @device
-def _limit(low: Real, high: Real, start: Real, step: Real) -> tuple[Real, Real]:
-    """Narrow low <= x <= high to where start + step * x is not below `_EDGE`."""
-    if step > 0:
-        low = max(low, (_EDGE - start) / step)
-    elif step < 0:
-        high = min(high, (_EDGE - start) / step)
-    elif start < _EDGE:
-        high = low - np.float32(1)
-    return low, high
+def _edge_of(along: Real, down: Real, start: Real) -> tuple[Real, Real, Real, Real]:
+    """Where a corner's weight begins and ends to be positive in a row, relative to the first corner.
+
+    The weight is start + along * x + down * y. It is positive from left + slope * y on, or up to
+    right + slope * y; the other limit is infinite.
+
+    :return: left, right, slope to the left limit, slope to the right limit.
+    """
+    zero, far = np.float32(0), np.float32(1e9)
+    if along == zero:
+        # A horizontal edge: the rows of the triangle's box keep to it.
+        return -far, far, zero, zero
+    inverse = np.float32(1) / along
+    limit, slope = (_EDGE - start) * inverse, -down * inverse
+    if along > zero:
+        return limit, far, slope, zero
+    return -far, limit, zero, slope
+
+
+@device
+def edges_of(row: Float32Array) -> tuple[Real, ...]:
+    """The limits of a triangle's rows by its three edges, four numbers each, see `_edge_of`."""
+    zero, one = np.float32(0), np.float32(1)
+    a = _edge_of(row[_B], row[_B + 1], zero)
+    b = _edge_of(row[_C], row[_C + 1], zero)
+    c = _edge_of(-row[_B] - row[_C], -row[_B + 1] - row[_C + 1], one)
+    return a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3], c[0], c[1], c[2], c[3]
 
 
 @device
@@ -100,15 +118,18 @@ def _floor(x: Real) -> Index:
 
 
 @device
-def span_of(row: Float32Array, y: Real, low: Real, high: Real) -> tuple[Index, Index]:
+def span_of(
+    row: Float32Array, edges: tuple[Real, ...], y: Real, low: Real, high: Real
+) -> tuple[Index, Index]:
     """First and last pixel of a triangle in the row `y` of the image, within `low` and `high`."""
     down = y - row[_Y]
-    b, c = row[_B + 1] * down, row[_C + 1] * down
-    across, further = low - row[_X], high - row[_X]
-    across, further = _limit(across, further, b, row[_B])
-    across, further = _limit(across, further, c, row[_C])
-    across, further = _limit(across, further, np.float32(1) - b - c, -row[_B] - row[_C])
-    return _ceiling(across + row[_X]), _floor(further + row[_X])
+    left = max(
+        edges[0] + edges[2] * down, edges[4] + edges[6] * down, edges[8] + edges[10] * down
+    )
+    right = min(
+        edges[1] + edges[3] * down, edges[5] + edges[7] * down, edges[9] + edges[11] * down
+    )
+    return _ceiling(max(left + row[_X], low)), _floor(min(right + row[_X], high))
 
 
 @device
@@ -182,8 +203,9 @@ def draw_triangles(
         row = table[t]
         if top > bottom or left > right or not write_row(row, points, values, a, b, c, cull):
             continue
+        edges = edges_of(row)
         for y in range(top, bottom + 1):
-            first, last = span_of(row, np.float32(y), left, right)
+            first, last = span_of(row, edges, np.float32(y), left, right)
             z = depth_at(row, np.float32(first), np.float32(y))
             for x in range(first, last + 1):
                 if z > depth[y, x]:
