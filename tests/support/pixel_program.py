@@ -100,7 +100,8 @@ def run(kernels: Any) -> dict[str, np.ndarray]:
     crop = np.empty((16, 16, 8), np.uint8)
     own = random.integers(0, 256, (16, 16, 3)).astype(np.uint8)
     back = np.array([[1.9, 0.3, 20], [-0.3, 1.9, 9]], np.float32)
-    kernels.cut_crop(image, mask, own, back, crop)
+    pairs = mask.view(np.uint16)[..., 0]
+    kernels.cut_crop(image, pairs, own, back, crop.view(np.uint64)[..., 0])
     out["crop"] = crop
     residual = random.uniform(-0.3, 1, (16, 16, 4)).astype(np.float32)
     residual[..., 3] = residual[..., 3] > 0.3

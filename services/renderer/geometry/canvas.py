@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from talkingface.renderer.arrays import AnyArray, Float32Array, Uint8Image, Uint32Array
+from talkingface.renderer.arrays import AnyArray, Float32Array, Uint8Image, Uint16Array, Uint32Array
 from talkingface.renderer.geometry.frame import FRAME
 from talkingface.renderer.geometry.portrait_layers import PortraitLayers
 from talkingface.renderer.pixels import cpu
@@ -24,6 +24,7 @@ class Canvas:
     def __init__(self) -> None:
         self.image: Uint32Array = np.empty((FRAME, FRAME), np.uint32)  # packed
         self.mask: Uint8Image = np.empty((FRAME, FRAME, 2), np.uint8)  # as in `Crop`
+        self.mask_pairs: Uint16Array = self.mask.view(np.uint16)[..., 0]  # the same memory
         self.hidden = np.zeros((FRAME // TILE_ROWS, FRAME // TILE), np.bool_)
         self._planes = np.empty((_PLANES, FRAME * FRAME), np.float32)
         self._drawing: Float32Array = np.empty(0, np.float32)

@@ -61,7 +61,8 @@ def cut_crops(
     targets = (np.empty((MOUTH_CROP, MOUTH_CROP, 8), np.uint8), *eyes)
     for (matrix, _), colours, pixels in zip(placed, own, targets, strict=True):
         back = canvas.upload(_inverse(matrix))
-        canvas.kernels.cut_crop(canvas.image, canvas.mask, colours, back, pixels)
+        out = pixels.view(np.uint64)[..., 0]
+        canvas.kernels.cut_crop(canvas.image, canvas.mask_pairs, colours, back, out)
     mouth, left, right = (
         Crop(matrix, pixels, control)
         for (matrix, _), pixels, control in zip(placed, targets, controls, strict=True)

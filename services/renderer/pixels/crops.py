@@ -9,13 +9,15 @@ from talkingface.renderer.arrays import (
     Index,
     Pixel,
     Real,
-    Uint8Array,
     Uint8Image,
+    Uint16Array,
     Uint32Array,
+    Uint64Array,
 )
 from talkingface.renderer.pixels.packed import bilinear
 from talkingface.renderer.pixels.targets import device, loop
 
+# Of crops, little-endian, as all processors are that numba compiles vectors for.
 _BYTE = np.uint32(0xFF)
 
 
@@ -28,49 +30,58 @@ def mapped(matrix: Float32Array, x: Real, y: Real) -> tuple[Real, Real]:
 
 
 @device
-def _channel(image: Uint8Image, x: Real, y: Real, k: int) -> Real:
-    """Interpolate a channel of an image (H, W, C) at a position within it, 0..255."""
-    j: Index = min(np.int32(x), image.shape[1] - 2)
-    i: Index = min(np.int32(y), image.shape[0] - 2)
-    a, b = x - np.float32(j), y - np.float32(i)
-    upper = np.float32(image[i, j, k])
-    upper += a * (np.float32(image[i, j + 1, k]) - upper)
-    lower = np.float32(image[i + 1, j, k])
-    lower += a * (np.float32(image[i + 1, j + 1, k]) - lower)
-    return upper + b * (lower - upper)
+def crop_pixel(image: Uint32Array, mask: Uint16Array, x: Real, y: Real) -> tuple[Pixel, Index]:
+    """What the network sees of a frame at a position: packed colour, and the mask's two bytes.
+
+    Nothing, beyond the frame.
+    """
+    height, width = image.shape
+    inside = (
+        (x >= np.float32(0))
+        & (y >= np.float32(0))
+        & (x <= np.float32(width - 1))
+        & (y <= np.float32(height - 1))
+    )
+    seen = np.uint32(inside)
+    return bilinear(image, x, y) * seen, bilinear(mask, x, y) * seen
 
 
 @device
-def write_crop_pixel(
-    image: Uint32Array, mask: Uint8Image, own: Uint8Array, x: Real, y: Real, out: Uint8Array
+def joined(colour: Pixel, mask: Index, red: Index, green: Index, blue: Index) -> Index:
+    """The eight channels of a crop's pixel in one number: colour, mask, the portrait's own."""
+    own = np.uint64(red) | (np.uint64(green) << np.uint64(8)) | (np.uint64(blue) << np.uint64(16))
+    seen = np.uint64(colour & np.uint32(0x00FFFFFF))
+    return seen | (np.uint64(mask) << np.uint64(24)) | (own << np.uint64(40))
+
+
+@loop
+def _cut_row(
+    image: Uint32Array,
+    mask: Uint16Array,
+    own: Uint8Image,
+    back: Float32Array,
+    y: Real,
+    out: Uint64Array,
 ) -> None:
-    """Write what the network sees of a frame at a position, and of the portrait, (8,)."""
-    inside = x >= 0 and y >= 0 and x <= image.shape[1] - 1 and y <= image.shape[0] - 1
-    colour = np.uint32(0)
-    if inside:
-        colour = bilinear(image, x, y)
-    for k in range(3):
-        out[k] = np.uint8((colour >> np.uint32(8 * k)) & _BYTE)
-        out[5 + k] = own[k]
-    for k in range(2):
-        out[3 + k] = np.uint8(_channel(mask, x, y, k) + np.float32(0.5)) if inside else np.uint8(0)
+    for j in range(len(out)):
+        u, v = mapped(back, np.float32(j), y)
+        colour, seen = crop_pixel(image, mask, u, v)
+        out[j] = joined(colour, seen, own[j, 0], own[j, 1], own[j, 2])
 
 
 @loop
 def cut_crop(
-    image: Uint32Array, mask: Uint8Image, own: Uint8Image, back: Float32Array, out: Uint8Image
+    image: Uint32Array, mask: Uint16Array, own: Uint8Image, back: Float32Array, out: Uint64Array
 ) -> None:
-    """Write a crop (S, S, 8): the frame's colours, its mask, the portrait's own colours.
+    """Write a crop (S, S): a number for the frame's colours, its mask, the portrait's own colours.
 
     :param image: (H, W) packed.
-    :param mask: (H, W, 2).
+    :param mask: (H, W) its two bytes in one number.
     :param own: (S, S, 3).
     :param back: (2, 3) crop pixel -> frame pixel.
     """
     for i in range(out.shape[0]):
-        for j in range(out.shape[1]):
-            x, y = mapped(back, np.float32(j), np.float32(i))
-            write_crop_pixel(image, mask, own[i, j], x, y, out[i, j])
+        _cut_row(image, mask, own[i], back, np.float32(i), out[i])
 
 
 @device

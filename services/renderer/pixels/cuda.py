@@ -258,7 +258,8 @@ def find_hidden(opacity, rows, columns, out):
 def cut_crop(x, y, image, mask, own, back, out):
     """As `crops.cut_crop`."""
     u, v = crops.mapped(back, np.float32(x), np.float32(y))
-    crops.write_crop_pixel(image, mask, own[y, x], u, v, out[y, x])
+    colour, seen = crops.crop_pixel(image, mask, u, v)
+    out[y, x] = crops.joined(colour, seen, own[y, x, 0], own[y, x, 1], own[y, x, 2])
 
 
 @kernel(over="image")

@@ -55,6 +55,8 @@ def weight_of(share: Real) -> Pixel:
 def bilinear(image: Uint32Array, x: Real, y: Real) -> Pixel:
     """Interpolate a packed image at a position in pixels; beyond its borders they go on.
 
+    Also an image of uint16, of two channels.
+
     Positions count in sixteenths of a pixel, so that the four weights have eight bits each.
     """
     height, width = image.shape
@@ -66,8 +68,8 @@ def bilinear(image: Uint32Array, x: Real, y: Real) -> Pixel:
     both = a * b
     right, lower = (a << _FOUR) - both, (b << _FOUR) - both
     here = _WHOLE - right - lower - both
-    p, q = image[i, j], image[i, j + _ONE]
-    r, s = image[i + _ONE, j], image[i + _ONE, j + _ONE]
+    p, q = np.uint32(image[i, j]), np.uint32(image[i, j + _ONE])
+    r, s = np.uint32(image[i + _ONE, j]), np.uint32(image[i + _ONE, j + _ONE])
     even = (p & _PAIR) * here + (q & _PAIR) * right + (r & _PAIR) * lower + (s & _PAIR) * both
     odd = ((p >> _EIGHT) & _PAIR) * here + ((q >> _EIGHT) & _PAIR) * right
     odd += ((r >> _EIGHT) & _PAIR) * lower + ((s >> _EIGHT) & _PAIR) * both

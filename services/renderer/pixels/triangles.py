@@ -123,12 +123,8 @@ def span_of(
 ) -> tuple[Index, Index]:
     """First and last pixel of a triangle in the row `y` of the image, within `low` and `high`."""
     down = y - row[_Y]
-    left = max(
-        edges[0] + edges[2] * down, edges[4] + edges[6] * down, edges[8] + edges[10] * down
-    )
-    right = min(
-        edges[1] + edges[3] * down, edges[5] + edges[7] * down, edges[9] + edges[11] * down
-    )
+    left = max(edges[0] + edges[2] * down, edges[4] + edges[6] * down, edges[8] + edges[10] * down)
+    right = min(edges[1] + edges[3] * down, edges[5] + edges[7] * down, edges[9] + edges[11] * down)
     return _ceiling(max(left + row[_X], low)), _floor(min(right + row[_X], high))
 
 

@@ -199,7 +199,8 @@ def test_a_crop_shows_frame_mask_and_portrait_and_nothing_beyond() -> None:
     mask = smooth_image(SIDE, SIDE, 2)
     out = np.empty((16, 16, 8), np.uint8)
     back = np.array([[2, 0, 30], [0, 2, 40]], np.float32)
-    cut_crop(pack(image), mask, own, back, out)
+    pairs = np.ascontiguousarray(mask).view(np.uint16)[..., 0]
+    cut_crop(pack(image), pairs, own, back, out.view(np.uint64)[..., 0])
     assert np.array_equal(out[:12, :17, :3], image[40:64:2, 30:62:2])
     assert np.array_equal(out[:12, :, 3:5], mask[40:64:2, 30:62:2])
     assert np.array_equal(out[..., 5:], own) and not out[12:, :, :5].any()
