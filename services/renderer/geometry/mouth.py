@@ -81,5 +81,3 @@ def _along_arch(position: Float32Array) -> Float32Array:
     arc -= arc[200]
     along: Float32Array = np.interp(angle, grid, arc)
     return along
-
-

@@ -85,8 +85,8 @@ def choose_triangles(
     :param points: (V, 3) of the whole mesh, in pixels of the frame.
     :param index: (N,) vertices that `triangles` (T, 3) use.
     :param kinds: (T,) as in `Mouth`.
-    :param box: (4,) left, top, right, bottom of where the inside may show, pixels of the frame; out:
-        of the inside's triangles that are left.
+    :param box: (4,) left, top, right, bottom of where the inside may show, pixels of the frame;
+        out: of the inside's triangles that are left.
     :param chosen: (T, 3) and `chosen_kinds`, (T,), out.
     """
     left, top, right, bottom = box[0], box[1], box[2], box[3]
