@@ -32,7 +32,12 @@ from talkingface.renderer.pixels.mouth import (
     Mouth,
     light_between,
 )
-from talkingface.renderer.pixels.mouth_loops import draw_mouth_pixels, draw_seam, write_vertices
+from talkingface.renderer.pixels.mouth_loops import (
+    choose_triangles,
+    draw_mouth_pixels,
+    draw_seam,
+    write_vertices,
+)
 
 # All by eye.
 SEAM = np.array([0.35, 0.5, 0.5], np.float32)  # darkness of the line between lips, RGB
@@ -64,19 +69,47 @@ def draw_mouth(
     """
     mesh = _mouth_mesh()
     region = Region.around(plan.points[mesh.lips], REGION_MARGIN)
-    drawing = begin_drawing(canvas, region, mesh.part, plan.points, _attributes(portrait, plan))
-    scene = _scene(portrait, plan, region, draw_always)
-    outline = region.local(landmarks_of(plan.points[:, :2], _INNER_LIPS))
-    reach = max(LIP_MARGIN * float(scene.unit), LIP_MARGIN_PIXELS)
-    if not draw_mouth_pixels(scene, drawing, outline, np.float32(reach)):
+    lips = landmarks_of(plan.points[:, :2], _INNER_LIPS)
+    reach = max(LIP_MARGIN * 2 * float(portrait.fit.camera.scale[0]), LIP_MARGIN_PIXELS)
+    triangles, kinds, box = _seen_triangles(plan, lips, reach / 2)
+    values = _attributes(portrait, plan)
+    drawing = begin_drawing(canvas, region, mesh.part, plan.points, values, triangles)
+    scene = _scene(portrait, plan, region, kinds, draw_always)
+    outline = region.local(lips)
+    inside = region.local(box.reshape(2, 2)).ravel()
+    if not draw_mouth_pixels(scene, drawing, outline, np.float32(reach), inside):
         return
     if scene.seam.any():
         _draw_seam(scene, outline, drawing)
     merge(drawing, region.left, region.top, canvas.image, canvas.mask)
 
 
-def _scene(portrait: PreparedPortrait, plan: FramePlan, region: Region, draw_always: bool) -> Mouth:
-    """What the pixels of a mouth are made of."""
+def _seen_triangles(
+    plan: FramePlan, lips: Float32Array, reach: float
+) -> tuple[Int32Array, Int32Array, Float32Array]:
+    """The triangles to draw, without those of the inside that the lips hide.
+
+    :param lips: (22, 2) pixels of the frame around their opening, and `reach`, pixels around it
+        where the inside may show.
+    :return: triangles (T, 3), their kinds (T,), and the box (4,) around those of the inside.
+    """
+    mesh = _mouth_mesh()
+    triangles, kinds = np.empty_like(mesh.part.triangles), np.empty_like(mesh.kinds)
+    box = np.concatenate([lips.min(0) - np.float32(reach), lips.max(0) + np.float32(reach)])
+    count = choose_triangles(
+        plan.points, mesh.part.index, mesh.part.triangles, mesh.kinds, box, triangles, kinds
+    )
+    return triangles[:count], kinds[:count], box
+
+
+def _scene(
+    portrait: PreparedPortrait,
+    plan: FramePlan,
+    region: Region,
+    kinds: Int32Array,
+    draw_always: bool,
+) -> Mouth:
+    """What the pixels of a mouth are made of; `kinds` (T,) as in `Mouth`."""
     opening_then = np.float32(_lip_gap(portrait.photographed))
     seam = smoothstep_of(SEAM_PHOTO, float(opening_then))
     seam *= smoothstep_of(SEAM_NOW, _lip_gap(plan.face.vertices))
@@ -84,7 +117,7 @@ def _scene(portrait: PreparedPortrait, plan: FramePlan, region: Region, draw_alw
         portrait.layers.photo,
         portrait.mouth_mask,
         portrait.mouth_colours,
-        _mouth_mesh().kinds,
+        kinds,
         np.empty((3, region.size[1]), np.float32),
         np.float32(2 * portrait.fit.camera.scale[0]),
         np.float32(portrait.mouth_colours.tooth @ LUMA),

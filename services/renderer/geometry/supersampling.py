@@ -59,12 +59,18 @@ def part_of(triangles: Int32Array) -> Part:
 
 
 def begin_drawing(
-    canvas: Canvas, region: Region, part: Part, points: Float32Array, values: Float32Array
+    canvas: Canvas,
+    region: Region,
+    part: Part,
+    points: Float32Array,
+    values: Float32Array,
+    triangles: Int32Array | None = None,
 ) -> Drawing:
     """Find which of a part's triangles each pixel of a region shows.
 
     :param points: (V, 3) of the whole mesh, in pixels of the frame.
     :param values: (A, N) attributes of the part's vertices.
+    :param triangles: (T, 3) some of the part's; None: all.
     :return: the drawing; only `ids` and `table` are written, for the triangles that are seen.
     """
     rows, columns = region.size
@@ -86,7 +92,8 @@ def begin_drawing(
     )
     local = np.empty((len(part.index), 3), np.float32)
     place_vertices(points, part.index, region.left, region.top, local)
-    draw_triangles(local, values, part.triangles, True, drawing.table, drawing.ids, weights)
+    chosen = part.triangles if triangles is None else triangles
+    draw_triangles(local, values, chosen, True, drawing.table, drawing.ids, weights)
     return drawing
 
 

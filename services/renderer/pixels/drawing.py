@@ -28,8 +28,9 @@ _STROKE = 6  # numbers of a stroke
 class Drawing(NamedTuple):
     """What is drawn in a region (h, w) of the frame.
 
-    A pixel is the mean of its quarters, (2h, 2w). What is fine between lids and lips is drawn in all
-    four; of skin two stand for them, the upper left and the lower right, and show its edges as well.
+    A pixel is the mean of its quarters, (2h, 2w). What is fine between lids and lips is drawn in
+    all four; of skin two stand for them, the upper left and the lower right, which show its edges
+    as well.
     """
 
     ids: Int32Array  # (2h, 2w) triangles, or NONE
@@ -137,12 +138,11 @@ def weigh_quarters(drawing: Drawing, y: int, first: int, end: int) -> None:
 
 
 @loop
-def _opacity_row(above, here, below, whole, out):
+def _opacity_row(above, here, below, out):
     for k in range(len(out)):
         left = max(above[k], here[k], below[k])
         middle = max(above[k + 1], here[k + 1], below[k + 1])
-        most = max(left, middle, max(above[k + 2], here[k + 2], below[k + 2]))
-        out[k] = whole[k] * most
+        out[k] = max(left, middle, max(above[k + 2], here[k + 2], below[k + 2]))
 
 
 @loop
@@ -153,7 +153,7 @@ def find_opacity(drawing: Drawing) -> None:
     weight[0], weight[height + 1] = _ZERO, _ZERO
     weight[:, 0], weight[:, width + 1] = _ZERO, _ZERO
     for y in range(height):
-        _opacity_row(weight[y], weight[y + 1], weight[y + 2], drawing.whole[y], opacity[y])
+        _opacity_row(weight[y], weight[y + 1], weight[y + 2], opacity[y])
 
 
 @device
@@ -205,9 +205,9 @@ def join_quarters(drawing: Drawing, y: int, first: int, end: int) -> None:
 
 
 @loop
-def _merge_row(drawn, opacity, image, invented):
+def _merge_row(drawn, opacity, whole, image, invented):
     for k in range(len(image)):
-        image[k] = mix(image[k], drawn[k], weight_of(opacity[k]))
+        image[k] = mix(image[k], drawn[k], weight_of(opacity[k] * whole[k]))
         invented[k] = drawn[k] >> np.uint32(24) if opacity[k] > 0 else np.uint32(0)
 
 
@@ -219,7 +219,8 @@ def merge(drawing: Drawing, left: int, top: int, image: Uint32Array, mask: Uint8
         opacity = drawing.opacity[y]
         first, end = span_of_row(opacity)
         row = image[top + y, left + first : left + end]
-        _merge_row(drawing.pixels[y, first:end], opacity[first:end], row, invented)
+        drawn, whole = drawing.pixels[y, first:end], drawing.whole[y, first:end]
+        _merge_row(drawn, opacity[first:end], whole, row, invented)
         for x in range(first, end):
             seen = mask[top + y, left + x, 0]
             mask[top + y, left + x, 0] = max(seen, np.uint8(invented[x - first]))

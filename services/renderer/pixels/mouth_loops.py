@@ -71,6 +71,51 @@ def write_vertices(
 
 
 @loop
+def choose_triangles(
+    points: Float32Array,
+    index: Int64Array,
+    triangles: Int32Array,
+    kinds: Int32Array,
+    box: Float32Array,
+    chosen: Int32Array,
+    chosen_kinds: Int32Array,
+) -> int:
+    """Leave out triangles of the mouth's inside that cannot be seen; return how many are left.
+
+    :param points: (V, 3) of the whole mesh, in pixels of the frame.
+    :param index: (N,) vertices that `triangles` (T, 3) use.
+    :param kinds: (T,) as in `Mouth`.
+    :param box: (4,) left, top, right, bottom of where the inside may show, pixels of the frame;
+        out: of the inside's triangles that are left.
+    :param chosen: (T, 3) and `chosen_kinds`, (T,), out.
+    """
+    left, top, right, bottom = box[0], box[1], box[2], box[3]
+    box[:2], box[2:] = np.inf, -np.inf
+    count = 0
+    for t in range(len(triangles)):
+        chosen[count], chosen_kinds[count] = triangles[t], kinds[t]
+        if kinds[t] == OUTSIDE:
+            count += 1
+            continue
+        i, j, k = index[triangles[t, 0]], index[triangles[t, 1]], index[triangles[t, 2]]
+        low_x = min(points[i, 0], points[j, 0], points[k, 0])
+        high_x = max(points[i, 0], points[j, 0], points[k, 0])
+        low_y = min(points[i, 1], points[j, 1], points[k, 1])
+        high_y = max(points[i, 1], points[j, 1], points[k, 1])
+        if low_x <= right and high_x >= left and low_y <= bottom and high_y >= top:
+            count += 1
+            box[0], box[1] = min(box[0], low_x), min(box[1], low_y)
+            box[2], box[3] = max(box[2], high_x), max(box[3], high_y)
+    return count
+
+
+@loop
+def _mark_row(ids, weights):
+    for k in range(len(ids)):
+        weights[k] = NOTHING if ids[k] == NONE else _ZERO
+
+
+@loop
 def _edge_row(edge, reach, places, state):
     for k in range(len(places)):
         x, y = np.float32(places[k] & _COLUMN), np.float32(places[k] >> _ROW)
@@ -83,6 +128,7 @@ def find_inside(
     drawing: Drawing,
     outline: Float32Array,
     reach: np.float32,
+    box: Float32Array,
     places: Uint32Array,
     state: Int32Array,
     counts: Int64Array,
@@ -94,19 +140,23 @@ def find_inside(
     :param outline: (N, 2) of the lips' opening. Insides show in it or near it; anywhere else they
         would shine through.
     :param reach: pixels from the outline that are still near it.
+    :param box: (4,) left, top, right, bottom of where there are triangles of the inside, pixels.
     :param places: (2, P) out: row and column of the quarters; the second sorted by kind.
     :param state: (P,) scratch.
     :param counts: (KINDS,) out: how many of each kind.
     """
     found = 0
-    for y in range(drawing.ids.shape[0]):
+    height, width = drawing.ids.shape
+    for y in range(height):
         ids, weights = drawing.ids[y], drawing.weights[y]
-        for x in range(len(ids)):
-            t = ids[x]
-            skin = t != NONE and mouth.kinds[t] == OUTSIDE
-            weights[x] = _ZERO if skin else NOTHING
-            places[0, found] = np.uint32((y << 16) | x)
-            found += t != NONE and not skin
+        _mark_row(ids, weights)
+        if y < box[1] or y > box[3]:
+            continue
+        for x in range(max(np.int64(box[0]), 0), min(np.int64(box[2]) + 1, width)):
+            if ids[x] != NONE and mouth.kinds[ids[x]] != OUTSIDE:
+                weights[x] = NOTHING
+                places[0, found] = np.uint32((y << 16) | x)
+                found += 1
     state[:found] = 0
     edge = np.empty(4, np.float32)
     for n in range(len(outline)):
@@ -228,12 +278,10 @@ def find_spans(places: Uint32Array, spans: Int32Array) -> None:
 
 
 @loop
-def _weigh_lips(mouth, table, ids, next_ids, y, upper, lower, first, weight, whole):
+def _weigh_lips(mouth, table, ids, y, upper, lower, first, weight, whole):
     for k in range(len(whole)):
-        x = np.float32(first + k) * np.float32(2)
+        x = np.float32(first + k) * np.float32(2) + _HALF
         seen = lip_weight(mouth, table, triangle_or_any(ids[2 * k]), x, y)
-        t = triangle_or_any(next_ids[2 * k + 1])
-        seen = _HALF * (seen + lip_weight(mouth, table, t, x + _ONE, y + _ONE))
         least = min(upper[2 * k], upper[2 * k + 1], min(lower[2 * k], lower[2 * k + 1]))
         weight[k] = seen if least >= 0 else _ZERO
         whole[k] = _ONE if least >= 0 else _ZERO
@@ -247,8 +295,7 @@ def _weigh_beside(mouth, drawing, y, first, end):
         mouth,
         drawing.table,
         drawing.ids[2 * y, start:stop],
-        drawing.ids[2 * y + 1, start:stop],
-        np.float32(2 * y),
+        np.float32(2 * y) + _HALF,
         drawing.weights[2 * y, start:stop],
         drawing.weights[2 * y + 1, start:stop],
         first,
@@ -347,15 +394,19 @@ def draw_seam(mouth: Mouth, strokes: Float32Array, soft: np.float32, drawing: Dr
 
 @loop
 def draw_mouth_pixels(
-    mouth: Mouth, drawing: Drawing, outline: Float32Array, reach: np.float32
+    mouth: Mouth,
+    drawing: Drawing,
+    outline: Float32Array,
+    reach: np.float32,
+    box: Float32Array,
 ) -> bool:
     """Colour a mouth; return whether there is anything to draw.
 
-    :param outline: and `reach`, as in `find_inside`.
+    :param outline: `reach` and `box`, as in `find_inside`.
     """
     places, state = drawing.lists[:2], drawing.lists[2].view(np.int32)
     counts = np.empty(KINDS, np.int64)
-    find_inside(mouth, drawing, outline, reach, places, state, counts)
+    find_inside(mouth, drawing, outline, reach, box, places, state, counts)
     inside = places[1, : counts.sum()]
     if len(inside) == 0 and mouth.lip_change == 0:
         return False
