@@ -14,6 +14,9 @@ from talkingface_research.bench.trees import Tree, caches, commit_of, mesh_of, p
 MESH = """
 from types import SimpleNamespace
 
+class MeshError(RuntimeError):
+    pass
+
 class LocalMesh:
     def __init__(self, environ):
         self.environ = environ
@@ -22,7 +25,7 @@ class LocalMesh:
 
     def __enter__(self):
         if "FAIL" in self.environ:
-            raise RuntimeError("no mesh")
+            raise MeshError("no mesh")
         return self
 
     def __exit__(self, *error):
@@ -61,9 +64,12 @@ def test_its_mesh_runs_until_it_is_no_longer_needed(tree: Tree, tmp_path: Path) 
     assert list((tree.root / "caches" / "bytecode").rglob("mesh.*.pyc"))
 
 
-def test_a_mesh_that_does_not_start_is_an_error(tree: Tree) -> None:
+def test_a_mesh_that_does_not_start_is_an_error(
+    tree: Tree, capfd: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(MeshError, match="has not started"), mesh_of(tree, {"FAIL": "1"}):
         pass
+    assert capfd.readouterr().err == "talkingface: no mesh\n"
 
 
 def test_a_commit_that_does_not_exist_is_an_error() -> None:
