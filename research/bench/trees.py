@@ -19,6 +19,7 @@ from pathlib import Path
 
 import talkingface
 from talkingface.cli.mesh import MeshError
+from talkingface_research.bench.processes import cpu_of, family
 
 ROOT = Path(talkingface.__file__).resolve().parents[1]  # of this source
 _SOURCES = {"talkingface": "services", "talkingface_research": "research"}
@@ -54,6 +55,7 @@ class TreeMesh:
     target: str
     services: dict[str, int]  # process ids
     start_seconds: float  # from the start of its process until all services served
+    start_cpu: float  # CPU seconds of all processes meanwhile
 
 
 THIS = Tree(ROOT, Path(sys.executable), {})
@@ -79,8 +81,10 @@ def mesh_of(tree: Tree, settings: Mapping[str, str]) -> Iterator[TreeMesh]:
         line = process.stdout.readline()
         if not line:
             raise MeshError(f"the mesh of {tree.root} has not started")
+        seconds = time.perf_counter() - begin
+        cpu = sum(cpu_of(pid, ended=True) for pid in family(process.pid))
         started = json.loads(line)
-        yield TreeMesh(started["target"], started["services"], time.perf_counter() - begin)
+        yield TreeMesh(started["target"], started["services"], seconds, cpu)
 
 
 @contextmanager

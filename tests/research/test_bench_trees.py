@@ -22,6 +22,7 @@ class LocalMesh:
         self.environ = environ
         self.target = "127.0.0.1:7"
         self.processes = {"renderer": SimpleNamespace(pid=4711)}
+        sum(range(10**7))  # some CPU time
 
     def __enter__(self):
         if "FAIL" in self.environ:
@@ -59,6 +60,7 @@ def test_its_mesh_runs_until_it_is_no_longer_needed(tree: Tree, tmp_path: Path) 
         assert mesh.target == "127.0.0.1:7"
         assert mesh.services == {"renderer": 4711}
         assert mesh.start_seconds > 0
+        assert mesh.start_cpu > 0
         assert not stopped.exists()
     assert stopped.exists()
     assert list((tree.root / "caches" / "bytecode").rglob("mesh.*.pyc"))
