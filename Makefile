@@ -22,7 +22,7 @@ PORTRAIT := build/demo/astronaut.png
 # Each file's tests run in one process, which starts the services that they share.
 PYTEST := $(BIN)/python -m pytest --dist loadfile
 
-.PHONY: help demo test test-long lint protos test-unit test-services test-mesh test-faults \
+.PHONY: help bench demo test test-long lint protos test-unit test-services test-mesh test-faults \
 	test-deploy test-research
 
 help:  ## this list
@@ -45,6 +45,11 @@ test-unit: $(DEV) $(ASSETS) $(PORTRAIT)  ## the tests without processes, in para
 
 test-services test-mesh test-faults test-deploy test-research: test-%: $(DEV) $(ASSETS) $(PORTRAIT)
 	$(PYTEST) tests/$* -n 2 --no-loadscope-reorder
+
+bench: $(DEV) $(ASSETS) $(PORTRAIT)  ## start, speed and live sessions; AGAINST=REF: ratios
+	$(BIN)/talkingface bench start $(PORTRAIT) $(if $(AGAINST),--against $(AGAINST))
+	$(BIN)/talkingface bench speed $(PORTRAIT) $(if $(AGAINST),--against $(AGAINST))
+	$(BIN)/talkingface bench live $(PORTRAIT) $(if $(AGAINST),--against $(AGAINST))
 
 lint: $(DEV)  ## formatting, lint, types, imports, protos
 	$(BIN)/ruff format --check .

@@ -43,6 +43,7 @@ class Row:
     bar: Bar | None = None
     digits: int = 2
     note: str = ""
+    higher_is_better: bool = False  # where no bar states it
 
     @property
     def verdict(self) -> str:

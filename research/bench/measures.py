@@ -69,6 +69,28 @@ def drift(arrivals: Array, presented: Array) -> float:
     return float(np.median(slopes) * (bins[-1] - bins[0]))
 
 
+def lateness(lag: Array) -> Array:
+    """By how many seconds each frame arrived later than the session's median frame; 0 if earlier.
+
+    :param lag: (n,) arrival minus presentation
+    """
+    return np.maximum(lag - np.median(lag), 0.0) if len(lag) else np.zeros(0)
+
+
+def time_by_level(changes: Sequence[tuple[float, int]], until: float) -> dict[int, float]:
+    """Seconds that a session spent on each level of the degradation ladder.
+
+    :param changes: (session time, level from then on), rising; a session begins on level 0
+    :param until: end of the session in seconds
+    """
+    seconds: dict[int, float] = {}
+    moments = [(0.0, 0), *changes]
+    ends = [min(begin, until) for begin, _ in moments[1:]] + [until]
+    for (begin, level), end in zip(moments, ends, strict=True):
+        seconds[level] = seconds.get(level, 0.0) + max(end - begin, 0.0)
+    return seconds
+
+
 def audio_ahead(indices: Sequence[int], samples: Sequence[int], rate: float, hertz: int) -> Array:
     """How far the audio received reaches beyond the end of each frame, (frames,).
 

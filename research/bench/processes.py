@@ -29,6 +29,13 @@ class Size(NamedTuple):
     pss: float  # pages that n processes share count one n-th in each
 
 
+class Program(NamedTuple):
+    """All processes of one program within a service."""
+
+    service: str
+    name: str  # "service", "tritonserver", or "model" and its name
+
+
 class Sample(NamedTuple):
     """All processes of a mesh at one moment."""
 
@@ -53,14 +60,42 @@ def family(pid: int) -> list[int]:
 
 def cpu_seconds(pids: Iterable[int]) -> float:
     """CPU seconds that processes and all their descendants have used so far."""
-    ticks = 0
-    for pid in (member for parent in pids for member in family(parent)):
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:  # it has ended
-            continue
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
+    return sum(cpu_of(member) for parent in pids for member in family(parent))
+
+
+def cpu_by_program(services: Mapping[str, int]) -> dict[Program, float]:
+    """CPU seconds so far, by service and program; several processes of one program are added.
+
+    :param services: process ids by service; descendants count as part of it
+    """
+    seconds: dict[Program, float] = {}
+    for service, parent in services.items():
+        for pid in family(parent):
+            program = Program(service, _program(pid) if pid != parent else "service")
+            seconds[program] = seconds.get(program, 0.0) + cpu_of(pid)
+    return seconds
+
+
+def cpu_of(pid: int, ended: bool = False) -> float:
+    """CPU seconds that one process has used so far; 0 if it has ended.
+
+    :param ended: whether to add those of its child processes that have ended
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:  # it has ended
+        return 0.0
+    return sum(map(int, fields[11 : 15 if ended else 13])) / os.sysconf("SC_CLK_TCK")
+
+
+def _program(pid: int) -> str:
+    """Name of a process: that of its model if it is one of Triton's Python backend."""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    except OSError:  # it has ended
+        return "ended"
+    models = [path for path in map(Path, command) if path.match("*/1/model.*")]
+    return f"model {models[0].parents[1].name}" if models else Path(command[0]).name
 
 
 def memory_of(service: str, pid: int) -> Memory:

@@ -105,6 +105,20 @@ class Recording:
             event.frames for _, event in self.events if event.kind == Event.KIND_FRAMES_DROPPED
         )
 
+    @property
+    def duration(self) -> float:
+        """Seconds up to the end of the last frame."""
+        return (int(self.indices[-1]) + 1) / self.frame_rate if len(self.indices) else 0.0
+
+    @property
+    def level_changes(self) -> list[tuple[float, int]]:
+        """Session time of each change of the level, and the level from then on."""
+        return [
+            (event.time.ToNanoseconds() / 1e9, event.level)
+            for _, event in self.events
+            if event.kind == Event.KIND_LEVEL_CHANGED
+        ]
+
 
 async def record(
     face: TalkingFace, portrait: str, video: VideoRequest, talk: Conversation, recording: Recording

@@ -62,6 +62,9 @@ def short_speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("bench", "live", "--sessions", "0"),
         ("bench", "live", "--ramp", "0"),
         ("bench", "live", "--replicas", "painter=2"),
+        ("bench", "live", "--stress", "1000"),
+        ("bench", "live", "--against", "HEAD", "--ramp", "5"),
+        ("bench", "start", "--rounds", "0"),
     ],
 )
 def test_a_wrong_call_exits_with_2(arguments: tuple[str, ...]) -> None:
@@ -295,7 +298,7 @@ def test_bench_measures_every_stage(
     tmp_path: Path, portrait_file: Path, short_speech: Path
 ) -> None:
     result = tmp_path / "bench.json"
-    arguments = ("bench", "speed", portrait_file, short_speech, "--repeats", 1, "--sessions", 1)
+    arguments = ("bench", "speed", portrait_file, short_speech, "--rounds", 1, "--sessions", 1)
     done = run(*arguments, "--json", result)
     # A bench keeps all cores busy, so that on a shared machine a poll of the mesh may time out.
     if done.returncode == 4:

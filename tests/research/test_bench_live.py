@@ -26,10 +26,12 @@ from talkingface_research.bench.conversation import (
     find_utterances,
 )
 from talkingface_research.bench.frame_measurements import Curves, decoded_frames
-from talkingface_research.bench.live import load_of
-from talkingface_research.bench.outcome import Outcome, as_json, tabulate
-from talkingface_research.bench.processes import MemoryWatch, Sample, Size
+from talkingface_research.bench.live_table import tabulate
+from talkingface_research.bench.outcome import Outcome, as_json
+from talkingface_research.bench.processes import MemoryWatch, Program, Sample, Size
 from talkingface_research.bench.recording import ReceivedChunk, Recording, Refusal
+from talkingface_research.bench.rows import worst_of
+from talkingface_research.bench.soak import load_of
 from talkingface_research.report import JUDGED, Report, Row
 from tests.support import ROOT
 from tests.support.services import ServiceProcess
@@ -125,7 +127,7 @@ def found(stream: Stream) -> analysis.SessionAnalysis:
 def outcome_of(stream: Stream) -> Outcome:
     recording, curves = stream.make()
     outcome = Outcome(FPS, 2, seconds=stream.seconds, recordings=[recording])
-    outcome.with_handle = outcome.with_image = [0.1, 0.2]
+    outcome.with_handle = outcome.with_image = [0.07, 0.09]
     outcome.analyses = [analysis.analyse(recording, curves)]
     return outcome
 
@@ -234,7 +236,7 @@ def test_growth_is_from_the_second_minute_to_the_last() -> None:
 
 
 def test_a_good_stream_meets_its_bars() -> None:
-    report = tabulate(outcome_of(Stream()), {})
+    report = tabulate(outcome_of(Stream()))
     missed = {row.what for row in report.missed}
     assert not missed - {"interrupt sent to lips at rest", "interrupt sent to audio silent"}
     assert row_of(report, "audio sent to lips seen").verdict == "PASS"
@@ -250,7 +252,7 @@ def test_a_good_stream_meets_its_bars() -> None:
     ],
 )
 def test_a_bad_stream_misses_them(stream: Stream, rows: list[str]) -> None:
-    report = tabulate(outcome_of(stream), {})
+    report = tabulate(outcome_of(stream))
     for what in rows:
         assert row_of(report, what).verdict.startswith("MISS")
 
@@ -262,10 +264,10 @@ def test_what_was_not_measured_is_missed() -> None:
     assert not analysis.frames_to_measure(recording).any()
     outcome = Outcome(FPS, 2, 10.0, recordings=[recording])
     outcome.analyses = [analysis.analyse(recording, curves)]
-    report = tabulate(outcome, {})
+    report = tabulate(outcome)
     for what in ("first frame after open, portrait by handle", "audio sent to lips seen"):
         assert row_of(report, what).verdict == "MISS"
-    json.dumps(as_json(outcome, report))
+    json.dumps([as_json(outcome), report.json()])
 
 
 def test_memory_that_grows_is_missed() -> None:
@@ -277,11 +279,85 @@ def test_memory_that_grows_is_missed() -> None:
         )
         for t in range(0, 601, 10)
     ]
-    report = tabulate(outcome, {})
+    report = tabulate(outcome)
     worst = row_of(report, "growth of memory from the second minute to the last, worst process")
     assert worst.verdict.startswith("MISS")
     assert worst.note == "renderer, process 7"
-    assert row_of(report, "memory of all processes").values[JUDGED] == pytest.approx(160)
+    memory = row_of(report, "memory of all processes at the end (PSS)")
+    assert memory.values[JUDGED] == pytest.approx(160)
+
+
+def test_the_time_on_each_level_is_that_between_the_events() -> None:
+    seconds = measures.time_by_level([(6.0, 1), (9.0, 2), (10.0, 1), (21.0, 0)], 24.0)
+    assert seconds == {0: 9.0, 1: 14.0, 2: 1.0}
+    assert measures.time_by_level([], 24.0) == {0: 24.0}
+    assert measures.time_by_level([(30.0, 1)], 24.0) == {0: 24.0, 1: 0.0}, "after the last frame"
+
+
+def test_lateness_is_against_the_median_frame() -> None:
+    lag = np.array([0.1, 0.1, 0.1, 0.18, 0.02])
+    assert measures.lateness(lag) == pytest.approx([0, 0, 0, 0.08, 0])
+    assert not len(measures.lateness(np.zeros(0)))
+
+
+def test_cores_are_listed_by_program() -> None:
+    outcome = outcome_of(Stream())
+    outcome.seconds = 20.0
+    outcome.cpu = {
+        Program("renderer", "service"): 4.0,
+        Program("renderer", "model frame_synthesis"): 16.0,
+        Program("orchestrator", "service"): 2.0,
+    }
+    report = tabulate(outcome)
+    found = {
+        row.what: row.values[JUDGED]
+        for row in report.sections["processes"]
+        if row.what.startswith("CPU of") and row.what != "CPU of this client"
+    }
+    assert found == {
+        "CPU of renderer": 1.0,
+        "CPU of renderer: service": 0.2,
+        "CPU of renderer: model frame_synthesis": 0.8,
+        "CPU of orchestrator": 0.1,
+        "CPU of all": 1.1,
+        "CPU of all, for each frame received": pytest.approx(22000 / (24 * FPS)),
+    }
+
+
+def test_the_worst_round_is_the_figure() -> None:
+    """By the direction of the row: more delay, more drift either way, fewer frames are worse."""
+    streams = [Stream(lips=0.2), Stream(drift=-0.05), Stream(left_out=(200,))]
+    rounds = [tabulate(outcome_of(stream)) for stream in streams]
+    report = worst_of(rounds, {"rounds": 3})
+    for what, worst in (
+        ("audio sent to lips seen", 0),
+        ("arrival against presentation", 1),
+        ("late frames after the first second", 2),
+        ("frames received", 2),
+    ):
+        figures = [row_of(one, what).values[JUDGED] for one in rounds]
+        row = row_of(report, what)
+        assert row.values[JUDGED] == figures[worst], what
+        assert (row.values["low"], row.values["high"]) == (min(figures), max(figures)), what
+    assert row_of(report, "audio sent to lips seen").verdict.startswith("MISS")
+    assert "rounds: 3" in report.markdown()
+    assert "low" not in row_of(worst_of(rounds[:1], {}), "frames received").values
+
+
+def test_a_round_without_a_figure_misses_the_bar() -> None:
+    outcome = Outcome(FPS, 2, 10.0, recordings=[Recording(FPS, SessionTrace(), opened=START)])
+    report = worst_of([tabulate(outcome_of(Stream())), tabulate(outcome)], {})
+    row = row_of(report, "first frame after open, portrait by handle")
+    assert row.verdict == "MISS"
+
+
+def test_under_stress_the_lips_may_be_later() -> None:
+    outcome = outcome_of(Stream(lips=0.06))
+    row = row_of(tabulate(outcome), "audio sent to lips seen")
+    assert row.bar is not None and row.bar.high == 250
+    outcome.stress = "a busy loop"
+    row = row_of(tabulate(outcome), "audio sent to lips seen")
+    assert row.bar is not None and row.bar.high == 300
 
 
 def test_refusals_are_counted_with_their_effect_on_other_sessions() -> None:
@@ -291,7 +367,7 @@ def test_refusals_are_counted_with_their_effect_on_other_sessions() -> None:
         *(Refusal(START + 12, 0.02, "NO_CAPACITY") for _ in range(9)),
         Refusal(START + 14, 0.3, ""),
     ]
-    report = tabulate(outcome, {})
+    report = tabulate(outcome)
     refusal = row_of(report, "refusal")
     assert refusal.values["max"] == pytest.approx(20)
     assert refusal.verdict == "PASS"
@@ -383,7 +459,8 @@ def test_bench_live_over_the_real_mesh(
     command = [
         Path(sys.executable).with_name("talkingface"),
         *("bench", "live", portrait_file, ROOT / "demo" / "speech.flac"),
-        *("--target", mesh.address, "--seconds", 9.5, "--opens", 1, "--size", 256),
+        *("--target", mesh.address, "--seconds", 9.5, "--rounds", 1),
+        *("--opens", 1, "--size", 256),
         *("--json", tmp_path / "live.json", "--report", tmp_path / "report"),
     ]
     done = subprocess.run(
@@ -403,7 +480,11 @@ def test_bench_live_over_the_real_mesh(
     assert unmoved + rows["gaze aside: sent to first movement"]["values"]["n"] == 2
     assert rows["sessions ended by an error"]["values"][JUDGED] == 0
     assert rows["frames received"]["values"][JUDGED] > 25
-    (session,) = result["sessions"]
+    assert rows["time on level 0, full"]["values"][JUDGED] >= 0
+    assert all(part > 0 for part in result["machine"]["before"]["one"]["ms"].values())
+    assert "machine's speed before: " in done.stdout
+    (only,) = result["rounds"]
+    (session,) = only["sessions"]
     assert len(session["lips"]) + session["not_at_rest"] >= 2
     assert all(utterance["lost"] == 0 for utterance in session["returned"])
     assert (tmp_path / "report" / "frames.png").stat().st_size > 10_000
