@@ -21,12 +21,16 @@ class Canvas:
     kernels: Any = cpu
     """The loops that draw on it."""
 
-    def __init__(self) -> None:
-        self.image: Uint32Array = np.empty((FRAME, FRAME), np.uint32)  # packed
-        self.mask: Uint8Image = np.empty((FRAME, FRAME, 2), np.uint8)  # as in `Crop`
+    def __init__(self, side: int = FRAME) -> None:
+        """
+        :param side: pixels of the frame along a side.
+        """
+        self.side = side
+        self.image: Uint32Array = np.empty((side, side), np.uint32)  # packed
+        self.mask: Uint8Image = np.empty((side, side, 2), np.uint8)  # as in `Crop`
         self.mask_pairs: Uint16Array = self.mask.view(np.uint16)[..., 0]  # the same memory
-        self.hidden = np.zeros((FRAME // TILE_ROWS, FRAME // TILE), np.bool_)
-        self._planes = np.empty((_PLANES, FRAME * FRAME), np.float32)
+        self.hidden = np.zeros((side // TILE_ROWS, side // TILE), np.bool_)
+        self._planes = np.empty((_PLANES, side * side), np.float32)
         self._drawing: Float32Array = np.empty(0, np.float32)
         self._tables: dict[tuple[int, int], Float32Array] = {}
         self._rear = np.empty((0, 0), np.uint32)

@@ -9,7 +9,7 @@ from numba import njit
 
 from talkingface.renderer.arrays import BoolArray, Float32Array, Int32Array, Int64Array
 from talkingface.renderer.geometry.canvas import Canvas
-from talkingface.renderer.geometry.frame import FRAME, bounding_box
+from talkingface.renderer.geometry.frame import bounding_box
 from talkingface.renderer.geometry.frame_plan import FramePlan
 from talkingface.renderer.geometry.portrait import PreparedPortrait
 from talkingface.renderer.geometry.rear_clearing import clearing
@@ -47,7 +47,7 @@ def compose(
     :param flow: (128, 128, 2) where in the photo the rear layer's pixels come from.
     :param traced: whether the result is to know where the face is opaque.
     """
-    left, top, right, bottom = _box(plan.points)
+    left, top, right, bottom = _box(plan.points, canvas.side)
     height, width = bottom - top, right - left
     box = (slice(top, bottom), slice(left, right))
     values = [*plan.texture_uv.T, plan.opacity]
@@ -63,7 +63,7 @@ def compose(
         portrait.layers, clearing(portrait.fit.camera, plan.cleared, plan.turned)
     )
     planes = canvas.upload(flow.transpose(2, 0, 1))
-    row = canvas.plane(SCRATCH, 2, FRAME)
+    row = canvas.plane(SCRATCH, 2, canvas.side)
     canvas.kernels.compose_rear(sources, planes, canvas.hidden, row, canvas.image)
 
     stretch = np.empty(len(topology().face), np.float32)
@@ -83,9 +83,9 @@ def compose(
     return Face((face.u, face.v), box, solid)
 
 
-def _box(points: Float32Array) -> tuple[int, int, int, int]:
+def _box(points: Float32Array, side: int) -> tuple[int, int, int, int]:
     """left, top, right, bottom of the front layer of a posed mesh (V, 3), in whole tiles."""
-    left, top, right, bottom = bounding_box(points[topology().face_vertices], 4)
+    left, top, right, bottom = bounding_box(points[topology().face_vertices], 4, side)
     return (
         left // TILE * TILE,
         top // TILE_ROWS * TILE_ROWS,

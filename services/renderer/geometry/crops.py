@@ -16,7 +16,7 @@ from talkingface.renderer.face.camera import Camera
 from talkingface.renderer.face.model import FaceModel
 from talkingface.renderer.geometry.canvas import Canvas
 from talkingface.renderer.geometry.eyes import RINGS
-from talkingface.renderer.geometry.frame import FRAME, affine
+from talkingface.renderer.geometry.frame import affine
 from talkingface.renderer.geometry.frame_plan import FramePlan
 from talkingface.renderer.geometry.topology import INNER_LOWER, INNER_UPPER
 from talkingface.renderer.pixels.crops import find_applied, paste_residual
@@ -89,8 +89,8 @@ def paste(image: Uint32Array, crop: Crop, residual: Float32Array) -> None:
     # Only the part that changes, with a margin to fade in.
     corners = np.array([[x, y] for x in (left - 1, right + 1) for y in (top - 1, bottom + 1)])
     corners = affine(_inverse(crop.matrix), corners)
-    low = np.clip(np.floor(corners.min(0)), 0, FRAME).astype(int)
-    high = np.clip(np.ceil(corners.max(0)) + 1, 0, FRAME).astype(int)
+    low = np.clip(np.floor(corners.min(0)), 0, len(image)).astype(int)
+    high = np.clip(np.ceil(corners.max(0)) + 1, 0, len(image)).astype(int)
     box = (int(low[0]), int(low[1]), int(high[0]), int(high[1]))
     paste_residual(residual, _edge(len(residual)), crop.matrix, box, image)
 

@@ -63,7 +63,7 @@ def draw_eye(
     :param draw_always: draw it even where the photo's own could be used.
     """
     closing = _closing(portrait, plan, eye, draw_always)
-    region, ring = _region(portrait, plan, eye, closing)
+    region, ring = _region(portrait, plan, eye, closing, canvas.side)
     part = _eye_part(eye)
     uv = np.ascontiguousarray(plan.uv[part.index].T)
     drawing = begin_drawing(canvas, region, part, plan.points, uv)
@@ -124,7 +124,7 @@ def _closing(portrait: PreparedPortrait, plan: FramePlan, eye: int, draw_always:
 
 
 def _region(
-    portrait: PreparedPortrait, plan: FramePlan, eye: int, closing: float
+    portrait: PreparedPortrait, plan: FramePlan, eye: int, closing: float, side: int
 ) -> tuple[Region, Float32Array]:
     """The region of an eye, and its lids' edge (16, 2) in pixels of the frame."""
     ring = landmarks_of(plan.points[:, :2], RINGS[eye])
@@ -135,7 +135,7 @@ def _region(
         down = landmarks_of(portrait.lid_closure[eye], RINGS[eye])
         reach = closing * scale * (down @ plan.camera.rotation[0, :2].T * FLIP)
     margin = OPEN_MARGIN if closing == 0 else CLOSING_MARGIN * float(scale)
-    return Region.around(np.concatenate([ring, ring - reach]), margin), ring
+    return Region.around(np.concatenate([ring, ring - reach]), margin, side), ring
 
 
 def _to_photo(

@@ -18,19 +18,21 @@ def affine(matrix: Float32Array, points: Float32Array) -> Float32Array:
     return moved
 
 
-def bounding_box(points: Float32Array, margin: float) -> tuple[int, int, int, int]:
-    """left, top, right, bottom of points (N, 2+) with a margin, within the frame."""
-    return _box(points, float(margin))
+def bounding_box(
+    points: Float32Array, margin: float, side: int = FRAME
+) -> tuple[int, int, int, int]:
+    """left, top, right, bottom of points (N, 2+) with a margin, within a frame of `side` pixels."""
+    return _box(points, float(margin), side)
 
 
 @njit(cache=True, error_model="numpy")
-def _box(points: Float32Array, margin: float) -> tuple[int, int, int, int]:
+def _box(points: Float32Array, margin: float, side: int) -> tuple[int, int, int, int]:
     """As `bounding_box`."""
     left, top, right, bottom = np.inf, np.inf, -np.inf, -np.inf
     for n in range(len(points)):
         x, y = points[n, 0], points[n, 1]
         left, top, right, bottom = min(left, x), min(top, y), max(right, x), max(bottom, y)
-    first, last = FRAME - 1.0, float(FRAME)
+    first, last = side - 1.0, float(side)
     left, top = min(max(left - margin, 0.0), first), min(max(top - margin, 0.0), first)
     column, row = int(np.floor(left)), int(np.floor(top))
     right = min(max(np.ceil(right + margin) + 1, 1.0), last)

@@ -68,7 +68,7 @@ def draw_mouth(
     :param draw_always: do not use what the photo shows between the lips.
     """
     mesh = _mouth_mesh()
-    region = Region.around(plan.points[mesh.lips], REGION_MARGIN)
+    region = Region.around(plan.points[mesh.lips], REGION_MARGIN, canvas.side)
     lips = landmarks_of(plan.points[:, :2], _INNER_LIPS)
     reach = max(LIP_MARGIN * 2 * float(portrait.fit.camera.scale[0]), LIP_MARGIN_PIXELS)
     triangles, kinds, box = _seen_triangles(plan, lips, reach / 2)

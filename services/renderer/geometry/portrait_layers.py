@@ -9,7 +9,7 @@ import numpy as np
 from talkingface.renderer.arrays import Int32Array, Uint8Array, Uint8Image, Uint32Array
 from talkingface.renderer.opencv import cv
 from talkingface.renderer.pixels.layers import BLOCK
-from talkingface.renderer.pixels.packed import pack
+from talkingface.renderer.pixels.packed import channels, pack
 
 
 @dataclass(frozen=True)
@@ -41,17 +41,33 @@ def portrait_layers(
     :param rear: (704, 704, 4), with jaw and cheeks.
     :param rear_without_face: (704, 704, 4), the same behind them.
     """
-    whole, without = pack(rear), pack(rear_without_face)
-    places = np.flatnonzero(whole != without).astype(np.int32)
-    jaw, behind_jaw = whole.ravel()[places], without.ravel()[places]
-    least = rear[..., 3].copy()
-    least.ravel()[places] = 0
-    most = np.maximum(rear[..., 3], rear_without_face[..., 3])
-    return PortraitLayers(
+    return join_layers(
         pack(upsample2x(frame)),
         pack(background),
         pack(near_background),
-        whole,
+        pack(rear),
+        pack(rear_without_face),
+    )
+
+
+def join_layers(
+    photo: Uint32Array,
+    background: Uint32Array,
+    near_background: Uint32Array,
+    rear: Uint32Array,
+    without: Uint32Array,
+) -> PortraitLayers:
+    """Compare the packed rear layers with and without jaw and cheeks, and join all layers."""
+    places = np.flatnonzero(rear != without).astype(np.int32)
+    jaw, behind_jaw = rear.ravel()[places], without.ravel()[places]
+    least = channels(rear)[..., 3].copy()
+    least.ravel()[places] = 0
+    most = np.maximum(channels(rear)[..., 3], channels(without)[..., 3])
+    return PortraitLayers(
+        photo,
+        background,
+        near_background,
+        rear,
         places,
         jaw,
         behind_jaw,

@@ -14,7 +14,7 @@ shut; eyeLook 0 is the portrait's own gaze.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numba import njit
@@ -39,6 +39,7 @@ from talkingface.renderer.geometry.rear_flow import (
     pin_flow,
     upsample_flow,
 )
+from talkingface.renderer.geometry.reduction import reduced_plan
 from talkingface.renderer.geometry.surface import smoothstep
 from talkingface.renderer.opencv import cv
 from talkingface.renderer.pixels.packed import channels, pack, unpack
@@ -102,10 +103,55 @@ def render_pose(
     :param pinned: as in `render`, and so are `traced` and `canvas`.
     """
     canvas = canvas or Canvas()
-    borders: Borders = pinned if isinstance(pinned, tuple) else (pinned,) * 4
+    borders = _borders(pinned)
     plan = plan_frame(portrait, coefficients, camera)
     flow = pin_flow(plan.rear_flow, borders) if any(borders) else plan.rear_flow
-    face = compose(portrait, plan, flow, canvas, traced)
+    face, still = _draw(portrait, replace(plan, rear_flow=flow), canvas, draw_always, traced)
+    if any(borders):
+        pin(canvas.image, portrait.frame, borders)
+    crops = cut_crops(canvas, plan, portrait.crops)
+    if not traced:
+        return WarpedFrame(canvas.image, canvas.mask, crops)
+    dense = _trace(identity_flow() if still else flow, None if still else face)
+    weight = _flow_weight(portrait.frame, unpack(canvas.image), dense)
+    return WarpedFrame(canvas.image, canvas.mask, crops, dense, weight)
+
+
+def render_reduced(
+    portrait: PreparedPortrait,
+    half: PreparedPortrait,
+    motion: Float32Array,
+    canvas: Canvas,
+    pinned: Borders | bool = False,
+) -> WarpedFrame:
+    """Render the frame of `render` with half as many pixels along a side.
+
+    :param half: of `reduced_portrait`.
+    :param canvas: of `HALF` pixels a side.
+    :param pinned: as in `render`; the pixels themselves are not pinned.
+    """
+    borders = _borders(pinned)
+    plan = plan_frame(portrait, *target_pose(portrait, motion))
+    if any(borders):
+        plan = replace(plan, rear_flow=pin_flow(plan.rear_flow, borders))
+    plan = reduced_plan(plan)
+    _draw(half, plan, canvas)
+    return WarpedFrame(canvas.image, canvas.mask, cut_crops(canvas, plan, portrait.crops))
+
+
+def _borders(pinned: Borders | bool) -> Borders:
+    return pinned if isinstance(pinned, tuple) else (pinned,) * 4
+
+
+def _draw(
+    portrait: PreparedPortrait,
+    plan: FramePlan,
+    canvas: Canvas,
+    draw_always: bool = False,
+    traced: bool = False,
+) -> tuple[Face, bool]:
+    """Draw a planned frame; return its front layer, and whether it is the photo."""
+    face = compose(portrait, plan, plan.rear_flow, canvas, traced)
     for eye in range(2):
         draw_eye(portrait, plan, canvas, eye, draw_always)
     draw_mouth(portrait, plan, canvas, draw_always)
@@ -113,14 +159,7 @@ def render_pose(
     if still:
         canvas.image[:] = pack(portrait.frame)
         canvas.mask[:] = 0
-    if any(borders):
-        _pin(channels(canvas.image)[..., :3], portrait.frame, borders)
-    crops = cut_crops(canvas, plan, portrait.crops)
-    if not traced:
-        return WarpedFrame(canvas.image, canvas.mask, crops)
-    dense = _trace(identity_flow() if still else flow, None if still else face)
-    weight = _flow_weight(portrait.frame, unpack(canvas.image), dense)
-    return WarpedFrame(canvas.image, canvas.mask, crops, dense, weight)
+    return face, still
 
 
 def _trace(flow: Float32Array, face: Face | None) -> Float32Array:
@@ -137,14 +176,14 @@ def _is_still(portrait: PreparedPortrait, plan: FramePlan) -> bool:
     return plan.travel < STILL and gaze_shift(portrait, plan.coefficients, 0)[1] == 0
 
 
-def _pin(image: Uint8Image, photo: Uint8Image, borders: Borders) -> None:
-    """Fade a frame into the photo at some borders, in place."""
+def pin(image: Uint32Array, photo: Uint8Image, borders: Borders) -> None:
+    """Fade a packed frame into the photo (512, 512, 3) at some borders, in place."""
     away = border_distance(FRAME, borders)
     rim = away < PINNED[0]
     weight = smoothstep(PHOTO_RIM, PINNED[0], away[rim])[:, None]
-    image[rim] = (photo[rim] + weight * (image[rim].astype(np.float32) - photo[rim]) + 0.5).astype(
-        np.uint8
-    )
+    colours = channels(image)[..., :3]
+    faded = photo[rim] + weight * (colours[rim].astype(np.float32) - photo[rim]) + 0.5
+    colours[rim] = faded.astype(np.uint8)
 
 
 def _flow_weight(photo: Uint8Image, image: Uint8Image, flow: Float32Array) -> Uint8Image:

@@ -29,9 +29,9 @@ class Region:
     bottom: int
 
     @classmethod
-    def around(cls, points: Float32Array, margin: float) -> Region:
-        """The box of points (N, 2+) with a margin in pixels, within the frame."""
-        return cls(*bounding_box(points, margin))
+    def around(cls, points: Float32Array, margin: float, side: int) -> Region:
+        """The box of points (N, 2+) with a margin in pixels, in a frame of `side` pixels."""
+        return cls(*bounding_box(points, margin, side))
 
     @property
     def size(self) -> tuple[int, int]:

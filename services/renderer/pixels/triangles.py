@@ -75,7 +75,7 @@ def depth_at(row: Float32Array, x: Real, y: Real) -> Real:
 
 @device
 def _edge_of(along: Real, down: Real, start: Real) -> tuple[Real, Real, Real, Real]:
-    """Where a corner's weight begins and ends to be positive in a row, relative to the first corner.
+    """Where a corner's weight is positive in a row, counted from the triangle's first corner.
 
     The weight is start + along * x + down * y. It is positive from left + slope * y on, or up to
     right + slope * y; the other limit is infinite.

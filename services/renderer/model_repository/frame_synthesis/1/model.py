@@ -15,11 +15,11 @@ import triton_python_backend_utils as pb_utils
 from talkingface.contract.errors import ServiceError
 from talkingface.contract.video import RenderLevel, View
 from talkingface.renderer.arrays import AnyArray, Int32Array
-from talkingface.renderer.geometry import Canvas, PreparedPortrait
+from talkingface.renderer.geometry import PreparedPortrait
 from talkingface.renderer.portrait_store import PHOTO, PORTRAIT, PreparedPortraitStore, unpack
 from talkingface.renderer.worker.frame_synthesis import finish, inpainter_inputs, warm_up
 from talkingface.renderer.worker.kernels import compile_kernels
-from talkingface.renderer.worker.viewport import PhotoPixels, Viewer, make_viewer
+from talkingface.renderer.worker.viewport import Canvases, PhotoPixels, Viewer, make_viewer
 from talkingface.serving.config import RendererConfig, load
 
 _CACHE_BYTES = 64 << 20  # portraits and viewers in memory: 10 MB, large views up to 50 MB more
@@ -33,7 +33,7 @@ class TritonPythonModel:
         cv2.setNumThreads(1)
         self._store = PreparedPortraitStore(load(RendererConfig).portrait_store)
         self._cache: OrderedDict[bytes, tuple[Viewer, int]] = OrderedDict()
-        self._canvas = Canvas()
+        self._canvases = Canvases()
         compile_kernels()
         warm_up()
 
@@ -48,7 +48,7 @@ class TritonPythonModel:
         except ServiceError as error:
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(error.to_text()))
         level = RenderLevel(int(_array(request, "level")[0]))
-        frame = viewer.render(_array(request, "motion"), level, self._canvas)
+        frame = viewer.render(_array(request, "motion"), level, self._canvases)
         inpainted = pb_utils.InferenceRequest(
             model_name="inpainter",
             requested_output_names=["mouth_residual", "eyes_residual"],
