@@ -35,9 +35,10 @@ test: $(DEV) $(ASSETS) $(PORTRAIT)  ## the whole suite, with the real mesh
 	$(PYTEST) tests/unit tests/deploy tests/research -n auto
 	$(PYTEST) tests/faults tests/mesh tests/services -n 2 --no-loadscope-reorder
 
-test-long: $(DEV) $(ASSETS) $(PORTRAIT)  ## the tests of faults, many times over
+test-long: $(DEV) $(ASSETS) $(PORTRAIT)  ## the tests of faults and overload, many times over
 	FUZZ_CASES=20000 FAULT_RUNS=24 ROLLING_ROUNDS=5 ISOLATION_SECONDS=300 RESUME_RUNS=20 \
-		$(BIN)/python -m pytest tests/faults tests/mesh/test_resume.py
+		LADDER_ROUNDS=3 $(BIN)/python -m pytest tests/faults tests/mesh/test_resume.py \
+		tests/mesh/test_degradation.py
 
 test-unit: $(DEV) $(ASSETS) $(PORTRAIT)  ## the tests without processes, in parallel
 	$(PYTEST) tests/unit -n auto

@@ -97,9 +97,8 @@ def _own_mesh(options: argparse.Namespace, stack: ExitStack, console: Console) -
         "TALKINGFACE_PORTRAIT_STORE": str(stores / "portraits"),
         "TALKINGFACE_UPLOAD_STORE": str(stores / "uploads"),
     }
-    slots = options.slots or (options.sessions if options.overload else None)
-    if slots is not None:
-        environ["TALKINGFACE_SLOTS"] = str(slots)
+    slots = options.slots or (options.sessions if options.overload else max(4, options.sessions))
+    environ["TALKINGFACE_SLOTS"] = str(slots)
     console.print("starting the mesh", style="dim")
     on_line = options.log and log_to(options.log)
     return LocalMesh(environ=environ, replicas=options.replicas, on_line=on_line)

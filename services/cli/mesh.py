@@ -34,6 +34,10 @@ START_SECONDS = 120.0  # for all services
 _STOP_SECONDS = 15.0  # for all services, of which 5 to drain
 _MAX_REASON = 600  # characters of a log line in an error
 _KEPT_LINES = 200  # of a service's log, to find the reason of its end
+# The orchestrator alone limits the sessions: by what the stages, which share the cores, cost
+# together.
+_STAGE_SLOTS = {"TALKINGFACE_SLOTS": "1024"}
+_MEASURED_SLOTS = {"TALKINGFACE_SLOTS": "0", "TALKINGFACE_SHARED_MACHINE": "1"}
 _LISTENING = re.compile(r"event=listening port=(\d+) metrics_port=(\d+)")
 
 # Runs a module that gets SIGTERM when its parent dies, even by SIGKILL.
@@ -181,7 +185,9 @@ class LocalMesh:
         :param port: port of the orchestrator; 0 takes a free one
         :param stages: stages to start
         :param replicas: number of replicas by stage; default 1; "renderer-2" is the second renderer
-        :param environ: settings of all services, added to the variables of this process
+        :param environ: settings of all services, added to the variables of this process. Without
+            TALKINGFACE_SLOTS among them, the orchestrator measures how many sessions the machine
+            holds, and admits one until then.
         :param on_line: called from threads with service and line for each line of the logs
         :param on_progress: called with the name of each service that is serving
         """
@@ -197,6 +203,7 @@ class LocalMesh:
             "PYTHONUNBUFFERED": "1",
             **(environ or {}),
         }
+        self._measured = "TALKINGFACE_SLOTS" not in {**os.environ, **self._environ}
         self._on_line = on_line or (lambda service, line: None)
         self._on_progress = on_progress or (lambda service: None)
         self.processes: dict[str, ServiceProcess] = {}
@@ -215,7 +222,8 @@ class LocalMesh:
         try:
             for stage, names in self._stages.items():
                 for name in names:
-                    self._spawn(stage, name, {"TALKINGFACE_PORT": "0", "TALKINGFACE_REPLICA": name})
+                    settings = {"TALKINGFACE_PORT": "0", "TALKINGFACE_REPLICA": name}
+                    self._spawn(stage, name, settings | (_STAGE_SLOTS if self._measured else {}))
             targets = {}
             for stage, names in self._stages.items():
                 for name in names:
@@ -223,6 +231,8 @@ class LocalMesh:
                 addresses = ",".join(self.processes[name].target for name in names)
                 targets[f"TALKINGFACE_{stage.upper()}_TARGET"] = addresses
             environ = {"TALKINGFACE_PORT": str(self._port), **targets}
+            if self._measured:
+                environ |= _MEASURED_SLOTS
             self._spawn(ORCHESTRATOR, ORCHESTRATOR, environ)
             self.processes[ORCHESTRATOR].wait_listening(deadline)
             for name, process in self.processes.items():

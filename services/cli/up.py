@@ -25,7 +25,9 @@ def add_parser(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         "up",
         help="run a mesh on this machine until Ctrl-C",
         description="Run four services and three Triton servers on this machine, with one log, "
-        "until Ctrl-C or SIGTERM (exit code 0). Settings are TALKINGFACE_* environment variables.",
+        "until Ctrl-C or SIGTERM (exit code 0). Settings are TALKINGFACE_* environment variables. "
+        "Without TALKINGFACE_SLOTS the mesh measures how many sessions the machine holds, and "
+        "admits one until it knows.",
     )
     parser.add_argument(
         "--port",

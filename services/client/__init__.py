@@ -36,6 +36,10 @@ A live session sends raw samples as they are recorded or synthesised, and plays 
         pacing=PACING_LIVE,
     )
 
+An `Event` reports what the caller may want to show: speech that starts or ends, an utterance that
+was played, a change of the level at which frames are rendered (`Event.KIND_LEVEL_CHANGED`, with
+`level` and `level_reason`), or frames that were dropped.
+
 Errors are subclasses of `TalkingFaceError`: `InvalidInput`, `NotFound`, `NoCapacity` and
 `Unavailable`. All other public names are messages and constants of the protos, which document them.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,14 @@ MAX_PHOTO_SIDE = 1920  # pixels, longer side of the frame with FRAMING_PHOTO
 MIN_FRAME_RATE, MAX_FRAME_RATE = MOTION_FPS, 60  # frames a second
 
 FRAMINGS = (media.FRAMING_CROP, media.FRAMING_PHOTO)
+
+
+class RenderLevel(IntEnum):
+    """How much of a frame is rendered, see renderer.proto: the lower, the more a level costs."""
+
+    FULL = 0
+    HALF_RESOLUTION = 1
+    HALF_RATE = 2
 
 
 class Quality(NamedTuple):

@@ -17,6 +17,12 @@ class OrchestratorConfig(ServiceConfig):
     audio_features_target: str = setting("127.0.0.1:50051", "gRPC target of the speech encoder.")
     motion_gen_target: str = setting("127.0.0.1:50052", "gRPC target of the motion generator.")
     renderer_target: str = setting("127.0.0.1:50053", "gRPC target of the renderer.")
+    shared_machine: bool = setting(
+        False,
+        "Whether the stages share the cores of one machine. With slots 0 they are then measured "
+        "one after the other while nothing else runs, and sessions limited by what they cost "
+        "together; until then to one.",
+    )
     stage_open_timeout: float = setting(
         5.0, "Seconds within which a stage must accept a stream.", low=0.1, high=60
     )

@@ -15,6 +15,7 @@ from talkingface.contract.durations import duration
 from talkingface.contract.errors import ServiceError
 from talkingface.contract.rates import MOTION_FPS
 from talkingface.contract.stage_streams import StreamConfig, StreamRequest, StreamResponse
+from talkingface.contract.video import RenderLevel
 from talkingface.orchestrator.media.decoding import AudioChunk
 from talkingface.orchestrator.session.live_session import LiveSession
 from talkingface.orchestrator.session.resume_token import Tokens
@@ -48,6 +49,11 @@ from talkingface.v1.motion_gen_pb2 import GenerateRequest
 from talkingface.v1.renderer_pb2 import RenderRequest
 
 _QUEUED_ANSWERS = 16
+# Labels of the metric.
+_LEVEL_REASONS = {
+    talking_face.Event.LEVEL_REASON_OVERLOAD: "overload",
+    talking_face.Event.LEVEL_REASON_HEADROOM: "headroom",
+}
 
 # Returns the client's next message, or None after its last. Its argument says whether the client
 # may be ended for sending nothing.
@@ -89,6 +95,7 @@ class SessionPipeline:
         self._audio: asyncio.Queue[bytes | None] = asyncio.Queue(session.max_queued_chunks)
         self._answers: asyncio.Queue[Answer | None] = asyncio.Queue(_QUEUED_ANSWERS)
         self._progress = asyncio.Event()  # set when frames have come out
+        self._level: RenderLevel | None = None  # at which the session is counted in the metrics
 
     @property
     def streams(self) -> list[AnyStream]:
@@ -136,6 +143,8 @@ class SessionPipeline:
         self._stages.metrics.recovered(recovery.name, recovery.cause, recovery.stall)
         if recovery.restarted and recovery.name == self._motion.name:
             self._session.motion_restarted()
+        if recovery.name == self._renderer.name:
+            self._session.renderer_recovered()
         if recovery.stall is None:
             return
         event = talking_face.Event(
@@ -164,6 +173,8 @@ class SessionPipeline:
                 await write(self._token())
             for control in session.initial_controls:
                 await self._motion.send(GenerateRequest(control=control))
+            if isinstance(session, LiveSession) and session.renders:
+                self._count_at_level(session.level)
             async with asyncio.TaskGroup() as group:
                 reader = group.create_task(self._read_client(read))
                 if isinstance(session, LiveSession):
@@ -185,7 +196,13 @@ class SessionPipeline:
         """End all streams at once."""
         for stream in self.streams:
             stream.cancel()
+        self._count_at_level(None)
         self._session.close()
+
+    def _count_at_level(self, level: RenderLevel | None) -> None:
+        """Count the session at a level in the metrics; None to count it no more."""
+        self._stages.metrics.session_at_level(self._level, level)
+        self._level = level
 
     async def _open(self, portrait: renderer.Portrait | None) -> list[stage.StageInfo]:
         """Open the streams concurrently, each of which takes a slot of its stage."""
@@ -291,10 +308,11 @@ class SessionPipeline:
             chunk = self._session.eased(result.motion)
             answers = self._session.motion(chunk)
             if chunk.frames and self._session.renders:
-                if self._session.should_drop((chunk.frames[-1].index + 1) / MOTION_FPS):
+                level = self._session.render_level((chunk.frames[-1].index + 1) / MOTION_FPS)
+                if level is None:
                     await self._renderer.send(RenderRequest(dropped_motion=chunk))
                 else:
-                    await self._renderer.send(RenderRequest(motion=chunk))
+                    await self._renderer.send(RenderRequest(motion=chunk, level=level))
             self._progress.set()
             await self._answer(answers)
         if self._session.renders:
@@ -305,6 +323,12 @@ class SessionPipeline:
     async def _forward_frames(self) -> None:
         while (result := await self._renderer.receive()) is not None:
             answers = self._session.frame(result.frame)
+            for answer in answers:
+                if answer.event.kind == talking_face.Event.KIND_LEVEL_CHANGED:
+                    self._stages.metrics.level_changed(
+                        answer.event.level, _LEVEL_REASONS[answer.event.level_reason]
+                    )
+                    self._count_at_level(RenderLevel(answer.event.level))
             self._progress.set()
             await self._answer(answers)
         await self._finish()

@@ -33,6 +33,7 @@ from talkingface.orchestrator.session.config import CODECS, default_controls
 from talkingface.orchestrator.session.open_session import open_session
 from talkingface.orchestrator.session.resume_token import BUILD, Tokens, without_checkpoints
 from talkingface.orchestrator.session.session import Answer, Session
+from talkingface.orchestrator.stages.capacity import MachineCapacity
 from talkingface.orchestrator.stages.pool import Stages
 from talkingface.orchestrator.stages.portraits import Portraits, UploadStore
 from talkingface.serving import stream_io
@@ -63,6 +64,8 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
         self._host = ServiceHost(NAME, config, config.caller_slots)
         self._uploads = Slots(f"{NAME} for uploads", config.upload_slots)
         self._slot_updates: asyncio.Task[None] | None = None
+        self._capacity: MachineCapacity | None = None
+        self._measuring: asyncio.Task[None] | None = None
         self._tokens = Tokens(config.resume_key, config.resume_seconds)
         self._stages = Stages(config, self._host.metrics)
         store = UploadStore(config.upload_store, config.upload_store_bytes)
@@ -79,16 +82,26 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
         await self._stages.start()
         if not self._config.slots:
             self._slot_updates = asyncio.create_task(self._update_slots())
+        if not self._config.slots and self._config.shared_machine:
+            self._capacity = MachineCapacity(self._stages.measurable, lambda: self._host.idle)
+            self._measuring = asyncio.create_task(self._capacity.run())
 
     async def _stop(self) -> None:
-        if self._slot_updates is not None:
-            self._slot_updates.cancel()
+        for task in (self._slot_updates, self._measuring):
+            if task is not None:
+                task.cancel()
         await self._stages.close()
 
     async def _update_slots(self) -> None:
-        """Offer as many slots as the stages have together, as their replicas change."""
+        """Offer as many slots as the stages have together, as their replicas change.
+
+        On a machine that they share it is no more than the machine holds.
+        """
         while True:
-            self._host.slots.total = self._stages.slots
+            slots = self._stages.slots
+            if self._capacity is not None:
+                slots = min(slots, self._capacity.sessions)
+            self._host.slots.total = slots
             await asyncio.sleep(_UPDATE_SECONDS)
 
     # The methods of the service; see talking_face.proto.

@@ -7,6 +7,7 @@ import collections
 import itertools
 import logging
 import sys
+import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -26,7 +27,7 @@ from talkingface.contract.messages import (
 from talkingface.contract.motion import ARKIT_INDEX, YAW, neutral
 from talkingface.contract.portrait import MAX_BYTES, handle_of
 from talkingface.contract.rates import MOTION_FPS
-from talkingface.contract.video import View, fill_in, video_format
+from talkingface.contract.video import RenderLevel, View, fill_in, video_format
 from talkingface.renderer.portrait_store import GREY_FACE, PreparedPortraitStore
 from talkingface.renderer.session import MODEL_NAME, RenderSession
 from talkingface.renderer.video_encoder import make_encoder
@@ -80,7 +81,10 @@ class RenderStream(StageHandler[RenderRequest, RenderResponse]):
     def take(self, message: RenderRequest) -> None:
         rendered = message.HasField("motion")
         chunk = message.motion if rendered else message.dropped_motion
-        self._session.push(motion_array(chunk, self._session.pushed), rendered=rendered)
+        if message.level > RenderLevel.HALF_RATE:
+            raise invalid_field("level", f"{message.level} is not in [0, {RenderLevel.HALF_RATE}]")
+        motion = motion_array(chunk, self._session.pushed)
+        self._session.push(motion, message.level, rendered=rendered)
 
     def end(self) -> None:
         self._session.end()
@@ -92,13 +96,20 @@ class RenderStream(StageHandler[RenderRequest, RenderResponse]):
         frame = self._session.accept(outputs)
         loop = asyncio.get_running_loop()
         metrics = self._stage.host.metrics
+        if frame.image is None:
+            encode = self._encoder.repeat
+            metrics.count("repeated_frames")
+        else:
+            encode = partial(self._encoder.encode, frame.image)
+        begin = time.perf_counter()
         with metrics.timed("encode"):
-            data, keyframe = await loop.run_in_executor(
-                self._thread, self._encoder.encode, frame.image
-            )
+            data, keyframe = await loop.run_in_executor(self._thread, encode)
+        encoded = media_pb2.EncodedFrame(index=frame.index, data=data, keyframe=keyframe)
+        if frame.image is not None:
+            seconds = self.inference_seconds + time.perf_counter() - begin
+            encoded.load = seconds * self.per_second / self.in_flight
         metrics.count("frames")
         metrics.count("bytes", len(data))
-        encoded = media_pb2.EncodedFrame(index=frame.index, data=data, keyframe=keyframe)
         return (RenderResponse(frame=encoded),)
 
     def snapshot(self) -> bytes:

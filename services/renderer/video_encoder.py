@@ -30,6 +30,9 @@ class Encoder(Protocol):
         :return: the packet, and whether decoding can begin with it.
         """
 
+    def repeat(self) -> tuple[bytes, bool]:
+        """Encode the last frame once more; at least one must have been encoded."""
+
 
 class H264Encoder:
     """Annex B access units without B-frames or delay, SPS and PPS before every IDR.
@@ -63,37 +66,44 @@ class H264Encoder:
             ":open-gop=0:repeat-headers=1:annexb=1:threads=1:sliced-threads=0",
         }
         self._codec = codec
+        self._frame: av.VideoFrame | None = None  # the last one
         self._index = 0
 
     def encode(self, image: Uint8Image) -> tuple[bytes, bool]:
-        frame = av.VideoFrame.from_ndarray(image, format="yuv420p")
-        frame.pts = self._index
+        self._frame = av.VideoFrame.from_ndarray(image, format="yuv420p")
+        return self.repeat()
+
+    def repeat(self) -> tuple[bytes, bool]:
+        assert self._frame is not None, "nothing to repeat"
+        self._frame.pts = self._index
         self._index += 1
-        packets = self._codec.encode(frame)
+        packets = self._codec.encode(self._frame)
         if len(packets) != 1:
             raise RuntimeError(f"x264 returned {len(packets)} packets for a frame")
         return bytes(packets[0]), packets[0].is_keyframe
 
 
-class JpegEncoder:
-    """Baseline JPEG."""
+class ImageEncoder:
+    """Each frame as an image file of its own."""
 
     planar = False
 
-    def __init__(self, quality: int) -> None:
-        self._options = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    def __init__(self, extension: str, options: list[int]) -> None:
+        """
+        :param extension: file extension that names the format for OpenCV
+        :param options: options of `cv2.imencode`
+        """
+        self._extension = extension
+        self._options = options
+        self._data = b""  # the last frame
 
     def encode(self, image: Uint8Image) -> tuple[bytes, bool]:
-        return _encode_image(".jpg", image, self._options), True
+        self._data = _encode_image(self._extension, image, self._options)
+        return self.repeat()
 
-
-class PngEncoder:
-    """PNG, compressed fast rather than small."""
-
-    planar = False
-
-    def encode(self, image: Uint8Image) -> tuple[bytes, bool]:
-        return _encode_image(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1]), True
+    def repeat(self) -> tuple[bytes, bool]:
+        assert self._data, "nothing to repeat"
+        return self._data, True
 
 
 def make_encoder(config: RenderConfig, picture: VideoFormat) -> Encoder:
@@ -107,9 +117,10 @@ def make_encoder(config: RenderConfig, picture: VideoFormat) -> Encoder:
         crf = _in_range(config, "quality", QUALITY[VideoCodec.VIDEO_CODEC_H264])
         return H264Encoder(picture.width, picture.height, picture.frame_rate, crf, interval)
     if config.codec == VideoCodec.VIDEO_CODEC_JPEG:
-        return JpegEncoder(_in_range(config, "quality", QUALITY[VideoCodec.VIDEO_CODEC_JPEG]))
-    if config.codec == VideoCodec.VIDEO_CODEC_PNG:
-        return PngEncoder()
+        quality = _in_range(config, "quality", QUALITY[VideoCodec.VIDEO_CODEC_JPEG])
+        return ImageEncoder(".jpg", [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if config.codec == VideoCodec.VIDEO_CODEC_PNG:  # compressed fast rather than small
+        return ImageEncoder(".png", [cv2.IMWRITE_PNG_COMPRESSION, 1])
     raise invalid_field("config.codec", "must be H264, JPEG or PNG")
 
 

@@ -58,9 +58,9 @@ async def _throughput(
     begin = time.perf_counter() + _RAMP_SECONDS
     end = begin + _ROUND_SECONDS
 
-    async def run(probe: Probe[StreamRequest, StreamResponse]) -> float:
+    async def run() -> float:
         """Return the seconds of a session that one stream processes between `begin` and `end`."""
-        stream, messages = probe
+        stream, messages = open_probe()  # here, so that each that is opened is closed
 
         def feed() -> bool:
             stream.take(next(messages))
@@ -77,6 +77,9 @@ async def _throughput(
             stream.close()
         return inferences / stream.per_second
 
-    async with asyncio.TaskGroup() as group:
-        streams = [group.create_task(run(open_probe())) for _ in range(count)]
+    try:
+        async with asyncio.TaskGroup() as group:
+            streams = [group.create_task(run()) for _ in range(count)]
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
     return sum(stream.result() for stream in streams) / _ROUND_SECONDS

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Generic
+from typing import Any, Generic, NamedTuple
 
 from numpy.typing import NDArray
 
@@ -25,6 +26,8 @@ class StageHandler(ABC, Generic[StreamRequest, StreamResponse]):
     """Inferences per second of the session."""
     extra_look_ahead_ms: int = 0
     """Look-ahead that this stream adds to that of its stage."""
+    inference_seconds: float = 0.0
+    """Duration of the inference whose outputs are passed to `accept`; set by the loop."""
 
     @property
     def output_shapes(self) -> Mapping[str, tuple[int, ...]]:
@@ -41,7 +44,10 @@ class StageHandler(ABC, Generic[StreamRequest, StreamResponse]):
 
     @abstractmethod
     def next_request(self) -> Mapping[str, NDArray[Any]] | None:
-        """Return the inputs of the next inference, or None if input is missing."""
+        """Return the inputs of the next inference, or None if input is missing.
+
+        No inputs stand for a result that needs no inference: `accept` gets no outputs for it.
+        """
 
     @abstractmethod
     async def accept(self, outputs: Arrays) -> Iterable[StreamResponse]:
@@ -64,6 +70,15 @@ class StageHandler(ABC, Generic[StreamRequest, StreamResponse]):
     def close(self) -> None:
         """Free what the stream holds; called once, however it ends."""
 
+
+class _Timed(NamedTuple):
+    """Outputs of an inference, and its duration."""
+
+    outputs: Arrays
+    seconds: float
+
+
+_NOTHING = _Timed({}, 0.0)  # without an inference
 
 Infer = Callable[
     [StageHandler[StreamRequest, StreamResponse], Mapping[str, NDArray[Any]]], Awaitable[Arrays]
@@ -89,14 +104,16 @@ class InferenceLoop(Generic[StreamRequest, StreamResponse]):
         self._stream = stream
         self._infer = infer
         self._feed = feed
-        self._running: deque[asyncio.Task[Arrays]] = deque()
+        # Inferences, and None for each result that needs none, in order.
+        self._running: deque[asyncio.Task[_Timed] | None] = deque()
 
     async def next_results(self) -> Iterable[StreamResponse] | None:
         """Wait for the oldest inference and return its messages; None if nothing is running."""
         self._fill()
         if not self._running:
             return None
-        outputs = await self._running.popleft()
+        running = self._running.popleft()
+        outputs, self._stream.inference_seconds = await running if running else _NOTHING
         if self._stream.in_flight > 1:  # the next one runs while this result is processed
             self._fill()
         return await self._stream.accept(outputs)
@@ -104,20 +121,26 @@ class InferenceLoop(Generic[StreamRequest, StreamResponse]):
     def cancel(self) -> None:
         """Cancel the inferences that are running."""
         for task in self._running:
-            task.add_done_callback(_retrieve_exception)
-            task.cancel()
+            if task is not None:
+                task.add_done_callback(_retrieve_exception)
+                task.cancel()
 
     def _fill(self) -> None:
-        while len(self._running) < self._stream.in_flight:
+        while sum(task is not None for task in self._running) < self._stream.in_flight:
             request = self._stream.next_request()
             if request is not None:
-                inference = self._infer(self._stream, request)
-                self._running.append(asyncio.ensure_future(inference))
+                task = asyncio.ensure_future(self._run(request)) if request else None
+                self._running.append(task)
             elif not self._feed():
                 return
 
+    async def _run(self, request: Mapping[str, NDArray[Any]]) -> _Timed:
+        begin = time.perf_counter()
+        outputs = await self._infer(self._stream, request)
+        return _Timed(outputs, time.perf_counter() - begin)
 
-def _retrieve_exception(task: asyncio.Task[Arrays]) -> None:
+
+def _retrieve_exception(task: asyncio.Task[_Timed]) -> None:
     """Retrieve the exception, so that asyncio does not log it as never retrieved."""
     if not task.cancelled():
         task.exception()

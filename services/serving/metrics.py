@@ -81,6 +81,20 @@ class Metrics:
             buckets=_STALL_SECONDS,
             registry=registry,
         )
+        self._levels = Gauge(
+            "talkingface_sessions_at_level",
+            "Live sessions by the level at which their frames are rendered: 0 full, 1 half "
+            "resolution, 2 half rate.",
+            ["service", "level"],
+            registry=registry,
+        )
+        self._level_changes = Counter(
+            "talkingface_level_changes",
+            "Changes of a live session's level, by the new level and by reason: overload or "
+            "headroom.",
+            ["service", "level", "reason"],
+            registry=registry,
+        )
         self._service = service
 
     def set_slots(self, in_use: int, total: int) -> None:
@@ -123,6 +137,25 @@ class Metrics:
         self._recoveries.labels(self._service, stage, cause).inc()
         if stall is not None:
             self._stall.labels(self._service, stage).observe(stall)
+
+    def session_at_level(self, before: int | None, level: int | None) -> None:
+        """Count a live session at its new level.
+
+        :param before: its level before; None if it begins
+        :param level: its new level; None if it ends
+        """
+        if before is not None:
+            self._levels.labels(self._service, str(int(before))).dec()
+        if level is not None:
+            self._levels.labels(self._service, str(int(level))).inc()
+
+    def level_changed(self, level: int, reason: str) -> None:
+        """Count a change of a live session's level.
+
+        :param level: the new level
+        :param reason: "overload" or "headroom"
+        """
+        self._level_changes.labels(self._service, str(int(level)), reason).inc()
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:

@@ -214,6 +214,11 @@ class ServiceHost:
         finally:
             self._calls.discard(call)
 
+    @property
+    def idle(self) -> bool:
+        """Whether no call is running."""
+        return not self._calls
+
     @staticmethod
     async def _abort(context: Context, call: Call, error: ServiceError) -> None:
         call.end(error.code.name, error.reason)

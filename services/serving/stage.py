@@ -72,6 +72,7 @@ class Stage(Generic[StreamConfig, StreamRequest, StreamResponse]):
         self._embedded: EmbeddedTriton | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._ready = False
+        self._measuring = asyncio.Lock()
         self._model_id = ""
 
     async def run(self) -> int:
@@ -126,10 +127,18 @@ class Stage(Generic[StreamConfig, StreamRequest, StreamResponse]):
     async def _measure_slots(self) -> None:
         """Take as many slots as streams are carried in real time, and some to spare."""
         begin = time.perf_counter()
-        carried = await realtime_streams(self.probe, self._infer)
+        carried = await self.measure_capacity()
         self.host.slots.total = slots = max(1, int(HEADROOM * carried))
         seconds = time.perf_counter() - begin
         log.info("event=measured slots=%d carried=%.1f seconds=%.2f", slots, carried, seconds)
+
+    async def measure_capacity(self) -> float:
+        """Return the number of streams carried in real time; takes one to three seconds.
+
+        :raises ServiceError: an inference failed.
+        """
+        async with self._measuring:
+            return await realtime_streams(self.probe, self._infer)
 
     async def stop(self) -> None:
         """End the connection, and the Triton if it is our own."""
@@ -373,3 +382,13 @@ class _Status(stage_pb2_grpc.StageStatusServiceServicer):
     ) -> stage_pb2.GetStatusResponse:
         """See stage.proto."""
         return self._stage.status()
+
+    async def MeasureCapacity(
+        self, request: stage_pb2.MeasureCapacityRequest, context: Context
+    ) -> stage_pb2.MeasureCapacityResponse:
+        """See stage.proto."""
+        async with self._stage.host.call(context, "MeasureCapacity"):
+            self._stage.check_ready()
+            streams = await self._stage.measure_capacity()
+            return stage_pb2.MeasureCapacityResponse(streams=streams)
+        raise AssertionError("unreachable: a call that fails is aborted")

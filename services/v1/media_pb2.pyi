@@ -72,11 +72,13 @@ class VideoFormat(_message.Message):
     def __init__(self, width: _Optional[int] = ..., height: _Optional[int] = ..., frame_rate: _Optional[int] = ...) -> None: ...
 
 class EncodedFrame(_message.Message):
-    __slots__ = ("index", "data", "keyframe")
+    __slots__ = ("index", "data", "keyframe", "load")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     KEYFRAME_FIELD_NUMBER: _ClassVar[int]
+    LOAD_FIELD_NUMBER: _ClassVar[int]
     index: int
     data: bytes
     keyframe: bool
-    def __init__(self, index: _Optional[int] = ..., data: _Optional[bytes] = ..., keyframe: _Optional[bool] = ...) -> None: ...
+    load: float
+    def __init__(self, index: _Optional[int] = ..., data: _Optional[bytes] = ..., keyframe: _Optional[bool] = ..., load: _Optional[float] = ...) -> None: ...

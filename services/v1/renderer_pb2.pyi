@@ -48,16 +48,18 @@ class Box(_message.Message):
     def __init__(self, left: _Optional[float] = ..., top: _Optional[float] = ..., width: _Optional[float] = ..., height: _Optional[float] = ...) -> None: ...
 
 class RenderRequest(_message.Message):
-    __slots__ = ("config", "motion", "end", "dropped_motion")
+    __slots__ = ("config", "motion", "end", "dropped_motion", "level")
     CONFIG_FIELD_NUMBER: _ClassVar[int]
     MOTION_FIELD_NUMBER: _ClassVar[int]
     END_FIELD_NUMBER: _ClassVar[int]
     DROPPED_MOTION_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
     config: RenderConfig
     motion: _motion_gen_pb2.MotionChunk
     end: _empty_pb2.Empty
     dropped_motion: _motion_gen_pb2.MotionChunk
-    def __init__(self, config: _Optional[_Union[RenderConfig, _Mapping]] = ..., motion: _Optional[_Union[_motion_gen_pb2.MotionChunk, _Mapping]] = ..., end: _Optional[_Union[_empty_pb2.Empty, _Mapping]] = ..., dropped_motion: _Optional[_Union[_motion_gen_pb2.MotionChunk, _Mapping]] = ...) -> None: ...
+    level: int
+    def __init__(self, config: _Optional[_Union[RenderConfig, _Mapping]] = ..., motion: _Optional[_Union[_motion_gen_pb2.MotionChunk, _Mapping]] = ..., end: _Optional[_Union[_empty_pb2.Empty, _Mapping]] = ..., dropped_motion: _Optional[_Union[_motion_gen_pb2.MotionChunk, _Mapping]] = ..., level: _Optional[int] = ...) -> None: ...
 
 class RenderConfig(_message.Message):
     __slots__ = ("session_id", "portrait_handle", "codec", "quality", "keyframe_interval", "size", "frame_rate", "framing", "checkpoints", "resume", "first_frame", "start_frame")

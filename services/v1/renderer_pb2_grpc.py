@@ -70,7 +70,14 @@ class RendererServiceServicer:
         (40 ms); n motion frames give ceil(n R / 25) frames, the last of which repeat the last motion
         frame.
 
-        Errors: INVALID_ARGUMENT (FIELD_INVALID) for a configuration out of range; NOT_FOUND
+        A renderer that cannot keep up is relieved by a level:
+        0  full: every frame is rendered at 512x512;
+        1  half resolution: every frame is rendered at 256x256 and enlarged;
+        2  half rate: as 1, and a frame with an odd index repeats the frame before it. It is encoded
+        and returned like any other, so that no index is missing and the duration is the same. A
+        frame whose predecessor was dropped is rendered.
+
+        Errors: INVALID_ARGUMENT (FIELD_INVALID) for a configuration or a level out of range; NOT_FOUND
         (PORTRAIT_NOT_FOUND) for an unknown handle: prepare the portrait and call again;
         RESOURCE_EXHAUSTED with RetryInfo when no slot is free; UNAVAILABLE when its Triton does not
         respond.

@@ -29,7 +29,7 @@ from talkingface.v1 import stage_pb2 as talkingface_dot_v1_dot_stage__pb2
 from talkingface.v1 import talking_face_pb2 as talkingface_dot_v1_dot_talking__face__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1btalkingface/v1/resume.proto\x12\x0etalkingface.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dtalkingface/v1/controls.proto\x1a\x1btalkingface/v1/motion.proto\x1a\x1atalkingface/v1/stage.proto\x1a!talkingface/v1/talking_face.proto\"\xec\x04\n\x0cSessionState\x12\x0f\n\x07version\x18\x01 \x01(\t\x12*\n\x06issued\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12-\n\x06\x63onfig\x18\x04 \x01(\x0b\x32\x1d.talkingface.v1.AnimateConfig\x12\x32\n\x0e\x61udio_features\x18\x05 \x01(\x0b\x32\x1a.talkingface.v1.StageState\x12.\n\nmotion_gen\x18\x06 \x01(\x0b\x32\x1a.talkingface.v1.StageState\x12,\n\x08renderer\x18\x07 \x01(\x0b\x32\x1a.talkingface.v1.StageState\x12/\n\x08\x63ontrols\x18\x08 \x03(\x0b\x32\x1d.talkingface.v1.ControlUpdate\x12\x10\n\x08messages\x18\t \x01(\x04\x12\x0e\n\x06\x66rames\x18\n \x01(\x04\x12\x30\n\x08position\x18\x0b \x01(\x0b\x32\x1e.talkingface.v1.StreamPosition\x12\x10\n\x08speaking\x18\x0c \x01(\x08\x12\x14\n\x0cvad_run_rows\x18\r \x01(\r\x12\x34\n\x12\x63ontrols_in_effect\x18\x0e \x01(\x0b\x32\x18.talkingface.v1.Controls\x12\x35\n\x0elater_controls\x18\x0f \x03(\x0b\x32\x1d.talkingface.v1.ControlUpdate\x12\x30\n\x0blast_motion\x18\x10 \x01(\x0b\x32\x1b.talkingface.v1.MotionFrame\"t\n\nStageState\x12\x33\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x1a.talkingface.v1.CheckpointH\x00\x88\x01\x01\x12\x10\n\x08\x63onsumed\x18\x02 \x01(\x04\x12\x10\n\x08produced\x18\x03 \x01(\x04\x42\r\n\x0b_checkpointb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1btalkingface/v1/resume.proto\x12\x0etalkingface.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dtalkingface/v1/controls.proto\x1a\x1btalkingface/v1/motion.proto\x1a\x1atalkingface/v1/stage.proto\x1a!talkingface/v1/talking_face.proto\"\x82\x05\n\x0cSessionState\x12\x0f\n\x07version\x18\x01 \x01(\t\x12*\n\x06issued\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12-\n\x06\x63onfig\x18\x04 \x01(\x0b\x32\x1d.talkingface.v1.AnimateConfig\x12\x32\n\x0e\x61udio_features\x18\x05 \x01(\x0b\x32\x1a.talkingface.v1.StageState\x12.\n\nmotion_gen\x18\x06 \x01(\x0b\x32\x1a.talkingface.v1.StageState\x12,\n\x08renderer\x18\x07 \x01(\x0b\x32\x1a.talkingface.v1.StageState\x12/\n\x08\x63ontrols\x18\x08 \x03(\x0b\x32\x1d.talkingface.v1.ControlUpdate\x12\x10\n\x08messages\x18\t \x01(\x04\x12\x0e\n\x06\x66rames\x18\n \x01(\x04\x12\x30\n\x08position\x18\x0b \x01(\x0b\x32\x1e.talkingface.v1.StreamPosition\x12\x10\n\x08speaking\x18\x0c \x01(\x08\x12\x14\n\x0cvad_run_rows\x18\r \x01(\r\x12\x34\n\x12\x63ontrols_in_effect\x18\x0e \x01(\x0b\x32\x18.talkingface.v1.Controls\x12\x35\n\x0elater_controls\x18\x0f \x03(\x0b\x32\x1d.talkingface.v1.ControlUpdate\x12\x30\n\x0blast_motion\x18\x10 \x01(\x0b\x32\x1b.talkingface.v1.MotionFrame\x12\x14\n\x0crender_level\x18\x11 \x01(\r\"t\n\nStageState\x12\x33\n\ncheckpoint\x18\x01 \x01(\x0b\x32\x1a.talkingface.v1.CheckpointH\x00\x88\x01\x01\x12\x10\n\x08\x63onsumed\x18\x02 \x01(\x04\x12\x10\n\x08produced\x18\x03 \x01(\x04\x42\r\n\x0b_checkpointb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,7 +37,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'talkingface.v1.resume_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SESSIONSTATE']._serialized_start=204
-  _globals['_SESSIONSTATE']._serialized_end=824
-  _globals['_STAGESTATE']._serialized_start=826
-  _globals['_STAGESTATE']._serialized_end=942
+  _globals['_SESSIONSTATE']._serialized_end=846
+  _globals['_STAGESTATE']._serialized_start=848
+  _globals['_STAGESTATE']._serialized_end=964
 # @@protoc_insertion_point(module_scope)

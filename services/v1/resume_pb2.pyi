@@ -14,7 +14,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class SessionState(_message.Message):
-    __slots__ = ("version", "issued", "session_id", "config", "audio_features", "motion_gen", "renderer", "controls", "messages", "frames", "position", "speaking", "vad_run_rows", "controls_in_effect", "later_controls", "last_motion")
+    __slots__ = ("version", "issued", "session_id", "config", "audio_features", "motion_gen", "renderer", "controls", "messages", "frames", "position", "speaking", "vad_run_rows", "controls_in_effect", "later_controls", "last_motion", "render_level")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     ISSUED_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
@@ -31,6 +31,7 @@ class SessionState(_message.Message):
     CONTROLS_IN_EFFECT_FIELD_NUMBER: _ClassVar[int]
     LATER_CONTROLS_FIELD_NUMBER: _ClassVar[int]
     LAST_MOTION_FIELD_NUMBER: _ClassVar[int]
+    RENDER_LEVEL_FIELD_NUMBER: _ClassVar[int]
     version: str
     issued: _timestamp_pb2.Timestamp
     session_id: str
@@ -47,7 +48,8 @@ class SessionState(_message.Message):
     controls_in_effect: _controls_pb2.Controls
     later_controls: _containers.RepeatedCompositeFieldContainer[_controls_pb2.ControlUpdate]
     last_motion: _motion_pb2.MotionFrame
-    def __init__(self, version: _Optional[str] = ..., issued: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., session_id: _Optional[str] = ..., config: _Optional[_Union[_talking_face_pb2.AnimateConfig, _Mapping]] = ..., audio_features: _Optional[_Union[StageState, _Mapping]] = ..., motion_gen: _Optional[_Union[StageState, _Mapping]] = ..., renderer: _Optional[_Union[StageState, _Mapping]] = ..., controls: _Optional[_Iterable[_Union[_controls_pb2.ControlUpdate, _Mapping]]] = ..., messages: _Optional[int] = ..., frames: _Optional[int] = ..., position: _Optional[_Union[_talking_face_pb2.StreamPosition, _Mapping]] = ..., speaking: _Optional[bool] = ..., vad_run_rows: _Optional[int] = ..., controls_in_effect: _Optional[_Union[_controls_pb2.Controls, _Mapping]] = ..., later_controls: _Optional[_Iterable[_Union[_controls_pb2.ControlUpdate, _Mapping]]] = ..., last_motion: _Optional[_Union[_motion_pb2.MotionFrame, _Mapping]] = ...) -> None: ...
+    render_level: int
+    def __init__(self, version: _Optional[str] = ..., issued: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., session_id: _Optional[str] = ..., config: _Optional[_Union[_talking_face_pb2.AnimateConfig, _Mapping]] = ..., audio_features: _Optional[_Union[StageState, _Mapping]] = ..., motion_gen: _Optional[_Union[StageState, _Mapping]] = ..., renderer: _Optional[_Union[StageState, _Mapping]] = ..., controls: _Optional[_Iterable[_Union[_controls_pb2.ControlUpdate, _Mapping]]] = ..., messages: _Optional[int] = ..., frames: _Optional[int] = ..., position: _Optional[_Union[_talking_face_pb2.StreamPosition, _Mapping]] = ..., speaking: _Optional[bool] = ..., vad_run_rows: _Optional[int] = ..., controls_in_effect: _Optional[_Union[_controls_pb2.Controls, _Mapping]] = ..., later_controls: _Optional[_Iterable[_Union[_controls_pb2.ControlUpdate, _Mapping]]] = ..., last_motion: _Optional[_Union[_motion_pb2.MotionFrame, _Mapping]] = ..., render_level: _Optional[int] = ...) -> None: ...
 
 class StageState(_message.Message):
     __slots__ = ("checkpoint", "consumed", "produced")

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atalkingface/v1/stage.proto\x12\x0etalkingface.v1\"\x12\n\x10GetStatusRequest\"\x8a\x01\n\x11GetStatusResponse\x12\'\n\x04info\x18\x01 \x01(\x0b\x32\x19.talkingface.v1.StageInfo\x12\x13\n\x0bslots_total\x18\x02 \x01(\r\x12\x14\n\x0cslots_in_use\x18\x03 \x01(\r\x12\x0f\n\x07serving\x18\x04 \x01(\x08\x12\x10\n\x08\x64raining\x18\x05 \x01(\x08\"b\n\tStageInfo\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x15\n\rlook_ahead_ms\x18\x04 \x01(\r\x12\x0f\n\x07replica\x18\x05 \x01(\t\"M\n\nCheckpoint\x12\x10\n\x08messages\x18\x01 \x01(\x04\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\x0c\x32\x66\n\x12StageStatusService\x12P\n\tGetStatus\x12 .talkingface.v1.GetStatusRequest\x1a!.talkingface.v1.GetStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atalkingface/v1/stage.proto\x12\x0etalkingface.v1\"\x12\n\x10GetStatusRequest\"\x8a\x01\n\x11GetStatusResponse\x12\'\n\x04info\x18\x01 \x01(\x0b\x32\x19.talkingface.v1.StageInfo\x12\x13\n\x0bslots_total\x18\x02 \x01(\r\x12\x14\n\x0cslots_in_use\x18\x03 \x01(\r\x12\x0f\n\x07serving\x18\x04 \x01(\x08\x12\x10\n\x08\x64raining\x18\x05 \x01(\x08\"\x18\n\x16MeasureCapacityRequest\"*\n\x17MeasureCapacityResponse\x12\x0f\n\x07streams\x18\x01 \x01(\x01\"b\n\tStageInfo\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x15\n\rlook_ahead_ms\x18\x04 \x01(\r\x12\x0f\n\x07replica\x18\x05 \x01(\t\"M\n\nCheckpoint\x12\x10\n\x08messages\x18\x01 \x01(\x04\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\x0c\x32\xca\x01\n\x12StageStatusService\x12P\n\tGetStatus\x12 .talkingface.v1.GetStatusRequest\x1a!.talkingface.v1.GetStatusResponse\x12\x62\n\x0fMeasureCapacity\x12&.talkingface.v1.MeasureCapacityRequest\x1a\'.talkingface.v1.MeasureCapacityResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,10 +35,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSTATUSREQUEST']._serialized_end=64
   _globals['_GETSTATUSRESPONSE']._serialized_start=67
   _globals['_GETSTATUSRESPONSE']._serialized_end=205
-  _globals['_STAGEINFO']._serialized_start=207
-  _globals['_STAGEINFO']._serialized_end=305
-  _globals['_CHECKPOINT']._serialized_start=307
-  _globals['_CHECKPOINT']._serialized_end=384
-  _globals['_STAGESTATUSSERVICE']._serialized_start=386
-  _globals['_STAGESTATUSSERVICE']._serialized_end=488
+  _globals['_MEASURECAPACITYREQUEST']._serialized_start=207
+  _globals['_MEASURECAPACITYREQUEST']._serialized_end=231
+  _globals['_MEASURECAPACITYRESPONSE']._serialized_start=233
+  _globals['_MEASURECAPACITYRESPONSE']._serialized_end=275
+  _globals['_STAGEINFO']._serialized_start=277
+  _globals['_STAGEINFO']._serialized_end=375
+  _globals['_CHECKPOINT']._serialized_start=377
+  _globals['_CHECKPOINT']._serialized_end=454
+  _globals['_STAGESTATUSSERVICE']._serialized_start=457
+  _globals['_STAGESTATUSSERVICE']._serialized_end=659
 # @@protoc_insertion_point(module_scope)

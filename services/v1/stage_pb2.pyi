@@ -23,6 +23,16 @@ class GetStatusResponse(_message.Message):
     draining: bool
     def __init__(self, info: _Optional[_Union[StageInfo, _Mapping]] = ..., slots_total: _Optional[int] = ..., slots_in_use: _Optional[int] = ..., serving: _Optional[bool] = ..., draining: _Optional[bool] = ...) -> None: ...
 
+class MeasureCapacityRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class MeasureCapacityResponse(_message.Message):
+    __slots__ = ("streams",)
+    STREAMS_FIELD_NUMBER: _ClassVar[int]
+    streams: float
+    def __init__(self, streams: _Optional[float] = ...) -> None: ...
+
 class StageInfo(_message.Message):
     __slots__ = ("stage", "version", "model", "look_ahead_ms", "replica")
     STAGE_FIELD_NUMBER: _ClassVar[int]

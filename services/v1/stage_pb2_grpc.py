@@ -40,6 +40,11 @@ class StageStatusServiceStub:
                 request_serializer=talkingface_dot_v1_dot_stage__pb2.GetStatusRequest.SerializeToString,
                 response_deserializer=talkingface_dot_v1_dot_stage__pb2.GetStatusResponse.FromString,
                 _registered_method=True)
+        self.MeasureCapacity = channel.unary_unary(
+                '/talkingface.v1.StageStatusService/MeasureCapacity',
+                request_serializer=talkingface_dot_v1_dot_stage__pb2.MeasureCapacityRequest.SerializeToString,
+                response_deserializer=talkingface_dot_v1_dot_stage__pb2.MeasureCapacityResponse.FromString,
+                _registered_method=True)
 
 
 class StageStatusServiceServicer:
@@ -53,6 +58,17 @@ class StageStatusServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def MeasureCapacity(self, request, context):
+        """Measures how many streams the stage serves in real time if it has the machine to itself. Takes
+        one to three seconds, during which it uses all of the machine that it can; ends at once where
+        the call is cancelled. Takes no slot.
+
+        Errors: UNAVAILABLE when its Triton does not respond.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_StageStatusServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -60,6 +76,11 @@ def add_StageStatusServiceServicer_to_server(servicer, server):
                     servicer.GetStatus,
                     request_deserializer=talkingface_dot_v1_dot_stage__pb2.GetStatusRequest.FromString,
                     response_serializer=talkingface_dot_v1_dot_stage__pb2.GetStatusResponse.SerializeToString,
+            ),
+            'MeasureCapacity': grpc.unary_unary_rpc_method_handler(
+                    servicer.MeasureCapacity,
+                    request_deserializer=talkingface_dot_v1_dot_stage__pb2.MeasureCapacityRequest.FromString,
+                    response_serializer=talkingface_dot_v1_dot_stage__pb2.MeasureCapacityResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +111,33 @@ class StageStatusService:
             '/talkingface.v1.StageStatusService/GetStatus',
             talkingface_dot_v1_dot_stage__pb2.GetStatusRequest.SerializeToString,
             talkingface_dot_v1_dot_stage__pb2.GetStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MeasureCapacity(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/talkingface.v1.StageStatusService/MeasureCapacity',
+            talkingface_dot_v1_dot_stage__pb2.MeasureCapacityRequest.SerializeToString,
+            talkingface_dot_v1_dot_stage__pb2.MeasureCapacityResponse.FromString,
             options,
             channel_credentials,
             insecure,

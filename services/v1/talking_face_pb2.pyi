@@ -184,7 +184,7 @@ class Motion(_message.Message):
     def __init__(self, frames: _Optional[_Iterable[_Union[_motion_pb2.MotionFrame, _Mapping]]] = ..., position: _Optional[_Union[StreamPosition, _Mapping]] = ...) -> None: ...
 
 class Event(_message.Message):
-    __slots__ = ("kind", "time", "deadline", "stage", "stall", "utterance_id", "played", "interrupted", "frames", "restarted")
+    __slots__ = ("kind", "time", "deadline", "stage", "stall", "utterance_id", "played", "interrupted", "frames", "restarted", "level", "level_reason")
     class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         KIND_UNSPECIFIED: _ClassVar[Event.Kind]
@@ -194,6 +194,7 @@ class Event(_message.Message):
         KIND_RECOVERED: _ClassVar[Event.Kind]
         KIND_PLAYBACK_FINISHED: _ClassVar[Event.Kind]
         KIND_FRAMES_DROPPED: _ClassVar[Event.Kind]
+        KIND_LEVEL_CHANGED: _ClassVar[Event.Kind]
     KIND_UNSPECIFIED: Event.Kind
     KIND_SPEECH_STARTED: Event.Kind
     KIND_SPEECH_ENDED: Event.Kind
@@ -201,6 +202,15 @@ class Event(_message.Message):
     KIND_RECOVERED: Event.Kind
     KIND_PLAYBACK_FINISHED: Event.Kind
     KIND_FRAMES_DROPPED: Event.Kind
+    KIND_LEVEL_CHANGED: Event.Kind
+    class LevelReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        LEVEL_REASON_UNSPECIFIED: _ClassVar[Event.LevelReason]
+        LEVEL_REASON_OVERLOAD: _ClassVar[Event.LevelReason]
+        LEVEL_REASON_HEADROOM: _ClassVar[Event.LevelReason]
+    LEVEL_REASON_UNSPECIFIED: Event.LevelReason
+    LEVEL_REASON_OVERLOAD: Event.LevelReason
+    LEVEL_REASON_HEADROOM: Event.LevelReason
     KIND_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_FIELD_NUMBER: _ClassVar[int]
@@ -211,6 +221,8 @@ class Event(_message.Message):
     INTERRUPTED_FIELD_NUMBER: _ClassVar[int]
     FRAMES_FIELD_NUMBER: _ClassVar[int]
     RESTARTED_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_REASON_FIELD_NUMBER: _ClassVar[int]
     kind: Event.Kind
     time: _duration_pb2.Duration
     deadline: _duration_pb2.Duration
@@ -221,7 +233,9 @@ class Event(_message.Message):
     interrupted: bool
     frames: int
     restarted: bool
-    def __init__(self, kind: _Optional[_Union[Event.Kind, str]] = ..., time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., deadline: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., stage: _Optional[str] = ..., stall: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., utterance_id: _Optional[str] = ..., played: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., interrupted: _Optional[bool] = ..., frames: _Optional[int] = ..., restarted: _Optional[bool] = ...) -> None: ...
+    level: int
+    level_reason: Event.LevelReason
+    def __init__(self, kind: _Optional[_Union[Event.Kind, str]] = ..., time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., deadline: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., stage: _Optional[str] = ..., stall: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., utterance_id: _Optional[str] = ..., played: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., interrupted: _Optional[bool] = ..., frames: _Optional[int] = ..., restarted: _Optional[bool] = ..., level: _Optional[int] = ..., level_reason: _Optional[_Union[Event.LevelReason, str]] = ...) -> None: ...
 
 class Summary(_message.Message):
     __slots__ = ("frames", "audio_duration", "first_frame_delay", "elapsed", "dropped_frames")

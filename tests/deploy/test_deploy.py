@@ -319,6 +319,8 @@ def exported() -> set[str]:
     metrics.count("frames")
     metrics.set_replicas("renderer", 2)
     metrics.recovered("renderer", "broken", 0.1)
+    metrics.session_at_level(None, 1)
+    metrics.level_changed(1, "overload")
     with metrics.timed("encode"):
         pass
     lines = generate_latest(metrics.registry).decode().splitlines()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import signal
 import subprocess
 import sys
@@ -656,6 +657,24 @@ async def test_slots_are_measured_and_followed(start: Start, service_logs: Path)
     finally:
         for service in (encoder, generator):
             service.process.kill()
+
+
+async def test_a_machine_that_the_stages_share_is_measured_and_followed(
+    start: Start, renderer_service: ServiceProcess
+) -> None:
+    orchestrator = start(slots="0", shared_machine="true", renderer_target=renderer_service.address)
+    await until(lambda: "event=capacity" in orchestrator.log)
+    (measured,) = re.findall(r"event=capacity sessions=(\d+)", orchestrator.log)
+    held = min(int(measured), SLOTS)
+    await until_total(orchestrator, held)
+    async with stub_of(orchestrator) as stub:
+        sessions = [Session(stub) for _ in range(held)]
+        for session in sessions:
+            await session.open()
+        with pytest.raises(ServiceError, match="NO_CAPACITY"):
+            await Session(stub).open()
+        for session in sessions:
+            session.call.cancel()
 
 
 async def until_total(service: ServiceProcess, total: int) -> None:

@@ -33,6 +33,8 @@ from talkingface.v1 import (
 from talkingface.v1.audio_features_pb2 import ExtractConfig, ExtractRequest
 from talkingface.v1.controls_pb2 import Controls, ControlUpdate, Gaze
 from talkingface.v1.motion_gen_pb2 import GenerateConfig, GenerateRequest
+from talkingface.v1.stage_pb2 import GetStatusRequest, MeasureCapacityRequest
+from talkingface.v1.stage_pb2_grpc import StageStatusServiceStub
 from tests.support.services import (
     ServiceProcess,
     StreamClient,
@@ -282,6 +284,22 @@ async def test_health_reflection_and_metrics(audio_features_service: ServiceProc
     assert {"talkingface.v1.AudioFeaturesService", "grpc.health.v1.Health"} <= names
     assert audio_features_service.metric("talkingface_ready{") == 1
     assert audio_features_service.metric("talkingface_slots_total{") == 4
+
+
+async def test_capacity_is_measured_on_request_and_takes_no_slot(
+    audio_features_service: ServiceProcess, extract: StreamClient, voice: np.ndarray
+) -> None:
+    async with grpc.aio.insecure_channel(audio_features_service.address) as channel:
+        stub = StageStatusServiceStub(channel)
+        interrupted = stub.MeasureCapacity(MeasureCapacityRequest(), timeout=60)
+        await interrupted.wait_for_connection()
+        interrupted.cancel()
+        answer = await stub.MeasureCapacity(MeasureCapacityRequest(), timeout=60)
+        assert answer.streams > 0
+        status = await stub.GetStatus(GetStatusRequest(), timeout=60)
+    assert (status.slots_total, status.slots_in_use) == (4, 0)
+    answers = await extract.exchange([EXTRACT_CONFIG, audio(voice), EXTRACT_END])
+    assert sum(answer.features.rows for answer in answers) == len(voice) // 320
 
 
 def test_a_port_in_use_is_reported(

@@ -23,7 +23,7 @@ from talkingface.contract.errors import ServiceError
 from talkingface.contract.messages import motion_message
 from talkingface.contract.motion import ARKIT_INDEX, MOTION_DIM, YAW, neutral
 from talkingface.contract.portrait import handle_of
-from talkingface.contract.video import View
+from talkingface.contract.video import RenderLevel, View
 from talkingface.renderer import geometry
 from talkingface.renderer.portrait_store import PORTRAIT, PreparedPortraitStore, pack, unpack
 from talkingface.renderer.session import RenderSession
@@ -358,6 +358,49 @@ async def test_frames_flow_before_the_motion_ends(
     await until_free(renderer_service)
 
 
+async def test_half_the_rate_repeats_every_other_frame(
+    stub: renderer_pb2_grpc.RendererServiceStub, renderer_service: ServiceProcess, handle: str
+) -> None:
+    """From a stated frame on and without a gap; what is shown shows its own motion exactly."""
+    repeated = 'talkingface_items_total{kind="repeated_frames"'
+    motion, before = speaking(12), renderer_service.metric(repeated)
+    full = [decode_png(data) for data in await render(stub, config(handle, PNG), motion)]
+    requests = messages(motion, 1)
+    for request in requests[4:8]:
+        request.level = RenderLevel.HALF_RATE
+    answers = await StreamClient(stub.Render).exchange([config(handle, PNG), *requests, END])
+    frames = [answer.frame for answer in answers[1:]]
+    assert [frame.index for frame in frames] == list(range(12))
+    assert [frame.load > 0 for frame in frames] == [i not in (5, 7) for i in range(12)]
+    assert renderer_service.metric(repeated) == before + 2
+    images = [decode_png(frame.data) for frame in frames]
+    for index in (*range(4), *range(8, 12)):
+        assert np.array_equal(images[index], full[index])
+    for index in (4, 6):
+        assert np.array_equal(images[index], images[index + 1])
+        off = np.abs(images[index].astype(int) - full[index]).mean()
+        assert off < np.abs(full[index + 1].astype(int) - full[index]).mean() / 2
+
+
+async def test_a_video_at_half_the_rate_has_all_its_frames(
+    stub: renderer_pb2_grpc.RendererServiceStub, handle: str
+) -> None:
+    requests = messages(speaking(9), 3)
+    for request in requests:
+        request.level = RenderLevel.HALF_RATE
+    first = config(handle, frame_rate=50)
+    answers = await StreamClient(stub.Render).exchange([first, *requests, END])
+    codec = av.CodecContext.create("h264", "r")
+    packets = [av.Packet(answer.frame.data) for answer in answers[1:]]
+    frames = [frame for packet in packets for frame in codec.decode(packet)] + codec.decode(None)
+    assert len(packets) == len(frames) == 18
+
+
+def decode_png(data: bytes) -> np.ndarray:
+    """An image (H, W, 3)."""
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+
+
 # --- refusals
 
 
@@ -399,6 +442,14 @@ async def test_bad_render_input_is_refused(
     requests += messages(motion) if motion is not None else []
     await StreamClient(stub.Render).check_refusal(requests, reason, path)
     assert renderer_service.slots_in_use() == 0
+
+
+async def test_an_unknown_level_is_refused(
+    stub: renderer_pb2_grpc.RendererServiceStub, handle: str
+) -> None:
+    requests = [config(handle), *messages(neutral(2))]
+    requests[1].level = 3
+    await StreamClient(stub.Render).check_refusal(requests, "FIELD_INVALID", "level")
 
 
 async def test_a_gap_in_the_motion_is_refused(
@@ -456,6 +507,16 @@ def test_the_same_frames_give_the_same_bytes() -> None:
 def h264_pair() -> tuple[H264Encoder, H264Encoder]:
     """Two fresh encoders with an IDR every other frame."""
     return H264Encoder(64, 64, 25, 20, 2), H264Encoder(64, 64, 25, 20, 2)
+
+
+@pytest.mark.parametrize("codec", [H264, JPEG, PNG])
+def test_an_encoder_repeats_a_frame(codec: VideoCodec) -> None:
+    picture = VideoFormat(width=64, height=64, frame_rate=25)
+    shape = (96, 64) if codec == H264 else (64, 64, 3)
+    image = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
+    encoder, other = (make_encoder(RenderConfig(codec=codec), picture) for _ in range(2))
+    assert encoder.encode(image) == other.encode(image)
+    assert encoder.repeat() == other.encode(image)
 
 
 def test_quality_is_obeyed() -> None:

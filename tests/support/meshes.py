@@ -53,6 +53,8 @@ class Mesh(LocalMesh):
         :param orchestrator: settings of the orchestrator alone.
         :param options: of `LocalMesh`.
         """
+        # Stated, so that no test depends on what the machine holds.
+        options["environ"] = {"TALKINGFACE_SLOTS": "4", **(options.get("environ") or {})}
         super().__init__(on_line=log_to(folder / "mesh.log"), **options)
         self._folder = folder
         self._orchestrator = {

@@ -1,4 +1,4 @@
-"""A live session: it follows the clock, drops late frames, and can be interrupted."""
+"""A live session: it follows the clock, renders what is in time, and can be interrupted."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator
 
 from talkingface.contract.messages import check_size
 from talkingface.contract.rates import ROW_RATE
+from talkingface.contract.video import RenderLevel
 from talkingface.orchestrator.media.decoding import MAX_SECONDS, AudioChunk
-from talkingface.orchestrator.session.frame_dropping import FrameDropper
+from talkingface.orchestrator.session.degradation import Degradation
 from talkingface.orchestrator.session.live_playout import MAX_WAIT_SECONDS, PlayoutBuffer
+from talkingface.orchestrator.session.playback_events import PlaybackEvents
 from talkingface.orchestrator.session.session import Answer, Session, event_answers
 from talkingface.v1 import controls_pb2 as controls
 from talkingface.v1 import resume_pb2 as resume
@@ -44,7 +46,13 @@ class LiveSession(Session):
             self.start.source_sample,
             resume_at,
         )
-        self._dropper = FrameDropper(clock, resume_at)
+        self._degradation = Degradation(clock, resume_at, self.start.state.render_level)
+        self._playback_events = PlaybackEvents()
+
+    @property
+    def level(self) -> RenderLevel:
+        """Level at which the next motion is rendered."""
+        return self._degradation.level
 
     def audio(self, data: bytes) -> Iterator[AudioChunk]:
         """Queue bytes of audio, to be played when they are due.
@@ -68,7 +76,7 @@ class LiveSession(Session):
         if self._packager is not None:
             silent = self._packager.mute(self.audio_seconds)
         interrupted = self.playout.interrupt(self.messages)
-        events = self._dropper.interrupt(interrupted, min(silent, self.audio_seconds))
+        events = self._playback_events.interrupt(interrupted, min(silent, self.audio_seconds))
         return event_answers(events)
 
     def pop_due(self) -> tuple[Iterator[AudioChunk], list[Answer]]:
@@ -78,7 +86,7 @@ class LiveSession(Session):
             sent before.
         """
         data, finished = self.playout.pop_due()
-        self._dropper.on_playback(finished)
+        self._playback_events.on_playback(finished)
         overdue = self.audio_seconds - MAX_WAIT_SECONDS
         messages = self._packager.flush_audio(overdue) if self._packager is not None else []
         chunks = self._decode(data) if data else iter(())
@@ -89,12 +97,15 @@ class LiveSession(Session):
         self._ended = True
         return self._intake.end()
 
-    def should_drop(self, until: float) -> bool:
+    def render_level(self, until: float) -> RenderLevel | None:
         if until <= self.start.frame / self.frame_rate:
-            return False  # the client has these frames, so that they are not rendered
+            return self.level  # the client has these frames, so that they are not rendered
         if until <= self.audio_seconds - MAX_WAIT_SECONDS:
-            return True  # the audio was sent without them
-        return self._dropper.should_drop(until)
+            return None  # the audio was sent without them
+        return self._degradation.level_for(until)
+
+    def renderer_recovered(self) -> None:
+        self._degradation.settle()
 
     @property
     def _may_drop_frames(self) -> bool:
@@ -104,10 +115,15 @@ class LiveSession(Session):
         pass  # it acts on the next motion that is made
 
     def _write_position(self, state: resume.SessionState, token: talking_face.ResumeToken) -> None:
-        pass  # every frame has its position
+        state.render_level = self.level  # every frame has its position
 
     def _position_at(self, seconds: float) -> talking_face.StreamPosition | None:
         return self.playout.position_at(seconds)
 
-    def _frame_events(self, until: float, dropped: int) -> list[Answer]:
-        return event_answers(self._dropper.on_frame(until, dropped))
+    def _frame_events(self, until: float, load: float = 0.0, dropped: int = 0) -> list[Answer]:
+        return event_answers(
+            [
+                *self._playback_events.on_frame(until),
+                *self._degradation.on_frame(until, load, dropped),
+            ]
+        )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from talkingface.contract.durations import duration
 from talkingface.contract.errors import ServiceError
 from talkingface.contract.messages import check_size
+from talkingface.contract.video import RenderLevel
 from talkingface.orchestrator.media.decoding import MAX_SECONDS, AudioChunk, sample_bytes
 from talkingface.orchestrator.session.playback_position import SentAudioIndex, preroll
 from talkingface.orchestrator.session.session import Answer, Session
@@ -57,8 +58,11 @@ class OfflineSession(Session):
     def interrupt(self) -> list[Answer]:
         raise ServiceError("MESSAGE_ORDER", "`interrupt` is for PACING_LIVE")
 
-    def should_drop(self, until: float) -> bool:
-        return False
+    def render_level(self, until: float) -> RenderLevel | None:
+        return RenderLevel.FULL
+
+    def renderer_recovered(self) -> None:
+        pass  # the level does not change
 
     @property
     def _may_drop_frames(self) -> bool:
@@ -78,5 +82,5 @@ class OfflineSession(Session):
     def _position_at(self, seconds: float) -> talking_face.StreamPosition | None:
         return None
 
-    def _frame_events(self, until: float, dropped: int) -> list[Answer]:
+    def _frame_events(self, until: float, load: float = 0.0, dropped: int = 0) -> list[Answer]:
         return []

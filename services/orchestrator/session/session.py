@@ -30,7 +30,7 @@ from talkingface.contract.durations import duration
 from talkingface.contract.errors import ServiceError
 from talkingface.contract.rates import MOTION_FPS
 from talkingface.contract.speech_features import SPEECH_DIM, VOICE_ACTIVITY
-from talkingface.contract.video import frame_count, video_format
+from talkingface.contract.video import RenderLevel, frame_count, video_format
 from talkingface.orchestrator.media.decoding import MAX_SECONDS, AudioChunk, AudioIntake
 from talkingface.orchestrator.media.packaging import Packager, packager
 from talkingface.orchestrator.session.config import (
@@ -321,14 +321,19 @@ class Session(ABC):
         self._statistics.on_frames(len(new))
         until = self._motion_frames / MOTION_FPS
         motion = talking_face.Motion(frames=new, position=self._position_at(until))
-        return [Answer(motion=motion), *self._frame_events(until, 0)]
+        return [Answer(motion=motion), *self._frame_events(until)]
 
     @abstractmethod
-    def should_drop(self, until: float) -> bool:
-        """Whether the next motion should not be rendered because it would be shown too late.
+    def render_level(self, until: float) -> RenderLevel | None:
+        """Return the level at which the next motion is rendered.
 
         :param until: end of the motion, in seconds of the session.
+        :return: None to drop the motion because its frames would be shown too late.
         """
+
+    @abstractmethod
+    def renderer_recovered(self) -> None:
+        """Note that another renderer has taken over."""
 
     def frame(self, frame: media.EncodedFrame) -> list[Answer]:
         """Process the next frame of the renderer."""
@@ -344,7 +349,7 @@ class Session(ABC):
         until = self._next_frame / self.frame_rate
         if messages and (position := self._position_at(until)) is not None:
             messages[-1].position.CopyFrom(position)
-        events = self._frame_events(until, dropped)
+        events = self._frame_events(until, frame.load, dropped)
         return [*(Answer(media=message) for message in messages), *events]
 
     def finish(self) -> list[Answer]:
@@ -354,7 +359,7 @@ class Session(ABC):
         if frames != expected and not self._may_drop_frames:
             raise ServiceError("INTERNAL", f"{frames} frames were made, not {expected}")
         messages = self._packager.end() if self._packager is not None else []
-        events = self._frame_events(math.inf, 0)
+        events = self._frame_events(math.inf)
         summary = self._statistics.summary(self.audio_seconds, expected - frames)
         return [*(Answer(media=message) for message in messages), *events, Answer(summary=summary)]
 
@@ -391,10 +396,11 @@ class Session(ABC):
         """
 
     @abstractmethod
-    def _frame_events(self, until: float, dropped: int) -> list[Answer]:
+    def _frame_events(self, until: float, load: float = 0.0, dropped: int = 0) -> list[Answer]:
         """Return the events that frames cause.
 
-        :param until: end of the frames, in seconds of the session.
+        :param until: end of the frames, in seconds of the session; infinite after the last.
+        :param load: of the renderer, as in `EncodedFrame`.
         :param dropped: number of frames dropped before them.
         """
 

@@ -69,6 +69,11 @@ class Stages:
         slots = [r.slots for r in self._replicas.values() if r.info is not None]
         return min(slots, default=0)
 
+    @property
+    def measurable(self) -> list[Replicas]:
+        """The stages, in the order of the data."""
+        return list(self._replicas.values())
+
     def check_capacity(self, *, renders: bool) -> None:
         """Refuse a session for which a stage has no slot, before anything is done for it.
 

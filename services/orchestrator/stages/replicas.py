@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
 _POLL_TIMEOUT = 0.5  # seconds
+_MEASURE_TIMEOUT = 30.0  # seconds, of which a measurement takes one to three
 _RESOLVE_SECONDS = 2.0  # between look-ups of the names
 _START_SECONDS = 2.0  # by which the first look-up and poll may delay the start
 # Time for which a replica that did not respond is the last choice, whatever its status: its Triton
@@ -121,6 +122,19 @@ class Replica:
             self.portraits.clear()
         self.portraits.add(portrait)
 
+    async def measure(self) -> float:
+        """Return the streams that it carries with the machine to itself.
+
+        :raises ServiceError: STAGE_UNAVAILABLE, or another error of the stage.
+        """
+        request = stage.MeasureCapacityRequest()
+        try:
+            answer = await self._stub.MeasureCapacity(request, timeout=_MEASURE_TIMEOUT)
+        except grpc.aio.AioRpcError as error:
+            raise ServiceError.from_rpc(error) from None
+        streams: float = answer.streams
+        return streams
+
     async def poll(self) -> None:
         """Update its status; while it is draining, let the streams on it migrate."""
         counted, ended = self._opened, self._ended
@@ -167,6 +181,11 @@ class Replicas:
         return None
 
     @property
+    def serving(self) -> bool:
+        """Whether a replica accepts streams, as far as is known."""
+        return bool(self._serving())
+
+    @property
     def slots(self) -> int:
         """Number of streams that all replicas together accept, as far as is known."""
         return sum(r.status.slots_total for r in self._serving() if r.status is not None)
@@ -199,6 +218,15 @@ class Replicas:
             await asyncio.wait(tasks)
         for replica in self._replicas.values():
             await replica.channel.close()
+
+    async def measure(self) -> float:
+        """Return the streams that the first replica carries with the machine to itself.
+
+        Others on the same machine would share it, and add nothing.
+
+        :raises ServiceError: STAGE_UNAVAILABLE if none is serving.
+        """
+        return await (await self.candidates())[0].measure()
 
     async def candidates(self) -> list[Replica]:
         """Return the replicas to try, by descending number of free slots.

@@ -1,5 +1,6 @@
 """A portrait moved by geometry alone: fit once, then one dense warp a frame; see `rendering`."""
 
+from talkingface.renderer.geometry.canvas import Canvas
 from talkingface.renderer.geometry.crops import Crop, paste
 from talkingface.renderer.geometry.frame import FRAME
 from talkingface.renderer.geometry.portrait import PreparedPortrait
@@ -9,6 +10,7 @@ from talkingface.renderer.geometry.rendering import WarpedFrame, render, render_
 
 __all__ = [
     "FRAME",
+    "Canvas",
     "Crop",
     "PreparedPortrait",
     "WarpedFrame",

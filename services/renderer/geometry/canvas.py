@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from talkingface.renderer.arrays import Float32Array, Int32Array, Uint8Image, Uint32Array
+from talkingface.renderer.arrays import AnyArray, Float32Array, Uint8Image, Uint16Array, Uint32Array
 from talkingface.renderer.geometry.frame import FRAME
 from talkingface.renderer.geometry.portrait_layers import PortraitLayers
-from talkingface.renderer.pixels.layers import TILE, TILE_ROWS, Clearing, Sources, clear_pixels
+from talkingface.renderer.pixels import cpu
+from talkingface.renderer.pixels.layers import TILE, TILE_ROWS, Clearing, Sources
 
 _PLANES = 10  # of 32 bits a pixel, that the layers and drawings of a frame need at a time
 
@@ -15,15 +18,32 @@ _PLANES = 10  # of 32 bits a pixel, that the layers and drawings of a frame need
 class Canvas:
     """One frame in the making, and scratch memory; for one thread at a time."""
 
+    kernels: Any = cpu
+    """The loops that draw on it."""
+
     def __init__(self) -> None:
         self.image: Uint32Array = np.empty((FRAME, FRAME), np.uint32)  # packed
         self.mask: Uint8Image = np.empty((FRAME, FRAME, 2), np.uint8)  # as in `Crop`
+        self.mask_pairs: Uint16Array = self.mask.view(np.uint16)[..., 0]  # the same memory
         self.hidden = np.zeros((FRAME // TILE_ROWS, FRAME // TILE), np.bool_)
         self._planes = np.empty((_PLANES, FRAME * FRAME), np.float32)
         self._drawing: Float32Array = np.empty(0, np.float32)
         self._tables: dict[tuple[int, int], Float32Array] = {}
         self._rear = np.empty((0, 0), np.uint32)
         self._rear_of: PortraitLayers | None = None
+
+    def clear(self) -> None:
+        """Begin a new frame; all of its image is going to be written."""
+        self.hidden[:] = False
+        self.mask[:] = 0
+
+    def upload(self, array: AnyArray) -> AnyArray:
+        """An array of this frame as the kernels take it."""
+        return np.ascontiguousarray(array)
+
+    def resident(self, array: AnyArray) -> AnyArray:
+        """An array of all frames of a portrait, or of all portraits, as the kernels take it."""
+        return array
 
     def plane(self, index: int, height: int, width: int) -> Float32Array:
         """Scratch memory (height, width), with what was left in it."""
@@ -53,7 +73,9 @@ class Canvas:
         """The images that a frame is made of, jaw and cheeks removed from the rear layer."""
         if self._rear_of is not layers:
             self._rear, self._rear_of = layers.rear.copy(), layers
-        clear_pixels(layers.jaw_places, layers.jaw, layers.behind_jaw, clearing, self._rear)
+        self.kernels.clear_pixels(
+            layers.jaw_places, layers.jaw, layers.behind_jaw, clearing, self._rear
+        )
         return Sources(
             layers.photo,
             layers.background,

@@ -14,24 +14,15 @@ from talkingface.renderer.geometry.frame_plan import FramePlan
 from talkingface.renderer.geometry.portrait import PreparedPortrait
 from talkingface.renderer.geometry.rear_clearing import clearing
 from talkingface.renderer.geometry.topology import topology
-from talkingface.renderer.pixels.face import (
-    FacePixels,
-    blend_face,
-    blend_texture,
-    continue_flow,
-    find_hidden,
-    share_opacity,
-    soften,
-    write_stretch,
-)
-from talkingface.renderer.pixels.layers import TILE, TILE_ROWS, compose_rear
-from talkingface.renderer.pixels.triangles import attributes_at, draw_triangles, table_width
+from talkingface.renderer.pixels.face import FacePixels
+from talkingface.renderer.pixels.layers import TILE, TILE_ROWS
+from talkingface.renderer.pixels.triangles import table_width
 
 # All by eye.
 STRETCH = (1.8, 2.2)  # growth of a triangle's area that begins to count as stretch; over how much
 MIN_AREA = 1e-3  # square pixels of a triangle in the photo
 
-# Planes of the canvas: scratch, triangles, opacity of the two layers of the face, up to 6 attributes.
+# Planes of the canvas: scratch, triangles, opacity of the face's two layers, up to 6 attributes.
 SCRATCH, IDS, OPACITY, OTHER_OPACITY, ATTRIBUTES = 0, 1, 2, 3, 4
 
 
@@ -41,15 +32,20 @@ class Face:
 
     flow: tuple[Float32Array, Float32Array]  # (h, w) pixels in the photo, x and y
     box: tuple[slice, slice]  # rows and columns of the frame that it covers
-    solid: BoolArray  # (h, w) where it is opaque
+    solid: BoolArray | None  # (h, w) where it is opaque; None if not traced
 
 
 def compose(
-    portrait: PreparedPortrait, plan: FramePlan, flow: Float32Array, canvas: Canvas
+    portrait: PreparedPortrait,
+    plan: FramePlan,
+    flow: Float32Array,
+    canvas: Canvas,
+    traced: bool = False,
 ) -> Face:
     """Compose background, rear layer and face on a canvas.
 
     :param flow: (128, 128, 2) where in the photo the rear layer's pixels come from.
+    :param traced: whether the result is to know where the face is opaque.
     """
     left, top, right, bottom = _box(plan.points)
     height, width = bottom - top, right - left
@@ -59,29 +55,31 @@ def compose(
         values += [*portrait.occluded_side.uv.T, plan.occluded_weight]
     drawn, ids = _draw(plan, np.array(values, np.float32), (left, top), (height, width), canvas)
     face = _with_soft_edge(drawn[:3], ids, canvas)
-    solid = face.opacity > 0.5
-
-    canvas.hidden[:] = False
+    solid = face.opacity > 0.5 if traced else None
+    canvas.clear()
     part = canvas.hidden[top // TILE_ROWS : bottom // TILE_ROWS, left // TILE : right // TILE]
-    find_hidden(face.opacity, TILE_ROWS, TILE, part)
-    canvas.mask[:] = 0
-    cleared = clearing(portrait.fit.camera, plan.cleared, plan.turned)
-    planes = np.ascontiguousarray(flow.transpose(2, 0, 1))
-    sources = canvas.sources(portrait.layers, cleared)
-    compose_rear(sources, planes, canvas.hidden, canvas.plane(SCRATCH, 2, FRAME), canvas.image)
+    canvas.kernels.find_hidden(face.opacity, TILE_ROWS, TILE, part)
+    sources = canvas.sources(
+        portrait.layers, clearing(portrait.fit.camera, plan.cleared, plan.turned)
+    )
+    planes = canvas.upload(flow.transpose(2, 0, 1))
+    row = canvas.plane(SCRATCH, 2, FRAME)
+    canvas.kernels.compose_rear(sources, planes, canvas.hidden, row, canvas.image)
 
     stretch = np.empty(len(topology().face), np.float32)
     shape = topology()
     _triangle_stretch(plan.points, shape.face, shape.face_index, portrait.triangle_area, stretch)
-    write_stretch(face, stretch, left, top, canvas.mask)
-    photo, target = portrait.layers.photo, (left, top, canvas.image)
+    canvas.kernels.write_stretch(face, canvas.upload(stretch), left, top, canvas.mask)
+    photo, target = sources.photo, (left, top, canvas.image)
     if plan.occluded_weight is not None:
         other = _with_soft_edge(drawn[3:], ids, canvas, OTHER_OPACITY)
-        share_opacity(face.opacity, other.opacity)
-        blend_face(photo, face, *target)
-        blend_texture(portrait.occluded_side.texture, other, *target)
+        canvas.kernels.share_opacity(face.opacity, other.opacity)
+        canvas.kernels.blend_face(photo, face, *target)
+        canvas.kernels.blend_texture(
+            canvas.resident(portrait.occluded_side.texture), other, *target
+        )
     else:
-        blend_face(photo, face, *target)
+        canvas.kernels.blend_face(photo, face, *target)
     return Face((face.u, face.v), box, solid)
 
 
@@ -113,9 +111,13 @@ def _draw(
     local = plan.points - np.array([*corner, 0], np.float32)
     table = canvas.table(len(triangles), table_width(len(values)))
     ids = canvas.plane(IDS, *size).view(np.int32)
-    draw_triangles(local, values, triangles, True, table, ids, canvas.plane(SCRATCH, *size))
+    depth = canvas.plane(SCRATCH, *size)
+    corners = canvas.resident(triangles)
+    canvas.kernels.draw_triangles(
+        canvas.upload(local), canvas.upload(values), corners, True, table, ids, depth
+    )
     drawn = canvas.planes(ATTRIBUTES, len(values), *size)
-    attributes_at(ids, table, drawn)
+    canvas.kernels.attributes_at(ids, table, drawn)
     return drawn, ids
 
 
@@ -128,9 +130,9 @@ def _with_soft_edge(
     """
     height, width = ids.shape
     opacity = canvas.plane(plane, height, width)
-    soften(drawn[2], canvas.plane(SCRATCH, height, width), opacity)
+    canvas.kernels.soften(drawn[2], canvas.plane(SCRATCH, height, width), opacity)
     layer = FacePixels(drawn[0], drawn[1], opacity, ids)
-    continue_flow(layer)
+    canvas.kernels.continue_flow(layer)
     return layer
 
 

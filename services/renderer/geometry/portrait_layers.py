@@ -23,7 +23,7 @@ class PortraitLayers:
     jaw_places: Int32Array  # (N,) pixels of `rear`, row by row, that show jaw and cheeks
     jaw: Uint32Array  # (N,) these pixels
     behind_jaw: Uint32Array  # (N,) what is seen there without jaw and cheeks
-    # Limits of the opacity in blocks of `rear`, (44, 44); the least is 0 where the jaw is.
+    # Limits of the opacity in blocks of `rear`, (88, 88); the least is 0 where the jaw is.
     least_opaque: Uint8Array
     most_opaque: Uint8Array
 

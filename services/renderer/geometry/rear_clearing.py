@@ -17,9 +17,11 @@ def clearing(camera: Camera, cleared: float, turned: Float32Array) -> Clearing:
     :param turned: (2,) how far the viewer's left, right side turned towards the viewer, 0..1.
     """
     scale, roll = float(camera.scale[0]), np.deg2rad(float(camera.angles[0, 2]))
-    pivot = camera.translation[0] + MARGIN
-    right, up = (
-        np.array([x, y, -(x * pivot[0] + y * pivot[1])], np.float32) / np.float32(scale)
-        for x, y in ((np.cos(roll), np.sin(roll)), (np.sin(roll), -np.cos(roll)))
+    left, top = (camera.translation[0] + MARGIN).tolist()
+    c, s = np.cos(roll) / scale, np.sin(roll) / scale
+    return Clearing(
+        np.float32(cleared),
+        (np.float32(turned[0]), np.float32(turned[1])),
+        (np.float32(c), np.float32(s), np.float32(-c * left - s * top)),
+        (np.float32(s), np.float32(-c), np.float32(c * top - s * left)),
     )
-    return Clearing(np.float32(cleared), turned.astype(np.float32), right, up)

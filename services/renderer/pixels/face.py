@@ -9,8 +9,10 @@ import numpy as np
 from talkingface.renderer.arrays import (
     BoolArray,
     Float32Array,
+    Index,
     Int32Array,
-    Uint8Array,
+    Pixel,
+    Real,
     Uint8Image,
     Uint32Array,
 )
@@ -23,6 +25,7 @@ OPAQUE = np.float32(0.999)  # opacity through which nothing is seen
 # Weights of a Gaussian with a deviation of one pixel, from the middle to three pixels aside.
 _BLUR = tuple(np.float32(w) for w in (0.39905028, 0.24203623, 0.05400558, 0.00443305))
 _REACH = len(_BLUR) - 1
+_PART = 32  # pixels of a row that are looked at together
 
 
 class FacePixels(NamedTuple):
@@ -35,7 +38,13 @@ class FacePixels(NamedTuple):
 
 
 @device
-def largest_around(values, x, y):
+def blurred(here: Real, one: Real, two: Real, three: Real) -> Real:
+    """A blurred value, from the value and the sums of those at one, two and three pixels aside."""
+    return _BLUR[0] * here + _BLUR[1] * one + _BLUR[2] * two + _BLUR[3] * three
+
+
+@device
+def largest_around(values: Float32Array, x: int, y: int) -> Real:
     """The largest of the 3x3 values around a pixel."""
     height, width = values.shape
     left, right = max(x - 1, 0), min(x + 1, width - 1)
@@ -46,45 +55,102 @@ def largest_around(values, x, y):
 
 
 @device
-def blurred_across(values, x, y):
-    """The values of a row around a pixel, averaged."""
-    last = values.shape[1] - 1
-    total = _BLUR[0] * values[y, x]
-    for k in range(1, _REACH + 1):
-        total += _BLUR[k] * (values[y, max(x - k, 0)] + values[y, min(x + k, last)])
-    return total
+def blurred_across(values: Float32Array, x: int, y: int) -> Real:
+    """The values of a row around a pixel, averaged; beyond its ends they go on."""
+    row, last = values[y], values.shape[1] - 1
+    return blurred(
+        row[x],
+        row[max(x - 1, 0)] + row[min(x + 1, last)],
+        row[max(x - 2, 0)] + row[min(x + 2, last)],
+        row[max(x - 3, 0)] + row[min(x + 3, last)],
+    )
 
 
 @device
-def blurred_down(values, x, y):
-    """The values of a column around a pixel, averaged."""
+def blurred_down(values: Float32Array, x: int, y: int) -> Real:
+    """The values of a column around a pixel, averaged; beyond its ends they go on."""
     last = values.shape[0] - 1
-    total = _BLUR[0] * values[y, x]
-    for k in range(1, _REACH + 1):
-        total += _BLUR[k] * (values[max(y - k, 0), x] + values[min(y + k, last), x])
-    return total
+    return blurred(
+        values[y, x],
+        values[max(y - 1, 0), x] + values[min(y + 1, last), x],
+        values[max(y - 2, 0), x] + values[min(y + 2, last), x],
+        values[max(y - 3, 0), x] + values[min(y + 3, last), x],
+    )
+
+
+# Rows are cut out first: an index that begins at 0 lets the compiler vectorise a loop.
+@loop
+def _largest_of_rows(
+    above: Float32Array, here: Float32Array, below: Float32Array, out: Float32Array
+) -> None:
+    for x in range(len(out)):
+        out[x] = max(above[x], here[x], below[x])
+
+
+@loop
+def _largest_across(row: Float32Array, out: Float32Array) -> None:
+    left, right = row[:-2], row[2:]
+    for x in range(len(left)):
+        out[1 + x] = max(left[x], row[1 + x], right[x])
+    out[0], out[-1] = max(row[0], row[1]), max(row[-2], row[-1])
+
+
+@loop
+def _blur_row(values: Float32Array, y: int, out: Float32Array) -> None:
+    row, last = values[y], len(out) - 1
+    a, b, c, d, e, f = row[:-6], row[1:-5], row[2:-4], row[4:-2], row[5:-1], row[6:]
+    for x in range(len(a)):
+        out[_REACH + x] = blurred(row[_REACH + x], c[x] + d[x], b[x] + e[x], a[x] + f[x])
+    for x in range(_REACH):
+        out[x] = blurred_across(values, x, y)
+        out[last - x] = blurred_across(values, last - x, y)
+
+
+@loop
+def _blur_rows(
+    here: Float32Array,
+    a: Float32Array,
+    b: Float32Array,
+    c: Float32Array,
+    d: Float32Array,
+    e: Float32Array,
+    f: Float32Array,
+    out: Float32Array,
+) -> None:
+    for x in range(len(out)):
+        out[x] = blurred(here[x], c[x] + d[x], b[x] + e[x], a[x] + f[x])
 
 
 @loop
 def soften(shown: Float32Array, scratch: Float32Array, out: Float32Array) -> None:
-    """Write the opacity of a layer with soft edges, (h, w).
+    """Write the opacity of a layer with soft edges, (h, w): `largest_around`, blurred both ways.
 
     :param shown: (h, w) its opacity by triangle, 0 where there is none; overwritten.
     """
     height, width = shown.shape
+    last, row = height - 1, np.empty(width, np.float32)
     for y in range(height):
-        for x in range(width):
-            scratch[y, x] = largest_around(shown, x, y)
+        _largest_of_rows(shown[max(y - 1, 0)], shown[y], shown[min(y + 1, last)], row)
+        _largest_across(row, scratch[y])
     for y in range(height):
-        for x in range(width):
-            shown[y, x] = blurred_across(scratch, x, y)
+        _blur_row(scratch, y, shown[y])
     for y in range(height):
-        for x in range(width):
-            out[y, x] = blurred_down(shown, x, y)
+        _blur_rows(
+            shown[y],
+            shown[max(y - 3, 0)],
+            shown[max(y - 2, 0)],
+            shown[max(y - 1, 0)],
+            shown[min(y + 1, last)],
+            shown[min(y + 2, last)],
+            shown[min(y + 3, last)],
+            out[y],
+        )
 
 
 @device
-def continued(u, v, ids, x, y):
+def continued(
+    u: Float32Array, v: Float32Array, ids: Int32Array, x: int, y: int
+) -> tuple[Real, Real]:
     """The flow at a pixel that shows no triangle: that of the nearest one in its row or column.
 
     The displacement is what goes on; 0, 0 if there is none within `FLOW_REACH`.
@@ -103,25 +169,76 @@ def continued(u, v, ids, x, y):
 
 
 @loop
+def _count_open(ids: Int32Array, opacity: Float32Array) -> int:
+    """Count the pixels of a row where the edge is seen but no triangle."""
+    count = np.int32(0)
+    for x in range(len(ids)):
+        count += np.int32((ids[x] == NONE) & (opacity[x] > np.float32(0)))
+    return count
+
+
+@loop
 def continue_flow(face: FacePixels) -> None:
     """Let the flow go on where the soft edge is seen but no triangle, in place."""
     height, width = face.ids.shape
     for y in range(height):
-        for x in range(width):
-            if face.ids[y, x] == NONE and face.opacity[y, x] > 0:
-                face.u[y, x], face.v[y, x] = continued(face.u, face.v, face.ids, x, y)
+        for start in range(0, width, _PART):
+            end = min(start + _PART, width)
+            if _count_open(face.ids[y, start:end], face.opacity[y, start:end]) == 0:
+                continue
+            for x in range(start, end):
+                if face.ids[y, x] == NONE and face.opacity[y, x] > 0:
+                    face.u[y, x], face.v[y, x] = continued(face.u, face.v, face.ids, x, y)
 
 
 @device
-def face_pixel(photo, below, u, v, opacity):
+def face_pixel(photo: Uint32Array, below: Pixel, u: Real, v: Real, opacity: Real) -> Pixel:
     """The photo's colour at u, v, laid over a pixel."""
     above = bilinear(photo, np.float32(2) * u, np.float32(2) * v)
     return mix(below, above, weight_of(opacity))
 
 
-# Rows are cut out first: an index that begins at 0 lets the compiler vectorise a loop.
+@device
+def stretch_at(opacity: Real, stretch: Real) -> Index:
+    """How far a pixel of the face is stretched, 0..255."""
+    return np.uint8(np.float32(255) * opacity * stretch)
+
+
+@device
+def texture_pixel(texture: Uint32Array, below: Pixel, u: Real, v: Real, opacity: Real) -> Pixel:
+    """A texture's colour at u, v, laid over a pixel."""
+    return mix(below, bilinear(texture, u, v), weight_of(opacity))
+
+
+@device
+def shared(opacity: Real, share: Real) -> tuple[Real, Real]:
+    """The opacities of a pixel and of a texture laid over it that give their mixture.
+
+    :param share: how much of the mixture is the texture.
+    """
+    other = opacity * share
+    one, least = np.float32(1), np.float32(1e-6)
+    return (opacity - other) / max(one - other, least), other
+
+
+@device
+def is_hidden(opacity: Float32Array, rows: int, columns: int, n: Index, j: Index) -> bool:
+    """Whether a layer hides a tile of so many rows and columns."""
+    least = np.float32(1)
+    for y in range(j * rows, (j + 1) * rows):
+        for x in range(n * columns, (n + 1) * columns):
+            least = min(least, opacity[y, x])
+    return least > OPAQUE
+
+
 @loop
-def _blend_row(photo, u, v, opacity, row):
+def _blend_row(
+    photo: Uint32Array,
+    u: Float32Array,
+    v: Float32Array,
+    opacity: Float32Array,
+    row: Uint32Array,
+) -> None:
     for x in range(len(row)):
         row[x] = face_pixel(photo, row[x], u[x], v[x], opacity[x])
 
@@ -166,8 +283,7 @@ def write_stretch(
         for x in range(face.ids.shape[1]):
             t = face.ids[y, x]
             if t != NONE:
-                seen = np.float32(255) * face.opacity[y, x] * stretch[t]
-                mask[top + y, left + x, 1] = np.uint8(seen)
+                mask[top + y, left + x, 1] = stretch_at(face.opacity[y, x], stretch[t])
 
 
 @loop
@@ -180,9 +296,10 @@ def blend_texture(
         for x in range(width):
             a = face.opacity[y, x]
             if a > 0:
-                above = bilinear(texture, face.u[y, x], face.v[y, x])
                 below = image[top + y, left + x]
-                image[top + y, left + x] = mix(below, above, weight_of(a))
+                image[top + y, left + x] = texture_pixel(
+                    texture, below, face.u[y, x], face.v[y, x], a
+                )
 
 
 @loop
@@ -190,11 +307,7 @@ def find_hidden(opacity: Float32Array, rows: int, columns: int, out: BoolArray) 
     """Write which tiles of so many rows and columns a layer (h, w) hides."""
     for j in range(out.shape[0]):
         for n in range(out.shape[1]):
-            least = np.float32(1)
-            for y in range(j * rows, (j + 1) * rows):
-                for x in range(n * columns, (n + 1) * columns):
-                    least = min(least, opacity[y, x])
-            out[j, n] = least > OPAQUE
+            out[j, n] = is_hidden(opacity, rows, columns, n, j)
 
 
 @loop
@@ -204,10 +317,6 @@ def share_opacity(opacity: Float32Array, share: Float32Array) -> None:
     :param opacity: in and out, so that laying one over the other gives their mixture.
     :param share: (h, w) in: how much of the mixture is the texture; out: its opacity.
     """
-    one = np.float32(1)
     for y in range(opacity.shape[0]):
         for x in range(opacity.shape[1]):
-            whole = opacity[y, x]
-            other = whole * share[y, x]
-            opacity[y, x] = (whole - other) / max(one - other, np.float32(1e-6))
-            share[y, x] = other
+            opacity[y, x], share[y, x] = shared(opacity[y, x], share[y, x])

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
-from talkingface.renderer.arrays import BoolArray, Float32Array, Int32Array, Uint8Array, Uint32Array
+from talkingface.renderer.arrays import (
+    BoolArray,
+    Float32Array,
+    Index,
+    Int32Array,
+    Pixel,
+    Real,
+    Uint8Array,
+    Uint32Array,
+)
 from talkingface.renderer.pixels.packed import bilinear, mix, weight_of
 from talkingface.renderer.pixels.targets import device, loop
 
@@ -22,7 +32,7 @@ CHEEK_ASIDE, CHEEK_FADE = np.float32(0.1), np.float32(0.1)
 
 TILE, TILE_ROWS = 32, 4  # pixels that are treated alike
 TILE_CELLS = 8  # of the flow, in a row of a tile
-BLOCK = 16  # pixels of the rear layer along a side, of which the opacity's limits are known
+BLOCK = 8  # pixels of the rear layer along a side, of which the opacity's limits are known
 HIDDEN, EMPTY, PHOTO, MIXED = 0, 1, 2, 3
 
 _OPACITY = np.uint32(24)  # bits below a packed pixel's opacity
@@ -35,10 +45,10 @@ _MARGIN = np.float32(MARGIN)
 class Clearing(NamedTuple):
     """How jaw and cheeks are removed from the rear layer."""
 
-    weight: np.float32  # 0..1
-    turned: Float32Array  # (2,) how far the viewer's left, right side turned to the viewer, 0..1
-    across: Float32Array  # (3,) affine function of a pixel: face widths right of the head's middle
-    up: Float32Array  # (3,) ... and upwards
+    weight: Real  # 0..1
+    turned: tuple[Real, Real]  # how far the viewer's left, right side turned to the viewer, 0..1
+    across: tuple[Real, Real, Real]  # affine function of a pixel: face widths right of the middle
+    up: tuple[Real, Real, Real]  # ... and upwards
 
 
 class Sources(NamedTuple):
@@ -48,12 +58,12 @@ class Sources(NamedTuple):
     background: Uint32Array  # (512, 512)
     near: Uint32Array  # (512, 512) background with the photo's own pixels right up to the matte
     rear: Uint32Array  # (704, 704) hair, neck, shoulders; jaw and cheeks removed as far as need be
-    least_opaque: Uint8Array  # (44, 44) limits of the opacity in blocks of `rear`
+    least_opaque: Uint8Array  # (88, 88) limits of the opacity in blocks of `rear`
     most_opaque: Uint8Array
 
 
 @device
-def _removed(clearing, x, y):
+def _removed(clearing: Clearing, x: Real, y: Real) -> Real:
     """How much of jaw and cheeks is removed at a pixel of the rear layer, 0..1."""
     zero, one = np.float32(0), np.float32(1)
     aside = clearing.across[0] * x + clearing.across[1] * y + clearing.across[2]
@@ -65,7 +75,7 @@ def _removed(clearing, x, y):
 
 
 @device
-def cleared_pixel(whole, without, clearing, x, y):
+def cleared_pixel(whole: Pixel, without: Pixel, clearing: Clearing, x: Real, y: Real) -> Pixel:
     """A packed pixel of the rear layer with jaw and cheeks removed as far as need be."""
     part = weight_of(_removed(clearing, x, y))
     pixel = mix(whole, without, part)
@@ -98,7 +108,7 @@ def clear_pixels(
 
 
 @device
-def between(values, x):
+def between(values: Float32Array, x: int) -> Real:
     """Interpolate values (CELLS,) at a pixel; beyond the outermost centres they go on evenly."""
     first = min(max((x - CELL // 2) >> 2, 0), len(values) - 2)
     part = (np.float32(x - CELL * first) - np.float32(1.5)) / np.float32(CELL)
@@ -107,14 +117,14 @@ def between(values, x):
 
 
 @device
-def distance(u, v, x, y):
+def distance(u: Real, v: Real, x: Index, y: Index) -> Real:
     """How far a pixel has moved, pixels."""
     dx, dy = u - np.float32(x), v - np.float32(y)
-    return np.sqrt(dx * dx + dy * dy)
+    return math.sqrt(dx * dx + dy * dy)
 
 
 @device
-def background_pixel(background, near, moved):
+def background_pixel(background: Pixel, near: Pixel, moved: Real) -> Pixel:
     """What is seen behind the rear layer.
 
     The background is invented around the person, to be clear of strands of hair that the matte
@@ -125,17 +135,27 @@ def background_pixel(background, near, moved):
 
 
 @device
-def rear_pixel(layer, photo, below, u, v):
-    """The rear layer over a pixel `below`, with its colours from u, v of the photo."""
-    rear = bilinear(layer, u + _MARGIN, v + _MARGIN)
-    sharp = bilinear(photo, np.float32(2) * u, np.float32(2) * v)
+def sharp_pixel(photo: Uint32Array, u: Real, v: Real) -> Pixel:
+    """The photo's colour at u, v, from the photo at twice its size."""
+    return bilinear(photo, np.float32(2) * u, np.float32(2) * v)
+
+
+@device
+def layer_pixel(layer: Uint32Array, u: Real, v: Real) -> Pixel:
+    """The rear layer's colour and opacity at u, v of the photo."""
+    return bilinear(layer, u + _MARGIN, v + _MARGIN)
+
+
+@device
+def rear_pixel(rear: Pixel, sharp: Pixel, below: Pixel) -> Pixel:
+    """A pixel of the rear layer over what is `below`; the `sharp` photo where it is only that."""
     opacity = rear >> _OPACITY
     over = mix(below, rear, opacity + (opacity >> np.uint32(7)))
     return sharp if opacity == _PHOTO else over
 
 
 @device
-def tile_kind(sources, flow, j, n):
+def tile_kind(sources: Sources, flow: Float32Array, j: int, n: int) -> int:
     """What the pixels of a tile can show: EMPTY, PHOTO or MIXED.
 
     :param j: row of cells, and n, column of tiles.
@@ -156,10 +176,10 @@ def tile_kind(sources, flow, j, n):
         v_low, v_high = v_low - half_v, v_high + half_v
     reach = np.float32(1.5)  # pixels that interpolation adds
     last = np.int32(sources.most_opaque.shape[0] - 1)
-    a = min(max(np.int32(u_low + _MARGIN - reach) // BLOCK, 0), last)
-    b = min(max(np.int32(u_high + _MARGIN + reach) // BLOCK, 0), last)
-    c = min(max(np.int32(v_low + _MARGIN - reach) // BLOCK, 0), last)
-    d = min(max(np.int32(v_high + _MARGIN + reach) // BLOCK, 0), last)
+    a: Index = min(max(np.int32(u_low + _MARGIN - reach) // BLOCK, 0), last)
+    b: Index = min(max(np.int32(u_high + _MARGIN + reach) // BLOCK, 0), last)
+    c: Index = min(max(np.int32(v_low + _MARGIN - reach) // BLOCK, 0), last)
+    d: Index = min(max(np.int32(v_high + _MARGIN + reach) // BLOCK, 0), last)
     least, most = np.uint8(255), np.uint8(0)
     for y in range(c, d + 1):
         for x in range(a, b + 1):
@@ -186,24 +206,44 @@ def _row_flow(values: Float32Array, row: Float32Array) -> None:
 
 # Rows are cut out first: an index that begins at 0 lets the compiler vectorise a loop.
 @loop
-def _fill_empty(background, near, u, v, x, y, out):
+def _fill_background(
+    background: Uint32Array,
+    near: Uint32Array,
+    u: Float32Array,
+    v: Float32Array,
+    x: int,
+    y: int,
+    out: Uint32Array,
+) -> None:
     for k in range(len(out)):
-        away = distance(u[k], v[k], x + k, y)
-        out[k] = background_pixel(background[k], near[k], away)
+        moved = distance(u[k], v[k], x + k, y)
+        out[k] = background_pixel(background[k], near[k], moved)
 
 
 @loop
-def _fill_photo(photo, u, v, out):
-    two = np.float32(2)
+def _fill_photo(photo: Uint32Array, u: Float32Array, v: Float32Array, out: Uint32Array) -> None:
     for k in range(len(out)):
-        out[k] = bilinear(photo, two * u[k], two * v[k])
+        out[k] = sharp_pixel(photo, u[k], v[k])
 
 
 @loop
-def _fill_mixed(sources, background, near, u, v, x, y, out):
+def _fill_layer(
+    layer: Uint32Array, u: Float32Array, v: Float32Array, out: Uint32Array
+) -> tuple[Index, Index]:
+    """Return the least and the largest opacity."""
+    least, most = _PHOTO, np.uint32(0)
     for k in range(len(out)):
-        below = background_pixel(background[k], near[k], distance(u[k], v[k], x + k, y))
-        out[k] = rear_pixel(sources.rear, sources.photo, below, u[k], v[k])
+        out[k] = layer_pixel(layer, u[k], v[k])
+        opacity = out[k] >> _OPACITY
+        least, most = min(least, opacity), max(most, opacity)
+    return least, most
+
+
+@loop
+def _combine(layer: Uint32Array, sharp: Uint32Array, out: Uint32Array) -> None:
+    """Lay the rear layer over what is in `out`."""
+    for k in range(len(out)):
+        out[k] = rear_pixel(layer[k], sharp[k], out[k])
 
 
 @loop
@@ -212,6 +252,8 @@ def compose_rear(
 ) -> None:
     """Write rear layer over background, (H, W).
 
+    Each pixel is that of `rear_pixel`; what cannot be seen of it is left out, tile by tile.
+
     :param flow: (2, CELLS, CELLS) pixel of the photo for each cell.
     :param hidden: (CELLS, W / TILE) tiles that the face hides; they are left alone.
     :param row: (2, W) scratch.
@@ -219,6 +261,7 @@ def compose_rear(
     height, width = out.shape
     kinds = np.empty(width // TILE, np.uint8)
     cells = np.empty(flow.shape[2], np.float32)
+    layer, sharp = np.empty(TILE, np.uint32), np.empty(TILE, np.uint32)
     for y in range(height):
         if y % TILE_ROWS == 0:
             j = y // TILE_ROWS
@@ -228,17 +271,24 @@ def compose_rear(
             for i in range(len(cells)):
                 cells[i] = between(flow[k, :, i], y)
             _row_flow(cells, row[k])
-        n = 0
-        while n < len(kinds):
-            kind, first = kinds[n], n
-            while n < len(kinds) and kinds[n] == kind:
-                n += 1
-            start, end = first * TILE, n * TILE
+        for n in range(len(kinds)):
+            kind = kinds[n]
+            if kind == HIDDEN:
+                continue
+            start, end = n * TILE, (n + 1) * TILE
             u, v, line = row[0, start:end], row[1, start:end], out[y, start:end]
-            background, near = sources.background[y, start:end], sources.near[y, start:end]
-            if kind == EMPTY:
-                _fill_empty(background, near, u, v, start, y, line)
-            elif kind == PHOTO:
+            if kind == MIXED:
+                least, most = _fill_layer(sources.rear, u, v, layer)
+                if most == 0:
+                    kind = EMPTY
+                elif least == _PHOTO:
+                    kind = PHOTO
+                elif most == _PHOTO:
+                    _fill_photo(sources.photo, u, v, sharp)
+            if kind == PHOTO:
                 _fill_photo(sources.photo, u, v, line)
-            elif kind == MIXED:
-                _fill_mixed(sources, background, near, u, v, start, y, line)
+                continue
+            background, near = sources.background[y, start:end], sources.near[y, start:end]
+            _fill_background(background, near, u, v, start, y, line)
+            if kind == MIXED:
+                _combine(layer, sharp, line)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from talkingface.renderer.arrays import Uint8Image, Uint32Array
+from talkingface.renderer.arrays import Pixel, Real, Uint8Image, Uint32Array
 from talkingface.renderer.pixels.targets import device
 
 # Numbers of the width that keeps the compiler's vectors full.
@@ -37,7 +37,7 @@ def channels(packed: Uint32Array) -> Uint8Image:
 
 
 @device
-def mix(below, above, weight):
+def mix(below: Pixel, above: Pixel, weight: Pixel) -> Pixel:
     """Blend two packed pixels; a weight of 256 is all of `above`."""
     rest = _WHOLE - weight
     even = ((below & _PAIR) * rest + (above & _PAIR) * weight + _HALF) >> _EIGHT
@@ -46,14 +46,16 @@ def mix(below, above, weight):
 
 
 @device
-def weight_of(share):
+def weight_of(share: Real) -> Pixel:
     """A share from 0 to 1 as the weight of `mix`, 0..256."""
     return np.uint32(share * np.float32(256) + np.float32(0.5))
 
 
 @device
-def bilinear(image, x, y):
+def bilinear(image: Uint32Array, x: Real, y: Real) -> Pixel:
     """Interpolate a packed image at a position in pixels; beyond its borders they go on.
+
+    Also an image of uint16, of two channels.
 
     Positions count in sixteenths of a pixel, so that the four weights have eight bits each.
     """
@@ -66,8 +68,8 @@ def bilinear(image, x, y):
     both = a * b
     right, lower = (a << _FOUR) - both, (b << _FOUR) - both
     here = _WHOLE - right - lower - both
-    p, q = image[i, j], image[i, j + _ONE]
-    r, s = image[i + _ONE, j], image[i + _ONE, j + _ONE]
+    p, q = np.uint32(image[i, j]), np.uint32(image[i, j + _ONE])
+    r, s = np.uint32(image[i + _ONE, j]), np.uint32(image[i + _ONE, j + _ONE])
     even = (p & _PAIR) * here + (q & _PAIR) * right + (r & _PAIR) * lower + (s & _PAIR) * both
     odd = ((p >> _EIGHT) & _PAIR) * here + ((q >> _EIGHT) & _PAIR) * right
     odd += ((r >> _EIGHT) & _PAIR) * lower + ((s >> _EIGHT) & _PAIR) * both

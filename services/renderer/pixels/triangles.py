@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from talkingface.renderer.arrays import Float32Array, Int32Array
+from talkingface.renderer.arrays import Float32Array, Index, Int32Array, Real
 from talkingface.renderer.pixels.targets import device, loop
 
 NONE = -1  # instead of a triangle's index, where a pixel shows none
@@ -24,7 +24,9 @@ def table_width(attributes: int) -> int:
 
 
 @device
-def write_plane(row, at, values, a, b, c):
+def write_plane(
+    row: Float32Array, at: int, values: Float32Array, a: Index, b: Index, c: Index
+) -> None:
     """Write an attribute's value at the first corner and its steps; `values` are the vertices'."""
     first = values[a]
     along_b, along_c = values[b] - first, values[c] - first
@@ -34,7 +36,9 @@ def write_plane(row, at, values, a, b, c):
 
 
 @device
-def write_corner(row, points, a, b, c, cull):
+def write_corner(
+    row: Float32Array, points: Float32Array, a: Index, b: Index, c: Index, cull: bool
+) -> bool:
     """Write a triangle's corner, weights and depth; return whether it is to be drawn.
 
     :param points: (V, 3) x right, y down, in pixels, and z towards the viewer.
@@ -58,53 +62,98 @@ def write_corner(row, points, a, b, c, cull):
 
 
 @device
-def value_at(row, at, x, y):
+def value_at(row: Float32Array, at: int, x: Real, y: Real) -> Real:
     """A triangle's depth or attribute at a pixel."""
     return row[at] + row[at + 1] * (x - row[_X]) + row[at + 2] * (y - row[_Y])
 
 
 @device
-def _limit(low, high, start, step):
-    """Narrow low <= x <= high to where start + step * x is not below `_EDGE`."""
-    if step > 0:
-        low = max(low, (_EDGE - start) / step)
-    elif step < 0:
-        high = min(high, (_EDGE - start) / step)
-    elif start < _EDGE:
-        high = low - np.float32(1)
-    return low, high
+def depth_at(row: Float32Array, x: Real, y: Real) -> Real:
+    """A triangle's depth at a pixel."""
+    return value_at(row, _Z, x, y)
 
 
 @device
-def span_of(row, y, low, high):
+def _edge_of(along: Real, down: Real, start: Real) -> tuple[Real, Real, Real, Real]:
+    """Where a corner's weight begins and ends to be positive in a row, relative to the first corner.
+
+    The weight is start + along * x + down * y. It is positive from left + slope * y on, or up to
+    right + slope * y; the other limit is infinite.
+
+    :return: left, right, slope to the left limit, slope to the right limit.
+    """
+    zero, far = np.float32(0), np.float32(1e9)
+    if along == zero:
+        # A horizontal edge: the rows of the triangle's box keep to it.
+        return -far, far, zero, zero
+    inverse = np.float32(1) / along
+    limit, slope = (_EDGE - start) * inverse, -down * inverse
+    if along > zero:
+        return limit, far, slope, zero
+    return -far, limit, zero, slope
+
+
+@device
+def edges_of(row: Float32Array) -> tuple[Real, ...]:
+    """The limits of a triangle's rows by its three edges, four numbers each, see `_edge_of`."""
+    zero, one = np.float32(0), np.float32(1)
+    a = _edge_of(row[_B], row[_B + 1], zero)
+    b = _edge_of(row[_C], row[_C + 1], zero)
+    c = _edge_of(-row[_B] - row[_C], -row[_B + 1] - row[_C + 1], one)
+    return a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3], c[0], c[1], c[2], c[3]
+
+
+@device
+def _ceiling(x: Real) -> Index:
+    """The next whole number; of float32 without a detour by float64, also on a GPU."""
+    whole = np.int32(x)
+    return whole + np.int32(x > np.float32(whole))
+
+
+@device
+def _floor(x: Real) -> Index:
+    """The whole number before."""
+    whole = np.int32(x)
+    return whole - np.int32(x < np.float32(whole))
+
+
+@device
+def span_of(
+    row: Float32Array, edges: tuple[Real, ...], y: Real, low: Real, high: Real
+) -> tuple[Index, Index]:
     """First and last pixel of a triangle in the row `y` of the image, within `low` and `high`."""
     down = y - row[_Y]
-    b, c = row[_B + 1] * down, row[_C + 1] * down
-    across, further = low - row[_X], high - row[_X]
-    across, further = _limit(across, further, b, row[_B])
-    across, further = _limit(across, further, c, row[_C])
-    across, further = _limit(across, further, np.float32(1) - b - c, -row[_B] - row[_C])
-    return np.int32(np.ceil(across + row[_X])), np.int32(np.floor(further + row[_X]))
+    left = max(edges[0] + edges[2] * down, edges[4] + edges[6] * down, edges[8] + edges[10] * down)
+    right = min(edges[1] + edges[3] * down, edges[5] + edges[7] * down, edges[9] + edges[11] * down)
+    return _ceiling(max(left + row[_X], low)), _floor(min(right + row[_X], high))
 
 
 @device
-def _rows_of(points, a, b, c, height):
+def rows_of(points: Float32Array, a: Index, b: Index, c: Index, height: int) -> tuple[Index, Index]:
     """First and last row of an image of so many that a triangle may touch."""
     ay, by, cy = points[a, 1], points[b, 1], points[c, 1]
-    first = max(np.int32(np.ceil(min(ay, by, cy))), np.int32(0))
-    last = min(np.int32(np.floor(max(ay, by, cy))), np.int32(height - 1))
+    first = max(_ceiling(min(ay, by, cy)), np.int32(0))
+    last = min(_floor(max(ay, by, cy)), np.int32(height - 1))
     return first, last
 
 
 @device
-def _columns_of(points, a, b, c, width):
+def columns_of(points: Float32Array, a: Index, b: Index, c: Index, width: int) -> tuple[Real, Real]:
     """Leftmost and rightmost pixel of an image that a triangle may touch, as real numbers."""
     ax, bx, cx = points[a, 0], points[b, 0], points[c, 0]
     return max(min(ax, bx, cx), np.float32(0)), min(max(ax, bx, cx), np.float32(width - 1))
 
 
 @device
-def write_row(row, points, values, a, b, c, cull):
+def write_row(
+    row: Float32Array,
+    points: Float32Array,
+    values: Float32Array,
+    a: Index,
+    b: Index,
+    c: Index,
+    cull: bool,
+) -> bool:
     """Write a triangle's row; return whether it is to be drawn.
 
     :param points: and `cull`, as in `write_corner`.
@@ -145,14 +194,15 @@ def draw_triangles(
             depth[y, x] = -np.inf
     for t in range(len(triangles)):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
-        top, bottom = _rows_of(points, a, b, c, height)
-        left, right = _columns_of(points, a, b, c, width)
+        top, bottom = rows_of(points, a, b, c, height)
+        left, right = columns_of(points, a, b, c, width)
         row = table[t]
         if top > bottom or left > right or not write_row(row, points, values, a, b, c, cull):
             continue
+        edges = edges_of(row)
         for y in range(top, bottom + 1):
-            first, last = span_of(row, np.float32(y), left, right)
-            z = value_at(row, _Z, np.float32(first), np.float32(y))
+            first, last = span_of(row, edges, np.float32(y), left, right)
+            z = depth_at(row, np.float32(first), np.float32(y))
             for x in range(first, last + 1):
                 if z > depth[y, x]:
                     depth[y, x] = z
@@ -160,16 +210,20 @@ def draw_triangles(
                 z += row[_Z + 1]
 
 
+@device
+def write_attributes(t: Index, table: Float32Array, x: Index, y: Index, out: Float32Array) -> None:
+    """Write a triangle's attributes at a pixel of planes (A, H, W), 0 if it shows none."""
+    for k in range(len(out)):
+        value = np.float32(0)
+        if t != NONE:
+            at = FIRST_ATTRIBUTE + _COLUMNS * k
+            value = value_at(table[t], at, np.float32(x), np.float32(y))
+        out[k, y, x] = value
+
+
 @loop
 def attributes_at(ids: Int32Array, table: Float32Array, out: Float32Array) -> None:
     """Write the attributes (A, H, W) of the pixels that show a triangle, 0 elsewhere."""
-    count, height, width = out.shape
-    for y in range(height):
-        for x in range(width):
-            t = ids[y, x]
-            for k in range(count):
-                at = FIRST_ATTRIBUTE + _COLUMNS * k
-                value = np.float32(0)
-                if t != NONE:
-                    value = value_at(table[t], at, np.float32(x), np.float32(y))
-                out[k, y, x] = value
+    for y in range(ids.shape[0]):
+        for x in range(ids.shape[1]):
+            write_attributes(ids[y, x], table, x, y, out)

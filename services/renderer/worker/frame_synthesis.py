@@ -8,36 +8,30 @@ from talkingface.contract.motion import ARKIT_DIM, ARKIT_INDEX, YAW, neutral
 from talkingface.contract.video import View
 from talkingface.renderer.arrays import AnyArray, Float32Array, Uint8Image
 from talkingface.renderer.face.model import FaceModel
-from talkingface.renderer.geometry import FRAME, PreparedPortrait, WarpedFrame, paste, prepare
-from talkingface.renderer.opencv import cv
+from talkingface.renderer.geometry import FRAME, Canvas, WarpedFrame, paste, prepare
 from talkingface.renderer.worker.viewport import PhotoPixels, make_viewer
 from talkingface.v1.media_pb2 import FRAMING_PHOTO
 
 
-def inpainter_inputs(portrait: PreparedPortrait, frame: WarpedFrame) -> dict[str, AnyArray]:
+def inpainter_inputs(frame: WarpedFrame) -> dict[str, AnyArray]:
     """Inputs of the model `inpainter` for a frame, without batch dimension."""
-    crops = [
-        cv.merge([crop.rgb, crop.mask, own])
-        for crop, own in zip(frame.crops, portrait.crops, strict=True)
-    ]
     mouth, left, right = frame.crops
     return {
-        "mouth": crops[0],
-        "eyes": np.stack(crops[1:]),
+        "mouth": mouth.pixels,
+        "eyes": np.stack([left.pixels, right.pixels]),
         "mouth_control": mouth.control,
         "eyes_control": np.stack([left.control, right.control]),
     }
 
 
-def finish(frame: WarpedFrame, mouth: Float32Array, eyes: Float32Array) -> Uint8Image:
-    """Paste the network's result into the frame; the image is (512, 512, 3).
+def finish(frame: WarpedFrame, mouth: Float32Array, eyes: Float32Array) -> None:
+    """Paste the network's result into the frame, in place.
 
     :param mouth: residual (128, 128, 4): RGB in [-1, 1], alpha in [0, 1]
     :param eyes: residuals (2, 64, 64, 4)
     """
     for crop, residual in zip(frame.crops, (mouth, *eyes), strict=True):
-        paste(frame.image, crop, residual[..., :3], residual[..., 3])
-    return frame.image
+        paste(frame.pixels, crop, residual)
 
 
 def grey_face() -> tuple[Uint8Image, Float32Array]:
@@ -62,8 +56,8 @@ def warm_up() -> None:
     for name in ("jawOpen", "eyeBlinkLeft", "eyeLookUpRight"):
         motion[ARKIT_INDEX[name]] = 0.5
     viewer = make_viewer(portrait, whole_photo(grey), View(FRAMING_PHOTO, FRAME, FRAME))
-    frame = viewer.render(motion)
-    inputs = inpainter_inputs(portrait, frame)
+    frame = viewer.render(motion, Canvas())
+    inputs = inpainter_inputs(frame)
     finish(
         frame,
         np.zeros((*inputs["mouth"].shape[:2], 4), np.float32),

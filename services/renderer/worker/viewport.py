@@ -17,8 +17,10 @@ from numba import njit
 
 from talkingface.contract.video import MAX_SIZE, View
 from talkingface.renderer.arrays import Float32Array, Uint8Image
-from talkingface.renderer.geometry import FRAME, PreparedPortrait, WarpedFrame, render
+from talkingface.renderer.geometry import FRAME, Canvas, PreparedPortrait, WarpedFrame, render
 from talkingface.renderer.opencv import cv
+from talkingface.renderer.pixels.packed import pack
+from talkingface.renderer.pixels.planar import i420
 from talkingface.v1.media_pb2 import FRAMING_CROP
 
 MIN_ENLARGEMENT = 1.1  # pixels of the photo for one of the frame, from which its detail is kept
@@ -126,15 +128,21 @@ class _Resampler:
         return self._detail is not None
 
     @property
+    def unchanged(self) -> bool:
+        """Whether frames stay as they are."""
+        return self.side == FRAME and self._detail is None
+
+    @property
     def nbytes(self) -> int:
         """Memory that it holds."""
         return 0 if self._detail is None else self._detail.nbytes
 
     def __call__(self, frame: WarpedFrame) -> Uint8Image:
         """The frame's image, (side, side, 3)."""
-        if self.side == FRAME and self._detail is None:
-            return frame.image
-        image = _resized(frame.image, self.side)
+        image = frame.image
+        if self.unchanged:
+            return image
+        image = _resized(image, self.side)
         if self._detail is None:
             return image
         assert frame.flow is not None and frame.flow_weight is not None
@@ -246,14 +254,16 @@ class CropViewer:
         self._resample = _Resampler(portrait.frame, view.width, photo)
         self.nbytes = self._resample.nbytes
 
-    def render(self, motion: Float32Array) -> WarpedFrame:
+    def render(self, motion: Float32Array, canvas: Canvas) -> WarpedFrame:
         """Render the frame that `show` needs, for motion (58,)."""
-        return render(self._portrait, motion, traced=self._resample.traced)
+        return render(self._portrait, motion, traced=self._resample.traced, canvas=canvas)
 
     def show(self, frame: WarpedFrame) -> Uint8Image:
         """Bring a finished frame into the shape of the view."""
+        if self._planar and self._resample.unchanged:
+            return i420(frame.pixels)
         image = self._resample(frame)
-        return _i420(image) if self._planar else image
+        return i420(pack(image)) if self._planar else image
 
 
 class PhotoViewer:
@@ -283,12 +293,12 @@ class PhotoViewer:
         photo = _resized(portrait.frame, side)
         photo[self._part] = pixels.whole[y0:y1, x0:x1]
         self._resample = _Resampler(portrait.frame, side, photo)
-        self._still = _i420(pixels.whole) if view.planar else pixels.whole
+        self._still = i420(pack(pixels.whole)) if view.planar else pixels.whole
         self.nbytes = self._resample.nbytes + self._around.nbytes + self._still.nbytes
 
-    def render(self, motion: Float32Array) -> WarpedFrame:
+    def render(self, motion: Float32Array, canvas: Canvas) -> WarpedFrame:
         """As `CropViewer.render`."""
-        return render(self._portrait, motion, pinned=self._pinned, traced=True)
+        return render(self._portrait, motion, pinned=self._pinned, traced=True, canvas=canvas)
 
     def show(self, frame: WarpedFrame) -> Uint8Image:
         """As `CropViewer.show`."""
@@ -299,17 +309,11 @@ class PhotoViewer:
             height, width = changed.shape[:2]
             image[self._top : self._top + height, self._left : self._left + width] = changed
             return image
-        planes = zip(_planes(image), _planes(_i420(changed)), (1, 2, 2), strict=True)
+        planes = zip(_planes(image), _planes(i420(pack(changed))), (1, 2, 2), strict=True)
         for plane, part, step in planes:
             left, top = self._left // step, self._top // step
             plane[top : top + part.shape[0], left : left + part.shape[1]] = part
         return image
-
-
-def _i420(image: Uint8Image) -> Uint8Image:
-    """RGB (H, W, 3) as the planes of I420, (3 / 2 H, W)."""
-    planar: Uint8Image = cv.cvtColor(image, cv.COLOR_RGB2YUV_I420)
-    return planar
 
 
 def _planes(image: Uint8Image) -> tuple[Uint8Image, Uint8Image, Uint8Image]:

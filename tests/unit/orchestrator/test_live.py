@@ -8,7 +8,7 @@ import pytest
 from talkingface.contract.errors import ServiceError
 from talkingface.contract.messages import features_arrays, features_message
 from talkingface.orchestrator.media.fading import FADE_SECONDS, AudioFader
-from talkingface.orchestrator.session.frame_dropping import FrameDropper
+from talkingface.orchestrator.session.degradation import Degradation
 from talkingface.orchestrator.session.live_playout import (
     AHEAD_SECONDS,
     MAX_QUEUED_SECONDS,
@@ -16,6 +16,7 @@ from talkingface.orchestrator.session.live_playout import (
     PlayoutBuffer,
 )
 from talkingface.orchestrator.session.muting import FeatureMuter
+from talkingface.orchestrator.session.playback_events import PlaybackEvents
 from talkingface.v1 import media_pb2 as media
 from talkingface.v1.audio_features_pb2 import AudioFeatures
 from talkingface.v1.talking_face_pb2 import Event
@@ -221,50 +222,51 @@ def test_files_are_refused() -> None:
 
 @pytest.mark.parametrize("hop", [0.04, 0.08])
 def test_the_limit_of_pending_motion_does_not_depend_on_its_chunks(hop: float) -> None:
-    dropper = FrameDropper(Clock(), 10.0)
+    degradation = Degradation(Clock(), 10.0)
     chunks = round(0.32 / hop)
-    dropped = [dropper.should_drop(10 + hop * i) for i in range(1, chunks + 3)]
-    assert dropped == [False] * chunks + [True] * 2
-    dropper.on_frame(10 + hop, 0)
-    assert not dropper.should_drop(10 + hop * (chunks + 3))
-    assert dropper.should_drop(10 + hop * (chunks + 4))
+    levels = [degradation.level_for(10 + hop * i) for i in range(1, chunks + 3)]
+    assert levels == [0] * chunks + [None] * 2
+    degradation.on_frame(10 + hop, 0.5, 0)
+    assert degradation.level_for(10 + hop * (chunks + 3)) == 0
+    assert degradation.level_for(10 + hop * (chunks + 4)) is None
 
 
 def test_no_more_frames_are_rendered_while_the_renderer_is_late() -> None:
     clock = Clock()
-    dropper = FrameDropper(clock)
-    assert [dropper.should_drop(0.08 * i) for i in range(1, 7)] == [False] * 4 + [True] * 2
-    assert dropper.on_frame(0.04, 0) == []
-    assert dropper.should_drop(0.56), "the first chunk is not complete yet"
-    assert dropper.on_frame(0.08, 0) == []
-    assert not dropper.should_drop(0.64)
-    (event,) = dropper.on_frame(0.60, 6)
+    degradation = Degradation(clock)
+    levels = [degradation.level_for(0.08 * i) for i in range(1, 7)]
+    assert levels == [0] * 4 + [None] * 2
+    assert degradation.on_frame(0.04, 0.5, 0) == []
+    assert degradation.level_for(0.56) is None, "the first chunk is not complete yet"
+    assert degradation.on_frame(0.08, 0.5, 0) == []
+    assert degradation.level_for(0.64) == 0
+    (event,) = degradation.on_frame(0.60, 0.5, 6)
     assert (event.kind, event.frames) == (Event.KIND_FRAMES_DROPPED, 6)
-    assert dropper.on_frame(0.64, 1) == [], "not twice a second"
+    assert degradation.on_frame(0.64, 0.5, 1) == [], "not twice a second"
     clock.now += 1.1
-    (event,) = dropper.on_frame(0.72, 1)
+    (event,) = degradation.on_frame(0.72, 0.5, 1)
     assert event.frames == 2
 
 
 def test_an_utterance_is_reported_with_its_last_frame() -> None:
-    dropper = FrameDropper(Clock())
-    dropper.on_playback(
+    playback = PlaybackEvents()
+    playback.on_playback(
         [PlaybackFinished("a", 1.0, 0.5, False), PlaybackFinished("b", 1.02, 0.02, False)]
     )
-    assert dropper.on_frame(0.96, 0) == []
-    (event,) = dropper.on_frame(1.0, 0)
+    assert playback.on_frame(0.96) == []
+    (event,) = playback.on_frame(1.0)
     assert (event.utterance_id, event.played.ToMilliseconds(), event.interrupted) == ("a", 500, 0)
-    events = dropper.interrupt([PlaybackFinished("c", 1.2, 0.1, True)], 1.3)
+    events = playback.interrupt([PlaybackFinished("c", 1.2, 0.1, True)], 1.3)
     assert [(e.utterance_id, e.interrupted) for e in events] == [("b", False), ("c", True)]
-    assert dropper.on_frame(2.0, 0) == []
+    assert playback.on_frame(2.0) == []
 
 
 def test_an_interrupted_utterance_is_reported_up_to_the_silence() -> None:
-    dropper = FrameDropper(Clock())
-    dropper.on_playback(
+    playback = PlaybackEvents()
+    playback.on_playback(
         [PlaybackFinished("a", 1.0, 0.5, False), PlaybackFinished("b", 1.1, 0.1, False)]
     )
-    a, b, c = dropper.interrupt([PlaybackFinished("c", 1.2, 0.1, True)], 0.9)
+    a, b, c = playback.interrupt([PlaybackFinished("c", 1.2, 0.1, True)], 0.9)
     assert [a.played.ToMilliseconds(), b.played.ToMilliseconds(), c.played.ToMilliseconds()] == [
         400, 0, 0,
     ]  # fmt: skip

@@ -31,6 +31,7 @@ from talkingface.v1 import media_pb2 as media
 from talkingface.v1 import motion_gen_pb2 as motion_gen
 from talkingface.v1 import motion_pb2 as motion
 from talkingface.v1 import renderer_pb2 as renderer
+from talkingface.v1 import resume_pb2 as resume
 from talkingface.v1 import talking_face_pb2 as talking_face
 
 HANDLE = "sha256:" + "0" * 64
@@ -344,5 +345,50 @@ def test_frames_whose_audio_was_sent_without_them_are_dropped() -> None:
         add(chunks, session)
         now[0] += 0.02
     until = session.audio_seconds - MAX_WAIT_SECONDS
-    assert session.should_drop(until)
-    assert not session.should_drop(until + 0.04)
+    assert session.render_level(until) is None
+    assert session.render_level(until + 0.04) == 0
+
+
+def test_a_live_session_reports_its_level_and_resumes_at_it() -> None:
+    """It steps down with the renderer's load; its next motion and its token have the level."""
+    now = [0.0]
+    asked = config(pacing=talking_face.PACING_LIVE, output=media.OUTPUT_KIND_JPEG, resumable=True)
+    session = open_session(asked, lambda: now[0])
+    assert isinstance(session, LiveSession)
+    session.started([], portrait_of(b"image"))
+    levels, events = [], []
+    for index in range(40):
+        levels.append(session.render_level((index + 1) / 25))
+        now[0] += 0.04
+        frame = media.EncodedFrame(index=index, data=b"jpeg", keyframe=True, load=1.2)
+        events += [answer.event for answer in session.frame(frame) if answer.HasField("event")]
+    assert [event.level for event in events] == [1, 2]
+    assert {event.kind for event in events} == {talking_face.Event.KIND_LEVEL_CHANGED}
+    assert list(dict.fromkeys(levels)) == [0, 1, 2], "one after the other"
+    assert session.level == 2
+    states: list[resume.SessionState] = []
+
+    def pack(state: resume.SessionState) -> bytes:
+        states.append(state)
+        return b"token"
+
+    session.token(resume.SessionState(frames=40), pack)
+    (state,) = states
+    asked = talking_face.AnimateConfig(
+        resume=talking_face.Resume(token=b"token", next_frame=40, frames=40)
+    )
+    resumed = open_session(asked, lambda: now[0], state=state)
+    assert isinstance(resumed, LiveSession)
+    assert resumed.level == resumed.render_level(41 / 25) == 2
+
+
+def test_an_offline_session_is_rendered_in_full() -> None:
+    session = open_session(config())
+    session.started([], portrait_of(b"image"))
+    add(session.audio(bytes(2 * 16_000)), session)
+    for index in range(20):
+        frame = media.EncodedFrame(
+            index=index, data=b"\0\0\1\x67\1\2\3\0\0\1\x68\0\0\1\x65", load=9
+        )
+        assert not any(answer.HasField("event") for answer in session.frame(frame))
+        assert session.render_level((index + 1) / 25) == 0

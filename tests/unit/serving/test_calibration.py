@@ -44,7 +44,7 @@ class _Stream(StageHandler[Any, Any]):
         raise AssertionError("it lacks no input")
 
     def next_request(self) -> dict[str, Any]:
-        return {}
+        return {"input": None}
 
     async def accept(self, outputs: Any) -> tuple[()]:
         return ()
