@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from talkingface.renderer.arrays import Float32Array, Int32Array, Int64Array, Real, Uint32Array
+from talkingface.renderer.arrays import (
+    Float32Array,
+    Index,
+    Int32Array,
+    Int64Array,
+    Real,
+    Uint32Array,
+)
 from talkingface.renderer.pixels.drawing import (
     NOTHING,
     Drawing,

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from talkingface.renderer.arrays import Float32Array, Int32Array, Int64Array, Real, Uint32Array
+from talkingface.renderer.arrays import (
+    Float32Array,
+    Index,
+    Int32Array,
+    Int64Array,
+    Real,
+    Uint32Array,
+)
 from talkingface.renderer.pixels.drawing import (
     Drawing,
     draw_strokes,
@@ -30,13 +37,11 @@ from talkingface.renderer.pixels.mouth import (
     tooth_pixel,
     wall_pixel,
 )
+from talkingface.renderer.pixels.mouth_finding import find_inside, find_openings, find_spans
 from talkingface.renderer.pixels.targets import loop
 
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
 _ROW, _COLUMN = np.uint32(16), np.uint32(0xFFFF)  # of a pixel's place: bits below, bits
-
-
-from talkingface.renderer.pixels.mouth_finding import find_inside, find_openings, find_spans
 
 
 @loop
