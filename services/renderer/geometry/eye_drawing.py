@@ -26,7 +26,8 @@ from talkingface.renderer.geometry.surface import smoothstep_of
 from talkingface.renderer.geometry.topology import topology
 from talkingface.renderer.opencv import cv
 from talkingface.renderer.pixels.drawing import merge
-from talkingface.renderer.pixels.eyes import Eye, Lashes, draw_eye_pixels, write_hull
+from talkingface.renderer.pixels.eye_loops import draw_eye_pixels
+from talkingface.renderer.pixels.eyes import Eye, Lashes, write_hull
 
 # Coefficients that move the lids of each eye: subject's right, left.
 LID_COLUMNS = tuple(
@@ -65,7 +66,7 @@ def draw_eye(
     closing = _closing(portrait, plan, eye, draw_always)
     region, ring = _region(portrait, plan, eye, closing, canvas.side)
     part = _eye_part(eye)
-    uv = np.ascontiguousarray(plan.uv[part.index].T)
+    uv = np.ascontiguousarray(plan.uv[part.vertices].T)
     drawing = begin_drawing(canvas, region, part, plan.points, uv)
     rim = region.local(ring)
     unit = 2 * float(plan.camera.scale[0])

@@ -68,7 +68,7 @@ def eye_texture(frame: Uint8Image, landmarks: Float32Array, eye: int, face: floa
     found = _locate(frame, landmarks, eye, face)
     box, inside, distance, radius = found.box, found.inside, found.distance, found.radius
     disc = smoothstep(radius + IRIS_SOFTNESS, radius - IRIS_SOFTNESS, distance)
-    shade = lid_shade(found.ring.astype(np.float32), face, disc.shape)
+    shade = lid_shade(found.ring.astype(np.float32), face, box.shape[:2])
     lit = box / shade[..., None]
     sclera, white = _sclera(found, lit)
     iris = _iris(found, lit)

@@ -63,7 +63,7 @@ def rims_of(ring: Float32Array, face: float) -> Rims:
     return rims
 
 
-def lid_shade(ring: Float32Array, face: float, size: tuple[int, int]) -> Float32Array:
+def lid_shade(ring: Float32Array, face: float, size: tuple[int, ...]) -> Float32Array:
     """The light on an eyeball under its lids, (H, W), 0..1; arguments as in `rims_of`."""
     out = np.empty(size, np.float32)
     write_light(rims_of(ring, face), out)

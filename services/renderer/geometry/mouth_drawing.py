@@ -32,12 +32,8 @@ from talkingface.renderer.pixels.mouth import (
     Mouth,
     light_between,
 )
-from talkingface.renderer.pixels.mouth_loops import (
-    choose_triangles,
-    draw_mouth_pixels,
-    draw_seam,
-    write_vertices,
-)
+from talkingface.renderer.pixels.mouth_finding import choose_triangles, write_vertices
+from talkingface.renderer.pixels.mouth_loops import draw_mouth_pixels, draw_seam
 
 # All by eye.
 SEAM = np.array([0.35, 0.5, 0.5], np.float32)  # darkness of the line between lips, RGB
@@ -97,7 +93,7 @@ def _seen_triangles(
     triangles, kinds = np.empty_like(mesh.part.triangles), np.empty_like(mesh.kinds)
     box = np.concatenate([lips.min(0) - np.float32(reach), lips.max(0) + np.float32(reach)])
     count = choose_triangles(
-        plan.points, mesh.part.index, mesh.part.triangles, mesh.kinds, box, triangles, kinds
+        plan.points, mesh.part.vertices, mesh.part.triangles, mesh.kinds, box, triangles, kinds
     )
     return triangles[:count], kinds[:count], box
 
@@ -131,7 +127,7 @@ def _scene(
 def _attributes(portrait: PreparedPortrait, plan: FramePlan) -> Float32Array:
     """What the mouth's pixels need of its vertices, (ATTRIBUTES, N)."""
     mesh, vertices = _mouth_mesh(), plan.face.vertices
-    index = mesh.part.index
+    index = mesh.part.vertices
     upper, lower = _lip_middle(vertices)
     out = np.empty((ATTRIBUTES, len(index)), np.float32)
     lips = np.array([*lower[1:], *(upper - lower)[1:], LIPS_LEAN], np.float32)
@@ -171,7 +167,7 @@ def _mouth_mesh() -> _Mesh:
     for name, kind in KIND_OF_PART.items():
         kinds[PARTS.index(name)] = kind
     part = part_of(triangles)
-    constant = np.concatenate([mouth_coordinates(model).T, topology().lip[None]])[:, part.index]
+    constant = np.concatenate([mouth_coordinates(model).T, topology().lip[None]])[:, part.vertices]
     lips = np.flatnonzero(topology().lip > REGION_LIP)
     of_triangles = kinds[model.part[triangles].max(1)]
     return _Mesh(part, of_triangles, lips, np.ascontiguousarray(constant))

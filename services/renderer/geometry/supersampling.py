@@ -48,8 +48,8 @@ class Region:
 class Part(NamedTuple):
     """Some triangles of the face mesh and their vertices."""
 
-    index: Int64Array  # (N,) vertices of the face mesh
-    triangles: Int32Array  # (T, 3) into `index`
+    vertices: Int64Array  # (N,) of the face mesh
+    triangles: Int32Array  # (T, 3) into `vertices`
 
 
 def part_of(triangles: Int32Array) -> Part:
@@ -90,8 +90,8 @@ def begin_drawing(
         pixels.view(np.uint32),
         planes[8:].view(np.uint32),
     )
-    local = np.empty((len(part.index), 3), np.float32)
-    place_vertices(points, part.index, region.left, region.top, local)
+    local = np.empty((len(part.vertices), 3), np.float32)
+    place_vertices(points, part.vertices, region.left, region.top, local)
     chosen = part.triangles if triangles is None else triangles
     draw_triangles(local, values, chosen, True, drawing.table, drawing.ids, weights)
     return drawing

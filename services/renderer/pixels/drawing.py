@@ -8,8 +8,11 @@ import numpy as np
 
 from talkingface.renderer.arrays import (
     Float32Array,
+    Index,
     Int32Array,
     Int64Array,
+    Pixel,
+    Real,
     Uint8Image,
     Uint32Array,
 )
@@ -61,7 +64,7 @@ def place_vertices(
 
 
 @device
-def attribute(table, t, k, x, y):
+def attribute(table: Float32Array, t: Index, k: int, x: Real, y: Real) -> Real:
     """An attribute of a triangle at a pixel; `t` unsigned, `k` from 0."""
     at = FIRST_ATTRIBUTE + 3 * k
     return (
@@ -70,14 +73,14 @@ def attribute(table, t, k, x, y):
 
 
 @device
-def photo_pixel(photo, table, t, x, y):
+def photo_pixel(photo: Uint32Array, table: Float32Array, t: Index, x: Real, y: Real) -> Pixel:
     """The photo's colour on a triangle; `photo` has twice the size."""
     u, v = attribute(table, t, U, x, y), attribute(table, t, V, x, y)
     return bilinear(photo, _TWO * u, _TWO * v)
 
 
 @device
-def stroke_opacity(stroke, soft, x, y):
+def stroke_opacity(stroke: Float32Array, soft: Real, x: Real, y: Real) -> Real:
     """Opacity of a line with soft edges at a pixel.
 
     :param stroke: (6,) from x, y to x, y, thickness in pixels, opacity.
@@ -95,7 +98,7 @@ def stroke_opacity(stroke, soft, x, y):
 
 
 @loop
-def _stroke_row(stroke, soft, x, y, row):
+def _stroke_row(stroke: Float32Array, soft: Real, x: Index, y: Real, row: Float32Array) -> None:
     for k in range(len(row)):
         row[k] = max(row[k], stroke_opacity(stroke, soft, np.float32(x + k), y))
 
@@ -106,18 +109,20 @@ def draw_strokes(strokes: Float32Array, soft: np.float32, line: Float32Array) ->
     height, width = line.shape
     for n in range(len(strokes)):
         stroke = strokes[n]
-        reach = _HALF * stroke[4] + soft
-        left = max(np.int32(min(stroke[0], stroke[2]) - reach), np.int32(0))
-        right = min(np.int32(max(stroke[0], stroke[2]) + reach) + 2, width)
-        top = max(np.int32(min(stroke[1], stroke[3]) - reach), np.int32(0))
-        bottom = min(np.int32(max(stroke[1], stroke[3]) + reach) + 2, height)
+        reach: Real = _HALF * stroke[4] + soft
+        left: Index = max(np.int32(min(stroke[0], stroke[2]) - reach), np.int32(0))
+        right: Index = min(np.int32(max(stroke[0], stroke[2]) + reach) + 2, width)
+        top: Index = max(np.int32(min(stroke[1], stroke[3]) - reach), np.int32(0))
+        bottom: Index = min(np.int32(max(stroke[1], stroke[3]) + reach) + 2, height)
         if left < right:
             for y in range(top, bottom):
                 _stroke_row(stroke, soft, left, np.float32(y), line[y, left:right])
 
 
 @loop
-def _weigh_row(upper, lower, weight, whole):
+def _weigh_row(
+    upper: Float32Array, lower: Float32Array, weight: Float32Array, whole: Float32Array
+) -> None:
     for k in range(len(whole)):
         a, b, c, d = upper[2 * k], upper[2 * k + 1], lower[2 * k], lower[2 * k + 1]
         total = max(a, _ZERO) + max(b, _ZERO) + max(c, _ZERO) + max(d, _ZERO)
@@ -126,7 +131,7 @@ def _weigh_row(upper, lower, weight, whole):
 
 
 @loop
-def weigh_quarters(drawing: Drawing, y: int, first: int, end: int) -> None:
+def weigh_quarters(drawing: Drawing, y: int, first: Index, end: Index) -> None:
     """Write the weights of a row of pixels, from those of their quarters."""
     upper, lower = drawing.weights[2 * y], drawing.weights[2 * y + 1]
     _weigh_row(
@@ -138,7 +143,9 @@ def weigh_quarters(drawing: Drawing, y: int, first: int, end: int) -> None:
 
 
 @loop
-def _opacity_row(above, here, below, out):
+def _opacity_row(
+    above: Float32Array, here: Float32Array, below: Float32Array, out: Float32Array
+) -> None:
     for k in range(len(out)):
         left = max(above[k], here[k], below[k])
         middle = max(above[k + 1], here[k + 1], below[k + 1])
@@ -157,7 +164,7 @@ def find_opacity(drawing: Drawing) -> None:
 
 
 @device
-def span_of_row(opacity):
+def span_of_row(opacity: Float32Array) -> tuple[Index, Index]:
     """First pixel of a row (w,) that is seen, and the one behind the last."""
     first, end = 0, len(opacity)
     while first < end and opacity[first] == 0:
@@ -168,7 +175,7 @@ def span_of_row(opacity):
 
 
 @device
-def mean_of(a, b, c, d):
+def mean_of(a: Pixel, b: Pixel, c: Pixel, d: Pixel) -> Pixel:
     """The mean of four packed pixels."""
     half = np.uint32(0x00020002)
     even = (a & _PAIR) + (b & _PAIR) + (c & _PAIR) + (d & _PAIR) + half
@@ -178,26 +185,26 @@ def mean_of(a, b, c, d):
 
 
 @device
-def middle_of(a, b):
+def middle_of(a: Pixel, b: Pixel) -> Pixel:
     """The mean of two packed pixels."""
     return mix(a, b, np.uint32(128))
 
 
 @device
-def triangle_or_any(id):
+def triangle_or_any(id: Index) -> Index:
     """A triangle's index to read its row by; any where there is none."""
     return np.uint32(max(id, np.int32(0)))
 
 
 @loop
-def _join_row(upper, lower, out):
+def _join_row(upper: Uint32Array, lower: Uint32Array, out: Uint32Array) -> None:
     for k in range(len(out)):
         i, j = 2 * k, 2 * k + 1
         out[k] = mean_of(upper[i], upper[j], lower[i], lower[j])
 
 
 @loop
-def join_quarters(drawing: Drawing, y: int, first: int, end: int) -> None:
+def join_quarters(drawing: Drawing, y: int, first: Index, end: Index) -> None:
     """Write the colours of a row of pixels, from those of their quarters."""
     upper, lower = drawing.quarters[2 * y], drawing.quarters[2 * y + 1]
     start, stop = 2 * first, 2 * end
@@ -205,7 +212,13 @@ def join_quarters(drawing: Drawing, y: int, first: int, end: int) -> None:
 
 
 @loop
-def _merge_row(drawn, opacity, whole, image, invented):
+def _merge_row(
+    drawn: Uint32Array,
+    opacity: Float32Array,
+    whole: Float32Array,
+    image: Uint32Array,
+    invented: Uint32Array,
+) -> None:
     for k in range(len(image)):
         image[k] = mix(image[k], drawn[k], weight_of(opacity[k] * whole[k]))
         invented[k] = drawn[k] >> np.uint32(24) if opacity[k] > 0 else np.uint32(0)

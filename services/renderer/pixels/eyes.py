@@ -6,18 +6,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from talkingface.renderer.arrays import Float32Array, Uint32Array
+from talkingface.renderer.arrays import (
+    Float32Array,
+    Index,
+    Pixel,
+    Real,
+    Uint32Array,
+)
 from talkingface.renderer.pixels.drawing import (
-    NOTHING,
-    Drawing,
-    draw_strokes,
-    find_opacity,
-    join_quarters,
     middle_of,
     photo_pixel,
-    span_of_row,
     triangle_or_any,
-    weigh_quarters,
 )
 from talkingface.renderer.pixels.packed import bilinear
 from talkingface.renderer.pixels.shading import colour_of, decay, packed_pixel, share_of
@@ -79,7 +78,7 @@ class Lashes(NamedTuple):
 
 
 @device
-def light_under_lids(rims, x, y):
+def light_under_lids(rims: Rims, x: Real, y: Real) -> Real:
     """Light on an eyeball under its lids at a pixel, 0..1."""
     x, y = x - rims.start[0], y - rims.start[1]
     u = x * rims.along[0] + y * rims.along[1]
@@ -97,7 +96,7 @@ def light_under_lids(rims, x, y):
 
 
 @device
-def eye_pixel(eye, x, y):
+def eye_pixel(eye: Eye, x: Real, y: Real) -> Pixel:
     """What is drawn between the lids, and how much of it is invented, packed."""
     map_u, map_v = eye.to_texture[0], eye.to_texture[1]
     u, v = map_u[0] * x + map_u[1] * y + map_u[2], map_v[0] * x + map_v[1] * y + map_v[2]
@@ -122,7 +121,7 @@ def eye_pixel(eye, x, y):
 
 
 @device
-def lid_opacity(eye, skin, x, y):
+def lid_opacity(eye: Eye, skin: bool, x: Real, y: Real) -> tuple[Pixel, Real]:
     """A closing lid's colour, packed, and its opacity at a pixel.
 
     :param skin: whether the pixel shows skin around the eye.
@@ -135,7 +134,7 @@ def lid_opacity(eye, skin, x, y):
 
 
 @device
-def lid_pixel(below, lid, over, line, lash):
+def lid_pixel(below: Pixel, lid: Pixel, over: Real, line: Real, lash: Float32Array) -> Pixel:
     """A closing lid and its lashes over a packed pixel."""
     below_r, below_g, below_b = colour_of(below)
     lid_r, lid_g, lid_b = colour_of(lid)
@@ -151,7 +150,7 @@ def lid_pixel(below, lid, over, line, lash):
 
 
 @device
-def hull_span(hull, y, width):
+def hull_span(hull: Float32Array, y: Real, width: int) -> tuple[Index, Index]:
     """First pixel of a row within a hull (N, 3), and the one behind the last."""
     low, high = _ZERO, np.float32(width - 1)
     for n in range(len(hull)):
@@ -225,7 +224,7 @@ def write_light(rims: Rims, out: Float32Array) -> None:
 
 
 @device
-def quarter_pixel(eye, table, id, x, y):
+def quarter_pixel(eye: Eye, table: Float32Array, id: Index, x: Real, y: Real) -> Pixel:
     """A quarter of a pixel of an eye with open lids, packed."""
     skin = photo_pixel(eye.photo, table, triangle_or_any(id), x, y) & _UNINVENTED
     hole = eye_pixel(eye, x, y)
@@ -233,91 +232,15 @@ def quarter_pixel(eye, table, id, x, y):
 
 
 @device
-def covers(over, line, weight):
+def covers(over: Real, line: Real, weight: Real) -> Real:
     """The weight of a pixel or quarter after a lid and lashes have been laid over it."""
     return _ONE if max(over, line) > DRAWN_FROM and weight >= 0 else weight
 
 
-@loop
-def _hole_row(ids, weights):
-    for k in range(len(ids)):
-        weights[k] = _ONE if ids[k] == NONE else _ZERO
-
-
-@loop
-def _skin_row(ids, weights):
-    for k in range(len(ids)):
-        weights[k] = NOTHING if ids[k] == NONE else _ZERO
-
-
-@loop
-def _find_hole(eye, drawing, spans):
-    """Give weight to the hole between the lids; return whether there is any.
-
-    :param spans: (h, 2) out: first pixel of a row that the hole touches, and one behind the last.
-    """
-    height, width = drawing.whole.shape
-    found = False
-    for y in range(height):
-        spans[y, 0], spans[y, 1] = width, 0
-        for row in range(2 * y, 2 * y + 2):
-            ids, weights = drawing.ids[row], drawing.weights[row]
-            _skin_row(ids, weights)
-            first, end = hull_span(eye.hull, np.float32(row), 2 * width)
-            _hole_row(ids[first:end], weights[first:end])
-            while first < end and ids[first] != NONE:
-                first += 1
-            while end > first and ids[end - 1] != NONE:
-                end -= 1
-            if first < end:
-                found = True
-                spans[y, 0] = min(spans[y, 0], first // 2)
-                spans[y, 1] = max(spans[y, 1], (end + 1) // 2)
-        spans[y, 1] = max(spans[y, 0], spans[y, 1])
-    return found
-
-
-@loop
-def _open_row(eye, table, ids, x, y, out):
-    for k in range(len(out)):
-        out[k] = quarter_pixel(eye, table, ids[k], np.float32(x + k), y)
-
-
-@loop
-def _open_quarters(eye, drawing, y, first, end):
-    """Colour the quarters of a row of pixels."""
-    start, stop = 2 * first, 2 * end
-    for row in range(2 * y, 2 * y + 2):
-        ids, out = drawing.ids[row, start:stop], drawing.quarters[row, start:stop]
-        _open_row(eye, drawing.table, ids, start, np.float32(row), out)
-
-
-@loop
-def _lid_row(eye, ids, line, x, y, weights, out):
-    for k in range(len(out)):
-        lid, over = lid_opacity(eye, ids[k] != NONE, np.float32(x + k), y)
-        out[k] = lid_pixel(out[k], lid, over, line[k], eye.lash)
-        weights[k] = covers(over, line[k], weights[k])
-
-
-@loop
-def _lid_quarters(eye, drawing, y, first, end):
-    """Lay the lid over the quarters of a row of pixels."""
-    start, stop = 2 * first, 2 * end
-    for row in range(2 * y, 2 * y + 2):
-        _lid_row(
-            eye,
-            drawing.ids[row, start:stop],
-            drawing.line[row, start:stop],
-            start,
-            np.float32(row),
-            drawing.weights[row, start:stop],
-            drawing.quarters[row, start:stop],
-        )
-
-
 @device
-def skin_pixel(eye, table, upper, lower, x, y):
+def skin_pixel(
+    eye: Eye, table: Float32Array, upper: Index, lower: Index, x: Real, y: Real
+) -> Pixel:
     """A pixel of skin around an eye, packed, from its upper left and lower right quarter.
 
     :param upper: and `lower`, their triangles; `x`, `y` are the first one's position.
@@ -325,81 +248,3 @@ def skin_pixel(eye, table, upper, lower, x, y):
     one = photo_pixel(eye.photo, table, triangle_or_any(upper), x, y)
     other = photo_pixel(eye.photo, table, triangle_or_any(lower), x + _ONE, y + _ONE)
     return middle_of(one, other) & _UNINVENTED
-
-
-@loop
-def _lid_pixels(eye, table, upper, lower, upper_line, lower_line, x, y, weight, whole, out):
-    for k in range(len(out)):
-        i, j = 2 * k, 2 * k + 1
-        at = np.float32(x + k) * _TWO
-        line = upper_line[i] + upper_line[j] + lower_line[i] + lower_line[j]
-        line *= np.float32(0.25)
-        lid, over = lid_opacity(eye, True, at + _HALF, y + _HALF)
-        skin = skin_pixel(eye, table, upper[i], lower[j], at, y)
-        out[k] = lid_pixel(skin, lid, over, line, eye.lash)
-        weight[k] = covers(over, line, _ZERO)
-        whole[k] = _ONE if min(upper[i], upper[j], min(lower[i], lower[j])) >= 0 else _ZERO
-
-
-@loop
-def _lid_beside(eye, drawing, y, first, end):
-    """Colour pixels of a row that show skin alone."""
-    start, stop = 2 * first, 2 * end
-    _lid_pixels(
-        eye,
-        drawing.table,
-        drawing.ids[2 * y, start:stop],
-        drawing.ids[2 * y + 1, start:stop],
-        drawing.line[2 * y, start:stop],
-        drawing.line[2 * y + 1, start:stop],
-        first,
-        np.float32(2 * y),
-        drawing.weight[y + 1, 1 + first : 1 + end],
-        drawing.whole[y, first:end],
-        drawing.pixels[y, first:end],
-    )
-
-
-@loop
-def _draw_open(eye, drawing):
-    height, width = drawing.whole.shape
-    for y in range(height):
-        weigh_quarters(drawing, y, 0, width)
-    find_opacity(drawing)
-    for y in range(height):
-        first, end = span_of_row(drawing.opacity[y])
-        _open_quarters(eye, drawing, y, first, end)
-        join_quarters(drawing, y, first, end)
-
-
-@loop
-def _draw_closing(eye, drawing, spans):
-    height, width = drawing.whole.shape
-    for y in range(height):
-        first, end = spans[y]
-        _lid_beside(eye, drawing, y, 0, first)
-        _lid_beside(eye, drawing, y, end, width)
-        _open_quarters(eye, drawing, y, first, end)
-        _lid_quarters(eye, drawing, y, first, end)
-        weigh_quarters(drawing, y, first, end)
-        join_quarters(drawing, y, first, end)
-    find_opacity(drawing)
-
-
-@loop
-def draw_eye_pixels(eye: Eye, lashes: Lashes, drawing: Drawing) -> bool:
-    """Colour an eye and its lids; return whether there is anything to draw.
-
-    :param lashes: none if the lids do not close.
-    """
-    spans = np.empty((len(drawing.whole), 2), np.int64)
-    found = _find_hole(eye, drawing, spans)
-    if len(lashes.strokes) > 0:
-        drawing.line[:] = _ZERO
-        draw_strokes(lashes.strokes, lashes.soft, drawing.line)
-        draw_strokes(lashes.shadow, lashes.shadow_soft, drawing.line)
-        _draw_closing(eye, drawing, spans)
-        return True
-    if found:
-        _draw_open(eye, drawing)
-    return found

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from talkingface.renderer.arrays import Float32Array, Int32Array, Uint32Array
+from talkingface.renderer.arrays import Float32Array, Index, Int32Array, Pixel, Real, Uint32Array
 from talkingface.renderer.face.model import PARTS
 from talkingface.renderer.pixels.drawing import attribute, photo_pixel
 from talkingface.renderer.pixels.shading import (
@@ -119,19 +119,19 @@ class Mouth(NamedTuple):
 
 
 @device
-def light_between(opening):
+def light_between(opening: Real) -> Real:
     """How much light enters a mouth that is open by a height in face widths, 0..1."""
     return SHUT_LIGHT + OPEN_LIGHT * smooth(_ZERO, WIDE_OPEN, opening)
 
 
 @device
-def _beside_lip(light, reach, distance):
+def _beside_lip(light: tuple[Real, Real], reach: tuple[Real, Real], distance: Real) -> Real:
     """Share of the light at a distance from a lip, face widths."""
     return light[0] + light[1] * smooth(reach[0], reach[1], distance)
 
 
 @device
-def light_at(mouth, x, y):
+def light_at(mouth: Mouth, x: Real, y: Real) -> Real:
     """How much light gets to a pixel, 0..1."""
     column = np.uint32(x)
     below_lip = (y - mouth.opening[0, column]) / mouth.unit
@@ -142,7 +142,7 @@ def light_at(mouth, x, y):
 
 
 @device
-def _gap_to(boundaries, along):
+def _gap_to(boundaries: tuple[Real, ...], along: Real) -> Real:
     """Millimetres to the nearest of seven boundaries between teeth."""
     gap = abs(along - boundaries[0])
     gap = min(gap, abs(along - boundaries[1]), abs(along - boundaries[2]))
@@ -151,7 +151,14 @@ def _gap_to(boundaries, along):
 
 
 @device
-def tooth(palette, boundaries, along, above, depth, light):
+def tooth(
+    palette: Palette,
+    boundaries: tuple[Real, ...],
+    along: Real,
+    above: Real,
+    depth: Real,
+    light: Real,
+) -> tuple[Real, Real, Real, Real]:
     """Red, green and blue of a tooth and the gum above it, and the light that reaches it.
 
     :param boundaries: between the jaw's teeth, mm along the arch.
@@ -175,7 +182,9 @@ def tooth(palette, boundaries, along, above, depth, light):
 
 
 @device
-def _tooth_channel(palette, k, form, neck, gums, enamel):
+def _tooth_channel(
+    palette: Palette, k: int, form: Real, neck: Real, gums: Real, enamel: Real
+) -> Real:
     colour = palette.tooth[k] * form * (_ONE - NECK_SHADE[k] * neck)
     colour += gums * (palette.gum[k] - colour)
     behind = BEHIND_TEETH * palette.wall[k]
@@ -183,7 +192,15 @@ def _tooth_channel(palette, k, form, neck, gums, enamel):
 
 
 @device
-def tongue(palette, along, behind, depth, normal_y, normal_z, light):
+def tongue(
+    palette: Palette,
+    along: Real,
+    behind: Real,
+    depth: Real,
+    normal_y: Real,
+    normal_z: Real,
+    light: Real,
+) -> tuple[Real, Real, Real, Real]:
     """Red, green and blue of the tongue, and the light that reaches it.
 
     Round to both sides, a groove in the middle, in the dark at its root.
@@ -206,7 +223,7 @@ def tongue(palette, along, behind, depth, normal_y, normal_z, light):
 
 
 @device
-def wall(palette, depth, light):
+def wall(palette: Palette, depth: Real, light: Real) -> tuple[Real, Real, Real, Real]:
     """Red, green and blue of the mouth's walls, and the light that reaches them."""
     near = decay(depth / GUM_REACH)
     far = WALL_FAR + WALL_NEAR * decay(depth / WALL_REACH)
@@ -218,13 +235,13 @@ def wall(palette, depth, light):
 
 
 @device
-def _wall_channel(palette, k, near, far, dim):
+def _wall_channel(palette: Palette, k: int, near: Real, far: Real, dim: Real) -> Real:
     throat = palette.wall[k] * far + palette.gum[k] * dim
     return throat + near * (palette.gum[k] * GUM_SHADE - throat)
 
 
 @device
-def _reddening(light):
+def _reddening(light: Real) -> tuple[Real, Real, Real]:
     """Factors of red, green and blue: light that has bounced is red.
 
     They are the light's powers of -0.2, 0.1 and 0.2.
@@ -234,7 +251,7 @@ def _reddening(light):
 
 
 @device
-def inside_mask(values, u, v):
+def inside_mask(values: Float32Array, u: Real, v: Real) -> Real:
     """Interpolate an image (H, W) at a pixel."""
     height, width = values.shape
     u = min(max(u, _ZERO), _f(width) - _f(1.01))
@@ -248,7 +265,16 @@ def inside_mask(values, u, v):
 
 
 @device
-def finished(mouth, drawn, seen, inside, kept, x, entering, depth):
+def finished(
+    mouth: Mouth,
+    drawn: tuple[Real, Real, Real, Real],
+    seen: Pixel,
+    inside: Real,
+    kept: Real,
+    x: Real,
+    entering: Real,
+    depth: Real,
+) -> Pixel:
     """The packed pixel of what is painted, with what the photo shows laid over it.
 
     :param drawn: red, green, blue, and the light that reaches it.
@@ -284,14 +310,24 @@ def finished(mouth, drawn, seen, inside, kept, x, entering, depth):
 
 
 @device
-def _photographed(mouth, table, t, x, y):
+def _photographed(
+    mouth: Mouth, table: Float32Array, t: Index, x: Real, y: Real
+) -> tuple[Pixel, Real]:
     """What the photo shows at a pixel, packed, and how much of it is the mouth's inside."""
     u, v = attribute(table, t, 0, x, y), attribute(table, t, 1, x, y)
     return photo_pixel(mouth.photo, table, t, x, y), inside_mask(mouth.inside, u, v)
 
 
 @device
-def tooth_pixel(mouth, boundaries, upper, table, t, x, y):
+def tooth_pixel(
+    mouth: Mouth,
+    boundaries: tuple[Real, ...],
+    upper: bool,
+    table: Float32Array,
+    t: Index,
+    x: Real,
+    y: Real,
+) -> Pixel:
     """A pixel of teeth or gums, packed."""
     along, above = attribute(table, t, ALONG, x, y), attribute(table, t, ABOVE, x, y)
     depth = max(attribute(table, t, DEPTH, x, y), _ZERO)
@@ -309,7 +345,7 @@ def tooth_pixel(mouth, boundaries, upper, table, t, x, y):
 
 
 @device
-def tongue_pixel(mouth, table, t, x, y):
+def tongue_pixel(mouth: Mouth, table: Float32Array, t: Index, x: Real, y: Real) -> Pixel:
     """A pixel of the tongue, packed."""
     along, behind = attribute(table, t, ALONG, x, y), attribute(table, t, ABOVE, x, y)
     depth = max(attribute(table, t, DEPTH, x, y), _ZERO)
@@ -321,7 +357,7 @@ def tongue_pixel(mouth, table, t, x, y):
 
 
 @device
-def wall_pixel(mouth, table, t, x, y):
+def wall_pixel(mouth: Mouth, table: Float32Array, t: Index, x: Real, y: Real) -> Pixel:
     """A pixel of the mouth's walls, packed."""
     depth = max(attribute(table, t, DEPTH, x, y), _ZERO)
     entering = light_at(mouth, x, y)
@@ -331,14 +367,14 @@ def wall_pixel(mouth, table, t, x, y):
 
 
 @device
-def lip_weight(mouth, table, t, x, y):
+def lip_weight(mouth: Mouth, table: Float32Array, t: Index, x: Real, y: Real) -> Real:
     """How much of a pixel of skin is drawn: bent lips fold over and are drawn smoothly, too."""
     lip = attribute(table, t, LIP, x, y)
     return mouth.lip_change * smooth(LIP_DRAWN[0], LIP_DRAWN[1], lip)
 
 
 @device
-def lip_pixel(mouth, table, t, x, y):
+def lip_pixel(mouth: Mouth, table: Float32Array, t: Index, x: Real, y: Real) -> Pixel:
     """A pixel of skin, packed: lips are darker where their inner sides turn out."""
     turned = mouth.lip_change * attribute(table, t, INNER_LIP, x, y)
     red, green, blue = colour_of(photo_pixel(mouth.photo, table, t, x, y))
@@ -347,7 +383,7 @@ def lip_pixel(mouth, table, t, x, y):
 
 
 @device
-def seam_pixel(pixel, seam, line):
+def seam_pixel(pixel: Pixel, seam: Float32Array, line: Real) -> Pixel:
     """A packed pixel under the line between the lips."""
     red, green, blue = colour_of(pixel)
     red *= _ONE - line * seam[0]
@@ -356,7 +392,7 @@ def seam_pixel(pixel, seam, line):
 
 
 @device
-def beside_edge(edge, reach, x, y, state):
+def beside_edge(edge: Float32Array, reach: Real, x: Real, y: Real, state: Index) -> Index:
     """Go on with the test whether a pixel lies in an outline or near it, by one of its edges.
 
     :param edge: (4,) from x, y to x, y.
