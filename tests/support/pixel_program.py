@@ -5,10 +5,12 @@ python -m tests.support.pixel_program sm_90     # compile the kernels for a GPU;
 
 from __future__ import annotations
 
+import importlib
 import sys
 from types import SimpleNamespace
 from typing import Any
 
+import numba
 import numpy as np
 
 from talkingface.renderer.pixels import face, layers
@@ -121,12 +123,8 @@ def compile_kernels(capability: tuple[int, int]) -> dict[str, str]:
     :param capability: compute capability, such as (9, 0).
     :return: PTX by the kernels' names.
     """
-    import numba
-    from numba import cuda as numba_cuda
-    from numba.cuda import dispatcher
-
-    from talkingface.renderer.pixels import cuda
-
+    cuda: Any = importlib.import_module("talkingface.renderer.pixels.cuda")
+    dispatcher: Any = importlib.import_module("numba.cuda.dispatcher")
     # Device functions are compiled for the device at hand, for which this stands in.
     dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=capability)
     cuda.cuda.device_array = np.empty
@@ -136,11 +134,9 @@ def compile_kernels(capability: tuple[int, int]) -> dict[str, str]:
         name = f"{kernel.name} {len(ptx)}"
         grid = (numba.int64,) if kernel.flat else (numba.int64, numba.int64)
         signature = numba.void(*grid, numba.typeof(args))
-        ptx[name], _ = numba_cuda.compile_ptx(
-            kernel.python, signature, cc=capability, fastmath=True
-        )
+        ptx[name], _ = cuda.cuda.compile_ptx(kernel.python, signature, cc=capability, fastmath=True)
 
-    cuda.Kernel.__call__ = record  # type: ignore[method-assign]
+    cuda.Kernel.__call__ = record
     run(cuda)
     return ptx
 

@@ -12,10 +12,12 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numba.cuda
 import numpy as np
-from numba import cuda
 
 from talkingface.renderer.pixels import crops, face, layers, planar, triangles
+
+cuda: Any = numba.cuda  # its functions have no types
 
 _BLOCK = (32, 8)  # threads: 32 neighbours of a row read memory together
 _LINE = 128  # threads along a list

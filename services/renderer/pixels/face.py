@@ -228,7 +228,7 @@ def is_hidden(opacity: Float32Array, rows: int, columns: int, n: Index, j: Index
     for y in range(j * rows, (j + 1) * rows):
         for x in range(n * columns, (n + 1) * columns):
             least = min(least, opacity[y, x])
-    return least > OPAQUE
+    return bool(least > OPAQUE)
 
 
 @loop

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from talkingface.renderer.arrays import Pixel, Real, Uint8Image, Uint32Array
+from talkingface.renderer.arrays import Pixel, Real, Uint8Image, Uint16Array, Uint32Array
 from talkingface.renderer.pixels.targets import device
 
 # Numbers of the width that keeps the compiler's vectors full.
@@ -52,7 +52,7 @@ def weight_of(share: Real) -> Pixel:
 
 
 @device
-def bilinear(image: Uint32Array, x: Real, y: Real) -> Pixel:
+def bilinear(image: Uint32Array | Uint16Array, x: Real, y: Real) -> Pixel:
     """Interpolate a packed image at a position in pixels; beyond its borders they go on.
 
     Also an image of uint16, of two channels.
