@@ -23,7 +23,7 @@ def smooth(low: Real, high: Real, x: Real) -> Real:
 
 @device
 def decay(x: Real) -> Real:
-    """e ** -x of a number of at least 0, within 0.0001."""
+    """e ** -x of a number of at least 0, within 0.0003."""
     y = x * _EIGHTH
     root = _ONE / (_ONE + y * (_ONE + y * (_HALF + y * _SIXTH)))
     root *= root
