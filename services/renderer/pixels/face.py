@@ -174,7 +174,7 @@ def _count_open(ids: Int32Array, opacity: Float32Array) -> int:
     count = np.int32(0)
     for x in range(len(ids)):
         count += np.int32((ids[x] == NONE) & (opacity[x] > np.float32(0)))
-    return count
+    return int(count)
 
 
 @loop

@@ -16,7 +16,8 @@ class _DistinctArrays(CompilerBase):
 
     def define_pipelines(self) -> list[Any]:
         self.state.flags.noalias = True
-        return [DefaultPassBuilder.define_nopython_pipeline(self.state)]
+        builder: Any = DefaultPassBuilder  # it has no types
+        return [builder.define_nopython_pipeline(self.state)]
 
 
 def device(function: F) -> F:
