@@ -125,6 +125,7 @@ def mesh_settings(options: argparse.Namespace, folder: Path) -> dict[str, str]:
         "TALKINGFACE_PORTRAIT_STORE": str(folder / "portraits"),
         "TALKINGFACE_UPLOAD_STORE": str(folder / "uploads"),
     }
+    # Fixed, so that the bench shows what a session costs also on a machine that cannot hold it.
     slots = options.slots or (options.sessions if options.overload else max(4, options.sessions))
     settings["TALKINGFACE_SLOTS"] = str(slots)
     return settings

@@ -76,13 +76,16 @@ def cpu_by_program(services: Mapping[str, int]) -> dict[Program, float]:
     return seconds
 
 
-def cpu_of(pid: int) -> float:
-    """CPU seconds that one process has used so far; 0 if it has ended."""
+def cpu_of(pid: int, ended: bool = False) -> float:
+    """CPU seconds that one process has used so far; 0 if it has ended.
+
+    :param ended: whether to add those of its child processes that have ended
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:  # it has ended
         return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return sum(map(int, fields[11 : 15 if ended else 13])) / os.sysconf("SC_CLK_TCK")
 
 
 def _program(pid: int) -> str:

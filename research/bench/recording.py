@@ -113,11 +113,10 @@ class Recording:
     @property
     def level_changes(self) -> list[tuple[float, int]]:
         """Session time of each change of the level, and the level from then on."""
-        kind = getattr(Event, "KIND_LEVEL_CHANGED", None)
         return [
-            (event.time.ToNanoseconds() / 1e9, getattr(event, "level", 0))
+            (event.time.ToNanoseconds() / 1e9, event.level)
             for _, event in self.events
-            if event.kind == kind
+            if event.kind == Event.KIND_LEVEL_CHANGED
         ]
 
 

@@ -81,22 +81,23 @@ def measure(tree: Tree, portrait: bytes, opens: int, note: Callable[[str], None]
             **caches(folder / "caches"),
         }
         note("cold start")
-        with mesh_of(tree, settings) as mesh:
-            cold = mesh.start_seconds
+        with mesh_of(tree, settings) as cold:
+            pass
         note("warm start")
-        with mesh_of(tree, settings) as mesh:
-            warm = mesh.start_seconds
+        with mesh_of(tree, settings) as warm:
             note(f"opening {opens} sessions")
-            prepared, first = asyncio.run(_open(mesh.target, portrait, opens))
-            memory = [memory_of(service, pid) for service, pid in mesh.services.items()]
+            prepared, first = asyncio.run(_open(warm.target, portrait, opens))
+            memory = [memory_of(service, pid) for service, pid in warm.services.items()]
     disk = disk_of(tree.root)
     packages = f"{disk.packages} packages, and the source"
     if disk.absent:
         packages += f"; not installed here: {', '.join(disk.absent)}"
     report = Report(TITLES)
     rows = [
-        figure("start of the mesh, cold", cold, "s", _COLD, 1),
-        figure("start of the mesh, warm", warm, "s", _WARM, 1),
+        figure("start of the mesh, cold", cold.start_seconds, "s", _COLD, 1),
+        figure("start of the mesh, warm", warm.start_seconds, "s", _WARM, 1),
+        figure("CPU of a cold start", cold.start_cpu, "s", digits=1),
+        figure("CPU of a warm start", warm.start_cpu, "s", digits=1),
         figure("preparation of a new portrait", prepared, "s", digits=2),
         spread("first frame after open, warm portrait", first, _OPENED),
     ]

@@ -19,17 +19,23 @@ from pathlib import Path
 
 import talkingface
 from talkingface.cli.mesh import MeshError
+from talkingface_research.bench.processes import cpu_of, family
 
 ROOT = Path(talkingface.__file__).resolve().parents[1]  # of this source
 _SOURCES = {"talkingface": "services", "talkingface_research": "research"}
+_START_SECONDS = 600  # a cold start on a loaded machine is a figure, not an error
 # Holds a mesh until its standard input is closed.
-_HOLD = """
+_HOLD = f"""
 import json, sys
-from talkingface.cli.mesh import LocalMesh
-with LocalMesh(environ=json.loads(sys.argv[1])) as mesh:
-    services = {name: process.pid for name, process in mesh.processes.items()}
-    print(json.dumps({"target": mesh.target, "services": services}), flush=True)
-    sys.stdin.read()
+from talkingface.cli import mesh as meshes
+meshes.START_SECONDS = {_START_SECONDS}
+try:
+    with meshes.LocalMesh(environ=json.loads(sys.argv[1])) as mesh:
+        services = {{name: process.pid for name, process in mesh.processes.items()}}
+        print(json.dumps({{"target": mesh.target, "services": services}}), flush=True)
+        sys.stdin.read()
+except meshes.MeshError as error:
+    sys.exit(f"talkingface: {{error}}")
 """
 
 
@@ -49,6 +55,7 @@ class TreeMesh:
     target: str
     services: dict[str, int]  # process ids
     start_seconds: float  # from the start of its process until all services served
+    start_cpu: float  # CPU seconds of all processes meanwhile
 
 
 THIS = Tree(ROOT, Path(sys.executable), {})
@@ -61,9 +68,10 @@ def mesh_of(tree: Tree, settings: Mapping[str, str]) -> Iterator[TreeMesh]:
     :param settings: environment variables of its services
     :raises MeshError: it has not started
     """
+    settings = {"TALKINGFACE_TRITON_START_TIMEOUT": str(_START_SECONDS), **settings}
     begin = time.perf_counter()
     with subprocess.Popen(
-        [str(tree.python), "-c", _HOLD, json.dumps(dict(settings))],
+        [str(tree.python), "-c", _HOLD, json.dumps(settings)],
         env={**os.environ, **tree.environ, **settings},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -73,8 +81,10 @@ def mesh_of(tree: Tree, settings: Mapping[str, str]) -> Iterator[TreeMesh]:
         line = process.stdout.readline()
         if not line:
             raise MeshError(f"the mesh of {tree.root} has not started")
+        seconds = time.perf_counter() - begin
+        cpu = sum(cpu_of(pid, ended=True) for pid in family(process.pid))
         started = json.loads(line)
-        yield TreeMesh(started["target"], started["services"], time.perf_counter() - begin)
+        yield TreeMesh(started["target"], started["services"], seconds, cpu)
 
 
 @contextmanager

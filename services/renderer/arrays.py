@@ -15,5 +15,13 @@ Int32Array = NDArray[np.int32]
 Int64Array = NDArray[np.int64]
 Uint8Array = NDArray[np.uint8]
 Uint8Image = NDArray[np.uint8]
+Uint16Array = NDArray[np.uint16]
 Uint32Array = NDArray[np.uint32]
+Uint64Array = NDArray[np.uint64]
 BoolArray = NDArray[np.bool_]
+
+# Numbers of compiled functions. numba infers their exact types from the arrays' and keeps them
+# narrow, which mypy cannot follow.
+Pixel = Any  # uint32, packed, see `pixels.packed`
+Real = Any  # float32
+Index = Any  # a signed or unsigned integer

@@ -14,15 +14,19 @@ from talkingface_research.bench.trees import Tree, caches, commit_of, mesh_of, p
 MESH = """
 from types import SimpleNamespace
 
+class MeshError(RuntimeError):
+    pass
+
 class LocalMesh:
     def __init__(self, environ):
         self.environ = environ
         self.target = "127.0.0.1:7"
         self.processes = {"renderer": SimpleNamespace(pid=4711)}
+        sum(range(10**7))  # some CPU time
 
     def __enter__(self):
         if "FAIL" in self.environ:
-            raise RuntimeError("no mesh")
+            raise MeshError("no mesh")
         return self
 
     def __exit__(self, *error):
@@ -56,14 +60,18 @@ def test_its_mesh_runs_until_it_is_no_longer_needed(tree: Tree, tmp_path: Path) 
         assert mesh.target == "127.0.0.1:7"
         assert mesh.services == {"renderer": 4711}
         assert mesh.start_seconds > 0
+        assert mesh.start_cpu > 0
         assert not stopped.exists()
     assert stopped.exists()
     assert list((tree.root / "caches" / "bytecode").rglob("mesh.*.pyc"))
 
 
-def test_a_mesh_that_does_not_start_is_an_error(tree: Tree) -> None:
+def test_a_mesh_that_does_not_start_is_an_error(
+    tree: Tree, capfd: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(MeshError, match="has not started"), mesh_of(tree, {"FAIL": "1"}):
         pass
+    assert capfd.readouterr().err == "talkingface: no mesh\n"
 
 
 def test_a_commit_that_does_not_exist_is_an_error() -> None:

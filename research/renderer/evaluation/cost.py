@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from talkingface.contract.rates import MOTION_FPS
-from talkingface.contract.video import View, photo_size
+from talkingface.contract.video import RenderLevel, View, photo_size
 from talkingface.renderer.analysis import PortraitError
 from talkingface.renderer.geometry import PreparedPortrait
 from talkingface.renderer.video_encoder import make_encoder
 from talkingface.renderer.worker.frame_synthesis import finish
-from talkingface.renderer.worker.viewport import CropViewer, PhotoPixels, photo_pixels
+from talkingface.renderer.worker.viewport import Canvases, CropViewer, PhotoPixels, photo_pixels
 from talkingface.v1.media_pb2 import Framing, VideoCodec, VideoFormat
 from talkingface.v1.renderer_pb2 import RenderConfig
 from talkingface_research.renderer.evaluation.models import models
@@ -74,6 +74,7 @@ def measure_rendering(portrait: PreparedPortrait, pixels: PhotoPixels, size: int
     viewer = CropViewer(portrait, pixels, View(Framing.FRAMING_CROP, size, size, planar=True))
     config = RenderConfig(codec=VideoCodec.VIDEO_CODEC_H264)
     picture = VideoFormat(width=size, height=size, frame_rate=MOTION_FPS)
+    canvases = Canvases()
     best: dict[str, float] = {}
     slow = np.inf
     for _ in range(REPEATS):
@@ -81,9 +82,9 @@ def measure_rendering(portrait: PreparedPortrait, pixels: PhotoPixels, size: int
         spent: dict[str, list[float]] = {part: [] for part in PARTS}
         clock = _Clock(spent)
         for motion in talking():
-            frame = viewer.render(motion)
+            frame = viewer.render(motion, RenderLevel.FULL, canvases)
             clock.lap("geometry")
-            answer = inpainter(portrait, frame)
+            answer = inpainter(frame)
             clock.lap("network")
             finish(frame, *answer)
             image = viewer.show(frame)

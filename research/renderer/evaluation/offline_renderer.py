@@ -40,9 +40,9 @@ class Inpainter:
             str(path), options, providers=["CPUExecutionProvider"]
         )
 
-    def __call__(self, portrait: PreparedPortrait, frame: WarpedFrame) -> tuple[Array, Array]:
+    def __call__(self, frame: WarpedFrame) -> tuple[Array, Array]:
         """Residuals of mouth and eyes."""
-        inputs = {k: v[None] for k, v in inpainter_inputs(portrait, frame).items()}
+        inputs = {k: v[None] for k, v in inpainter_inputs(frame).items()}
         mouth, eyes = self._session.run(["mouth_residual", "eyes_residual"], inputs)
         return mouth[0], eyes[0]
 
@@ -57,8 +57,9 @@ class OfflineRenderer:
     def render(self, motion: Array, traced: bool = False) -> RenderedFrame:
         """Render one motion frame (58,); `traced` as in `geometry.render`."""
         frame = render(self.portrait, motion, traced=traced)
-        bare = frame.image.copy()
-        return RenderedFrame(frame, bare, finish(frame, *self._inpainter(self.portrait, frame)))
+        bare = frame.image
+        finish(frame, *self._inpainter(frame))
+        return RenderedFrame(frame, bare, frame.image)
 
     def __call__(self, motion: Array) -> Image:
         """Render one motion frame (58,) to RGB (512, 512, 3)."""

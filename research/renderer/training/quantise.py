@@ -57,7 +57,7 @@ def inputs_of(photos: list[Path], seed: int) -> Iterator[Inputs]:
         except PortraitError:
             continue
         for _ in range(FRAMES):
-            inputs = inpainter_inputs(portrait, render(portrait, random_motion(rng)))
+            inputs = inpainter_inputs(render(portrait, random_motion(rng)))
             yield {name: value[None] for name, value in inputs.items()}
 
 

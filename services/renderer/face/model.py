@@ -7,9 +7,11 @@ between skull and neck, about which the head turns.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib import resources
+from typing import TypeVar
 
 import numpy as np
 
@@ -37,6 +39,8 @@ SKIN_LANDMARKS = 468  # the last ten are the irises: 468..472 the subject's righ
 IRIS_RING = np.array([[0, 0], [1, 0], [0, 1], [-1, 0], [0, -1]], np.float32)
 EYES = (("Right", "eye_right", 468), ("Left", "eye_left", 473))
 
+_Angle = TypeVar("_Angle", float, Float64Array)
+
 
 def rotation_matrix(pitch: float, yaw: float, roll: float) -> Float32Array:
     """Head rotation (3, 3) for column vectors, from degrees in the sense of the motion frame.
@@ -44,27 +48,35 @@ def rotation_matrix(pitch: float, yaw: float, roll: float) -> Float32Array:
     yaw > 0 turns the face to the viewer's right, pitch > 0 lifts it, roll > 0 tilts it clockwise;
     pitch is applied first, roll last.
     """
-    rotation: Float32Array = rotation_matrices(np.array([[pitch, yaw, roll]], np.float32))[0]
-    return rotation
+    p, y, r = math.radians(pitch), math.radians(yaw), math.radians(roll)
+    cosines, sines = (
+        (math.cos(p), math.cos(y), math.cos(r)),
+        (math.sin(p), math.sin(y), math.sin(r)),
+    )
+    return np.array(_rotation(cosines, sines), np.float32)
 
 
 def rotation_matrices(degrees: Float32Array) -> Float32Array:
     """Head rotations (T, 3, 3) of many poses (T, 3): pitch, yaw, roll, as in `rotation_matrix`."""
-    p, y, r = np.deg2rad(np.asarray(degrees, np.float64)).T
-    cp, sp, cy, sy, cr, sr = np.cos(p), np.sin(p), np.cos(y), np.sin(y), np.cos(r), np.sin(r)
-    zero, one = np.zeros_like(p), np.ones_like(p)
+    angles = np.deg2rad(np.asarray(degrees, np.float64)).T
+    rows = _rotation(tuple(np.cos(angles)), tuple(np.sin(angles)))
+    return np.ascontiguousarray(np.moveaxis(np.array(rows, np.float32), -1, 0))
 
-    def stack(*entries: Float64Array) -> Float64Array:
-        return np.stack(entries, -1).reshape(-1, 3, 3)
 
-    about_x = stack(one, zero, zero, zero, cp, sp, zero, -sp, cp)
-    about_y = stack(cy, zero, sy, zero, one, zero, -sy, zero, cy)
-    about_z = stack(cr, sr, zero, -sr, cr, zero, zero, zero, one)
-    return (about_z @ about_y @ about_x).astype(np.float32)
+def _rotation(
+    cosines: tuple[_Angle, _Angle, _Angle], sines: tuple[_Angle, _Angle, _Angle]
+) -> tuple[tuple[_Angle, _Angle, _Angle], ...]:
+    """Rows of a head rotation from cosines and sines of pitch, yaw, roll; numbers or arrays."""
+    (cp, cy, cr), (sp, sy, sr) = cosines, sines
+    return (
+        (cr * cy, sr * cp - cr * sy * sp, sr * sp + cr * sy * cp),
+        (-sr * cy, cr * cp + sr * sy * sp, cr * sp - sr * sy * cp),
+        (-sy, -cy * sp, cy * cp),
+    )
 
 
 # For both eyes (right, left): columns of the coefficients that raise, lower, turn right and left.
-_GAZE = np.array(
+GAZE_COLUMNS = np.array(
     [
         [ARKIT_INDEX[f"eyeLook{way}{side}"] for way in ("Up", "Down", right, left)]
         for side, right, left in (("Right", "In", "Out"), ("Left", "Out", "In"))
@@ -75,7 +87,7 @@ _GAZE_RANGE = np.array([GAZE_PITCH_RANGE, GAZE_YAW_RANGE], np.float32)
 
 def gaze_angles(coefficients: Float32Array) -> Float32Array:
     """Each eye's own gaze in degrees: (..., 52) to (..., 2 eyes: right, left; 2: pitch, yaw)."""
-    ways = coefficients[..., _GAZE]
+    ways = coefficients[..., GAZE_COLUMNS]
     return ((ways[..., ::2] - ways[..., 1::2]) * _GAZE_RANGE).astype(np.float32)
 
 

@@ -3,185 +3,140 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
-from talkingface.renderer.arrays import (
-    BoolArray,
-    Float32Array,
-    Int32Array,
-    Int64Array,
-    Uint8Image,
-)
-from talkingface.renderer.geometry.frame import FRAME, bounding_box
+from talkingface.renderer.arrays import BoolArray, Float32Array, Int32Array, Int64Array
+from talkingface.renderer.geometry.canvas import Canvas
+from talkingface.renderer.geometry.frame import bounding_box
 from talkingface.renderer.geometry.frame_plan import FramePlan
-from talkingface.renderer.geometry.photo_sampling import sample, sample_photo
 from talkingface.renderer.geometry.portrait import PreparedPortrait
-from talkingface.renderer.geometry.rasterizer import interpolate_attributes, rasterize_mesh
-from talkingface.renderer.geometry.rear_clearing import clear_rear
-from talkingface.renderer.geometry.rear_flow import upsample_flow
-from talkingface.renderer.geometry.rear_layer import MARGIN, SOLID
+from talkingface.renderer.geometry.rear_clearing import clearing
 from talkingface.renderer.geometry.topology import topology
-from talkingface.renderer.opencv import cv
+from talkingface.renderer.pixels.face import FacePixels
+from talkingface.renderer.pixels.layers import TILE, TILE_ROWS
+from talkingface.renderer.pixels.triangles import table_width
 
 # All by eye.
-FLOW_REACH = 4  # pixels by which the face's flow goes on beyond its edge
-STRAND_REACH = 6.0  # pixels of motion at which the photo's own background has faded out
 STRETCH = (1.8, 2.2)  # growth of a triangle's area that begins to count as stretch; over how much
 MIN_AREA = 1e-3  # square pixels of a triangle in the photo
 
+# Planes of the canvas: scratch, triangles, opacity of the face's two layers, up to 6 attributes.
+SCRATCH, IDS, OPACITY, OTHER_OPACITY, ATTRIBUTES = 0, 1, 2, 3, 4
+
 
 @dataclass(frozen=True)
-class Layers:
-    """The composed frame, before eyes and mouth are drawn."""
+class Face:
+    """The front layer, before eyes and mouth are drawn; valid until the next frame."""
 
-    image: Uint8Image  # (512, 512, 3) RGB
-    mask: Uint8Image  # (512, 512, 2), as in `Crop`
-    face_flow: Float32Array  # (h, w, 2) pixels in the photo that the face comes from
-    face_box: tuple[slice, slice]  # rows and columns of the frame that `face_flow` covers
-    solid: BoolArray  # (h, w) where the face is opaque
+    flow: tuple[Float32Array, Float32Array]  # (h, w) pixels in the photo, x and y
+    box: tuple[slice, slice]  # rows and columns of the frame that it covers
+    solid: BoolArray | None  # (h, w) where it is opaque; None if not traced
 
 
-class _Face(NamedTuple):
-    """The front layer at the pixels of its box."""
-
-    colour: Uint8Image  # (h, w, 3)
-    opacity: Float32Array  # (h, w)
-    ids: Int32Array  # (h, w) triangles, -1 where there is none
-    stretch: Float32Array  # (F,) of the triangles, 0..1
-
-
-def compose(portrait: PreparedPortrait, plan: FramePlan, flow: Float32Array) -> Layers:
-    """Compose background, rear layer and face.
+def compose(
+    portrait: PreparedPortrait,
+    plan: FramePlan,
+    flow: Float32Array,
+    canvas: Canvas,
+    traced: bool = False,
+) -> Face:
+    """Compose background, rear layer and face on a canvas.
 
     :param flow: (128, 128, 2) where in the photo the rear layer's pixels come from.
+    :param traced: whether the result is to know where the face is opaque.
     """
-    image = _compose_rear(portrait, plan, flow)
-    mask = np.zeros((FRAME, FRAME, 2), np.uint8)
-    shape = topology()
-    left, top, right, bottom = bounding_box(plan.points[shape.face_vertices], 4)
-    local = plan.points - np.array([left, top, 0], np.float32)
-    ids, weights = rasterize_mesh(local, shape.face, bottom - top, right - left)
-    face_flow = interpolate_attributes(plan.texture_uv, shape.face, ids, weights)
-    shown = interpolate_attributes(plan.opacity, shape.face, ids, weights)
-    _dilate_flow(face_flow, ids)
-    opacity = cv.GaussianBlur(cv.dilate(shown, np.ones((3, 3), np.uint8)), (0, 0), 1.0)
-    colour = sample_photo(portrait, face_flow)
-    if plan.occluded_weight is not None:
-        _add_occluded_side(portrait, plan.occluded_weight, ids, weights, colour)
-    stretch = np.empty(len(shape.face), np.float32)
-    _triangle_stretch(plan.points, shape.face, shape.face_index, portrait.triangle_area, stretch)
-    _blend_face(image, mask, left, top, _Face(colour, opacity, ids, stretch))
+    left, top, right, bottom = _box(plan.points, canvas.side)
+    height, width = bottom - top, right - left
     box = (slice(top, bottom), slice(left, right))
-    return Layers(image, mask, face_flow, box, opacity > 0.5)
+    values = [*plan.texture_uv.T, plan.opacity]
+    if plan.occluded_weight is not None:
+        values += [*portrait.occluded_side.uv.T, plan.occluded_weight]
+    drawn, ids = _draw(plan, np.array(values, np.float32), (left, top), (height, width), canvas)
+    face = _with_soft_edge(drawn[:3], ids, canvas)
+    solid = face.opacity > 0.5 if traced else None
+    canvas.clear()
+    part = canvas.hidden[top // TILE_ROWS : bottom // TILE_ROWS, left // TILE : right // TILE]
+    canvas.kernels.find_hidden(face.opacity, TILE_ROWS, TILE, part)
+    sources = canvas.sources(
+        portrait.layers, clearing(portrait.fit.camera, plan.cleared, plan.turned)
+    )
+    planes = canvas.upload(flow.transpose(2, 0, 1))
+    row = canvas.plane(SCRATCH, 2, canvas.side)
+    canvas.kernels.compose_rear(sources, planes, canvas.hidden, row, canvas.image)
+
+    stretch = np.empty(len(topology().face), np.float32)
+    shape = topology()
+    _triangle_stretch(plan.points, shape.face, shape.face_index, portrait.triangle_area, stretch)
+    canvas.kernels.write_stretch(face, canvas.upload(stretch), left, top, canvas.mask)
+    photo, target = sources.photo, (left, top, canvas.image)
+    if plan.occluded_weight is not None:
+        other = _with_soft_edge(drawn[3:], ids, canvas, OTHER_OPACITY)
+        canvas.kernels.share_opacity(face.opacity, other.opacity)
+        canvas.kernels.blend_face(photo, face, *target)
+        canvas.kernels.blend_texture(
+            canvas.resident(portrait.occluded_side.texture), other, *target
+        )
+    else:
+        canvas.kernels.blend_face(photo, face, *target)
+    return Face((face.u, face.v), box, solid)
 
 
-def _compose_rear(portrait: PreparedPortrait, plan: FramePlan, flow: Float32Array) -> Uint8Image:
-    """Rear layer over background, (512, 512, 3)."""
-    rear_layer = clear_rear(portrait, plan.cleared, plan.turned)
-    # The maps are scaled while they are small, so that what is 512 pixels wide is touched once.
-    beyond, double = upsample_flow(flow + MARGIN), upsample_flow(flow * 2)
-    rear = cv.remap(rear_layer, beyond, None, cv.INTER_LINEAR, borderMode=cv.BORDER_REPLICATE)
-    image = sample(portrait.frame_2x, double)
-    _blend_rear(portrait.background, portrait.near_background, rear, beyond, image)
-    return image
+def _box(points: Float32Array, side: int) -> tuple[int, int, int, int]:
+    """left, top, right, bottom of the front layer of a posed mesh (V, 3), in whole tiles."""
+    left, top, right, bottom = bounding_box(points[topology().face_vertices], 4, side)
+    return (
+        left // TILE * TILE,
+        top // TILE_ROWS * TILE_ROWS,
+        -(-right // TILE) * TILE,
+        -(-bottom // TILE_ROWS) * TILE_ROWS,
+    )
 
 
-def _add_occluded_side(
-    portrait: PreparedPortrait,
-    weight: Float32Array,
-    ids: Int32Array,
-    weights: Float32Array,
-    colour: Uint8Image,
-) -> None:
-    """Blend the texture of the side that the photo hides into the face's colours, in place.
+def _draw(
+    plan: FramePlan,
+    values: Float32Array,
+    corner: tuple[int, int],
+    size: tuple[int, int],
+    canvas: Canvas,
+) -> tuple[Float32Array, Int32Array]:
+    """Draw the front layer into its box.
 
-    :param weight: (V,) of that texture.
-    :param ids: (h, w) and `weights` (h, w, 2): the rasterised face.
+    :param values: (A, V) attributes of the vertices.
+    :param corner: left, top and `size`, height, width, of the box.
+    :return: the attributes (A, h, w), and the triangles (h, w) of the pixels.
     """
     triangles = topology().face
-    uv = interpolate_attributes(portrait.occluded_side.uv, triangles, ids, weights)
-    shown = interpolate_attributes(weight, triangles, ids, weights)
-    _dilate_flow(uv, ids)
-    other = sample(portrait.occluded_side.texture, uv)
-    soft = cv.blur(cv.dilate(shown, np.ones((3, 3), np.uint8)), (3, 3))
-    _mix(colour, other, soft)
+    local = plan.points - np.array([*corner, 0], np.float32)
+    table = canvas.table(len(triangles), table_width(len(values)))
+    ids = canvas.plane(IDS, *size).view(np.int32)
+    depth = canvas.plane(SCRATCH, *size)
+    corners = canvas.resident(triangles)
+    canvas.kernels.draw_triangles(
+        canvas.upload(local), canvas.upload(values), corners, True, table, ids, depth
+    )
+    drawn = canvas.planes(ATTRIBUTES, len(values), *size)
+    canvas.kernels.attributes_at(ids, table, drawn)
+    return drawn, ids
 
 
-@njit(cache=True, fastmath=True)
-def _blend_face(image: Uint8Image, mask: Uint8Image, left: int, top: int, face: _Face) -> None:
-    """Lay the face over the frame in place; its stretch goes to the mask's second channel."""
-    colour, opacity, ids, stretch = face
-    for y in range(opacity.shape[0]):
-        for x in range(opacity.shape[1]):
-            a = opacity[y, x]
-            if a <= 0.0:
-                continue
-            for k in range(3):
-                below = np.float32(image[top + y, left + x, k])
-                image[top + y, left + x, k] = np.uint8(below + a * (colour[y, x, k] - below) + 0.5)
-            if ids[y, x] >= 0:
-                mask[top + y, left + x, 1] = np.uint8(255.0 * a * stretch[ids[y, x]])
+def _with_soft_edge(
+    drawn: Float32Array, ids: Int32Array, canvas: Canvas, plane: int = OPACITY
+) -> FacePixels:
+    """A layer with a soft edge.
 
-
-@njit(cache=True, fastmath=True)
-def _blend_rear(
-    background: Uint8Image, near: Uint8Image, rear: Uint8Image, flow: Float32Array, out: Uint8Image
-) -> None:
-    """Lay the rear layer (RGBA) over the background, which is the photo's own where little moves.
-
-    `background` is invented around the person, to be clear of strands of hair that the matte
-    misses; `near` keeps the photo there, strands and all, and serves where these hardly move.
-
-    :param flow: (H, W, 2) where in the rear layer the pixels come from.
-    :param out: (H, W, 3) in and out; comes with what the photo has there, and keeps it where the
-        rear layer is nothing but photo.
+    :param drawn: (3, h, w) where it takes its colours from, x and y, and how far it is seen.
     """
-    one, reach, half = np.float32(1), np.float32(STRAND_REACH), np.float32(0.5)
-    for y in range(out.shape[0]):
-        for x in range(out.shape[1]):
-            opacity = rear[y, x, 3]
-            if opacity == 255:
-                continue
-            if opacity >= SOLID:
-                for k in range(3):
-                    out[y, x, k] = rear[y, x, k]
-                continue
-            dx = flow[y, x, 0] - np.float32(x + MARGIN)
-            dy = flow[y, x, 1] - np.float32(y + MARGIN)
-            away = dx * dx + dy * dy
-            if away >= reach * reach:
-                if opacity == 0:
-                    for k in range(3):
-                        out[y, x, k] = background[y, x, k]
-                    continue
-                keep = np.float32(0)
-            else:
-                keep = one - np.sqrt(away) / reach
-            a = np.float32(opacity) / np.float32(255)
-            for k in range(3):
-                below = np.float32(background[y, x, k])
-                below += keep * (np.float32(near[y, x, k]) - below)
-                out[y, x, k] = np.uint8(below + a * (np.float32(rear[y, x, k]) - below) + half)
+    height, width = ids.shape
+    opacity = canvas.plane(plane, height, width)
+    canvas.kernels.soften(drawn[2], canvas.plane(SCRATCH, height, width), opacity)
+    layer = FacePixels(drawn[0], drawn[1], opacity, ids)
+    canvas.kernels.continue_flow(layer)
+    return layer
 
 
-# Compiled on import: not every portrait has a hidden side, and no stream must wait for it.
-@njit("void(u1[:,:,::1], u1[:,:,::1], f4[:,::1])", cache=True, fastmath=True)
-def _mix(image: Uint8Image, other: Uint8Image, weight: Float32Array) -> None:
-    """Blend another image into an image by `weight` (H, W), in place."""
-    for y in range(weight.shape[0]):
-        for x in range(weight.shape[1]):
-            a = weight[y, x]
-            if a > 0:
-                for k in range(3):
-                    here = np.float32(image[y, x, k])
-                    change = a * (np.float32(other[y, x, k]) - here)
-                    image[y, x, k] = np.uint8(here + change + np.float32(0.5))
-
-
-@njit(cache=True, fastmath=True)
+@njit(cache=True, fastmath=True, error_model="numpy")
 def _triangle_stretch(
     points: Float32Array,
     triangles: Int32Array,
@@ -206,35 +161,3 @@ def _triangle_stretch(
         grown = (grown - np.float32(STRETCH[0])) / np.float32(STRETCH[1])
         grown = min(max(grown, np.float32(0)), np.float32(1))
         out[t] = grown * grown * (np.float32(3) - np.float32(2) * grown)
-
-
-@njit(cache=True, fastmath=True)
-def _dilate_flow(flow: Float32Array, ids: Int32Array) -> None:
-    """Extrapolate a flow (H, W, 2) a few pixels beyond its edge, in place, for soft edges.
-
-    The displacement is what is extrapolated, from the nearest covered pixel of the row or column.
-    """
-    height, width = ids.shape
-    first, last = np.full(height, width), np.full(height, -1)
-    for y in range(height):
-        for x in range(width):
-            if ids[y, x] >= 0:
-                first[y] = min(first[y], x)
-                last[y] = x
-    for y in range(height):
-        above, below = max(y - FLOW_REACH, 0), min(y + FLOW_REACH + 1, height)
-        left = max(first[above:below].min() - FLOW_REACH, 0)
-        right = min(last[above:below].max() + FLOW_REACH + 1, width)
-        for x in range(left, right):
-            if ids[y, x] >= 0:
-                continue
-            best = FLOW_REACH + 1
-            for d in range(-FLOW_REACH, FLOW_REACH + 1):
-                if abs(d) < best and 0 <= x + d < width and ids[y, x + d] >= 0:
-                    best = abs(d)
-                    flow[y, x, 0] = flow[y, x + d, 0] - d
-                    flow[y, x, 1] = flow[y, x + d, 1]
-                if abs(d) < best and 0 <= y + d < height and ids[y + d, x] >= 0:
-                    best = abs(d)
-                    flow[y, x, 0] = flow[y + d, x, 0]
-                    flow[y, x, 1] = flow[y + d, x, 1] - d

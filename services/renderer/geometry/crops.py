@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 
 from talkingface.contract.motion import ARKIT_INDEX
-from talkingface.renderer.arrays import Float32Array, Uint8Image
+from talkingface.renderer.arrays import Float32Array, Int64Array, Uint8Image, Uint32Array
 from talkingface.renderer.face.camera import Camera
+from talkingface.renderer.face.model import FaceModel
+from talkingface.renderer.geometry.canvas import Canvas
 from talkingface.renderer.geometry.eyes import RINGS
-from talkingface.renderer.geometry.frame import FRAME, affine
-from talkingface.renderer.geometry.surface import mean_landmarks
+from talkingface.renderer.geometry.frame import affine
+from talkingface.renderer.geometry.frame_plan import FramePlan
 from talkingface.renderer.geometry.topology import INNER_LOWER, INNER_UPPER
-from talkingface.renderer.opencv import cv
+from talkingface.renderer.pixels.crops import find_applied, paste_residual
 
 MOUTH_CROP, EYE_CROP = 128, 64  # pixels
 MOUTH_SPAN, EYE_SPAN = 0.66, 0.36  # face widths a crop spans
@@ -29,40 +34,65 @@ class Crop:
     """One of the inpainter's inputs: mouth, subject's left eye, right eye."""
 
     matrix: Float32Array  # (2, 3) frame pixel -> crop pixel
-    rgb: Uint8Image  # (S, S, 3)
-    mask: Uint8Image  # (S, S, 2): drawn instead of photographed; stretched or uncovered
+    pixels: Uint8Image  # (S, S, 8): `rgb`, `mask`, and the portrait's own colours
     control: Float32Array  # (6,)
 
+    @property
+    def rgb(self) -> Uint8Image:
+        """Colours of the frame, (S, S, 3)."""
+        return self.pixels[..., :3]
 
-def paste(image: Uint8Image, crop: Crop, residual: Float32Array, alpha: Float32Array) -> None:
-    """Add an inpainter's result to a frame, in place.
+    @property
+    def mask(self) -> Uint8Image:
+        """What is drawn instead of photographed; what is stretched or uncovered: (S, S, 2)."""
+        return self.pixels[..., 3:5]
 
-    :param residual: (S, S, 3) in [-1, 1], the full range of a colour.
-    :param alpha: (S, S) in [0, 1].
+
+def cut_crops(
+    canvas: Canvas, plan: FramePlan, own: tuple[Uint8Image, Uint8Image, Uint8Image]
+) -> tuple[Crop, Crop, Crop]:
+    """What the inpainter sees of a frame: mouth, subject's left eye, right eye.
+
+    :param own: the portrait's own crops (S, S, 3), aligned likewise.
     """
-    rows, columns = np.flatnonzero(alpha.any(1)), np.flatnonzero(alpha.any(0))
-    if not len(rows):
+    controls = crop_controls(plan.coefficients, plan.face.lip_opening, plan.camera)
+    placed = crop_matrices(plan.points)
+    eyes = np.empty((2, EYE_CROP, EYE_CROP, 8), np.uint8)
+    targets = (np.empty((MOUTH_CROP, MOUTH_CROP, 8), np.uint8), *eyes)
+    for (matrix, _), colours, pixels in zip(placed, own, targets, strict=True):
+        back = canvas.upload(_inverse(matrix))
+        out = pixels.view(np.uint64)[..., 0]
+        canvas.kernels.cut_crop(canvas.image, canvas.mask_pairs, colours, back, out)
+    mouth, left, right = (
+        Crop(matrix, pixels, control)
+        for (matrix, _), pixels, control in zip(placed, targets, controls, strict=True)
+    )
+    return mouth, left, right
+
+
+def _inverse(matrix: Float32Array) -> Float32Array:
+    """The inverse (2, 3) of a similarity (2, 3)."""
+    (a, b, x), (c, d, y) = matrix.tolist()
+    scale = 1 / (a * d - b * c)
+    a, b, c, d = d * scale, -b * scale, -c * scale, a * scale
+    return np.array([[a, b, -a * x - b * y], [c, d, -c * x - d * y]], np.float32)
+
+
+def paste(image: Uint32Array, crop: Crop, residual: Float32Array) -> None:
+    """Add an inpainter's result to a packed frame, in place.
+
+    :param residual: (S, S, 4): colours in [-1, 1], the full range of a colour; opacity in [0, 1].
+    """
+    left, right, top, bottom = find_applied(residual)
+    if right < left:
         return
     # Only the part that changes, with a margin to fade in.
-    top, bottom = max(rows[0] - 1, 0), rows[-1] + 2
-    left, right = max(columns[0] - 1, 0), columns[-1] + 2
-    edge = _edge(len(residual))
-    opacity = alpha[top:bottom, left:right] * edge[top:bottom, None] * edge[left:right]
-    change = residual[top:bottom, left:right] * (255 * opacity)[..., None]
-    matrix = crop.matrix - np.array([[0, 0, left], [0, 0, top]], np.float32)
-    height, width = opacity.shape
-    corners = np.array([[0, 0], [width, 0], [0, height], [width, height]], np.float32)
-    corners = affine(cv.invertAffineTransform(matrix), corners)
-    low = np.clip(np.floor(corners.min(0)) - 1, 0, FRAME).astype(int)
-    high = np.clip(np.ceil(corners.max(0)) + 1, 0, FRAME).astype(int)
-    if (high <= low).any():
-        return
-    local = matrix.copy()
-    local[:, 2] += local[:, :2] @ low
-    span = (int(high[0] - low[0]), int(high[1] - low[1]))
-    added = cv.warpAffine(change, local, span, flags=cv.INTER_LINEAR | cv.WARP_INVERSE_MAP)
-    part = image[low[1] : high[1], low[0] : high[0]]
-    part[:] = np.clip(part + added + 0.5, 0, 255).astype(np.uint8)
+    corners = np.array([[x, y] for x in (left - 1, right + 1) for y in (top - 1, bottom + 1)])
+    corners = affine(_inverse(crop.matrix), corners)
+    low = np.clip(np.floor(corners.min(0)), 0, len(image)).astype(int)
+    high = np.clip(np.ceil(corners.max(0)) + 1, 0, len(image)).astype(int)
+    box = (int(low[0]), int(low[1]), int(high[0]), int(high[1]))
+    paste_residual(residual, _edge(len(residual)), crop.matrix, box, image)
 
 
 @lru_cache(maxsize=4)
@@ -73,6 +103,48 @@ def _edge(size: int) -> Float32Array:
     return fade
 
 
+class _Anchors(NamedTuple):
+    """Points of the face by which crops are aligned: weighted sums of vertices.
+
+    In order: from the subject's right eye to the left, from nose bridge to chin, the middle of the
+    mouth, of the left eye, of the right eye.
+    """
+
+    starts: Int64Array  # (6,) where the vertices of each begin
+    vertices: Int64Array  # (E,)
+    weights: Float32Array  # (E,)
+
+
+@lru_cache(maxsize=1)
+def _anchors() -> _Anchors:
+    model = FaceModel.load()
+    landmarks = np.zeros((5, len(model.landmark_corners)), np.float32)
+    landmarks[0, [263, 362]], landmarks[0, [33, 133]] = 0.5, -0.5
+    landmarks[1, 152], landmarks[1, 168] = 1, -1
+    for lip in (INNER_UPPER, INNER_LOWER):
+        np.add.at(landmarks[2], list(lip), 0.5 / len(lip))
+    for row, ring in ((3, RINGS[1]), (4, RINGS[0])):
+        landmarks[row, list(ring)] = 1 / len(ring)
+    sums = np.zeros((5, len(model.mean)), np.float32)
+    shares = landmarks[:, :, None] * model.landmark_weights
+    for row in range(5):
+        np.add.at(sums[row], model.landmark_corners, shares[row])
+    rows, vertices = np.nonzero(sums)
+    return _Anchors(np.searchsorted(rows, np.arange(6)), vertices, sums[rows, vertices])
+
+
+@njit(cache=True, fastmath=True, error_model="numpy")
+def _sum_anchors(anchors: _Anchors, points: Float32Array) -> Float32Array:
+    """The anchors (5, 2) of a mesh (V, 2+)."""
+    starts, vertices, weights = anchors
+    out = np.zeros((len(starts) - 1, 2), np.float32)
+    for n in range(len(out)):
+        for e in range(starts[n], starts[n + 1]):
+            for k in range(2):
+                out[n, k] += weights[e] * points[vertices[e], k]
+    return out
+
+
 def crop_matrices(points: Float32Array) -> list[tuple[Float32Array, int]]:
     """Similarities frame -> crop (2, 3), upright by the eyes, and the crops' sides in pixels.
 
@@ -80,28 +152,18 @@ def crop_matrices(points: Float32Array) -> list[tuple[Float32Array, int]]:
 
     :param points: (V, 2+) pixels of the mesh.
     """
-    marks = mean_landmarks(points)[:, :2]
-    across = (marks[263] + marks[362] - marks[33] - marks[133]) / 2
-    angle = float(np.arctan2(across[1], across[0]))
+    (right, down), down_face, *centres = _sum_anchors(_anchors(), points).tolist()
+    apart = math.hypot(right, down)
     # Eye distance shrinks as the head turns, face height as it nods: take the larger.
-    width = max(
-        float(np.linalg.norm(across)) / EYE_DISTANCE,
-        float(np.linalg.norm(marks[152] - marks[168])) / FACE_HEIGHT,
-    )
-    centres = (
-        (marks[list(INNER_UPPER)].mean(0) + marks[list(INNER_LOWER)].mean(0)) / 2,
-        marks[list(RINGS[1])].mean(0),
-        marks[list(RINGS[0])].mean(0),
-    )
+    width = max(apart / EYE_DISTANCE, math.hypot(*down_face) / FACE_HEIGHT)
     out = []
-    for centre, span, size in zip(
+    for (x, y), span, size in zip(
         centres, (MOUTH_SPAN, EYE_SPAN, EYE_SPAN), (MOUTH_CROP, EYE_CROP, EYE_CROP), strict=True
     ):
-        zoom = size / (span * width)
-        c, s = np.cos(angle) * zoom, np.sin(angle) * zoom
-        linear = np.array([[c, s], [-s, c]])
-        moved = (size - 1) / 2 - linear @ centre
-        out.append((np.concatenate([linear, moved[:, None]], 1).astype(np.float32), size))
+        zoom = size / (span * width * apart)
+        c, s, middle = right * zoom, down * zoom, (size - 1) / 2
+        matrix = [[c, s, middle - c * x - s * y], [-s, c, middle + s * x - c * y]]
+        out.append((np.array(matrix, np.float32), size))
     return out
 
 

@@ -21,10 +21,10 @@ from talkingface.renderer.face.pyramid_fill import fill_outside
 from talkingface.renderer.geometry.diffusion import smooth
 from talkingface.renderer.geometry.frame import FLIP_3D, FRAME
 from talkingface.renderer.geometry.rasterizer import interpolate_attributes, rasterize_mesh
-from talkingface.renderer.geometry.rear_layer import MARGIN
 from talkingface.renderer.geometry.surface import smoothstep, vertex_normals
 from talkingface.renderer.geometry.topology import SKIN, topology
 from talkingface.renderer.opencv import cv
+from talkingface.renderer.pixels.layers import MARGIN
 
 STEP = 8  # pixels between the nodes of the grid
 NODES = (FRAME + 2 * MARGIN) // STEP + 1  # along a side

@@ -2,41 +2,42 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
-from numba import njit
 
 from talkingface.contract.motion import ARKIT_NAMES
-from talkingface.renderer.arrays import BoolArray, Float32Array, Uint8Image
+from talkingface.renderer.arrays import Float32Array
+from talkingface.renderer.geometry.canvas import Canvas
 from talkingface.renderer.geometry.expression import gaze_shift
-from talkingface.renderer.geometry.eyes import (
-    LUMA,
-    RINGS,
-    EyePixels,
-    EyeTexture,
-    LidPixels,
-    lid_shade,
-    paint_eye,
-    paint_lid,
-    sample_texture,
-)
+from talkingface.renderer.geometry.eyes import LUMA, RINGS, EyeTexture, rims_of
 from talkingface.renderer.geometry.frame import FLIP
 from talkingface.renderer.geometry.frame_plan import FramePlan
-from talkingface.renderer.geometry.photo_sampling import sample_photo
 from talkingface.renderer.geometry.portrait import BLINKS, PreparedPortrait
 from talkingface.renderer.geometry.projection import plane_map
-from talkingface.renderer.geometry.rasterizer import interpolate_attributes, rasterize_mesh
-from talkingface.renderer.geometry.supersampling import DrawnPixels, Region, landmarks_of, merge
+from talkingface.renderer.geometry.supersampling import (
+    Part,
+    Region,
+    begin_drawing,
+    landmarks_of,
+    part_of,
+)
 from talkingface.renderer.geometry.surface import smoothstep_of
 from talkingface.renderer.geometry.topology import topology
 from talkingface.renderer.opencv import cv
+from talkingface.renderer.pixels.drawing import merge
+from talkingface.renderer.pixels.eye_loops import draw_eye_pixels
+from talkingface.renderer.pixels.eyes import Eye, Lashes, write_hull
 
 # Coefficients that move the lids of each eye: subject's right, left.
 LID_COLUMNS = tuple(
-    [
-        i
-        for i, name in enumerate(ARKIT_NAMES)
-        if name.startswith(("eye", "cheekSquint")) and name.endswith(side)
-    ]
+    np.array(
+        [
+            i
+            for i, name in enumerate(ARKIT_NAMES)
+            if name.startswith(("eye", "cheekSquint")) and name.endswith(side)
+        ]
+    )
     for side in ("Right", "Left")
 )
 # All by eye.
@@ -51,54 +52,68 @@ LASH = 0.02  # face widths: the longest lashes as seen on a shut lid
 LASH_SOFT, LASH_SOFT_PIXELS = 0.005, 0.7  # face widths, pixels at least: softness of its edge
 LID_SHADOW, LID_SHADOW_SOFT, LID_SHADOW_OPACITY = 0.006, 0.016, 0.3  # below the line, face widths
 LASH_STEPS = 13  # points along the lash line
+HULL_MARGIN = np.float32(2)  # pixels around the lids' edge where no skin is a hole between them
 
 
 def draw_eye(
-    portrait: PreparedPortrait,
-    plan: FramePlan,
-    image: Uint8Image,
-    mask: Uint8Image,
-    eye: int,
-    draw_always: bool,
+    portrait: PreparedPortrait, plan: FramePlan, canvas: Canvas, eye: int, draw_always: bool
 ) -> None:
-    """Draw one eye and its lids into the frame, in place.
+    """Draw one eye and its lids into the frame on a canvas.
 
     :param eye: 0 = the subject's right, 1 = the left.
     :param draw_always: draw it even where the photo's own could be used.
     """
     closing = _closing(portrait, plan, eye, draw_always)
-    region, ring = _region(portrait, plan, eye, closing)
-    unit = 2 * float(plan.camera.scale[0])
-    triangles = topology().eyes[eye]
-    ids, weights = rasterize_mesh(region.local(plan.points), triangles, *region.size)
+    region, ring = _region(portrait, plan, eye, closing, canvas.side)
+    part = _eye_part(eye)
+    uv = np.ascontiguousarray(plan.uv[part.vertices].T)
+    drawing = begin_drawing(canvas, region, part, plan.points, uv)
     rim = region.local(ring)
-    lids = ids >= 0
-    hole = _hole(rim, lids)
-    if closing == 0 and not hole.any():
-        return
-    flow = interpolate_attributes(plan.uv, triangles, ids, weights)
-    drawn = sample_photo(portrait, flow).astype(np.float32)
-    to_photo = _to_photo(portrait, plan, eye, region)
+    unit = 2 * float(plan.camera.scale[0])
+    scene = _scene(portrait, plan, eye, region, rim, closing, draw_always)
+    lashes = _lashes(rim, unit, min(LASHES_BY * closing, 1)) if closing > 0 else _NO_LASHES
+    if draw_eye_pixels(scene, lashes, drawing):
+        merge(drawing, region.left, region.top, canvas.image, canvas.mask)
+
+
+@lru_cache(maxsize=2)
+def _eye_part(eye: int) -> Part:
+    return part_of(topology().eyes[eye])
+
+
+def _scene(
+    portrait: PreparedPortrait,
+    plan: FramePlan,
+    eye: int,
+    region: Region,
+    rim: Float32Array,
+    closing: float,
+    draw_always: bool,
+) -> Eye:
+    """What the pixels of an eye are made of; `rim` (16, 2) is its lids' edge in the region."""
     texture = portrait.eyes[eye]
-    ball = sample_texture(texture, texture.ball, to_photo, region.size)
-    weight = hole.astype(np.float32)
-    pixels = DrawnPixels(drawn, weight, hole | lids, np.zeros_like(weight))
-    if hole.any():
-        moved, changed, shift = _changes(portrait, plan, eye, draw_always)
-        gone = to_photo.copy()
-        gone[:, 2] -= shift
-        iris = sample_texture(texture, texture.iris, gone, region.size)
-        rest = sample_texture(texture, texture.rest, to_photo, region.size)
-        shade = np.empty(region.size, np.float32)
-        lid_shade(rim, unit, hole, shade)
-        paint_eye(EyePixels(hole, rest, ball, iris, shade), moved, changed, drawn, pixels.invented)
-    if closing > 0:
-        lid = sample_texture(texture, texture.lid, to_photo, region.size)
-        lashes = min(LASHES_BY * closing, 1) * _lash_line(rim, region.size, unit)
-        closed = LidPixels(lids, lid, ball, lashes, _lash_colour(portrait, texture))
-        gone_rim = smoothstep_of(RIM_GONE, closing)
-        paint_lid(closed, gone_rim, drawn, weight, pixels.invented)
-    merge(image, mask, region.left, region.top, pixels)
+    moved, changed, shift = _changes(portrait, plan, eye, draw_always)
+    to_texture = _to_photo(portrait, plan, eye, region)
+    to_texture[:, 2] -= texture.origin
+    corners = cv.convexHull(rim)[:, 0]
+    hull = np.empty((len(corners) + 4, 3), np.float32)
+    write_hull(corners, HULL_MARGIN, hull)
+    return Eye(
+        portrait.layers.photo,
+        texture.rest,
+        texture.ball,
+        texture.iris,
+        texture.lid,
+        np.float32(texture.brightest),
+        to_texture,
+        shift,
+        rims_of(rim, 2 * float(plan.camera.scale[0])),
+        hull,
+        np.float32(moved),
+        np.float32(changed),
+        np.float32(smoothstep_of(RIM_GONE, closing)) if closing > 0 else np.float32(0),
+        _lash_colour(portrait, texture),
+    )
 
 
 def _closing(portrait: PreparedPortrait, plan: FramePlan, eye: int, draw_always: bool) -> float:
@@ -110,7 +125,7 @@ def _closing(portrait: PreparedPortrait, plan: FramePlan, eye: int, draw_always:
 
 
 def _region(
-    portrait: PreparedPortrait, plan: FramePlan, eye: int, closing: float
+    portrait: PreparedPortrait, plan: FramePlan, eye: int, closing: float, side: int
 ) -> tuple[Region, Float32Array]:
     """The region of an eye, and its lids' edge (16, 2) in pixels of the frame."""
     ring = landmarks_of(plan.points[:, :2], RINGS[eye])
@@ -121,16 +136,7 @@ def _region(
         down = landmarks_of(portrait.lid_closure[eye], RINGS[eye])
         reach = closing * scale * (down @ plan.camera.rotation[0, :2].T * FLIP)
     margin = OPEN_MARGIN if closing == 0 else CLOSING_MARGIN * float(scale)
-    return Region.around(np.concatenate([ring, ring - reach]), margin), ring
-
-
-def _hole(rim: Float32Array, lids: BoolArray) -> BoolArray:
-    """The pixels (H, W) between the lids, whose edge is `rim` (16, 2)."""
-    within = np.zeros(lids.shape, np.uint8)
-    cv.fillPoly(within, [cv.convexHull(np.round(rim).astype(np.int32))], 1)
-    within = cv.dilate(within, np.ones((5, 5), np.uint8))
-    hole: BoolArray = ~lids & (within > 0)
-    return hole
+    return Region.around(np.concatenate([ring, ring - reach]), margin, side), ring
 
 
 def _to_photo(
@@ -138,13 +144,13 @@ def _to_photo(
 ) -> Float32Array:
     """Where the plane of an eye lies in the photo: (2, 3), pixel of the region to pixel of it."""
     depth = float(portrait.eye_depth[eye])
-    back: Float32Array = cv.invertAffineTransform(
-        plane_map(portrait.fit.camera, plan.camera, depth)
-    )
+    (a, b, right), (c, d, down) = plane_map(portrait.fit.camera, plan.camera, depth).tolist()
+    whole = a * d - b * c
+    a, b, c, d = d / whole, -b / whole, -c / whole, a / whole
     # The region's pixels have half the size of the frame's.
-    back[:, 2] += back[:, :2] @ np.array([region.left - 0.25, region.top - 0.25])
-    back[:, :2] /= 2
-    return back
+    x, y = region.left - 0.25 - right, region.top - 0.25 - down
+    back = [[a / 2, b / 2, a * x + b * y], [c / 2, d / 2, c * x + d * y]]
+    return np.array(back, np.float32)
 
 
 def _changes(
@@ -164,64 +170,48 @@ def _changes(
 
 def _lash_colour(portrait: PreparedPortrait, texture: EyeTexture) -> Float32Array:
     """RGB (3,) of the lash line, which is dark against any skin."""
-    skin = texture.lid[..., :3].reshape(-1, 3).mean(0) @ LUMA
     lash = portrait.lash_colour
-    darkness = min(LASH_DARK * skin / max(float(lash @ LUMA), 1.0), 1.0)
-    colour: Float32Array = (lash * darkness).astype(np.float32)
-    return colour
+    darkness = min(LASH_DARK * texture.lid_brightness / max(float(lash @ LUMA), 1.0), 1.0)
+    return lash * np.float32(darkness)
 
 
-def _lash_line(ring: Float32Array, size: tuple[int, int], face: float) -> Float32Array:
-    """Opacity (H, W) of the lashes on a shut lid.
+def _lashes(ring: Float32Array, face: float, opacity: float) -> Lashes:
+    """The lashes of a closing lid.
 
     :param ring: (16, 2) the lids' edge as in `RINGS`, pixels.
     :param face: the face's width in pixels.
+    :param opacity: of the lash line.
     """
-    upper = ring[[*range(10, 16), 0]]  # without the inner corner, where no lashes grow
-    steps, outer = np.linspace(0, len(upper) - 1, LASH_STEPS), np.linspace(0, 1, LASH_STEPS)
-    x = np.interp(steps, np.arange(len(upper)), upper[:, 0])
-    y = np.interp(steps, np.arange(len(upper)), upper[:, 1])
+    points = _LASH_POINTS @ ring
     # Thickest in the outer half, thin towards both corners.
-    thick = LASH_LINE * face * np.sin(np.pi * (0.9 * outer + 0.04)) ** 0.7
-    opaque = np.ones(LASH_STEPS - 1)
-    line = np.stack([x[:-1], y[:-1], x[1:], y[1:], thick[:-1], opaque], 1)
+    strokes = np.empty((2 * LASH_STEPS - 4, 6), np.float32)
+    along, tips = strokes[: LASH_STEPS - 1], strokes[LASH_STEPS - 1 :]
+    along[:, :2], along[:, 2:4] = points[:-1], points[1:]
+    along[:, 4], along[:, 5] = LASH_LINE * face * _LASH_THICKNESS, opacity
     # Lashes hang down, further out the longer and the more outwards.
-    away = np.sign(ring[0, 0] - ring[8, 0])
-    hang = face * LASH * outer
-    thin, faint = np.full(LASH_STEPS, 0.5), np.full(LASH_STEPS, 0.6)
-    tips = np.stack([x, y, x + hang * 0.9 * away * outer, y + hang, thin, faint], 1)
-    strokes = np.concatenate([line, tips[3:]]).astype(np.float32)
-    out = np.zeros(size, np.float32)
-    _draw_strokes(strokes, max(LASH_SOFT * face, LASH_SOFT_PIXELS), out)
-    # The lid's soft shadow below the line.
-    line[:, [1, 3]] += LID_SHADOW * face
-    line[:, 5] = LID_SHADOW_OPACITY
-    _draw_strokes(line.astype(np.float32), LID_SHADOW_SOFT * face, out)
-    return out
+    away = 1.0 if ring[0, 0] > ring[8, 0] else -1.0
+    hang = face * LASH * _LASH_OUTER
+    tips[:, :2] = tips[:, 2:4] = points[3:]
+    tips[:, 2] += (0.9 * away) * hang * _LASH_OUTER
+    tips[:, 3] += hang
+    tips[:, 4], tips[:, 5] = 0.5, 0.6 * opacity
+    shadow = along.copy()
+    shadow[:, [1, 3]] += LID_SHADOW * face
+    shadow[:, 5] = LID_SHADOW_OPACITY * opacity
+    soft = max(LASH_SOFT * face, LASH_SOFT_PIXELS)
+    return Lashes(strokes, np.float32(soft), shadow, np.float32(LID_SHADOW_SOFT * face))
 
 
-@njit(cache=True)
-def _draw_strokes(strokes: Float32Array, soft: float, out: Float32Array) -> None:
-    """Draw lines with soft edges, in place.
+def _lash_points() -> Float32Array:
+    """Weights (LASH_STEPS, 16) of the lids' edge for points along the lash line."""
+    upper = np.eye(16, dtype=np.float32)[[*range(10, 16), 0]]  # no lashes at the inner corner
+    steps = np.linspace(0, len(upper) - 1, LASH_STEPS)
+    points = [np.interp(steps, np.arange(len(upper)), weights) for weights in upper.T]
+    return np.stack(points, 1).astype(np.float32)
 
-    :param strokes: (N, 6) from x, y to x, y, thickness in pixels, opacity.
-    :param soft: pixels over which the edges fade.
-    """
-    height, width = out.shape
-    for n in range(len(strokes)):
-        ax, ay, bx, by, thick, opacity = strokes[n]
-        reach = thick / 2 + soft
-        dx, dy = bx - ax, by - ay
-        length = max(dx * dx + dy * dy, np.float32(1e-6))
-        for row in range(
-            max(int(min(ay, by) - reach), 0), min(int(max(ay, by) + reach) + 2, height)
-        ):
-            first, last = max(int(min(ax, bx) - reach), 0), min(int(max(ax, bx) + reach) + 2, width)
-            for column in range(first, last):
-                t = ((column - ax) * dx + (row - ay) * dy) / length
-                t = min(max(t, 0.0), 1.0)
-                u, v = column - ax - t * dx, row - ay - t * dy
-                edge = (reach - np.sqrt(u * u + v * v)) / (2 * min(soft, reach))
-                weight = min(max(edge, 0.0), 1.0)
-                weight = opacity * weight * weight * (3 - 2 * weight)
-                out[row, column] = max(out[row, column], weight)
+
+_LASH_POINTS = _lash_points()
+_LASH_OUTER = np.linspace(0, 1, LASH_STEPS, dtype=np.float32)[3:]  # 1 at the outer corner
+_LASH_THICKNESS = np.sin(np.pi * (0.9 * np.linspace(0, 1, LASH_STEPS)[:-1] + 0.04)) ** 0.7
+_NO_STROKES = np.empty((0, 6), np.float32)
+_NO_LASHES = Lashes(_NO_STROKES, np.float32(1), _NO_STROKES, np.float32(1))

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from talkingface.renderer.arrays import BoolArray, Float32Array, Int64Array, Uint8Image
+from talkingface.renderer.arrays import BoolArray, Float32Array, Int64Array, Uint8Image, Uint32Array
 from talkingface.renderer.face.pyramid_fill import fill_outside
 from talkingface.renderer.geometry.eyes import BROWS, IRIS, LUMA, RINGS, EyeTexture, lid_shade
 from talkingface.renderer.geometry.surface import smoothstep, smoothstep_of
 from talkingface.renderer.opencv import cv
+from talkingface.renderer.pixels.packed import pack
 
 CHEEKS = ((50, 205, 101), (280, 425, 330))  # landmarks: subject's right, left
 
@@ -67,8 +68,7 @@ def eye_texture(frame: Uint8Image, landmarks: Float32Array, eye: int, face: floa
     found = _locate(frame, landmarks, eye, face)
     box, inside, distance, radius = found.box, found.inside, found.distance, found.radius
     disc = smoothstep(radius + IRIS_SOFTNESS, radius - IRIS_SOFTNESS, distance)
-    shade = np.empty(box.shape[:2], np.float32)
-    lid_shade(found.ring.astype(np.float32), face, np.ones(shade.shape, bool), shade)
+    shade = lid_shade(found.ring.astype(np.float32), face, box.shape[:2])
     lit = box / shade[..., None]
     sclera, white = _sclera(found, lit)
     iris = _iris(found, lit)
@@ -78,15 +78,24 @@ def eye_texture(frame: Uint8Image, landmarks: Float32Array, eye: int, face: floa
     lid *= _lid_form(found.ring, box.shape[:2], face)[..., None]
     cheeks = landmarks[np.array(CHEEKS), :2].round().astype(int).clip(0, len(frame) - 1)
     skin = float(np.median(frame[cheeks[..., 1], cheeks[..., 0]] @ LUMA, 1).max())
+    brightest = max(float(sclera.max()), float(iris.max()), 255.0)
     return EyeTexture(
         origin=found.low.astype(np.float32),
-        rest=rest,
-        ball=np.dstack([sclera, inside]),
-        iris=np.dstack([iris, disc]),
+        rest=_packed(rest, np.ones_like(inside)),
+        ball=_packed(sclera * (255 / brightest), inside),
+        iris=_packed(iris * (255 / brightest), disc),
+        brightest=brightest,
         white=white,
-        lid=np.dstack([lid, lid_weight]),
+        lid=_packed(lid, lid_weight),
+        lid_brightness=float(lid.reshape(-1, 3).mean(0) @ LUMA),
         visible=_visibility(white, box @ LUMA, skin, inside),
     )
+
+
+def _packed(colour: Float32Array, share: Float32Array) -> Uint32Array:
+    """Pack colours (H, W, 3), 0..255, and a fourth channel (H, W), 0..1."""
+    image = np.dstack([colour, 255 * share]) + 0.5
+    return pack(np.clip(image, 0, 255).astype(np.uint8))
 
 
 def _locate(frame: Uint8Image, landmarks: Float32Array, eye: int, face: float) -> _Eye:

@@ -18,21 +18,23 @@ def affine(matrix: Float32Array, points: Float32Array) -> Float32Array:
     return moved
 
 
-def bounding_box(points: Float32Array, margin: float) -> tuple[int, int, int, int]:
-    """left, top, right, bottom of points (N, 2+) with a margin, within the frame."""
-    limits = _bounds(points)
-    low = np.clip(np.floor(limits[:2] - margin), 0, FRAME - 1).astype(int)
-    high = np.clip(np.ceil(limits[2:] + margin) + 1, 1, FRAME).astype(int)
-    high = np.maximum(high, low + 1)
-    return int(low[0]), int(low[1]), int(high[0]), int(high[1])
+def bounding_box(
+    points: Float32Array, margin: float, side: int = FRAME
+) -> tuple[int, int, int, int]:
+    """left, top, right, bottom of points (N, 2+) with a margin, within a frame of `side` pixels."""
+    return _box(points, float(margin), side)
 
 
-@njit(cache=True)
-def _bounds(points: Float32Array) -> Float32Array:
-    """Smallest x and y, largest x and y, (4,)."""
-    out = np.array([np.inf, np.inf, -np.inf, -np.inf], np.float32)
+@njit(cache=True, error_model="numpy")
+def _box(points: Float32Array, margin: float, side: int) -> tuple[int, int, int, int]:
+    """As `bounding_box`."""
+    left, top, right, bottom = np.inf, np.inf, -np.inf, -np.inf
     for n in range(len(points)):
         x, y = points[n, 0], points[n, 1]
-        out[0], out[1] = min(out[0], x), min(out[1], y)
-        out[2], out[3] = max(out[2], x), max(out[3], y)
-    return out
+        left, top, right, bottom = min(left, x), min(top, y), max(right, x), max(bottom, y)
+    first, last = side - 1.0, float(side)
+    left, top = min(max(left - margin, 0.0), first), min(max(top - margin, 0.0), first)
+    column, row = int(np.floor(left)), int(np.floor(top))
+    right = min(max(np.ceil(right + margin) + 1, 1.0), last)
+    bottom = min(max(np.ceil(bottom + margin) + 1, 1.0), last)
+    return column, row, max(int(right), column + 1), max(int(bottom), row + 1)

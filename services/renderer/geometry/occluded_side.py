@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from talkingface.renderer.arrays import BoolArray, Float32Array, Uint8Image
+from talkingface.renderer.arrays import BoolArray, Float32Array, Uint8Image, Uint32Array
 from talkingface.renderer.face.camera import Camera
 from talkingface.renderer.face.model import rotation_matrix
 from talkingface.renderer.face.pyramid_fill import fill_outside
@@ -21,6 +21,7 @@ from talkingface.renderer.geometry.rasterizer import interpolate_attributes, ras
 from talkingface.renderer.geometry.surface import smoothstep, vertex_normals
 from talkingface.renderer.geometry.topology import topology
 from talkingface.renderer.opencv import cv
+from talkingface.renderer.pixels.packed import pack
 
 # All by eye.
 TURNED = 14.0  # degrees of a photo's yaw from which a side counts as hidden
@@ -37,7 +38,7 @@ MIRRORED = (0.1, 0.4)  # weight of the mirrored skin over which it is usable
 class OccludedSide:
     """A texture of the head from the front, complete, and how it is used."""
 
-    texture: Uint8Image  # (h, w, 3)
+    texture: Uint32Array  # (h, w) packed
     uv: Float32Array  # (V, 2) where in it each vertex is
     weight: Float32Array  # (V,) how much of a vertex's colour it gives when the side turns up
     occluded: Float32Array  # (2,) 1 where the viewer's left, right side is hidden in the photo
@@ -63,7 +64,7 @@ def occluded_side(
     occluded = np.array([yaw < -TURNED, yaw > TURNED], np.float32)
     if not occluded.any():
         nowhere, none = np.zeros((len(source), 2), np.float32), np.zeros(len(source), np.float32)
-        return OccludedSide(frame[:1, :1].copy(), nowhere, none, occluded)
+        return OccludedSide(pack(frame[:1, :1]), nowhere, none, occluded)
     facing = (vertex_normals(vertices) @ camera.rotation[0].T)[:, 2]
     seen = _seen(matte, source, facing, unseen)
     front = Camera(rotation_matrix(pitch, 0.0, roll)[None], camera.scale, camera.translation)
@@ -83,7 +84,7 @@ def occluded_side(
     known = np.maximum(own_weight, smoothstep(*MIRRORED, mirrored_weight))
     texture = fill_outside(mixed, known)
     return OccludedSide(
-        np.clip(texture + 0.5, 0, 255).astype(np.uint8),
+        pack(np.clip(texture + 0.5, 0, 255).astype(np.uint8)),
         np.ascontiguousarray(points[:, :2]),
         (1 - seen).astype(np.float32),
         occluded,

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from talkingface.contract.motion import ARKIT_DIM, ARKIT_INDEX, ARKIT_NAMES, neutral
-from talkingface.renderer.arrays import Float32Array, Int32Array, Uint8Image
+from talkingface.renderer.arrays import Float32Array, Uint8Image
 from talkingface.renderer.face.camera import FaceFit
 from talkingface.renderer.geometry.eyes import EyeTexture
-from talkingface.renderer.geometry.mouth import MouthColours
 from talkingface.renderer.geometry.occluded_side import OccludedSide
+from talkingface.renderer.geometry.portrait_layers import PortraitLayers
+from talkingface.renderer.pixels.mouth import Palette
 
 # Columns of ARKit coefficients.
 BLINKS = np.array([ARKIT_INDEX["eyeBlinkRight"], ARKIT_INDEX["eyeBlinkLeft"]])
@@ -26,12 +27,7 @@ class PreparedPortrait:
     """
 
     frame: Uint8Image  # (512, 512, 3) RGB
-    frame_2x: Uint8Image  # (1024, 1024, 3) the same, see `photo_sampling.upsample2x`
-    background: Uint8Image  # (512, 512, 3)
-    near_background: Uint8Image  # the same with the photo's own pixels right up to the matte
-    rear: Uint8Image  # (704, 704, 4) hair, neck, shoulders, with the matte, beyond the frame
-    rear_without_face: Uint8Image  # the same behind jaw and cheeks
-    rear_difference: Int32Array  # (4,) left, top, right, bottom of where these two differ
+    layers: PortraitLayers
     fit: FaceFit
     neutral: Float32Array  # (V, 3) the person without expression, exact at the landmarks
     photographed: Float32Array  # (V, 3) the person as in the photo, unposed
@@ -51,7 +47,7 @@ class PreparedPortrait:
     eyes: tuple[EyeTexture, EyeTexture]
     eye_depth: Float32Array  # (2,) camera depth of the eyes in face widths
     mouth_mask: Float32Array  # (512, 512) 1 where the photo shows the mouth's inside
-    mouth_colours: MouthColours
+    mouth_colours: Palette
     crops: tuple[Uint8Image, Uint8Image, Uint8Image]  # of the photo: mouth, eyes as in `Crop.rgb`
 
     @property

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+from numba import njit
 
 from talkingface.contract.motion import (
     ARKIT_DIM,
     ARKIT_INDEX,
     ARKIT_NAMES,
     DISTANCE,
-    GAZE_PITCH_RANGE,
-    GAZE_YAW_RANGE,
     MOTION_DIM,
     PITCH,
     ROLL,
@@ -19,8 +20,8 @@ from talkingface.contract.motion import (
 )
 from talkingface.renderer.arrays import Float32Array, Int64Array
 from talkingface.renderer.face.camera import Camera
-from talkingface.renderer.face.model import gaze_angles, rotation_matrix
-from talkingface.renderer.geometry.portrait import BLINKS, GAZES, PreparedPortrait
+from talkingface.renderer.face.model import GAZE_COLUMNS, rotation_matrix
+from talkingface.renderer.geometry.portrait import BLINKS, PreparedPortrait
 
 # How much of the portrait's own expression stays where the motion asks for less; by eye.
 OWN_UPPER_FACE = 0.6  # of brows, cheeks, nose
@@ -49,7 +50,20 @@ ASYMMETRY = np.array([ARKIT_INDEX[n] for n in ("mouthLeft", "mouthRight", "jawLe
 SMILING = _columns("mouthSmile", "mouthDimple", "cheek")
 SMILES, FROWNS = _both_sides("mouthSmile"), _both_sides("mouthFrown")
 CHEEKS = _both_sides("cheekSquint")
-UPPER_FACE = _columns("brow", "cheek", "nose", "eyeSquint")
+UPPER_FACE = _columns("brow", "cheek", "nose")
+
+
+def _kept_share() -> tuple[Float32Array, Float32Array]:
+    """Share of the portrait's own coefficients that stays, (52,), and how much at most, (52,)."""
+    share, most = np.zeros(ARKIT_DIM, np.float32), np.ones(ARKIT_DIM, np.float32)
+    share[UPPER_FACE] = OWN_UPPER_FACE
+    for columns in (LIDS, MOUTH_SHAPE, ASYMMETRY):
+        share[columns] = 1
+    most[MOUTH_SHAPE] = OWN_MOUTH
+    return share, most
+
+
+KEPT_SHARE, KEPT_AT_MOST = _kept_share()
 
 
 def target_pose(portrait: PreparedPortrait, motion: Float32Array) -> tuple[Float32Array, Camera]:
@@ -59,54 +73,61 @@ def target_pose(portrait: PreparedPortrait, motion: Float32Array) -> tuple[Float
     """
     if motion.shape != (MOTION_DIM,) or not np.isfinite(motion).all():
         raise ValueError(f"motion must be {MOTION_DIM} finite numbers")
-    own, asked = portrait.fit.coefficients, np.clip(motion[:ARKIT_DIM], 0, 1)
-    coefficients = _with_own_expression(own, asked)
-    coefficients[BLINKS] = own[BLINKS] + (1 - own[BLINKS]) * asked[BLINKS]
-    _set_gaze(coefficients, gaze_angles(own) + gaze_angles(asked))
+    motion = motion.astype(np.float32, copy=False)
+    coefficients = _target_coefficients(portrait.fit.coefficients, motion[:ARKIT_DIM])
     return coefficients, _target_camera(portrait.fit.camera, motion)
 
 
-def _with_own_expression(own: Float32Array, asked: Float32Array) -> Float32Array:
+@njit(cache=True, error_model="numpy")
+def _target_coefficients(own: Float32Array, asked: Float32Array) -> Float32Array:
     """Coefficients (52,) that are asked for, or what stays of the portrait's own if that is more.
 
-    So asking for the portrait's own expression changes nothing.
+    So asking for the portrait's own expression changes nothing. Blinks and gaze count from the
+    portrait's own.
+
+    :param own: (52,) coefficients of the photo.
+    :param asked: (52,) coefficients of the motion.
     """
-    out = asked.copy()
-    own_part = OWN_UPPER_FACE * own
-    own_part[LIDS] = own[LIDS]
-    own_part[MOUTH_SHAPE] = np.minimum(own[MOUTH_SHAPE], OWN_MOUTH)
+    zero, one = np.float32(0), np.float32(1)
+    out, kept = np.empty_like(own), np.empty_like(own)
+    for n in range(len(own)):
+        out[n] = min(max(asked[n], zero), one)
+        kept[n] = min(KEPT_SHARE[n] * own[n], KEPT_AT_MOST[n])
     # Corners that go down take smile and raised cheeks with them.
-    own_part[SMILING] *= 1 - float(asked[FROWNS].sum()) / 2
+    frown, sunk = zero, zero
+    for n in FROWNS:
+        frown += out[n]
+    for n in SMILING:
+        kept[n] *= one - frown / 2
     # What a smile had raised sinks back with it.
-    own_part[CHEEKS] *= 1 - float(np.maximum(own[SMILES] - asked[SMILES], 0).sum()) / 2
-    changed = np.concatenate([UPPER_FACE, LIDS, MOUTH_SHAPE])
-    out[changed] = np.maximum(asked, own_part)[changed]
-    out[ASYMMETRY] = np.maximum(asked[ASYMMETRY], own[ASYMMETRY])
+    for n in SMILES:
+        sunk += max(own[n] - out[n], zero)
+    for n in CHEEKS:
+        kept[n] *= one - sunk / 2
+    for n in range(len(own)):
+        out[n] = max(out[n], kept[n])
+    for n in BLINKS:
+        out[n] = own[n] + (one - own[n]) * out[n]
+    for eye in range(2):
+        # Raised against lowered, turned right against left.
+        for way in range(0, 4, 2):
+            there, back = GAZE_COLUMNS[eye, way], GAZE_COLUMNS[eye, way + 1]
+            turned = own[there] - own[back] + out[there] - out[back]
+            out[there] = min(max(turned, zero), one)
+            out[back] = min(max(-turned, zero), one)
     return out
-
-
-def _set_gaze(coefficients: Float32Array, gaze: Float32Array) -> None:
-    """Write both eyes' gaze (2 eyes: right, left; 2: pitch, yaw in degrees), in place."""
-    coefficients[GAZES] = 0
-    for eye, side in enumerate(("Right", "Left")):
-        pitch, yaw = gaze[eye] / np.array([GAZE_PITCH_RANGE, GAZE_YAW_RANGE])
-        outward = yaw if side == "Left" else -yaw
-        coefficients[ARKIT_INDEX[f"eyeLookUp{side}"]] = np.clip(pitch, 0, 1)
-        coefficients[ARKIT_INDEX[f"eyeLookDown{side}"]] = np.clip(-pitch, 0, 1)
-        coefficients[ARKIT_INDEX[f"eyeLookOut{side}"]] = np.clip(outward, 0, 1)
-        coefficients[ARKIT_INDEX[f"eyeLookIn{side}"]] = np.clip(-outward, 0, 1)
 
 
 def _target_camera(photo: Camera, motion: Float32Array) -> Camera:
     """The photo's camera moved by the pose of a motion frame (58,)."""
-    angles = photo.angles[0] + motion[PITCH : ROLL + 1]
-    yaw = float(photo.angles[0, 1])
-    angles[1] = _limited_yaw(float(angles[1])) + yaw - _limited_yaw(yaw)
+    pitch, yaw, roll = photo.angles[0].tolist()
+    turned = motion[PITCH : ROLL + 1].tolist()
     moved = motion[TRANSLATION_X : TRANSLATION_Y + 1] * photo.scale[0]
+    yaw_now = _limited_yaw(yaw + turned[1]) + yaw - _limited_yaw(yaw)
     return Camera(
-        rotation_matrix(*(float(a) for a in angles))[None],
-        (photo.scale / max(float(motion[DISTANCE]), MIN_DISTANCE)).astype(np.float32),
-        (photo.translation + moved).astype(np.float32),
+        rotation_matrix(pitch + turned[0], yaw_now, roll + turned[2])[None],
+        photo.scale / np.float32(max(float(motion[DISTANCE]), MIN_DISTANCE)),
+        photo.translation + moved,
     )
 
 
@@ -114,4 +135,4 @@ def _limited_yaw(yaw: float) -> float:
     """Degrees, unchanged up to `YAW_LIMIT[0]`, then softly held below `YAW_LIMIT[1]`."""
     free, room = YAW_LIMIT[0], YAW_LIMIT[1] - YAW_LIMIT[0]
     beyond = max(abs(yaw) - free, 0.0)
-    return float(np.copysign(min(abs(yaw), free) + room * np.tanh(beyond / room), yaw))
+    return math.copysign(min(abs(yaw), free) + room * math.tanh(beyond / room), yaw)

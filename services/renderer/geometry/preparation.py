@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
-from talkingface.renderer.arrays import BoolArray, Float32Array, Int32Array, Uint8Image
+from talkingface.renderer.arrays import BoolArray, Float32Array, Uint8Image
 from talkingface.renderer.face.camera import Camera
 from talkingface.renderer.face.fitting import fit
 from talkingface.renderer.face.landmarks import CHIN
@@ -28,11 +26,11 @@ from talkingface.renderer.geometry.diffusion import smooth
 from talkingface.renderer.geometry.eye_texture import eye_texture
 from talkingface.renderer.geometry.frame import FRAME
 from talkingface.renderer.geometry.matte_refinement import refine_matte
-from talkingface.renderer.geometry.mouth import mouth_colours
+from talkingface.renderer.geometry.mouth import lip_colour, mouth_colours
 from talkingface.renderer.geometry.occluded_side import occluded_side
 from talkingface.renderer.geometry.personal_mesh import PersonalMesh, personal_mesh
-from talkingface.renderer.geometry.photo_sampling import upsample2x
 from talkingface.renderer.geometry.portrait import PreparedPortrait
+from talkingface.renderer.geometry.portrait_layers import PortraitLayers, portrait_layers
 from talkingface.renderer.geometry.rasterizer import (
     interpolate_attributes,
     rasterize_mesh,
@@ -58,15 +56,6 @@ JAW_LINE = 0.035  # face widths of the jaw's edge and the dark line under it, wh
 EDGE_INSET = 7  # pixels inside the matte that the face's edge keeps to
 
 
-class _RearLayer(NamedTuple):
-    """Hair, neck and shoulders of a portrait; see `PreparedPortrait`."""
-
-    rear: Uint8Image
-    rear_without_face: Uint8Image
-    rear_difference: Int32Array
-    near_background: Uint8Image
-
-
 def prepare(
     frame: Uint8Image, landmarks: Float32Array, matte: Float32Array, background: Uint8Image
 ) -> PreparedPortrait:
@@ -84,20 +73,16 @@ def prepare(
     camera = fitted.camera
     mesh = personal_mesh(frame, landmarks, matte, fitted)
     source = camera.project(mesh.photographed[None])[0]
-    rear = _rear_layer(frame, matte, background, source, float(camera.scale[0]))
+    layers = _layers(frame, matte, background, source, float(camera.scale[0]))
     right, left = (eye_texture(frame, landmarks, eye, float(camera.scale[0])) for eye in range(2))
     occluded = occluded_vertices(source)
     hidden = occluded_side(frame, matte, mesh.photographed, source, camera, occluded)
     closure = lid_closure(mesh.photographed)
     white = white_point(frame, (right, left), landmarks)
+    areas = triangle_areas(source)
     return PreparedPortrait(
         frame=frame,
-        frame_2x=upsample2x(frame),
-        background=background,
-        near_background=rear.near_background,
-        rear=rear.rear,
-        rear_without_face=rear.rear_without_face,
-        rear_difference=rear.rear_difference,
+        layers=layers,
         fit=fitted,
         neutral=mesh.neutral,
         photographed=mesh.photographed,
@@ -113,11 +98,13 @@ def prepare(
         depth_proxy=build_depth_proxy(source, camera, matte),
         occluded_side=hidden,
         inner_lip=_inner_lips(occluded),
-        triangle_area=triangle_areas(source),
+        triangle_area=areas,
         eyes=(right, left),
         eye_depth=_eye_depths(mesh, camera),
         mouth_mask=mouth_mask(source),
-        mouth_colours=mouth_colours(white, saturation(frame, landmarks)),
+        mouth_colours=mouth_colours(
+            white, saturation(frame, landmarks), lip_colour(frame, source, areas)
+        ),
         crops=_crops(frame, source),
     )
 
@@ -130,13 +117,13 @@ def _check(frame: Uint8Image, matte: Float32Array, background: Uint8Image) -> No
         raise ValueError("matte and background must have the frame's size")
 
 
-def _rear_layer(
+def _layers(
     frame: Uint8Image,
     matte: Float32Array,
     background: Uint8Image,
     source: Float32Array,
     scale: float,
-) -> _RearLayer:
+) -> PortraitLayers:
     """Complete hair, neck and shoulders behind the face.
 
     :param source: (V, 3) mesh as photographed, pixels and depth.
@@ -153,16 +140,8 @@ def _rear_layer(
     face = cv.dilate(face, np.ones((down, 5), np.uint8), anchor=(2, 0))
     face = cv.dilate(face, np.ones((down, 5), np.uint8), anchor=(2, down - 1))
     rear, cleared = build_rear(frame, matte, background, face, skull)
-    wide = extrapolate(rear), extrapolate(cleared)
     near = near_background(frame, rear, cleared, background)
-    return _RearLayer(*wide, _difference_box(*wide), near)
-
-
-def _difference_box(one: Uint8Image, other: Uint8Image) -> Int32Array:
-    """left, top, right, bottom of where two images differ, (4,)."""
-    differ = (one != other).any(-1)
-    left, top, width, height = cv.boundingRect(differ.astype(np.uint8))
-    return np.array([left, top, left + width, top + height], np.int32)
+    return portrait_layers(frame, background, near, extrapolate(rear), extrapolate(cleared))
 
 
 def _inner_lips(occluded: BoolArray) -> Float32Array:

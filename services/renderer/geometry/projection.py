@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
-from talkingface.renderer.arrays import Float32Array, Float64Array
+from talkingface.renderer.arrays import Float32Array, Int64Array
 from talkingface.renderer.face.camera import Camera
 from talkingface.renderer.face.model import FaceModel
-from talkingface.renderer.geometry.frame import FLIP
+from talkingface.renderer.geometry.frame import FLIP_3D
 from talkingface.renderer.geometry.portrait import PreparedPortrait
 from talkingface.renderer.geometry.topology import SKIN
 
@@ -33,24 +34,24 @@ class _Projection(NamedTuple):
 
 
 def project_vertices(
-    portrait: PreparedPortrait, vertices: Float32Array, camera: Camera, torso: Float32Array
+    portrait: PreparedPortrait,
+    vertices: Float32Array,
+    camera: Camera,
+    torso: Float32Array,
+    chosen: Int64Array | None = None,
 ) -> Float32Array:
     """Project unposed vertices (V, 3) to pixels and depth (V, 3) of the frame.
 
     The neck runs over into the shoulders.
 
     :param torso: (2, 3) map of the shoulders, from `torso_map`.
+    :param chosen: (N,) project these vertices alone, to (N, 3).
     """
-    out = np.empty_like(vertices)
-    projection = _Projection(
-        camera.rotation[0],
-        camera.scale[0],
-        camera.translation[0],
-        np.asarray(torso, np.float32),
-    )
-    weight = FaceModel.load().head_weight
-    _project(projection, vertices, weight, _setback(), portrait.uv, out)
-    return out
+    projection = _Projection(camera.rotation[0], camera.scale[0], camera.translation[0], torso)
+    by_vertex = [vertices, FaceModel.load().head_weight, _setback(), portrait.uv]
+    if chosen is not None:
+        by_vertex = [values.take(chosen, 0) for values in by_vertex]
+    return _project(projection, *by_vertex)
 
 
 @lru_cache(maxsize=1)
@@ -63,41 +64,76 @@ def _setback() -> Float32Array:
     return setback
 
 
-@njit(cache=True)
+@njit(cache=True, fastmath=True, error_model="numpy")
 def _project(
     projection: _Projection,
     vertices: Float32Array,
     head_weight: Float32Array,
     setback: Float32Array,
     uv: Float32Array,
-    out: Float32Array,
-) -> None:
-    """Write pixels and depth (V, 3); arguments by vertex as in `FaceModel` and the portrait."""
-    rotation, scale = projection.rotation, projection.scale
-    translation, torso = projection.translation, projection.torso
-    for v in range(len(vertices)):
-        x, y, z = vertices[v, 0], vertices[v, 1], vertices[v, 2]
-        w, u, t = head_weight[v], uv[v, 0], uv[v, 1]
-        for k in range(3):
-            value = scale * (rotation[k, 0] * x + rotation[k, 1] * y + rotation[k, 2] * z)
-            if k == 2:
-                out[v, k] = value - scale * setback[v]
-                continue
-            value = translation[k] + (value if k == 0 else -value)
-            rest = torso[k, 0] * u + torso[k, 1] * t + torso[k, 2]
-            out[v, k] = w * value + (np.float32(1.0) - w) * rest
+) -> Float32Array:
+    """Pixels and depth (N, 3) of vertices (N, 3), with values of each as in the portrait."""
+    rotation, scale, translation, torso = projection
+    out = np.empty_like(vertices)
+    for n in range(len(vertices)):
+        x, y, z = scale * vertices[n, 0], scale * vertices[n, 1], scale * vertices[n, 2]
+        w, u, v = head_weight[n], uv[n, 0], uv[n, 1]
+        right = translation[0] + rotation[0, 0] * x + rotation[0, 1] * y + rotation[0, 2] * z
+        down = translation[1] - rotation[1, 0] * x - rotation[1, 1] * y - rotation[1, 2] * z
+        depth = rotation[2, 0] * x + rotation[2, 1] * y + rotation[2, 2] * z
+        rest_right = torso[0, 0] * u + torso[0, 1] * v + torso[0, 2]
+        rest_down = torso[1, 0] * u + torso[1, 1] * v + torso[1, 2]
+        out[n, 0] = rest_right + w * (right - rest_right)
+        out[n, 1] = rest_down + w * (down - rest_down)
+        out[n, 2] = depth - scale * setback[n]
+    return out
 
 
 def torso_map(photo: Camera, camera: Camera) -> Float32Array:
     """Where the shoulders go: (2, 3), pixel of the portrait to pixel of the frame."""
-    zoom = float(camera.scale[0] / photo.scale[0]) ** TORSO_ZOOM
-    roll = np.deg2rad(TORSO_ROLL * (camera.angles[0, 2] - photo.angles[0, 2]))
-    c, s = np.cos(roll) * zoom, np.sin(roll) * zoom
-    linear = np.array([[c, -s], [s, c]])
-    moved = TORSO_TRANSLATION * (camera.translation[0] - photo.translation[0])
-    centre = photo.translation[0] + np.array([0, TORSO_CENTRE * photo.scale[0]])
-    target = photo.translation[0] + zoom * (centre - photo.translation[0])
-    return _affine_matrix(linear, target + moved - linear @ centre)
+    scale = float(photo.scale[0])
+    zoom = (float(camera.scale[0]) / scale) ** TORSO_ZOOM
+    roll = math.radians(TORSO_ROLL * float(camera.angles[0, 2] - photo.angles[0, 2]))
+    c, s = math.cos(roll) * zoom, math.sin(roll) * zoom
+    (x, y), (moved_x, moved_y) = photo.translation[0].tolist(), camera.translation[0].tolist()
+    below = y + TORSO_CENTRE * scale
+    target_x = x + TORSO_TRANSLATION * (moved_x - x)
+    target_y = y + zoom * TORSO_CENTRE * scale + TORSO_TRANSLATION * (moved_y - y)
+    return np.array(
+        [[c, -s, target_x - c * x + s * below], [s, c, target_y - s * x - c * below]], np.float32
+    )
+
+
+class HeadTurn(NamedTuple):
+    """How the head went from the photo to a frame, in image axes (x right, y down)."""
+
+    turn: Float32Array  # (3, 3) rotation times the change of scale
+    in_plane: Float32Array  # (2, 2) its part within the image plane alone
+    start: Float32Array  # (2,) pixel of the head's turning point in the photo
+    target: Float32Array  # (2,) ... and in the frame
+
+
+def head_turn(photo: Camera, camera: Camera) -> HeadTurn:
+    """Compare the camera of a frame with the photo's."""
+    zoom = float(camera.scale[0]) / float(photo.scale[0])
+    turn = _turn(photo.rotation[0], camera.rotation[0], zoom)
+    # The rotation that comes closest to the linear map within the image plane.
+    (a, b, _), (c, d, _), _ = turn.tolist()
+    scale = zoom / math.hypot(a + d, b - c)
+    cosine, sine = scale * (a + d), scale * (c - b)
+    in_plane = np.array([[cosine, -sine], [sine, cosine]], np.float32)
+    return HeadTurn(turn, in_plane, photo.translation[0], camera.translation[0])
+
+
+@njit(cache=True, fastmath=True, error_model="numpy")
+def _turn(photo: Float32Array, now: Float32Array, zoom: float) -> Float32Array:
+    """Rotation (3, 3) from one head rotation to another in image axes, times `zoom`."""
+    turn = np.empty((3, 3), np.float32)
+    for i in range(3):
+        for j in range(3):
+            total = now[i, 0] * photo[j, 0] + now[i, 1] * photo[j, 1] + now[i, 2] * photo[j, 2]
+            turn[i, j] = zoom * FLIP_3D[i] * FLIP_3D[j] * total
+    return turn
 
 
 def plane_map(photo: Camera, camera: Camera, depth: float) -> Float32Array:
@@ -105,16 +141,10 @@ def plane_map(photo: Camera, camera: Camera, depth: float) -> Float32Array:
 
     :param depth: of the plane before the head's turning point, face widths.
     """
-    turn = camera.rotation[0] @ photo.rotation[0].T
-    flip = np.diag(FLIP)
-    linear = flip @ turn[:2, :2] @ flip * (camera.scale[0] / photo.scale[0])
-    moved = camera.translation[0] + camera.scale[0] * (FLIP * turn[:2, 2]) * depth
-    return _affine_matrix(linear, moved - linear @ photo.translation[0])
-
-
-def _affine_matrix(
-    linear: Float32Array | Float64Array, offset: Float32Array | Float64Array
-) -> Float32Array:
-    """(2, 3) of a linear part (2, 2) and an offset (2,)."""
-    matrix: Float32Array = np.concatenate([linear, offset[:, None]], 1).astype(np.float32)
-    return matrix
+    head = head_turn(photo, camera)
+    (a, b, ahead), (c, d, below), _ = head.turn.tolist()
+    (x, y), (target_x, target_y) = head.start.tolist(), head.target.tolist()
+    pixels = depth * float(photo.scale[0])
+    right = target_x + ahead * pixels - a * x - b * y
+    down = target_y + below * pixels - c * x - d * y
+    return np.array([[a, b, right], [c, d, down]], np.float32)

@@ -3,55 +3,31 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
-from talkingface.renderer.arrays import BoolArray, Float32Array, Int32Array
-from talkingface.renderer.face.camera import Camera
+from talkingface.renderer.arrays import Float32Array
 from talkingface.renderer.face.pyramid_fill import fill_outside
-from talkingface.renderer.geometry.depth_proxy import NODES, STEP
-from talkingface.renderer.geometry.frame import FLIP_3D, FRAME
-from talkingface.renderer.geometry.rasterizer import interpolate_attributes, rasterize_mesh
-from talkingface.renderer.geometry.rear_layer import MARGIN
+from talkingface.renderer.geometry.depth_proxy import STEP
+from talkingface.renderer.geometry.frame import FRAME
+from talkingface.renderer.geometry.projection import HeadTurn
 from talkingface.renderer.geometry.surface import smoothstep
 from talkingface.renderer.opencv import cv
+from talkingface.renderer.pixels.layers import MARGIN
 
 Borders = tuple[bool, bool, bool, bool]  # left, top, right, bottom
 
 THINNING = 2  # every second node of the proxy draws the flow
 CELLS = 128  # of the flow along a side
 CELL = FRAME // CELLS  # pixels
+EMPTY = np.float32(-1e9)  # depth of cells that the proxy does not reach
+SMOOTHING = 0.8  # cells: standard deviation by which the flow is smoothed; by eye
 # The fixed-point iteration that inverts the proxy's motion: its steps are this share of what is
 # missing, so it converges where the proxy stretches by less than twice the inverse of it.
 INVERSION_STEP, INVERSION_ROUNDS = 0.42, 10
+SAMPLING_STEPS = 32  # positions in a cell at which the flow is sampled, as OpenCV does
 PINNED = (10.0, 80.0)  # pixels from a pinned border over which motion sets in; by eye
-
-
-class HeadTurn(NamedTuple):
-    """How the head went from the photo to a frame, in image axes (x right, y down)."""
-
-    turn: Float32Array  # (3, 3) rotation times the change of scale
-    in_plane: Float32Array  # (2, 2) its part within the image plane alone
-    start: Float32Array  # (2,) pixel of the head's turning point in the photo
-    target: Float32Array  # (2,) ... and in the frame
-
-
-def head_turn(photo: Camera, camera: Camera) -> HeadTurn:
-    """Compare the camera of a frame with the photo's."""
-    mirror = np.diag(FLIP_3D).astype(np.float32)
-    zoom = float(camera.scale[0] / photo.scale[0])
-    turn = (mirror @ camera.rotation[0] @ photo.rotation[0].T @ mirror * zoom).astype(np.float32)
-    in_plane = (_in_plane(turn[:2, :2]) * zoom).astype(np.float32)
-    return HeadTurn(turn, in_plane, photo.translation[0], camera.translation[0])
-
-
-def _in_plane(linear: Float32Array) -> Float32Array:
-    """The rotation (2, 2) that comes closest to a linear map (2, 2)."""
-    (a, b), (c, d) = linear
-    turn = np.array([[a + d, b - c], [c - b, a + d]], np.float32)
-    return turn / float(np.hypot(a + d, b - c))
 
 
 def rear_flow(
@@ -63,21 +39,14 @@ def rear_flow(
     :param torso: (2, 3) map of the shoulders.
     :param turned: (2,) how far the viewer's left, right side turned towards the viewer, 0..1.
     """
-    nodes, triangles = _grid()
-    points = np.empty((len(nodes), 3), np.float32)
-    thin = np.ascontiguousarray(proxy[:, ::THINNING, ::THINNING])
-    left, right = float(turned[0]), float(turned[1])
-    _move(thin.reshape(len(thin), -1), nodes, head, torso, (left, right), points)
-    points[:, :2] = (points[:, :2] - (CELL - 1) / 2) / CELL
-    ids, weights = rasterize_mesh(points, triangles, CELLS, CELLS, False)
-    drawn = interpolate_attributes(nodes, triangles, ids, weights)
-    empty = ids < 0
-    here = identity_flow()
-    moved = drawn - here
+    nodes = _moved_nodes(proxy, head, torso, turned)
+    moved, depth = np.zeros((CELLS, CELLS, 2), np.float32), np.empty((CELLS, CELLS), np.float32)
+    _draw(nodes, moved, depth)
+    empty = depth == EMPTY
     if empty.any():
-        moved[empty] = 0
         moved = fill_outside(moved, (~empty).astype(np.float32))
-    flow: Float32Array = (here + cv.GaussianBlur(moved, (0, 0), 0.8)).astype(np.float32)
+    flow: Float32Array = cv.GaussianBlur(moved, (0, 0), SMOOTHING)
+    flow += identity_flow()
     return flow
 
 
@@ -90,85 +59,139 @@ def identity_flow() -> Float32Array:
     return here
 
 
-@lru_cache(maxsize=1)
-def _grid() -> tuple[Float32Array, Int32Array]:
-    """Pixels (P, 2) of the nodes that draw the flow, and triangles between them."""
-    along = np.arange(0, NODES, THINNING, dtype=np.float32) * STEP - MARGIN
-    xs, ys = np.meshgrid(along, along)
-    index = np.arange(xs.size, dtype=np.int32).reshape(xs.shape)
-    a, b, c, d = index[:-1, :-1], index[:-1, 1:], index[1:, :-1], index[1:, 1:]
-    triangles = np.concatenate(
-        [np.stack([a, c, b], -1).reshape(-1, 3), np.stack([b, c, d], -1).reshape(-1, 3)]
-    )
-    return np.stack([xs.ravel(), ys.ravel()], 1), triangles
-
-
-@njit(cache=True, fastmath=True)
-def _move(
-    proxy: Float32Array,
-    nodes: Float32Array,
-    head: HeadTurn,
-    torso: Float32Array,
-    turned: tuple[float, float],
-    out: Float32Array,
-) -> None:
-    """Write pixels and depth (P, 3) of the nodes in the frame.
-
-    :param proxy: (6, P) at the nodes.
-    :param nodes: (P, 2) pixels in the photo.
-    """
-    turn, flat, start, target = head
-    left, right = turned
-    one, zero = np.float32(1), np.float32(0)
-    for n in range(len(nodes)):
-        aside = proxy[4, n]
-        nearness = left * max(-aside, zero) + right * max(aside, zero)
-        z = proxy[1, n] + nearness * (proxy[0, n] - proxy[1, n])
-        hull, weight = proxy[2, n], proxy[3, n]
-        x, y = nodes[n, 0] - start[0], nodes[n, 1] - start[1]
-        for k in range(2):
-            plane = (turn[k, 0] + hull * (flat[k, 0] - turn[k, 0])) * x
-            plane += (turn[k, 1] + hull * (flat[k, 1] - turn[k, 1])) * y
-            moved = plane + turn[k, 2] * z + target[k]
-            body = torso[k, 0] * nodes[n, 0] + torso[k, 1] * nodes[n, 1] + torso[k, 2]
-            out[n, k] = weight * moved + (one - weight) * body
-        out[n, 2] = weight * (turn[2, 0] * x + turn[2, 1] * y + turn[2, 2] * z)
-
-
-def skin_uv(
-    proxy: Float32Array, head: HeadTurn, points: Float32Array, uv: Float32Array, wanted: BoolArray
+@njit(cache=True, fastmath=True, error_model="numpy")
+def _moved_nodes(
+    proxy: Float32Array, head: HeadTurn, torso: Float32Array, turned: Float32Array
 ) -> Float32Array:
-    """Photo pixels (V, 2) from which turned skin takes its colours.
-
-    :param proxy: (6, N, N) of `build_depth_proxy`.
-    :param points: (V, 2+) pixels of the vertices in the frame.
-    :param uv: (V, 2) pixels of the vertices in the photo; they stay where not `wanted` (V,).
-    """
-    out = uv.copy()
-    _invert(proxy, head, points, wanted, out)
+    """Position and depth of the thinned nodes in the frame, (M, M, 3) in cells and pixels."""
+    turn, flat, start, target = head
+    side = (proxy.shape[1] + THINNING - 1) // THINNING
+    one, zero = np.float32(1), np.float32(0)
+    cell, centre = np.float32(1 / CELL), np.float32((CELL - 1) / 2)
+    out = np.empty((side, side, 3), np.float32)
+    for i in range(side):
+        v = np.float32(i * THINNING * STEP - MARGIN)
+        for j in range(side):
+            u = np.float32(j * THINNING * STEP - MARGIN)
+            row, column = i * THINNING, j * THINNING
+            near, far, aside = proxy[0, row, column], proxy[1, row, column], proxy[4, row, column]
+            hull, weight = proxy[2, row, column], proxy[3, row, column]
+            nearness = turned[0] * max(-aside, zero) + turned[1] * max(aside, zero)
+            z = far + nearness * (near - far)
+            x, y = u - start[0], v - start[1]
+            for k in range(2):
+                plane = (turn[k, 0] + hull * (flat[k, 0] - turn[k, 0])) * x
+                plane += (turn[k, 1] + hull * (flat[k, 1] - turn[k, 1])) * y
+                moved = plane + turn[k, 2] * z + target[k]
+                body = torso[k, 0] * u + torso[k, 1] * v + torso[k, 2]
+                out[i, j, k] = (weight * moved + (one - weight) * body - centre) * cell
+            out[i, j, 2] = weight * (turn[2, 0] * x + turn[2, 1] * y + turn[2, 2] * z)
     return out
 
 
-@njit(cache=True, fastmath=True)
-def _invert(
-    proxy: Float32Array, head: HeadTurn, points: Float32Array, wanted: BoolArray, uv: Float32Array
-) -> None:
-    """Find the photo's pixels (V, 2) that the skin's proxy brings to `points`, in place.
+@njit(cache=True, fastmath=True, error_model="numpy")
+def _draw(nodes: Float32Array, moved: Float32Array, depth: Float32Array) -> None:
+    """Draw the grid of nodes: what the pixels of the photo were moved by, nearer ones in front.
 
-    By fixed-point steps: what is missing is turned back within the image plane.
+    :param nodes: (M, M, 3) of `_moved_nodes`.
+    :param moved: (CELLS, CELLS, 2) out; from the cells' centres to pixels of the photo.
+    :param depth: (CELLS, CELLS) out; `EMPTY` where nothing is drawn, there `moved` stays.
+    """
+    depth[:] = EMPTY
+    pitch, first, last = np.float32(THINNING * STEP), np.float32(0), np.float32(CELLS - 1)
+    for i in range(nodes.shape[0] - 1):
+        for j in range(nodes.shape[1] - 1):
+            a, b = _node(nodes, i, j), _node(nodes, i, j + 1)
+            c, d = _node(nodes, i + 1, j), _node(nodes, i + 1, j + 1)
+            if max(max(a[0], b[0]), max(c[0], d[0])) < first:
+                continue
+            if max(max(a[1], b[1]), max(c[1], d[1])) < first:
+                continue
+            if min(min(a[0], b[0]), min(c[0], d[0])) > last:
+                continue
+            if min(min(a[1], b[1]), min(c[1], d[1])) > last:
+                continue
+            u = np.float32(j) * pitch - np.float32(MARGIN)
+            v = np.float32(i) * pitch - np.float32(MARGIN)
+            _draw_triangle(a, b, c, (u, v, pitch), moved, depth)
+            _draw_triangle(d, c, b, (u + pitch, v + pitch, -pitch), moved, depth)
+
+
+@njit(cache=True, fastmath=True, error_model="numpy")
+def _node(nodes: Float32Array, row: int, column: int) -> tuple[float, float, float]:
+    """Position and depth of a node."""
+    return nodes[row, column, 0], nodes[row, column, 1], nodes[row, column, 2]
+
+
+@njit(cache=True, fastmath=True, error_model="numpy")
+def _draw_triangle(
+    a: tuple[float, float, float],
+    b: tuple[float, float, float],
+    c: tuple[float, float, float],
+    photo: tuple[np.float32, np.float32, np.float32],
+    moved: Float32Array,
+    depth: Float32Array,
+) -> None:
+    """Draw half a mesh of the grid; `moved` and `depth` as in `_draw`.
+
+    :param a: position and depth of the corner at the right angle; `b` is its neighbour in the row,
+        `c` the one in the column.
+    :param photo: pixel of `a` in the photo, and how far it is to `b` and `c`.
+    """
+    edge, one = np.float32(-1e-6), np.float32(1)
+    cell, centre = np.float32(CELL), np.float32((CELL - 1) / 2)
+    (ax, ay, az), (bx, by, bz), (cx, cy, cz) = a, b, c
+    left = max(int(np.ceil(min(ax, bx, cx))), 0)
+    right = min(int(np.floor(max(ax, bx, cx))), CELLS - 1)
+    top = max(int(np.ceil(min(ay, by, cy))), 0)
+    bottom = min(int(np.floor(max(ay, by, cy))), CELLS - 1)
+    area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
+    if area == 0 or left > right or top > bottom:
+        return
+    u, v, pitch = photo
+    # The weights are linear: a step to the right or down adds the same everywhere.
+    right_b, right_c = (cy - ay) / area, (ay - by) / area
+    down_b, down_c = (ax - cx) / area, (bx - ax) / area
+    for y in range(top, bottom + 1):
+        below = np.float32(y) - ay
+        for x in range(left, right + 1):
+            aside = np.float32(x) - ax
+            wb, wc = aside * right_b + below * down_b, aside * right_c + below * down_c
+            if min(min(wb, wc), one - wb - wc) < edge:
+                continue
+            z = az + wb * (bz - az) + wc * (cz - az)
+            # Unsigned, for indices that may be negative cost a check each.
+            row, column = np.uint32(y), np.uint32(x)
+            if z > depth[row, column]:
+                depth[row, column] = z
+                moved[row, column, 0] = u + pitch * wb - (np.float32(x) * cell + centre)
+                moved[row, column, 1] = v + pitch * wc - (np.float32(y) * cell + centre)
+
+
+@njit(cache=True, fastmath=True, error_model="numpy")
+def skin_uv(
+    proxy: Float32Array, head: HeadTurn, points: Float32Array, uv: Float32Array
+) -> Float32Array:
+    """Photo pixels (N, 2) from which turned skin takes its colours.
+
+    Inverts the motion of the skin's proxy by fixed-point steps: what is missing is turned back
+    within the image plane.
+
+    :param proxy: (6, N, N) of `build_depth_proxy`.
+    :param points: (N, 2+) pixels of the vertices in the frame.
+    :param uv: (N, 2) pixels of the vertices in the photo.
     """
     turn, flat, start, target = head
-    one, most = np.float32(1), np.float32(proxy.shape[1] - 1.001)
-    zoom = flat[0, 0] * flat[0, 0] + flat[1, 0] * flat[1, 0]
-    step = np.float32(INVERSION_STEP) / zoom
-    change = flat - turn[:2, :2]
-    for n in range(len(points)):
-        if not wanted[n]:
-            continue
-        x, y = uv[n, 0], uv[n, 1]
-        for _ in range(INVERSION_ROUNDS):
-            across = min(max((x + np.float32(MARGIN)) / np.float32(STEP), np.float32(0)), most)
-            down = min(max((y + np.float32(MARGIN)) / np.float32(STEP), np.float32(0)), most)
+    zero, one, most = np.float32(0), np.float32(1), np.float32(proxy.shape[1] - 1.001)
+    xx, xy, yx, yy = flat[0, 0], flat[0, 1], flat[1, 0], flat[1, 1]
+    step = np.float32(INVERSION_STEP) / (xx * xx + yx * yx)
+    out = uv.copy()
+    # Round by round, not vertex by vertex: the processor then works on several vertices at a time.
+    for _ in range(INVERSION_ROUNDS):
+        for n in range(len(points)):
+            x, y = out[n, 0], out[n, 1]
+            across = min(max((x + np.float32(MARGIN)) * np.float32(1 / STEP), zero), most)
+            down = min(max((y + np.float32(MARGIN)) * np.float32(1 / STEP), zero), most)
             i, j = int(down), int(across)
             u, v = across - np.float32(j), down - np.float32(i)
             wa, wb, wc, wd = (one - u) * (one - v), u * (one - v), (one - u) * v, u * v
@@ -178,23 +201,33 @@ def _invert(
             hull += wc * proxy[2, i + 1, j] + wd * proxy[2, i + 1, j + 1]
             px, py = x - start[0], y - start[1]
             missing_x = points[n, 0] - target[0] - turn[0, 2] * z
-            missing_x -= (turn[0, 0] + hull * change[0, 0]) * px
-            missing_x -= (turn[0, 1] + hull * change[0, 1]) * py
+            missing_x -= (turn[0, 0] + hull * (xx - turn[0, 0])) * px
+            missing_x -= (turn[0, 1] + hull * (xy - turn[0, 1])) * py
             missing_y = points[n, 1] - target[1] - turn[1, 2] * z
-            missing_y -= (turn[1, 0] + hull * change[1, 0]) * px
-            missing_y -= (turn[1, 1] + hull * change[1, 1]) * py
-            x += step * (flat[0, 0] * missing_x + flat[1, 0] * missing_y)
-            y += step * (flat[0, 1] * missing_x + flat[1, 1] * missing_y)
-        uv[n, 0], uv[n, 1] = x, y
+            missing_y -= (turn[1, 0] + hull * (yx - turn[1, 0])) * px
+            missing_y -= (turn[1, 1] + hull * (yy - turn[1, 1])) * py
+            out[n, 0] = x + step * (xx * missing_x + yx * missing_y)
+            out[n, 1] = y + step * (xy * missing_x + yy * missing_y)
+    return out
 
 
+@njit(cache=True, fastmath=True, error_model="numpy")
 def sample_flow(flow: Float32Array, points: Float32Array) -> Float32Array:
-    """Values (P, 2) of a flow (CELLS, CELLS, 2) at pixels (P, 2+) of the frame."""
-    at = ((points[:, :2] - (CELL - 1) / 2) / CELL).astype(np.float32)
-    found: Float32Array = cv.remap(
-        flow, at[:, None], None, cv.INTER_LINEAR, borderMode=cv.BORDER_REPLICATE
-    )
-    return found[:, 0]
+    """Values (N, 2) of a flow (CELLS, CELLS, 2) at pixels (N, 2+) of the frame, bilinear."""
+    out = np.empty((len(points), 2), np.float32)
+    one, centre, most = np.float32(1), np.float32((CELL - 1) / 2), np.float32(CELLS - 1)
+    steps = np.float32(SAMPLING_STEPS / CELL)
+    for n in range(len(points)):
+        x = np.rint((points[n, 0] - centre) * steps) / np.float32(SAMPLING_STEPS)
+        y = np.rint((points[n, 1] - centre) * steps) / np.float32(SAMPLING_STEPS)
+        x, y = min(max(x, np.float32(0)), most), min(max(y, np.float32(0)), most)
+        j, i = min(int(x), CELLS - 2), min(int(y), CELLS - 2)
+        u, v = x - np.float32(j), y - np.float32(i)
+        for k in range(2):
+            above = flow[i, j, k] * (one - u) + flow[i, j + 1, k] * u
+            below = flow[i + 1, j, k] * (one - u) + flow[i + 1, j + 1, k] * u
+            out[n, k] = above * (one - v) + below * v
+    return out
 
 
 def upsample_flow(flow: Float32Array) -> Float32Array:

@@ -10,9 +10,7 @@ from talkingface.renderer.arrays import Float32Array, Int64Array, Uint8Image
 from talkingface.renderer.face.pyramid_fill import fill_outside
 from talkingface.renderer.geometry.surface import smoothstep
 from talkingface.renderer.opencv import cv
-
-SOLID = 254  # opacity from which nothing shines through; 255 is the photo itself
-MARGIN = 96  # pixels by which the rear layer reaches beyond the frame
+from talkingface.renderer.pixels.layers import SOLID
 
 # All by eye. Reaches are in pixels of the frame, colours in levels 0..255.
 # Colours.

@@ -14,15 +14,16 @@ shut; eyeLook 0 is the portrait's own gaze.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numba import njit
 
-from talkingface.renderer.arrays import Float32Array, Int16Array, Uint8Image
+from talkingface.renderer.arrays import Float32Array, Int16Array, Uint8Image, Uint32Array
 from talkingface.renderer.face.camera import Camera
-from talkingface.renderer.geometry.compositing import compose
-from talkingface.renderer.geometry.crops import Crop, crop_controls, crop_matrices
+from talkingface.renderer.geometry.canvas import Canvas
+from talkingface.renderer.geometry.compositing import Face, compose
+from talkingface.renderer.geometry.crops import Crop, cut_crops
 from talkingface.renderer.geometry.expression import gaze_shift
 from talkingface.renderer.geometry.eye_drawing import draw_eye
 from talkingface.renderer.geometry.frame import FRAME
@@ -38,8 +39,10 @@ from talkingface.renderer.geometry.rear_flow import (
     pin_flow,
     upsample_flow,
 )
+from talkingface.renderer.geometry.reduction import reduced_plan
 from talkingface.renderer.geometry.surface import smoothstep
 from talkingface.renderer.opencv import cv
+from talkingface.renderer.pixels.packed import channels, pack, unpack
 
 STILL = 0.02  # pixels of motion below which a frame is the photo
 PHOTO_RIM = 2.0  # pixels at a pinned border that are the photo's own, bit for bit
@@ -48,15 +51,20 @@ SAME, OTHER = 6, 18  # levels between a frame and the warped photo that count as
 
 @dataclass(frozen=True)
 class WarpedFrame:
-    """One frame as geometry alone makes it."""
+    """One frame as geometry alone makes it; of a canvas, valid until its next frame."""
 
-    image: Uint8Image  # (512, 512, 3) RGB
+    pixels: Uint32Array  # (512, 512) packed
     mask: Uint8Image  # (512, 512, 2), as in `Crop`
     crops: tuple[Crop, Crop, Crop]
     # Only when traced: where in the portrait's frame each pixel comes from, (512, 512, 2), and how
     # much of it is that pixel, (512, 512), 0..255; 0 where drawn, filled or extrapolated.
     flow: Float32Array | None = None
     flow_weight: Uint8Image | None = None
+
+    @property
+    def image(self) -> Uint8Image:
+        """RGB (512, 512, 3), a copy."""
+        return unpack(self.pixels)
 
 
 def render(
@@ -65,16 +73,18 @@ def render(
     *,
     pinned: Borders | bool = False,
     traced: bool = False,
+    canvas: Canvas | None = None,
 ) -> WarpedFrame:
     """Render one frame for one motion frame (58,).
 
     :param pinned: borders at which the frame stays the photo bit for bit, so that it can be pasted
         back: left, top, right, bottom; True for all.
     :param traced: also return where the pixels come from.
+    :param canvas: memory of an earlier frame, which is overwritten; None allocates it.
     :raises ValueError: if motion has the wrong shape or is not finite.
     """
     coefficients, camera = target_pose(portrait, motion)
-    return render_pose(portrait, coefficients, camera, pinned=pinned, traced=traced)
+    return render_pose(portrait, coefficients, camera, pinned=pinned, traced=traced, canvas=canvas)
 
 
 def render_pose(
@@ -84,36 +94,81 @@ def render_pose(
     draw_always: bool = False,
     pinned: Borders | bool = False,
     traced: bool = False,
+    canvas: Canvas | None = None,
 ) -> WarpedFrame:
     """Render one frame for absolute coefficients (52,) and a camera in the portrait's frame.
 
     :param draw_always: draw mouth and eyes even where the photo's own could be used; for training
         on a portrait and itself.
-    :param pinned: as in `render`.
-    :param traced: as in `render`.
+    :param pinned: as in `render`, and so are `traced` and `canvas`.
     """
-    borders: Borders = pinned if isinstance(pinned, tuple) else (pinned,) * 4
+    canvas = canvas or Canvas()
+    borders = _borders(pinned)
     plan = plan_frame(portrait, coefficients, camera)
     flow = pin_flow(plan.rear_flow, borders) if any(borders) else plan.rear_flow
-    layers = compose(portrait, plan, flow)
-    for eye in range(2):
-        draw_eye(portrait, plan, layers.image, layers.mask, eye, draw_always)
-    draw_mouth(portrait, plan, layers.image, layers.mask, draw_always)
-    image, solid = layers.image, layers.solid
-    if not draw_always and _is_still(portrait, plan):
-        image = portrait.frame.copy()
-        flow = identity_flow()
-        solid = np.zeros_like(solid)
-        layers.mask[:] = 0
+    face, still = _draw(portrait, replace(plan, rear_flow=flow), canvas, draw_always, traced)
     if any(borders):
-        _pin(image, portrait.frame, borders)
-    crops = _crops(plan, image, layers.mask)
+        pin(canvas.image, portrait.frame, borders)
+    crops = cut_crops(canvas, plan, portrait.crops)
     if not traced:
-        return WarpedFrame(image, layers.mask, crops)
+        return WarpedFrame(canvas.image, canvas.mask, crops)
+    dense = _trace(identity_flow() if still else flow, None if still else face)
+    weight = _flow_weight(portrait.frame, unpack(canvas.image), dense)
+    return WarpedFrame(canvas.image, canvas.mask, crops, dense, weight)
+
+
+def render_reduced(
+    portrait: PreparedPortrait,
+    half: PreparedPortrait,
+    motion: Float32Array,
+    canvas: Canvas,
+    pinned: Borders | bool = False,
+) -> WarpedFrame:
+    """Render the frame of `render` with half as many pixels along a side.
+
+    :param half: of `reduced_portrait`.
+    :param canvas: of `HALF` pixels a side.
+    :param pinned: as in `render`; the pixels themselves are not pinned.
+    """
+    borders = _borders(pinned)
+    plan = plan_frame(portrait, *target_pose(portrait, motion))
+    if any(borders):
+        plan = replace(plan, rear_flow=pin_flow(plan.rear_flow, borders))
+    plan = reduced_plan(plan)
+    _draw(half, plan, canvas)
+    return WarpedFrame(canvas.image, canvas.mask, cut_crops(canvas, plan, portrait.crops))
+
+
+def _borders(pinned: Borders | bool) -> Borders:
+    return pinned if isinstance(pinned, tuple) else (pinned,) * 4
+
+
+def _draw(
+    portrait: PreparedPortrait,
+    plan: FramePlan,
+    canvas: Canvas,
+    draw_always: bool = False,
+    traced: bool = False,
+) -> tuple[Face, bool]:
+    """Draw a planned frame; return its front layer, and whether it is the photo."""
+    face = compose(portrait, plan, plan.rear_flow, canvas, traced)
+    for eye in range(2):
+        draw_eye(portrait, plan, canvas, eye, draw_always)
+    draw_mouth(portrait, plan, canvas, draw_always)
+    still = not draw_always and _is_still(portrait, plan)
+    if still:
+        canvas.image[:] = pack(portrait.frame)
+        canvas.mask[:] = 0
+    return face, still
+
+
+def _trace(flow: Float32Array, face: Face | None) -> Float32Array:
+    """Where in the photo each pixel of the frame comes from, (512, 512, 2)."""
     dense = upsample_flow(flow)
-    dense[layers.face_box][solid] = layers.face_flow[solid]
-    weight = _flow_weight(portrait.frame, image, dense)
-    return WarpedFrame(image, layers.mask, crops, dense, weight)
+    if face is not None:
+        assert face.solid is not None
+        dense[face.box][face.solid] = np.stack(face.flow, -1)[face.solid]
+    return dense
 
 
 def _is_still(portrait: PreparedPortrait, plan: FramePlan) -> bool:
@@ -121,29 +176,14 @@ def _is_still(portrait: PreparedPortrait, plan: FramePlan) -> bool:
     return plan.travel < STILL and gaze_shift(portrait, plan.coefficients, 0)[1] == 0
 
 
-def _crops(plan: FramePlan, image: Uint8Image, mask: Uint8Image) -> tuple[Crop, Crop, Crop]:
-    """What the inpainter sees of a frame: mouth, subject's left eye, right eye."""
-    controls = crop_controls(plan.coefficients, plan.face.lip_opening, plan.camera)
-    mouth, left, right = (
-        Crop(
-            matrix,
-            cv.warpAffine(image, matrix, (size, size), flags=cv.INTER_AREA),
-            cv.warpAffine(mask, matrix, (size, size), flags=cv.INTER_AREA),
-            control,
-        )
-        for (matrix, size), control in zip(crop_matrices(plan.points), controls, strict=True)
-    )
-    return mouth, left, right
-
-
-def _pin(image: Uint8Image, photo: Uint8Image, borders: Borders) -> None:
-    """Fade a frame into the photo at some borders, in place."""
+def pin(image: Uint32Array, photo: Uint8Image, borders: Borders) -> None:
+    """Fade a packed frame into the photo (512, 512, 3) at some borders, in place."""
     away = border_distance(FRAME, borders)
     rim = away < PINNED[0]
     weight = smoothstep(PHOTO_RIM, PINNED[0], away[rim])[:, None]
-    image[rim] = (photo[rim] + weight * (image[rim].astype(np.float32) - photo[rim]) + 0.5).astype(
-        np.uint8
-    )
+    colours = channels(image)[..., :3]
+    faded = photo[rim] + weight * (colours[rim].astype(np.float32) - photo[rim]) + 0.5
+    colours[rim] = faded.astype(np.uint8)
 
 
 def _flow_weight(photo: Uint8Image, image: Uint8Image, flow: Float32Array) -> Uint8Image:

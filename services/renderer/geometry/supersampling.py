@@ -1,4 +1,4 @@
-"""Drawing a region of the frame at twice its resolution, and merging it into the frame."""
+"""Parts of the face mesh in a region of the frame at twice its resolution."""
 
 from __future__ import annotations
 
@@ -9,9 +9,14 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from talkingface.renderer.arrays import BoolArray, Float32Array, Int32Array, Int64Array, Uint8Image
+from talkingface.renderer.arrays import Float32Array, Int32Array, Int64Array
 from talkingface.renderer.face.model import FaceModel
+from talkingface.renderer.geometry.canvas import Canvas
 from talkingface.renderer.geometry.frame import bounding_box
+from talkingface.renderer.pixels.drawing import Drawing, place_vertices
+from talkingface.renderer.pixels.triangles import draw_triangles, table_width
+
+_PLANES = 12  # of a drawing, four of them for lists
 
 
 @dataclass(frozen=True)
@@ -24,9 +29,9 @@ class Region:
     bottom: int
 
     @classmethod
-    def around(cls, points: Float32Array, margin: float) -> Region:
-        """The box of points (N, 2+) with a margin in pixels, within the frame."""
-        return cls(*bounding_box(points, margin))
+    def around(cls, points: Float32Array, margin: float, side: int) -> Region:
+        """The box of points (N, 2+) with a margin in pixels, in a frame of `side` pixels."""
+        return cls(*bounding_box(points, margin, side))
 
     @property
     def size(self) -> tuple[int, int]:
@@ -34,55 +39,62 @@ class Region:
         return 2 * (self.bottom - self.top), 2 * (self.right - self.left)
 
     def local(self, points: Float32Array) -> Float32Array:
-        """Points (N, 2 or 3) of the frame in pixels of the region; depths stay."""
-        flat = (points[:, :2] - np.array([self.left, self.top])) * 2 + 0.5
-        local: Float32Array = np.concatenate([flat, points[:, 2:]], 1).astype(np.float32)
+        """Points (N, 2) of the frame in pixels of the region."""
+        corner = np.array([self.left - 0.25, self.top - 0.25], np.float32)
+        local: Float32Array = (points - corner) * np.float32(2)
         return local
 
 
-class DrawnPixels(NamedTuple):
-    """What is drawn in a region at twice the resolution."""
+class Part(NamedTuple):
+    """Some triangles of the face mesh and their vertices."""
 
-    colour: Float32Array  # (2h, 2w, 3) RGB 0..255
-    weight: Float32Array  # (2h, 2w) how much of it is to be seen, 0..1
-    solid: BoolArray  # (2h, 2w) where it has a colour
-    invented: Float32Array  # (2h, 2w) how much of it the photo does not show, for the mask
+    vertices: Int64Array  # (N,) of the face mesh
+    triangles: Int32Array  # (T, 3) into `vertices`
 
 
-@njit(cache=True)
-def merge(image: Uint8Image, mask: Uint8Image, left: int, top: int, drawn: DrawnPixels) -> None:
-    """Lay what is drawn into the frame and its mask at `left`, `top`, in place."""
-    colours, weight, solid, invented = drawn
-    height, width = weight.shape[0] // 2, weight.shape[1] // 2
-    small = np.empty((height, width), np.float32)
-    for y in range(height):
-        for x in range(width):
-            total = weight[2 * y, 2 * x] + weight[2 * y, 2 * x + 1]
-            total += weight[2 * y + 1, 2 * x] + weight[2 * y + 1, 2 * x + 1]
-            small[y, x] = 0.25 * total
-    for y in range(height):
-        for x in range(width):
-            # The largest weight around: what is drawn covers its soft edge.
-            opacity = np.float32(0.0)
-            for v in range(max(y - 1, 0), min(y + 2, height)):
-                for u in range(max(x - 1, 0), min(x + 2, width)):
-                    opacity = max(opacity, small[v, u])
-            if opacity == 0.0:
-                continue
-            whole, fresh = True, np.float32(0.0)
-            for v in range(2 * y, 2 * y + 2):
-                for u in range(2 * x, 2 * x + 2):
-                    whole = whole and solid[v, u]
-                    fresh += invented[v, u]
-            if whole:
-                for k in range(3):
-                    colour = colours[2 * y, 2 * x, k] + colours[2 * y, 2 * x + 1, k]
-                    colour += colours[2 * y + 1, 2 * x, k] + colours[2 * y + 1, 2 * x + 1, k]
-                    below = np.float32(image[top + y, left + x, k])
-                    value = below + opacity * (np.float32(0.25) * colour - below)
-                    image[top + y, left + x, k] = np.uint8(min(max(value + 0.5, 0.0), 255.0))
-            value = min(np.float32(0.25) * fresh, np.float32(1.0)) * 255
-            mask[top + y, left + x, 0] = max(mask[top + y, left + x, 0], np.uint8(value))
+def part_of(triangles: Int32Array) -> Part:
+    """The part of the face mesh with these triangles (T, 3)."""
+    index, corners = np.unique(triangles, return_inverse=True)
+    return Part(index.astype(np.int64), corners.reshape(-1, 3).astype(np.int32))
+
+
+def begin_drawing(
+    canvas: Canvas,
+    region: Region,
+    part: Part,
+    points: Float32Array,
+    values: Float32Array,
+    triangles: Int32Array | None = None,
+) -> Drawing:
+    """Find which of a part's triangles each pixel of a region shows.
+
+    :param points: (V, 3) of the whole mesh, in pixels of the frame.
+    :param values: (A, N) attributes of the part's vertices.
+    :param triangles: (T, 3) some of the part's; None: all.
+    :return: the drawing; only `ids` and `table` are written, for the triangles that are seen.
+    """
+    rows, columns = region.size
+    height, width = rows // 2, columns // 2
+    planes = canvas.drawing_planes(_PLANES, (rows + 4) * (columns + 4))
+    ids, weights, quarters, line = (p[: rows * columns].reshape(rows, columns) for p in planes[:4])
+    whole, opacity, pixels = (p[: height * width].reshape(height, width) for p in planes[4:7])
+    drawing = Drawing(
+        ids.view(np.int32),
+        canvas.table(len(part.triangles), table_width(len(values))),
+        weights,
+        quarters.view(np.uint32),
+        line,
+        planes[7, : (height + 2) * (width + 2)].reshape(height + 2, width + 2),
+        whole,
+        opacity,
+        pixels.view(np.uint32),
+        planes[8:].view(np.uint32),
+    )
+    local = np.empty((len(part.vertices), 3), np.float32)
+    place_vertices(points, part.vertices, region.left, region.top, local)
+    chosen = part.triangles if triangles is None else triangles
+    draw_triangles(local, values, chosen, True, drawing.table, drawing.ids, weights)
+    return drawing
 
 
 def landmarks_of(values: Float32Array, indices: Sequence[int]) -> Float32Array:

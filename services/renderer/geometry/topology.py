@@ -62,6 +62,7 @@ class FaceTopology:
 
     front: Float32Array  # (V,) 1 on the face that hides what is behind it, 0 towards the skull
     hard_edge: Float32Array  # (V,) 1 on cheek and jaw, whose edge is an outline; 0 on the forehead
+    soft_edge: Float32Array  # (V,) 1 where the front layer fades out, on forehead and temples
     rim: BoolArray  # (V,) where cheeks and jaw end
     lower_lip: BoolArray  # (V,) moves with the jaw
     lip: Float32Array  # (V,) 1 near the mouth's line, 0 elsewhere
@@ -100,6 +101,7 @@ def topology() -> FaceTopology:
     return FaceTopology(
         front=front.astype(np.float32),
         hard_edge=hard_edge.astype(np.float32),
+        soft_edge=((1 - hard_edge) * (1 - front)).astype(np.float32),
         rim=_rim(model, front * hard_edge),
         lower_lip=model.expressions[ARKIT_INDEX["jawOpen"], :, 1] < LOWER_LIP_DROP,
         lip=_lip(mean),

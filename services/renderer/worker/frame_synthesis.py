@@ -5,46 +5,46 @@ from __future__ import annotations
 import numpy as np
 
 from talkingface.contract.motion import ARKIT_DIM, ARKIT_INDEX, YAW, neutral
-from talkingface.contract.video import View
+from talkingface.contract.video import RenderLevel, View
 from talkingface.renderer.arrays import AnyArray, Float32Array, Uint8Image
-from talkingface.renderer.face.model import FaceModel
-from talkingface.renderer.geometry import FRAME, PreparedPortrait, WarpedFrame, paste, prepare
-from talkingface.renderer.opencv import cv
-from talkingface.renderer.worker.viewport import PhotoPixels, make_viewer
+from talkingface.renderer.face.model import FaceModel, rotation_matrix
+from talkingface.renderer.geometry import FRAME, WarpedFrame, paste, prepare
+from talkingface.renderer.worker.viewport import Canvases, PhotoPixels, make_viewer
 from talkingface.v1.media_pb2 import FRAMING_PHOTO
 
+WARM_UP_YAW = 25.0  # degrees, from which a side counts as hidden
 
-def inpainter_inputs(portrait: PreparedPortrait, frame: WarpedFrame) -> dict[str, AnyArray]:
+
+def inpainter_inputs(frame: WarpedFrame) -> dict[str, AnyArray]:
     """Inputs of the model `inpainter` for a frame, without batch dimension."""
-    crops = [
-        cv.merge([crop.rgb, crop.mask, own])
-        for crop, own in zip(frame.crops, portrait.crops, strict=True)
-    ]
     mouth, left, right = frame.crops
     return {
-        "mouth": crops[0],
-        "eyes": np.stack(crops[1:]),
+        "mouth": mouth.pixels,
+        "eyes": np.stack([left.pixels, right.pixels]),
         "mouth_control": mouth.control,
         "eyes_control": np.stack([left.control, right.control]),
     }
 
 
-def finish(frame: WarpedFrame, mouth: Float32Array, eyes: Float32Array) -> Uint8Image:
-    """Paste the network's result into the frame; the image is (512, 512, 3).
+def finish(frame: WarpedFrame, mouth: Float32Array, eyes: Float32Array) -> None:
+    """Paste the network's result into the frame, in place.
 
     :param mouth: residual (128, 128, 4): RGB in [-1, 1], alpha in [0, 1]
     :param eyes: residuals (2, 64, 64, 4)
     """
     for crop, residual in zip(frame.crops, (mouth, *eyes), strict=True):
-        paste(frame.image, crop, residual[..., :3], residual[..., 3])
-    return frame.image
+        paste(frame.pixels, crop, residual)
 
 
-def grey_face() -> tuple[Uint8Image, Float32Array]:
-    """A grey frame (512, 512, 3), and the mean face's landmarks (478, 3) in it."""
+def grey_face(yaw: float = 0.0) -> tuple[Uint8Image, Float32Array]:
+    """A grey frame (512, 512, 3), and the mean face's landmarks (478, 3) in it.
+
+    :param yaw: degrees by which the face is turned.
+    """
     model = FaceModel.load()
     none = np.zeros(len(model.identity), np.float32)
-    points = model.landmarks(none, np.zeros(ARKIT_DIM, np.float32)) * (200, -200, -200) + 256
+    turned = model.landmarks(none, np.zeros(ARKIT_DIM, np.float32)) @ rotation_matrix(0, yaw, 0).T
+    points = turned * (200, -200, -200) + 256
     return np.full((FRAME, FRAME, 3), 128, np.uint8), points.astype(np.float32)
 
 
@@ -54,19 +54,24 @@ def whole_photo(frame: Uint8Image) -> PhotoPixels:
 
 
 def warm_up() -> None:
-    """Run everything once on a grey portrait, so that all kernels are compiled or loaded."""
-    grey, points = grey_face()
+    """Run everything once on a grey portrait, so that all kernels are compiled or loaded.
+
+    Of the portrait one side is hidden, and turns up.
+    """
+    grey, points = grey_face(WARM_UP_YAW)
     portrait = prepare(grey, points, np.ones((FRAME, FRAME), np.float32), grey)
     motion = neutral(1)[0]
-    motion[YAW] = 10
+    motion[YAW] = -WARM_UP_YAW
     for name in ("jawOpen", "eyeBlinkLeft", "eyeLookUpRight"):
         motion[ARKIT_INDEX[name]] = 0.5
     viewer = make_viewer(portrait, whole_photo(grey), View(FRAMING_PHOTO, FRAME, FRAME))
-    frame = viewer.render(motion)
-    inputs = inpainter_inputs(portrait, frame)
-    finish(
-        frame,
-        np.zeros((*inputs["mouth"].shape[:2], 4), np.float32),
-        np.zeros((*inputs["eyes"].shape[:3], 4), np.float32),
-    )
-    viewer.show(frame)
+    canvases = Canvases()
+    for level in (RenderLevel.HALF_RESOLUTION, RenderLevel.FULL):
+        frame = viewer.render(motion, level, canvases)
+        inputs = inpainter_inputs(frame)
+        finish(
+            frame,
+            np.full((*inputs["mouth"].shape[:2], 4), 0.1, np.float32),
+            np.full((*inputs["eyes"].shape[:3], 4), 0.1, np.float32),
+        )
+        viewer.show(frame)

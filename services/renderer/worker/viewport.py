@@ -10,15 +10,29 @@ still.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numba import njit
 
-from talkingface.contract.video import MAX_SIZE, View
+from talkingface.contract.video import MAX_SIZE, RenderLevel, View
 from talkingface.renderer.arrays import Float32Array, Uint8Image
-from talkingface.renderer.geometry import FRAME, PreparedPortrait, WarpedFrame, render
+from talkingface.renderer.geometry import (
+    FRAME,
+    HALF,
+    Canvas,
+    PreparedPortrait,
+    WarpedFrame,
+    enlarged,
+    pin,
+    reduced_portrait,
+    render,
+    render_reduced,
+)
+from talkingface.renderer.geometry.rear_flow import Borders
 from talkingface.renderer.opencv import cv
+from talkingface.renderer.pixels.packed import pack, unpack
+from talkingface.renderer.pixels.planar import i420
 from talkingface.v1.media_pb2 import FRAMING_CROP
 
 MIN_ENLARGEMENT = 1.1  # pixels of the photo for one of the frame, from which its detail is kept
@@ -126,18 +140,24 @@ class _Resampler:
         return self._detail is not None
 
     @property
+    def unchanged(self) -> bool:
+        """Whether frames stay as they are."""
+        return self.side == FRAME and self._detail is None
+
+    @property
     def nbytes(self) -> int:
         """Memory that it holds."""
         return 0 if self._detail is None else self._detail.nbytes
 
     def __call__(self, frame: WarpedFrame) -> Uint8Image:
         """The frame's image, (side, side, 3)."""
-        if self.side == FRAME and self._detail is None:
-            return frame.image
-        image = _resized(frame.image, self.side)
-        if self._detail is None:
+        image = unpack(enlarged(frame.pixels))
+        if self.unchanged:
             return image
-        assert frame.flow is not None and frame.flow_weight is not None
+        image = _resized(image, self.side)
+        if self._detail is None or frame.flow is None:
+            return image  # a reduced frame has no detail
+        assert frame.flow_weight is not None
         moved, weight = _displacement(frame.flow, frame.flow_weight)
         for top in range(0, self.side, STRIP_ROWS):
             strip = image[top : top + STRIP_ROWS]
@@ -230,6 +250,40 @@ def _add_detail(image: Uint8Image, detail: Uint8Image, weight: Uint8Image) -> No
                 image[y, x, k] = min(max(value, 0), 255)
 
 
+class _Renderer:
+    """Renders a portrait at any level, in memory of its own for half the resolution."""
+
+    nbytes = 4 << 20  # of the reduced portrait, which is made when it is needed
+
+    def __init__(self, portrait: PreparedPortrait, pinned: Borders | bool, traced: bool) -> None:
+        self._portrait = portrait
+        self._pinned = pinned
+        self._traced = traced
+        self._half: PreparedPortrait | None = None
+
+    def render(self, motion: Float32Array, level: RenderLevel, canvases: Canvases) -> WarpedFrame:
+        """Render the frame of motion (58,)."""
+        if level == RenderLevel.FULL:
+            return render(
+                self._portrait,
+                motion,
+                pinned=self._pinned,
+                traced=self._traced,
+                canvas=canvases.full,
+            )
+        if self._half is None:
+            self._half = reduced_portrait(self._portrait)
+        return render_reduced(self._portrait, self._half, motion, canvases.half, self._pinned)
+
+
+class Canvases:
+    """What frames of all levels are drawn on, one after the other."""
+
+    def __init__(self) -> None:
+        self.full = Canvas()
+        self.half = Canvas(HALF)
+
+
 class CropViewer:
     """The frame's square at the size of a view."""
 
@@ -241,19 +295,21 @@ class CropViewer:
                 reduced = len(photo) > view.width
                 method = cv.INTER_AREA if reduced else cv.INTER_CUBIC
                 photo = cv.resize(photo, (view.width,) * 2, interpolation=method)
-        self._portrait = portrait
         self._planar = view.planar
         self._resample = _Resampler(portrait.frame, view.width, photo)
-        self.nbytes = self._resample.nbytes
+        self._renderer = _Renderer(portrait, False, self._resample.traced)
+        self.nbytes = self._resample.nbytes + _Renderer.nbytes
 
-    def render(self, motion: Float32Array) -> WarpedFrame:
+    def render(self, motion: Float32Array, level: RenderLevel, canvases: Canvases) -> WarpedFrame:
         """Render the frame that `show` needs, for motion (58,)."""
-        return render(self._portrait, motion, traced=self._resample.traced)
+        return self._renderer.render(motion, level, canvases)
 
     def show(self, frame: WarpedFrame) -> Uint8Image:
         """Bring a finished frame into the shape of the view."""
+        if self._planar and self._resample.unchanged:
+            return i420(enlarged(frame.pixels))
         image = self._resample(frame)
-        return _i420(image) if self._planar else image
+        return i420(pack(image)) if self._planar else image
 
 
 class PhotoViewer:
@@ -264,7 +320,7 @@ class PhotoViewer:
         if (width, height) != (view.width, view.height):
             raise ValueError(f"the whole photo is shown at {width}x{height}")
         left, top, side = pixels.place
-        self._portrait = portrait
+        self._frame = portrait.frame
         self._planar = view.planar
         # Borders beyond which the photo goes on: left, top, right, bottom.
         self._pinned = (left > 0, top > 0, left + side < width, top + side < height)
@@ -283,15 +339,21 @@ class PhotoViewer:
         photo = _resized(portrait.frame, side)
         photo[self._part] = pixels.whole[y0:y1, x0:x1]
         self._resample = _Resampler(portrait.frame, side, photo)
-        self._still = _i420(pixels.whole) if view.planar else pixels.whole
-        self.nbytes = self._resample.nbytes + self._around.nbytes + self._still.nbytes
+        self._still = i420(pack(pixels.whole)) if view.planar else pixels.whole
+        self._renderer = _Renderer(portrait, self._pinned, True)
+        kept = self._around.nbytes + self._still.nbytes
+        self.nbytes = self._resample.nbytes + _Renderer.nbytes + kept
 
-    def render(self, motion: Float32Array) -> WarpedFrame:
+    def render(self, motion: Float32Array, level: RenderLevel, canvases: Canvases) -> WarpedFrame:
         """As `CropViewer.render`."""
-        return render(self._portrait, motion, pinned=self._pinned, traced=True)
+        return self._renderer.render(motion, level, canvases)
 
     def show(self, frame: WarpedFrame) -> Uint8Image:
         """As `CropViewer.show`."""
+        pixels = enlarged(frame.pixels)
+        if pixels is not frame.pixels:
+            pin(pixels, self._frame, self._pinned)
+            frame = replace(frame, pixels=pixels)
         changed = self._around.copy()
         changed[self._inner] = self._resample(frame)[self._part]
         image = self._still.copy()
@@ -299,17 +361,11 @@ class PhotoViewer:
             height, width = changed.shape[:2]
             image[self._top : self._top + height, self._left : self._left + width] = changed
             return image
-        planes = zip(_planes(image), _planes(_i420(changed)), (1, 2, 2), strict=True)
+        planes = zip(_planes(image), _planes(i420(pack(changed))), (1, 2, 2), strict=True)
         for plane, part, step in planes:
             left, top = self._left // step, self._top // step
             plane[top : top + part.shape[0], left : left + part.shape[1]] = part
         return image
-
-
-def _i420(image: Uint8Image) -> Uint8Image:
-    """RGB (H, W, 3) as the planes of I420, (3 / 2 H, W)."""
-    planar: Uint8Image = cv.cvtColor(image, cv.COLOR_RGB2YUV_I420)
-    return planar
 
 
 def _planes(image: Uint8Image) -> tuple[Uint8Image, Uint8Image, Uint8Image]:

@@ -23,10 +23,11 @@ from talkingface.renderer.face.fitting import fit, track
 from talkingface.renderer.face.model import FaceModel, rotation_matrices, rotation_matrix
 from talkingface.renderer.geometry.eyes import RINGS
 from talkingface.renderer.geometry.rasterizer import rasterize
-from talkingface.renderer.geometry.rear_clearing import clear_rear
+from talkingface.renderer.geometry.rear_clearing import clearing
 from talkingface.renderer.geometry.rear_extension import extrapolate
-from talkingface.renderer.geometry.rear_layer import MARGIN, SOLID
 from talkingface.renderer.opencv import cv
+from talkingface.renderer.pixels.layers import MARGIN, SOLID
+from talkingface.renderer.pixels.packed import channels
 
 
 def coefficients(**values: float) -> np.ndarray:
@@ -208,10 +209,13 @@ def test_nothing_pops_while_a_motion_sets_in(
 def test_what_is_partly_cleared_is_no_longer_shown_as_the_photo(
     portrait: geometry.PreparedPortrait,
 ) -> None:
-    plate = clear_rear(portrait, 0.1, np.zeros(2, np.float32))
-    differ = (portrait.rear != portrait.rear_without_face).any(-1)
-    assert differ.any() and plate[differ, 3].max() <= SOLID
-    np.testing.assert_array_equal(plate[~differ], portrait.rear[~differ])
+    layers = portrait.layers
+    cleared = clearing(portrait.fit.camera, 0.1, np.zeros(2, np.float32))
+    rear = geometry.Canvas().sources(layers, cleared).rear
+    jaw = np.zeros(rear.shape, bool)
+    jaw.ravel()[layers.jaw_places] = True
+    assert jaw.any() and channels(rear)[jaw, 3].max() <= SOLID
+    np.testing.assert_array_equal(rear[~jaw], layers.rear[~jaw])
 
 
 def test_hair_stays_as_photographed_while_only_the_jaw_moves(
@@ -385,19 +389,17 @@ def test_crops_look_at_mouth_and_eyes(portrait: geometry.PreparedPortrait) -> No
 
 def test_paste_adds_only_inside_its_crop(portrait: geometry.PreparedPortrait) -> None:
     frame = geometry.render(portrait, motion(jawOpen=0.4))
-    image = frame.image.copy()
-    crop = frame.crops[0]
-    geometry.paste(
-        image, crop, np.zeros((128, 128, 3), np.float32), np.ones((128, 128), np.float32)
-    )
-    np.testing.assert_array_equal(image, frame.image)
-    geometry.paste(
-        image, crop, np.full((128, 128, 3), 0.2, np.float32), np.ones((128, 128), np.float32)
-    )
+    before, crop = frame.image, frame.crops[0]
+    residual = np.zeros((128, 128, 4), np.float32)
+    residual[..., 3] = 1
+    geometry.paste(frame.pixels, crop, residual)
+    np.testing.assert_array_equal(frame.image, before)
+    residual[..., :3] = 0.2
+    geometry.paste(frame.pixels, crop, residual)
     centre = cv.invertAffineTransform(crop.matrix) @ np.array([63.5, 63.5, 1])
     x, y = centre.round().astype(int)
-    assert (image[y, x].astype(int) - frame.image[y, x] > 40).all()
-    np.testing.assert_array_equal(image[:150], frame.image[:150])
+    assert (frame.image[y, x].astype(int) - before[y, x] > 40).all()
+    np.testing.assert_array_equal(frame.image[:150], before[:150])
 
 
 def test_bad_input_is_refused(portrait: geometry.PreparedPortrait) -> None:

@@ -16,6 +16,8 @@ import pytest
 
 from talkingface.contract.video import View, photo_size
 from talkingface.renderer.geometry import FRAME, WarpedFrame
+from talkingface.renderer.pixels.packed import pack
+from talkingface.renderer.pixels.planar import i420
 from talkingface.renderer.worker.kernels import compile_kernels
 from talkingface.renderer.worker.viewport import PhotoPixels, Viewer, make_viewer, photo_pixels
 from talkingface.v1.media_pb2 import FRAMING_CROP, FRAMING_PHOTO
@@ -48,7 +50,7 @@ def warped(image: Image, dx: float = 0.0, weight: int = 255) -> WarpedFrame:
     flow = np.stack(np.meshgrid(along + dx, along), -1)
     crops: Any = ()
     mask = np.zeros((FRAME, FRAME, 2), np.uint8)
-    return WarpedFrame(image, mask, crops, flow, np.full((FRAME, FRAME), weight, np.uint8))
+    return WarpedFrame(pack(image), mask, crops, flow, np.full((FRAME, FRAME), weight, np.uint8))
 
 
 def pixels_of(photo: Image, frame: Image, to_photo: Image) -> PhotoPixels:
@@ -137,9 +139,9 @@ def test_the_whole_photo_changes_only_within_the_square(side: int, planar: bool)
     still, rolled = (viewer.show(warped(image)) for image in (frame, frame[::-1].copy()))
     truth = photo[:height, :width]
     if planar:
-        assert np.array_equal(still, cv2.cvtColor(truth, cv2.COLOR_RGB2YUV_I420))
+        assert np.array_equal(still, i420(pack(truth)))
         rgb = viewer_of(frame, pixels, View(FRAMING_PHOTO, width, height))
-        moved = cv2.cvtColor(rgb.show(warped(frame[::-1].copy())), cv2.COLOR_RGB2YUV_I420)
+        moved = i420(pack(rgb.show(warped(frame[::-1].copy()))))
         assert np.array_equal(rolled, moved)
         return
     assert np.array_equal(still, truth)

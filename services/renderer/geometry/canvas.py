@@ -1,0 +1,90 @@
+"""The memory in which a frame is made, used again by every frame."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from talkingface.renderer.arrays import AnyArray, Float32Array, Uint8Image, Uint16Array, Uint32Array
+from talkingface.renderer.geometry.frame import FRAME
+from talkingface.renderer.geometry.portrait_layers import PortraitLayers
+from talkingface.renderer.pixels import cpu
+from talkingface.renderer.pixels.layers import TILE, TILE_ROWS, Clearing, Sources
+
+_PLANES = 10  # of 32 bits a pixel, that the layers and drawings of a frame need at a time
+
+
+class Canvas:
+    """One frame in the making, and scratch memory; for one thread at a time."""
+
+    kernels: Any = cpu
+    """The loops that draw on it."""
+
+    def __init__(self, side: int = FRAME) -> None:
+        """
+        :param side: pixels of the frame along a side.
+        """
+        self.side = side
+        self.image: Uint32Array = np.empty((side, side), np.uint32)  # packed
+        self.mask: Uint8Image = np.empty((side, side, 2), np.uint8)  # as in `Crop`
+        self.mask_pairs: Uint16Array = self.mask.view(np.uint16)[..., 0]  # the same memory
+        self.hidden = np.zeros((side // TILE_ROWS, side // TILE), np.bool_)
+        self._planes = np.empty((_PLANES, side * side), np.float32)
+        self._drawing: Float32Array = np.empty(0, np.float32)
+        self._tables: dict[tuple[int, int], Float32Array] = {}
+        self._rear = np.empty((0, 0), np.uint32)
+        self._rear_of: PortraitLayers | None = None
+
+    def clear(self) -> None:
+        """Begin a new frame; all of its image is going to be written."""
+        self.hidden[:] = False
+        self.mask[:] = 0
+
+    def upload(self, array: AnyArray) -> AnyArray:
+        """An array of this frame as the kernels take it."""
+        return np.ascontiguousarray(array)
+
+    def resident(self, array: AnyArray) -> AnyArray:
+        """An array of all frames of a portrait, or of all portraits, as the kernels take it."""
+        return array
+
+    def plane(self, index: int, height: int, width: int) -> Float32Array:
+        """Scratch memory (height, width), with what was left in it."""
+        plane: Float32Array = self._planes[index, : height * width].reshape(height, width)
+        return plane
+
+    def planes(self, first: int, count: int, height: int, width: int) -> Float32Array:
+        """Scratch memory (count, height, width), which begins with a plane."""
+        flat = self._planes[first : first + count].reshape(-1)
+        planes: Float32Array = flat[: count * height * width].reshape(count, height, width)
+        return planes
+
+    def drawing_planes(self, count: int, size: int) -> Float32Array:
+        """Scratch memory (count, size) of eyes and mouth; it leaves the layers' planes alone."""
+        if self._drawing.size < count * size:
+            self._drawing = np.empty(count * size, np.float32)
+        return self._drawing[: count * size].reshape(count, size)
+
+    def table(self, rows: int, columns: int) -> Float32Array:
+        """Scratch memory (rows, columns) for a table of triangles."""
+        if (rows, columns) not in self._tables:
+            # Rows of triangles that are not drawn are read, if not used: they must be numbers.
+            self._tables[rows, columns] = np.zeros((rows, columns), np.float32)
+        return self._tables[rows, columns]
+
+    def sources(self, layers: PortraitLayers, clearing: Clearing) -> Sources:
+        """The images that a frame is made of, jaw and cheeks removed from the rear layer."""
+        if self._rear_of is not layers:
+            self._rear, self._rear_of = layers.rear.copy(), layers
+        self.kernels.clear_pixels(
+            layers.jaw_places, layers.jaw, layers.behind_jaw, clearing, self._rear
+        )
+        return Sources(
+            layers.photo,
+            layers.background,
+            layers.near_background,
+            self._rear,
+            layers.least_opaque,
+            layers.most_opaque,
+        )

@@ -1,0 +1,39 @@
+"""Compilers of the pixel functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from numba import njit
+from numba.core.compiler import CompilerBase, DefaultPassBuilder
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _DistinctArrays(CompilerBase):
+    """Compile for arrays that do not overlap: else no loop that gathers pixels is vectorised."""
+
+    def define_pipelines(self) -> list[Any]:
+        self.state.flags.noalias = True
+        builder: Any = DefaultPassBuilder  # it has no types
+        return [builder.define_nopython_pipeline(self.state)]
+
+
+def device(function: F) -> F:
+    """Compile a function of one pixel or triangle, callable from loops and from CUDA kernels."""
+    compiled: F = njit(function, cache=True, fastmath=True, error_model="numpy", forceinline=True)
+    return compiled
+
+
+def loop(function: F) -> F:
+    """Compile a loop over pixels or triangles for the CPU; its arrays must not overlap."""
+    compiled: F = njit(
+        function,
+        cache=True,
+        fastmath=True,
+        error_model="numpy",
+        nogil=True,
+        pipeline_class=_DistinctArrays,
+    )
+    return compiled
