@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import av
 import numpy as np
+from av.codec.hwaccel import HWAccel
 
 from talkingface.renderer.arrays import Uint8Image
 from talkingface.serving.config import StartError
@@ -84,9 +85,21 @@ def nvenc_options(form: H264Format) -> dict[str, str]:
     }
 
 
+class Codec(NamedTuple):
+    """An encoder of FFmpeg."""
+
+    name: str
+    options: Callable[[H264Format], dict[str, str]]
+    device: HWAccel | None
+
+
 CODECS = {
-    H264Kind.X264: ("libx264", _x264_options),
-    H264Kind.NVENC: ("h264_nvenc", nvenc_options),
+    H264Kind.X264: Codec("libx264", _x264_options, None),
+    # All streams of the process share the GPU's primary context: one of its own, which FFmpeg makes
+    # otherwise, would take some 200 MB of GPU memory for each stream.
+    H264Kind.NVENC: Codec(
+        "h264_nvenc", nvenc_options, HWAccel("cuda", options={"primary_ctx": "1"})
+    ),
 }
 
 
@@ -96,8 +109,8 @@ def open_codec(kind: H264Kind, form: H264Format) -> av.VideoCodecContext:
     :raises av.FFmpegError: it does not work here, or has no session left
     :raises ValueError: PyAV's FFmpeg was built without it
     """
-    name, options = CODECS[kind]
-    codec = av.CodecContext.create(name, "w")
+    name, options, device = CODECS[kind]
+    codec = av.CodecContext.create(name, "w", device)
     assert isinstance(codec, av.VideoCodecContext)
     codec.width, codec.height = form.width, form.height
     codec.pix_fmt = "yuv420p"
@@ -180,7 +193,8 @@ def choose(wanted: str) -> H264Kind:
     if problem is None:
         return H264Kind.NVENC
     if wanted == H264Kind.NVENC:
-        raise StartError(f"TALKINGFACE_VIDEO_ENCODER=nvenc, but NVENC does not work: {problem}")
+        text = "TALKINGFACE_VIDEO_ENCODER=nvenc, but NVENC does not work (no NVIDIA driver, or a "
+        raise StartError(f"{text}GPU without an encoder): {problem}")
     log.info("event=no_nvenc %s", problem)
     return H264Kind.X264
 

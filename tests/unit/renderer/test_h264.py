@@ -117,10 +117,12 @@ def test_each_option_of_nvenc_exists_in_this_build(
 ) -> None:
     """FFmpeg ignores options that it does not know, and reads the values of others before it looks
     for a driver, so that a wrong value gives another error than the missing driver."""
+    nvenc = h264.CODECS[H264Kind.NVENC]._replace(device=None)  # its absence is noticed earlier
+    monkeypatch.setitem(h264.CODECS, H264Kind.NVENC, nvenc)
     with pytest.raises(av.FFmpegError) as no_driver:
         h264.open_codec(H264Kind.NVENC, FORM)
-    wrong = h264.nvenc_options(FORM) | {option: "no such value"}
-    monkeypatch.setitem(h264.CODECS, H264Kind.NVENC, ("h264_nvenc", lambda form: wrong))
+    wrong = nvenc.options(FORM) | {option: "no such value"}
+    monkeypatch.setitem(h264.CODECS, H264Kind.NVENC, nvenc._replace(options=lambda form: wrong))
     with pytest.raises(av.FFmpegError) as refused:
         h264.open_codec(H264Kind.NVENC, FORM)
     assert refused.value.errno != no_driver.value.errno
