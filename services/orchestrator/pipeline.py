@@ -11,12 +11,14 @@ from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any, TypeAlias
 
+from talkingface.contract.arrays import Float32Array
 from talkingface.contract.durations import duration
 from talkingface.contract.errors import ServiceError
 from talkingface.contract.rates import MOTION_FPS
 from talkingface.contract.stage_streams import StreamConfig, StreamRequest, StreamResponse
 from talkingface.contract.video import RenderLevel
 from talkingface.orchestrator.media.decoding import AudioChunk
+from talkingface.orchestrator.media.hop_buffer import HopBuffer
 from talkingface.orchestrator.session.live_session import LiveSession
 from talkingface.orchestrator.session.resume_token import Tokens
 from talkingface.orchestrator.session.session import Answer, Session
@@ -91,6 +93,7 @@ class SessionPipeline:
         self._renderer = self._stream(
             render, partial(portraits.open_renderer, render, live=session.live)
         )
+        self._hops = HopBuffer(session.start.encoder_sample)
         # Samples for the speech encoder; None is the end.
         self._audio: asyncio.Queue[bytes | None] = asyncio.Queue(session.max_queued_chunks)
         self._answers: asyncio.Queue[Answer | None] = asyncio.Queue(_QUEUED_ANSWERS)
@@ -280,12 +283,15 @@ class SessionPipeline:
             while session.lead_seconds > session.max_lead_seconds:
                 self._progress.clear()
                 await self._progress.wait()
-            samples = session.add_chunk(chunk)
-            if len(samples):
-                await self._audio.put(samples.astype("<f4").tobytes())
+            await self._queue_audio(self._hops.push(session.add_chunk(chunk)))
+
+    async def _queue_audio(self, samples: Float32Array) -> None:
+        if len(samples):
+            await self._audio.put(samples.astype("<f4").tobytes())
 
     async def _end_chunks(self) -> None:
         self._session.end_chunks()
+        await self._queue_audio(self._hops.end())
         await self._audio.put(None)
 
     async def _send_audio(self) -> None:

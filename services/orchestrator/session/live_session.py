@@ -28,7 +28,7 @@ class LiveSession(Session):
     live = True
     max_lead_seconds = math.inf  # the clock paces it
     # About half a minute of audio, which goes on while the speech encoder is unavailable.
-    max_queued_chunks = 1500
+    max_queued_chunks = 750
 
     def __init__(
         self,

@@ -18,6 +18,7 @@ from talkingface.contract.errors import ServiceError
 from talkingface.contract.rates import SAMPLE_RATE
 from talkingface.orchestrator.media.decoding import AudioChunk, AudioIntake, Resampler
 from talkingface.orchestrator.media.file_decoder import file_format
+from talkingface.orchestrator.media.hop_buffer import HopBuffer
 from talkingface.orchestrator.media.packaging import FramePackager, Mp4Packager
 from talkingface.v1 import media_pb2 as media
 from talkingface.v1 import talking_face_pb2 as talking_face
@@ -473,3 +474,15 @@ def test_frames_have_the_audio_of_dropped_ones_before_them() -> None:
     assert (
         b"".join(p.audio for p in messages) == np.rint(audio[:, 0] * 32767).astype("<i2").tobytes()
     )
+
+
+@pytest.mark.parametrize("first_sample", [0, 640, 1000])
+def test_the_encoders_audio_is_cut_where_its_hops_end(first_sample: int) -> None:
+    samples = tone(1.0, SAMPLE_RATE)[:, 0]
+    hops = HopBuffer(first_sample)
+    chunks = [hops.push(samples[i : i + 336]) for i in range(0, len(samples), 336)]
+    ends = first_sample + np.cumsum([len(chunk) for chunk in chunks])
+    pushed = first_sample + np.minimum(336 * np.arange(1, len(chunks) + 1), len(samples))
+    complete = np.maximum(pushed // 640 * 640, first_sample)
+    assert ends.tolist() == complete.tolist()  # nothing that completes a hop is held back
+    assert np.array_equal(np.concatenate([*chunks, hops.end()]), samples)
