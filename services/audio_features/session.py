@@ -117,8 +117,9 @@ class AudioFeaturesSession:
         self._buffers = [rest] if len(rest) else []
         self._buffered = len(rest)
         self._pending = True
-        padded = np.pad(chunk, (0, CHUNK_SAMPLES - len(chunk)))
-        return {"pcm": padded, "state": self._state}
+        if len(chunk) < CHUNK_SAMPLES:
+            chunk = np.pad(chunk, (0, CHUNK_SAMPLES - len(chunk)))
+        return {"pcm": chunk, "state": self._state}
 
     def accept(self, outputs: Mapping[str, Float32Array]) -> SpeechRows:
         """Accept the model's outputs for the last request.

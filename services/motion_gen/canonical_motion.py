@@ -99,7 +99,7 @@ def compose(
     eye = canonical[:, GAZE] - rotation[:, :2]
     motion = np.zeros((len(canonical), MOTION_DIM), np.float32)
     motion[:, :ARKIT_DIM] = gaze_to_arkit(eye[:, 0], eye[:, 1])
-    motion[:, FACE_COLUMNS] = np.clip(face, 0, 1)
+    motion[:, FACE_COLUMNS] = face.clip(0, 1)
     motion[:, PITCH : PITCH + 3] = rotation
     motion[:, TRANSLATION_X : TRANSLATION_X + 2] = head_scale[:, None] * canonical[:, TRANSLATION]
     motion[:, DISTANCE] = distance * np.exp(head_scale * canonical[:, LOG_DISTANCE])

@@ -90,5 +90,5 @@ class ControlEasing:
             head_scale=np.maximum(rows[:, _HEAD_SCALE], 0),
             mouth_scale=np.maximum(rows[:, _MOUTH_SCALE], 0),
             expressivity=np.maximum(rows[:, _EXPRESSIVITY], 0),
-            emotion=np.clip(rows[:, _EMOTION], 0, 1),
+            emotion=rows[:, _EMOTION].clip(0, 1),
         )

@@ -76,7 +76,7 @@ class GenerateStream(StageHandler[GenerateRequest, GenerateResponse]):
 
     async def accept(self, outputs: Arrays) -> Iterable[GenerateResponse]:
         first = self._session.frames
-        motion = np.clip(self._session.accept(outputs), MOTION_LOW, MOTION_HIGH)
+        motion = self._session.accept(outputs).clip(MOTION_LOW, MOTION_HIGH)
         self._metrics.count("frames", len(motion))
         return (GenerateResponse(motion=motion_message(first, motion)),)
 

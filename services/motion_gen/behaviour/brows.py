@@ -86,7 +86,7 @@ class BrowPlanner(Serializable):
         ])  # fmt: skip
         rates = np.array([LOOK_RATE, WAVES_RATE, WAVES_RATE, TILT_RATE])
         self.position, self.velocity = spring(self.position, self.velocity, targets, rates)
-        noise = np.clip(self.noise.step(), -MAX_DEVIATIONS, MAX_DEVIATIONS)
+        noise = self.noise.step().clip(-MAX_DEVIATIONS, MAX_DEVIATIONS)
         idle = IDLE * noise[: len(IDLE)] ** 2
         wave = self.position[2] * float(WAVES @ noise[len(IDLE) :])
         lift = raised + self.position[0] + self.position[1] + idle[0] + max(wave, 0.0)

@@ -140,10 +140,10 @@ class EmotionPlanner(Serializable):
         :return: weights as they show, (7,); what is added to the generated face, (FACE_DIM,); the
             manner
         """
-        waves = np.clip(self.waves.step(), -2, 2)
-        asymmetry = ASYMMETRY_SHARE * float(np.clip(self.asymmetry.step()[0], -2, 2))
+        waves = self.waves.step().clip(-2, 2)
+        asymmetry = ASYMMETRY_SHARE * min(max(float(self.asymmetry.step()[0]), -2.0), 2.0)
         prominence = min(speech.prominence, MAX_PROMINENCE)
-        visible = np.clip(weights * (MEAN + WAVES * waves + ACCENT_GAIN * prominence), 0, 1)
+        visible = (weights * (MEAN + WAVES * waves + ACCENT_GAIN * prominence)).clip(0, 1)
         face = np.asarray(asymmetry * (visible @ ASYMMETRY), np.float32)
         w = weights.astype(np.float64)
         drop = w @ SILENT_JAW if speech.silence > JAW_DROP_AFTER else 0.0

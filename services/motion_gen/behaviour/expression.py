@@ -124,7 +124,7 @@ class ExpressionPlanner(Serializable):
         heights = self.actions.step()
         target = 1.0 if speech.speaking else WAVES_AT_REST
         self.wave_size += (target - self.wave_size) * FRAME_SECONDS / WAVES_SECONDS
-        noise = np.clip(self.noise.step(), -2, 2)
+        noise = self.noise.step().clip(-2, 2)
         waves = self.wave_size * np.array([CORNER_WAVE, WIDTH_WAVE]) * noise
         waves[0] *= manner.smiles if waves[0] > 0 else manner.frowns
         rises, falls = np.maximum(waves, 0), np.maximum(-waves, 0)
