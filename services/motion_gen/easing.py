@@ -59,7 +59,8 @@ class ControlEasing:
     """Moves the continuous controls to their targets without a jump in value or velocity."""
 
     def __init__(self, controls: Controls) -> None:
-        self.value = self._target(controls)
+        self._controls = controls  # of the frame before
+        self.value = self._goal = self._target(controls)
         self.velocity = np.zeros_like(self.value)
 
     @staticmethod
@@ -79,9 +80,9 @@ class ControlEasing:
         """
         values = []
         for entry in controls:
-            self.value, self.velocity = spring(
-                self.value, self.velocity, self._target(entry), EASE_RATE
-            )
+            if entry is not self._controls:
+                self._controls, self._goal = entry, self._target(entry)
+            self.value, self.velocity = spring(self.value, self.velocity, self._goal, EASE_RATE)
             values.append(self.value)
         rows = np.array(values, np.float32)
         return EasedControls(

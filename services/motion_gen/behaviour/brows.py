@@ -16,11 +16,11 @@ import numpy as np
 
 from talkingface.contract.arrays import Float32Array
 from talkingface.motion_gen.behaviour.actions import Actions
-from talkingface.motion_gen.behaviour.emotion import Manner, template
+from talkingface.motion_gen.behaviour.emotion import Manner
 from talkingface.motion_gen.behaviour.noise import SmoothNoise
 from talkingface.motion_gen.behaviour.speech import SpeechFrame
 from talkingface.motion_gen.behaviour.state import Serializable, random_stream
-from talkingface.motion_gen.canonical_motion import FACE_INDEX
+from talkingface.motion_gen.canonical_motion import FACE_DIM, FACE_INDEX
 from talkingface.motion_gen.easing import spring
 
 RAISE, FROWN = 0, 1
@@ -54,6 +54,14 @@ WAVES_RATE = 3.0  # 1 / s at which waves and arousal follow the speech, by eye
 # Idle raise, frown and squint: frequencies and coefficients, by eye.
 IDLE_HZ = np.array([0.15, 0.2, 0.12])
 IDLE = np.array([0.04, 0.03, 0.03])
+
+_COLUMNS = [
+    FACE_INDEX[name]
+    for name in (
+        *("browInnerUp", "browOuterUpLeft", "browOuterUpRight", "eyeWideLeft", "eyeWideRight"),
+        *("browDownLeft", "browDownRight", "eyeSquintLeft", "eyeSquintRight"),
+    )
+]
 
 
 class BrowPlanner(Serializable):
@@ -91,10 +99,14 @@ class BrowPlanner(Serializable):
         wave = self.position[2] * float(WAVES @ noise[len(IDLE) :])
         lift = raised + self.position[0] + self.position[1] + idle[0] + max(wave, 0.0)
         frown += idle[1] + WAVE_FROWN * max(-wave, 0.0)
-        sides = (1.0 + self.position[3], 1.0 - self.position[3])
-        face = template({"browOuterUp": OUTER * lift, "eyeWide": RAISE_WIDENS_EYE * raised}, sides)
-        face[FACE_INDEX["browInnerUp"]] = lift
-        face += template({"browDown": frown, "eyeSquint": idle[2] + FROWN_SQUINTS * frown})
+        left, right = 1.0 + self.position[3], 1.0 - self.position[3]
+        outer, wide = OUTER * lift, RAISE_WIDENS_EYE * raised
+        squint = idle[2] + FROWN_SQUINTS * frown
+        face = np.zeros(FACE_DIM, np.float32)
+        face[_COLUMNS] = (
+            *(lift, left * outer, right * outer, left * wide, right * wide),
+            *(frown, frown, squint, squint),
+        )
         return face
 
     def _draw_action(self, speech: SpeechFrame, manner: Manner) -> None:
