@@ -58,7 +58,7 @@ def _x264_options(form: H264Format) -> dict[str, str]:
         "profile": "high",
         "crf": str(form.crf),
         "x264-params": f"keyint={interval}:min-keyint={interval}:scenecut=0"
-        ":open-gop=0:repeat-headers=1:annexb=1:threads=1:sliced-threads=0",
+        ":open-gop=0:repeat-headers=1:annexb=1:threads=1:sliced-threads=0:weightp=0",
     }
 
 

@@ -24,7 +24,7 @@ class HopBuffer:
 
     def push(self, samples: Float32Array) -> Float32Array:
         """Append samples (n,), and return those up to the end of the last complete hop (m,)."""
-        joined = np.concatenate([self._held, samples])
+        joined: Float32Array = np.concatenate([self._held, samples])
         end = self._begin + len(joined)
         count = max(end - end % CHUNK_SAMPLES - self._begin, 0)
         self._held = joined[count:]

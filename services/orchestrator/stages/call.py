@@ -77,7 +77,12 @@ class StageCall(Generic[StreamConfig, StreamRequest, StreamResponse]):
         self._status = CallStatus(self._call)
         self._ended = False
         self._writing = asyncio.Lock()
-        self._sending: asyncio.Future[None] | None = None
+        self._sender: asyncio.Task[Any] | None = None  # that waits for a write
+        self._receiver: asyncio.Task[Any] | None = None  # that waits for a result
+        self._interrupted: set[asyncio.Task[Any]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._has_result = False  # since the last tick
+        self._silence: StageSilentError | None = None
 
     @property
     def name(self) -> str:
@@ -130,8 +135,11 @@ class StageCall(Generic[StreamConfig, StreamRequest, StreamResponse]):
         :raises ServiceError: the stage's error.
         """
         async with self._writing:
-            self._sending = asyncio.ensure_future(self._guard(self._call.write(request)))
-            await self._sending
+            self._sender = asyncio.current_task()
+            try:
+                await self._interruptible(self._call.write(request))
+            finally:
+                self._sender = None
 
     async def end(self) -> None:
         """Send the end of the stream."""
@@ -145,21 +153,42 @@ class StageCall(Generic[StreamConfig, StreamRequest, StreamResponse]):
         :raises ServiceError: the stage's error, or STAGE_UNAVAILABLE when a result is overdue for
             longer than the timeout.
         """
-        tick = min(self._timeout / 8, _MAX_TICK_SECONDS)
         self.overdue = 0.0
-        reading = asyncio.ensure_future(self._guard(self._call.read()))
+        self._receiver = task = asyncio.current_task()
+        assert task is not None
+        if self._timer is None:
+            self._await_tick()
         try:
-            # Counted in turns of the event loop instead of by the clock: while this process itself
-            # was suspended, results may have arrived that have not been read yet.
-            while not (await asyncio.wait([reading], timeout=tick))[0]:
-                self.overdue = self.overdue + tick if self._is_due() else 0.0
-                if self.overdue > self._timeout and self.overdue > self._limit():
-                    raise self._silent(f"returned no result for {self.overdue:.2g} s")
-            answer = reading.result()
-            self.max_overdue = max(self.overdue, _DECAY * self.max_overdue)
+            answer = await self._interruptible(self._call.read())
+        except asyncio.CancelledError:
+            if self._silence is None or task.cancelling():
+                raise
+            raise self._silence from None
         finally:
-            reading.cancel()
+            self._receiver = None
+        self._has_result = True
+        self.max_overdue = max(self.overdue, _DECAY * self.max_overdue)
         return None if answer is grpc.aio.EOF else cast("StreamResponse", answer)
+
+    def _await_tick(self) -> None:
+        # Overdue time is counted in turns of the event loop instead of by the clock: while this
+        # process itself was suspended, results may have arrived that have not been read yet.
+        self._has_result = False
+        tick = min(self._timeout / 8, _MAX_TICK_SECONDS)
+        self._timer = asyncio.get_running_loop().call_later(tick, self._on_tick, tick)
+
+    def _on_tick(self, tick: float) -> None:
+        """Interrupt the receiver if a result is overdue for too long."""
+        self._timer = None
+        if self._receiver is None:
+            return
+        if not self._has_result:
+            self.overdue = self.overdue + tick if self._is_due() else 0.0
+        if self.overdue > self._timeout and self.overdue > self._limit():
+            self._silence = self._silent(f"returned no result for {self.overdue:.2g} s")
+            self._interrupt(self._receiver)
+        else:
+            self._await_tick()
 
     def on_end(self, callback: Callable[[], Any]) -> None:
         """Call `callback` when the call is over, however it ends."""
@@ -168,8 +197,26 @@ class StageCall(Generic[StreamConfig, StreamRequest, StreamResponse]):
     def cancel(self) -> None:
         """End the call at once; its slot becomes free."""
         self._call.cancel()
-        if self._sending is not None:  # gRPC itself does not end a write on a dead connection
-            self._sending.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._sender is not None:  # gRPC itself does not end a write on a dead connection
+            self._interrupt(self._sender)
+
+    def _interrupt(self, task: asyncio.Task[Any]) -> None:
+        """End what a task waits for with CancelledError, without cancelling the task."""
+        self._interrupted.add(task)
+        task.cancel()
+
+    async def _interruptible(self, operation: Awaitable[T]) -> T:
+        """Await an operation of gRPC that `_interrupt` can end; see `_guard`."""
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            return await self._guard(operation)
+        finally:
+            if task in self._interrupted:
+                self._interrupted.discard(task)
+                task.uncancel()
 
     def _is_due(self) -> bool:
         ahead = self.sent_until - self.received_until
@@ -182,11 +229,15 @@ class StageCall(Generic[StreamConfig, StreamRequest, StreamResponse]):
             return most
         return min(times * (self._timeout + min(2 * self.max_overdue, self._timeout)), most)
 
-    def _unavailable(self, problem: str, kind: type[ServiceError] = ServiceError) -> ServiceError:
-        return kind("STAGE_UNAVAILABLE", f"{self.name} {problem}", metadata={"stage": self.name})
+    def _unavailable(self, problem: str) -> ServiceError:
+        return ServiceError(
+            "STAGE_UNAVAILABLE", f"{self.name} {problem}", metadata={"stage": self.name}
+        )
 
-    def _silent(self, problem: str) -> ServiceError:
-        return self._unavailable(problem, StageSilentError)
+    def _silent(self, problem: str) -> StageSilentError:
+        return StageSilentError(
+            "STAGE_UNAVAILABLE", f"{self.name} {problem}", metadata={"stage": self.name}
+        )
 
     async def _guard(self, operation: Awaitable[T]) -> T:
         """Await an operation of gRPC, and turn its failures into `ServiceError`."""
