@@ -6,11 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from talkingface.renderer.arrays import AnyArray, Float32Array, Uint8Image, Uint16Array, Uint32Array
-from talkingface.renderer.geometry.frame import FRAME
+from talkingface.renderer.arrays import (
+    AnyArray,
+    Float32Array,
+    Uint8Image,
+    Uint16Array,
+    Uint32Array,
+    Uint64Array,
+)
+from talkingface.renderer.geometry.frame import EYE_CROP, FRAME, MOUTH_CROP
 from talkingface.renderer.geometry.portrait_layers import PortraitLayers
 from talkingface.renderer.pixels import cpu
 from talkingface.renderer.pixels.layers import TILE, TILE_ROWS, Clearing, Sources
+from talkingface.renderer.pixels.packed import pack
 
 _PLANES = 10  # of 32 bits a pixel, that the layers and drawings of a frame need at a time
 
@@ -41,6 +49,16 @@ class Canvas:
         self.hidden[:] = False
         self.mask[:] = 0
 
+    def show(self, photo: Uint8Image) -> None:
+        """Write a photo (H, W, 3) instead of a frame, of which nothing is drawn."""
+        self.image[:] = pack(photo)
+        self.mask[:] = 0
+
+    def crops(self) -> tuple[Uint64Array, Uint64Array]:
+        """Memory of a frame's crops: mouth (128, 128), eyes (2, 64, 64), 8 bytes a pixel."""
+        mouth = np.empty((MOUTH_CROP, MOUTH_CROP), np.uint64)
+        return mouth, np.empty((2, EYE_CROP, EYE_CROP), np.uint64)
+
     def upload(self, array: AnyArray) -> AnyArray:
         """An array of this frame as the kernels take it."""
         return np.ascontiguousarray(array)
@@ -65,6 +83,10 @@ class Canvas:
         if self._drawing.size < count * size:
             self._drawing = np.empty(count * size, np.float32)
         return self._drawing[: count * size].reshape(count, size)
+
+    def openings(self, width: int) -> Float32Array:
+        """Memory for `Mouth.opening` in a region of so many columns."""
+        return np.empty((3, width), np.float32)
 
     def table(self, rows: int, columns: int) -> Float32Array:
         """Scratch memory (rows, columns) for a table of triangles."""

@@ -14,7 +14,7 @@ from talkingface.renderer.face.model import FaceModel
 from talkingface.renderer.geometry.canvas import Canvas
 from talkingface.renderer.geometry.frame import bounding_box
 from talkingface.renderer.pixels.drawing import Drawing, place_vertices
-from talkingface.renderer.pixels.triangles import draw_triangles, table_width
+from talkingface.renderer.pixels.triangles import table_width
 
 _PLANES = 12  # of a drawing, four of them for lists
 
@@ -92,8 +92,16 @@ def begin_drawing(
     )
     local = np.empty((len(part.vertices), 3), np.float32)
     place_vertices(points, part.vertices, region.left, region.top, local)
-    chosen = part.triangles if triangles is None else triangles
-    draw_triangles(local, values, chosen, True, drawing.table, drawing.ids, weights)
+    chosen = canvas.resident(part.triangles) if triangles is None else canvas.upload(triangles)
+    canvas.kernels.draw_triangles(
+        canvas.upload(local),
+        canvas.upload(values),
+        chosen,
+        True,
+        drawing.table,
+        drawing.ids,
+        weights,
+    )
     return drawing
 
 

@@ -9,6 +9,7 @@ from talkingface.renderer.arrays import (
     Int32Array,
     Int64Array,
     Real,
+    Uint8Image,
     Uint32Array,
 )
 from talkingface.renderer.pixels.drawing import (
@@ -16,7 +17,9 @@ from talkingface.renderer.pixels.drawing import (
     Drawing,
     draw_strokes,
     find_opacity,
+    is_whole,
     join_quarters,
+    merge,
     span_of_row,
     weigh_quarters,
 )
@@ -147,7 +150,7 @@ def _lid_pixels(
         skin = skin_pixel(eye, table, upper[i], lower[j], at, y)
         out[k] = lid_pixel(skin, lid, over, line, eye.lash)
         weight[k] = covers(over, line, _ZERO)
-        whole[k] = _ONE if min(upper[i], upper[j], min(lower[i], lower[j])) >= 0 else _ZERO
+        whole[k] = is_whole(upper[i], upper[j], lower[i], lower[j])
 
 
 @loop
@@ -212,3 +215,17 @@ def draw_eye_pixels(eye: Eye, lashes: Lashes, drawing: Drawing) -> bool:
     if found:
         _draw_open(eye, drawing)
     return found
+
+
+def draw_eye(
+    eye: Eye,
+    lashes: Lashes,
+    drawing: Drawing,
+    left: int,
+    top: int,
+    image: Uint32Array,
+    mask: Uint8Image,
+) -> None:
+    """Draw an eye into a frame and its mask, the region at `left`, `top`."""
+    if draw_eye_pixels(eye, lashes, drawing):
+        merge(drawing, left, top, image, mask)

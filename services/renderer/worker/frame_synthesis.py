@@ -33,7 +33,7 @@ def finish(frame: WarpedFrame, mouth: Float32Array, eyes: Float32Array) -> None:
     :param eyes: residuals (2, 64, 64, 4)
     """
     for crop, residual in zip(frame.crops, (mouth, *eyes), strict=True):
-        paste(frame.pixels, crop, residual)
+        paste(frame.canvas, crop, residual)
 
 
 def grey_face(yaw: float = 0.0) -> tuple[Uint8Image, Float32Array]:
