@@ -8,6 +8,7 @@ import numpy as np
 
 from talkingface.renderer.arrays import (
     AnyArray,
+    BoolArray,
     Float32Array,
     Uint8Image,
     Uint16Array,
@@ -34,15 +35,20 @@ class Canvas:
         :param side: pixels of the frame along a side.
         """
         self.side = side
-        self.image: Uint32Array = np.empty((side, side), np.uint32)  # packed
-        self.mask: Uint8Image = np.empty((side, side, 2), np.uint8)  # as in `Crop`
-        self.mask_pairs: Uint16Array = self.mask.view(np.uint16)[..., 0]  # the same memory
-        self.hidden = np.zeros((side // TILE_ROWS, side // TILE), np.bool_)
-        self._planes = np.empty((_PLANES, side * side), np.float32)
+        self.image: Uint32Array = self._empty((side, side), np.uint32)  # packed
+        self.mask: Uint8Image = self._empty((side, side, 2), np.uint8)  # as in `Crop`
+        self.hidden: BoolArray = self._empty((side // TILE_ROWS, side // TILE), np.bool_)
+        self._planes: Float32Array = self._empty((_PLANES, side * side), np.float32)
         self._drawing: Float32Array = np.empty(0, np.float32)
         self._tables: dict[tuple[int, int], Float32Array] = {}
-        self._rear = np.empty((0, 0), np.uint32)
+        self._rear: Uint32Array = self._empty((0, 0), np.uint32)
         self._rear_of: PortraitLayers | None = None
+
+    @property
+    def mask_pairs(self) -> Uint16Array:
+        """The mask with its two bytes in one number, (H, W); the same memory."""
+        pairs: Uint16Array = self.mask.view(np.uint16)[..., 0]
+        return pairs
 
     def clear(self) -> None:
         """Begin a new frame; all of its image is going to be written."""
@@ -92,21 +98,36 @@ class Canvas:
         """Scratch memory (rows, columns) for a table of triangles."""
         if (rows, columns) not in self._tables:
             # Rows of triangles that are not drawn are read, if not used: they must be numbers.
-            self._tables[rows, columns] = np.zeros((rows, columns), np.float32)
+            self._tables[rows, columns] = self._zeros((rows, columns), np.float32)
         return self._tables[rows, columns]
 
     def sources(self, layers: PortraitLayers, clearing: Clearing) -> Sources:
         """The images that a frame is made of, jaw and cheeks removed from the rear layer."""
         if self._rear_of is not layers:
-            self._rear, self._rear_of = layers.rear.copy(), layers
+            self._rear, self._rear_of = self._copy(layers.rear, self._rear), layers
+        resident = self.resident
         self.kernels.clear_pixels(
-            layers.jaw_places, layers.jaw, layers.behind_jaw, clearing, self._rear
+            resident(layers.jaw_places),
+            resident(layers.jaw),
+            resident(layers.behind_jaw),
+            clearing,
+            self._rear,
         )
         return Sources(
-            layers.photo,
-            layers.background,
-            layers.near_background,
+            resident(layers.photo),
+            resident(layers.background),
+            resident(layers.near_background),
             self._rear,
-            layers.least_opaque,
-            layers.most_opaque,
+            resident(layers.least_opaque),
+            resident(layers.most_opaque),
         )
+
+    def _empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        return np.empty(shape, dtype)
+
+    def _zeros(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        return np.zeros(shape, dtype)
+
+    def _copy(self, array: AnyArray, target: AnyArray) -> AnyArray:
+        """A copy of an array; `target` may hold it."""
+        return array.copy()

@@ -19,7 +19,7 @@ from talkingface.renderer.arrays import (
 )
 from talkingface.renderer.pixels.packed import bilinear, mix, weight_of
 from talkingface.renderer.pixels.targets import device, loop
-from talkingface.renderer.pixels.triangles import FIRST_ATTRIBUTE
+from talkingface.renderer.pixels.triangles import FIRST_ATTRIBUTE, NONE
 
 NOTHING = np.float32(-1)  # instead of a weight, where a pixel has no colour
 U, V = 0, 1  # first attributes of the triangles drawn: where in the photo a pixel comes from
@@ -96,6 +96,21 @@ def stroke_opacity(stroke: Float32Array, soft: Real, x: Real, y: Real) -> Real:
     edge = (reach - math.sqrt(u * u + v * v)) / (_TWO * min(soft, reach))
     weight = min(max(edge, _ZERO), _ONE)
     return stroke[5] * weight * weight * (np.float32(3) - _TWO * weight)
+
+
+@device
+def strokes_at(strokes: Float32Array, soft: Real, x: Real, y: Real) -> Real:
+    """The largest opacity of lines (N, 6) at a pixel."""
+    most = _ZERO
+    for n in range(len(strokes)):
+        most = max(most, stroke_opacity(strokes[n], soft, x, y))
+    return most
+
+
+@device
+def skin_weight(id: Index) -> Real:
+    """The weight of a quarter before anything is drawn: 0, or NOTHING where there is no skin."""
+    return NOTHING if id == NONE else _ZERO
 
 
 @loop

@@ -13,13 +13,13 @@ from talkingface.renderer.arrays import (
     Uint32Array,
 )
 from talkingface.renderer.pixels.drawing import (
-    NOTHING,
     Drawing,
     draw_strokes,
     find_opacity,
     is_whole,
     join_quarters,
     merge,
+    skin_weight,
     span_of_row,
     weigh_quarters,
 )
@@ -27,6 +27,7 @@ from talkingface.renderer.pixels.eyes import (
     Eye,
     Lashes,
     covers,
+    hole_weight,
     hull_span,
     lid_opacity,
     lid_pixel,
@@ -42,13 +43,13 @@ _ZERO, _HALF, _ONE, _TWO = np.float32(0), np.float32(0.5), np.float32(1), np.flo
 @loop
 def _hole_row(ids: Int32Array, weights: Float32Array) -> None:
     for k in range(len(ids)):
-        weights[k] = _ONE if ids[k] == NONE else _ZERO
+        weights[k] = hole_weight(ids[k])
 
 
 @loop
 def _skin_row(ids: Int32Array, weights: Float32Array) -> None:
     for k in range(len(ids)):
-        weights[k] = NOTHING if ids[k] == NONE else _ZERO
+        weights[k] = skin_weight(ids[k])
 
 
 @loop

@@ -232,6 +232,12 @@ def quarter_pixel(eye: Eye, table: Float32Array, id: Index, x: Real, y: Real) ->
 
 
 @device
+def hole_weight(id: Index) -> Real:
+    """The weight of a quarter within the hull of the lids' edges: 1 in the hole between them."""
+    return _ONE if id == NONE else _ZERO
+
+
+@device
 def covers(over: Real, line: Real, weight: Real) -> Real:
     """The weight of a pixel or quarter after a lid and lashes have been laid over it."""
     return _ONE if max(over, line) > DRAWN_FROM and weight >= 0 else weight
