@@ -101,8 +101,9 @@ class IdleGpu(SimulatedGpu):
 
 def value_of(array: DeviceArray) -> AnyArray:
     """An array of the simulated GPU, not copied."""
-    count = array.pointer, array.shape, array.dtype, array.strides
-    return _array_at(*count)
+    if not array.nbytes:
+        return np.empty(array.shape, array.dtype)
+    return _array_at(array.pointer, array.shape, array.dtype, array.strides)
 
 
 def values_of(value: Any) -> Any:

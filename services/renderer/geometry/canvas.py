@@ -18,10 +18,12 @@ from talkingface.renderer.arrays import (
 from talkingface.renderer.geometry.frame import EYE_CROP, FRAME, MOUTH_CROP
 from talkingface.renderer.geometry.portrait_layers import PortraitLayers
 from talkingface.renderer.pixels import cpu
+from talkingface.renderer.pixels.drawing import Drawing
 from talkingface.renderer.pixels.layers import TILE, TILE_ROWS, Clearing, Sources
 from talkingface.renderer.pixels.packed import pack
 
-_PLANES = 10  # of 32 bits a pixel, that the layers and drawings of a frame need at a time
+_PLANES = 10  # of 32 bits a pixel, that the layers of a frame need at a time
+_DRAWING_PLANES = 12  # of 32 bits a quarter that a drawing needs, four of them for lists
 
 
 class Canvas:
@@ -84,11 +86,32 @@ class Canvas:
         planes: Float32Array = flat[: count * height * width].reshape(count, height, width)
         return planes
 
-    def drawing_planes(self, count: int, size: int) -> Float32Array:
-        """Scratch memory (count, size) of eyes and mouth; it leaves the layers' planes alone."""
-        if self._drawing.size < count * size:
-            self._drawing = np.empty(count * size, np.float32)
-        return self._drawing[: count * size].reshape(count, size)
+    def drawing(self, rows: int, columns: int, table: Float32Array) -> Drawing:
+        """Memory of eyes or mouth in a region of so many quarters; the frame's planes stay.
+
+        :param table: of the region's triangles.
+        """
+        size = (rows + 4) * (columns + 4)
+        if self._drawing.size < _DRAWING_PLANES * size:
+            self._drawing = np.empty(_DRAWING_PLANES * size, np.float32)
+        planes = self._drawing[: _DRAWING_PLANES * size].reshape(_DRAWING_PLANES, size)
+        height, width = rows // 2, columns // 2
+        fine, border = planes[:4, : rows * columns], planes[7, : (height + 2) * (width + 2)]
+        ids, weights, quarters, line = (p.reshape(rows, columns) for p in fine)
+        coarse = planes[4:7, : height * width]
+        whole, opacity, pixels = (p.reshape(height, width) for p in coarse)
+        return Drawing(
+            ids.view(np.int32),
+            table,
+            weights,
+            quarters.view(np.uint32),
+            line,
+            border.reshape(height + 2, width + 2),
+            whole,
+            opacity,
+            pixels.view(np.uint32),
+            planes[8:].view(np.uint32),
+        )
 
     def openings(self, width: int) -> Float32Array:
         """Memory for `Mouth.opening` in a region of so many columns."""

@@ -13,7 +13,11 @@ from talkingface.renderer.geometry.frame import FRAME
 from talkingface.renderer.pixels.cuda import CudaKernels
 from talkingface.renderer.pixels.cuda_frame import EMPTY_BYTE
 from talkingface.renderer.pixels.device_array import DeviceArray, like
+from talkingface.renderer.pixels.drawing import Drawing
 from talkingface.renderer.pixels.gpu import CommandQueue, Gpu
+
+_NO_PIXELS: Any = DeviceArray(0, (0, 0), np.uint32)
+_NO_VALUES: Any = DeviceArray(0, (0, 0), np.float32)
 
 
 class ResidentArrays:
@@ -93,13 +97,13 @@ class CudaCanvas(Canvas):
 
     def clear(self) -> None:
         """As `Canvas.clear`."""
-        self.queue.fill(self.hidden, 0)
-        self.queue.fill(self.mask, 0)
+        for target in (self._in_gpu(self.hidden), self._in_gpu(self.mask)):
+            self.queue.fill(target, 0)
 
     def show(self, photo: Uint8Image) -> None:
         """As `Canvas.show`."""
         self.kernels.show_photo(self.resident(photo), self.image)
-        self.queue.fill(self.mask, 0)
+        self.queue.fill(self._in_gpu(self.mask), 0)
 
     def upload(self, array: AnyArray) -> Any:
         """As `Canvas.upload`."""
@@ -118,7 +122,7 @@ class CudaCanvas(Canvas):
         found = self._scratch.get("nearest")
         nearest = self.scratch("nearest", (height, width), np.int64)
         if self._scratch["nearest"] is not found:
-            self.queue.fill(self._scratch["nearest"], EMPTY_BYTE)
+            self.queue.fill_now(self._scratch["nearest"], EMPTY_BYTE)
         return nearest
 
     def scratch(self, name: str, shape: tuple[int, ...], dtype: Any) -> DeviceArray:
@@ -133,6 +137,12 @@ class CudaCanvas(Canvas):
             memory = self._scratch[name] = DeviceArray(self._gpu.allocate(size), (size,), np.uint8)
         return DeviceArray(memory.pointer, shape, dtype)
 
+    def discard(self) -> None:
+        """Drop a frame that could not be planned to its end."""
+        self.queue.discard()
+        self._rear_of = None  # the copy of its rear layer may be among what is dropped
+        self.wait()
+
     def wait(self) -> None:
         """Wait until the frame is done, and prepare for the next one.
 
@@ -143,9 +153,28 @@ class CudaCanvas(Canvas):
             self._gpu.free(pointer)
         self._retired.clear()
 
-    def drawing_planes(self, count: int, size: int) -> Any:
-        """As `Canvas.drawing_planes`."""
-        return self.scratch("drawing", (count, size), np.float32)
+    def drawing(self, rows: int, columns: int, table: Any) -> Any:
+        """As `Canvas.drawing`; what a GPU does not need of it is empty."""
+        height, width = rows // 2, columns // 2
+        fine, coarse, border = rows * columns, height * width, (height + 2) * (width + 2)
+        start = self.scratch("drawing", (2 * fine + 2 * coarse + border,), np.float32).pointer
+        ids: Any = DeviceArray(start, (rows, columns), np.int32)
+        start += 4 * fine
+        weights: Any = DeviceArray(start, (rows, columns), np.float32)
+        start += 4 * fine
+        whole: Any = DeviceArray(start, (height, width), np.float32)
+        start += 4 * coarse
+        pixels: Any = DeviceArray(start, (height, width), np.uint32)
+        start += 4 * coarse
+        weight: Any = DeviceArray(start, (height + 2, width + 2), np.float32)
+        values, packed = _NO_VALUES, _NO_PIXELS
+        return Drawing(ids, table, weights, packed, values, weight, whole, values, pixels, packed)
+
+    @staticmethod
+    def _in_gpu(array: Any) -> DeviceArray:
+        """An array of this canvas; those of `Canvas` have the types of the host's."""
+        assert isinstance(array, DeviceArray)
+        return array
 
     def _empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
         empty = DeviceArray(0, shape, dtype)
@@ -153,7 +182,7 @@ class CudaCanvas(Canvas):
 
     def _zeros(self, shape: tuple[int, ...], dtype: Any) -> Any:
         zeros = self._empty(shape, dtype)
-        self.queue.fill(zeros, 0)
+        self.queue.fill_now(zeros, 0)
         return zeros
 
     def _copy(self, array: AnyArray, target: Any) -> Any:

@@ -25,7 +25,7 @@ from talkingface.renderer.geometry.supersampling import (
 from talkingface.renderer.geometry.surface import smoothstep_of
 from talkingface.renderer.geometry.topology import topology
 from talkingface.renderer.opencv import cv
-from talkingface.renderer.pixels.eyes import Eye, Lashes, Rims, write_hull
+from talkingface.renderer.pixels.eyes import Eye, Lashes, write_hull
 
 # Coefficients that move the lids of each eye: subject's right, left.
 LID_COLUMNS = tuple(
@@ -120,7 +120,11 @@ def _scene(
 
 def _uploaded(eye: Eye, canvas: Canvas) -> Eye:
     """An eye whose arrays are those of the canvas's kernels."""
-    rims = Rims(*(canvas.upload(value) for value in eye.rims[:3]), *eye.rims[3:])
+    rims = eye.rims._replace(
+        heights=canvas.upload(eye.rims.heights),
+        start=canvas.upload(eye.rims.start),
+        along=canvas.upload(eye.rims.along),
+    )
     photo, rest, ball, iris, lid = (canvas.resident(image) for image in eye[:5])
     return eye._replace(
         photo=photo,

@@ -5,6 +5,8 @@ A thread computes a pixel with its quarters. The CPU's lists of pixels by kind o
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from talkingface.renderer.pixels import drawing as pixels
@@ -16,6 +18,7 @@ from talkingface.renderer.pixels.targets import device
 from talkingface.renderer.pixels.triangles import NONE
 
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
+_NO_PIXEL = np.uint32(0)
 _FAR = np.int32(1 << 15)  # a row or column behind all others
 # Columns of an eye's spans: of its pixels, then of the hull in each of its two rows of quarters.
 EYE_SPANS = 6
@@ -70,8 +73,9 @@ def _lid_beside(x, y, eye, lashes, drawn):
     u, v = np.float32(column), np.float32(row)
     a, b = drawn.ids[row, column], drawn.ids[row, column + 1]
     c, d = drawn.ids[row + 1, column], drawn.ids[row + 1, column + 1]
-    line = _line_at(lashes, u, v) + _line_at(lashes, u + _ONE, v)
-    line += _line_at(lashes, u, v + _ONE) + _line_at(lashes, u + _ONE, v + _ONE)
+    line = _ZERO
+    for k in range(4):
+        line += _line_at(lashes, u + np.float32(k & 1), v + np.float32(k >> 1))
     line *= np.float32(0.25)
     lid, over = eyes.lid_opacity(eye, True, u + _HALF, v + _HALF)
     skin = eyes.skin_pixel(eye, drawn.table, a, d, u, v)
@@ -86,20 +90,16 @@ def eye_pixels(x, y, eye, lashes, drawn, spans):
     if lashes.strokes.shape[0] > 0 and not spans[y, 0] <= x < spans[y, 1]:
         _lid_beside(x, y, eye, lashes, drawn)
         return
-    table, row, column = drawn.table, 2 * y, 2 * x
-    u, v = np.float32(column), np.float32(row)
-    upper_left = spans[y, 2] <= column < spans[y, 3]
-    upper_right = spans[y, 2] <= column + 1 < spans[y, 3]
-    lower_left = spans[y, 4] <= column < spans[y, 5]
-    lower_right = spans[y, 4] <= column + 1 < spans[y, 5]
-    id = drawn.ids[row, column]
-    a, wa = _eye_quarter(eye, lashes, table, id, upper_left, u, v)
-    id = drawn.ids[row, column + 1]
-    b, wb = _eye_quarter(eye, lashes, table, id, upper_right, u + _ONE, v)
-    id = drawn.ids[row + 1, column]
-    c, wc = _eye_quarter(eye, lashes, table, id, lower_left, u, v + _ONE)
-    id = drawn.ids[row + 1, column + 1]
-    d, wd = _eye_quarter(eye, lashes, table, id, lower_right, u + _ONE, v + _ONE)
+    a, b, c, d = _NO_PIXEL, _NO_PIXEL, _NO_PIXEL, _NO_PIXEL
+    wa, wb, wc, wd = _ZERO, _ZERO, _ZERO, _ZERO
+    for k in range(4):  # a loop: the code is long
+        row, column = 2 * y + (k >> 1), 2 * x + (k & 1)
+        first, end = spans[y, 2 + 2 * (k >> 1)], spans[y, 3 + 2 * (k >> 1)]
+        id, between = drawn.ids[row, column], first <= column < end
+        u, v = np.float32(column), np.float32(row)
+        colour, weight = _eye_quarter(eye, lashes, drawn.table, id, between, u, v)
+        a, b, c, d = b, c, d, colour
+        wa, wb, wc, wd = wb, wc, wd, weight
     drawn.pixels[y, x] = pixels.mean_of(a, b, c, d)
     drawn.weight[y + 1, x + 1] = pixels.weight_of_quarters(wa, wb, wc, wd)
     drawn.whole[y, x] = pixels.is_whole(wa, wb, wc, wd)
@@ -145,17 +145,19 @@ def mouth_edges(n, weights, opening, spans):
     """Find where the inside begins and ends in a column of quarters, and in a row of pixels."""
     height, width = weights.shape
     if n < width:
-        first, last = np.float32(_FAR), np.float32(-1)
+        first: Any = np.float32(_FAR)
+        last: Any = np.float32(-1)
         for y in range(height):
             if weights[y, n] == _ONE:
                 first, last = min(first, np.float32(y)), np.float32(y)
         opening[0, n], opening[1, n] = first, last
     if n < spans.shape[0]:
-        first, end = _FAR, np.int32(0)
+        left: Any = _FAR
+        end: Any = np.int32(0)
         for x in range(width):
             if weights[2 * n, x] == _ONE or weights[2 * n + 1, x] == _ONE:
-                first, end = min(first, np.int32(x // 2)), np.int32(x // 2 + 1)
-        spans[n, 0], spans[n, 1] = min(first, end), end
+                left, end = min(left, np.int32(x // 2)), np.int32(x // 2 + 1)
+        spans[n, 0], spans[n, 1] = min(left, end), end
 
 
 @kernel
@@ -211,16 +213,15 @@ def _lips_beside(x, y, scene, drawn):
 @device
 def _mouth_within(x, y, scene, drawn):
     """A pixel that shows the mouth's inside, or lies between such pixels of its row."""
-    row, column, table = 2 * y, 2 * x, drawn.table
-    u, v = np.float32(column), np.float32(row)
-    w = drawn.weights[row, column]
-    a, wa = _mouth_quarter(scene, table, drawn.ids[row, column], w, u, v)
-    w = drawn.weights[row, column + 1]
-    b, wb = _mouth_quarter(scene, table, drawn.ids[row, column + 1], w, u + _ONE, v)
-    w = drawn.weights[row + 1, column]
-    c, wc = _mouth_quarter(scene, table, drawn.ids[row + 1, column], w, u, v + _ONE)
-    w = drawn.weights[row + 1, column + 1]
-    d, wd = _mouth_quarter(scene, table, drawn.ids[row + 1, column + 1], w, u + _ONE, v + _ONE)
+    a, b, c, d = _NO_PIXEL, _NO_PIXEL, _NO_PIXEL, _NO_PIXEL
+    wa, wb, wc, wd = _ZERO, _ZERO, _ZERO, _ZERO
+    for k in range(4):  # a loop: the code is long
+        row, column = 2 * y + (k >> 1), 2 * x + (k & 1)
+        id, weight = drawn.ids[row, column], drawn.weights[row, column]
+        u, v = np.float32(column), np.float32(row)
+        colour, weight = _mouth_quarter(scene, drawn.table, id, weight, u, v)
+        a, b, c, d = b, c, d, colour
+        wa, wb, wc, wd = wb, wc, wd, weight
     drawn.pixels[y, x] = pixels.mean_of(a, b, c, d)
     drawn.weight[y + 1, x + 1] = pixels.weight_of_quarters(wa, wb, wc, wd)
     drawn.whole[y, x] = pixels.is_whole(wa, wb, wc, wd)

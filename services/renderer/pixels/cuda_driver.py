@@ -20,7 +20,7 @@ _MOST_SLOTS = 512  # 4096 bytes, what a kernel takes at most
 
 
 class CudaDriver:
-    """One GPU; see `gpu.Gpu`. For one thread."""
+    """One GPU; see `gpu.Gpu`. For the thread that makes it."""
 
     def __init__(self, device: int) -> None:
         """
@@ -40,7 +40,7 @@ class CudaDriver:
         blocking = driver.CUctx_flags.CU_CTX_SCHED_BLOCKING_SYNC
         self._call(driver.cuDevicePrimaryCtxSetFlags, handle, int(blocking))
         self._context = self._call(driver.cuDevicePrimaryCtxRetain, handle)
-        self.make_current()
+        self._call(driver.cuCtxSetCurrent, self._context)
         cuda.select_device(device)  # numba compiles for it
         names = driver.CUdevice_attribute
         self.capability: tuple[int, int] = (
@@ -63,10 +63,6 @@ class CudaDriver:
         self._addresses = (ctypes.c_void_p * _MOST_SLOTS)(*addresses)
         self._params = ctypes.addressof(self._addresses)
 
-    def make_current(self) -> None:
-        """Let the calling thread use the GPU."""
-        self._call(self._driver.cuCtxSetCurrent, self._context)
-
     def allocate(self, nbytes: int) -> int:
         """As `Gpu.allocate`."""
         # Memory of a pool could not be passed to Triton, which is another process.
@@ -79,8 +75,9 @@ class CudaDriver:
     def pinned(self, nbytes: int) -> Uint8Array:
         """As `Gpu.pinned`; never freed."""
         address = int(self._call(self._driver.cuMemHostAlloc, max(nbytes, 1), 0))
-        memory = (ctypes.c_uint8 * nbytes).from_address(address)
-        return np.frombuffer(memory, np.uint8)
+        memory: Any = (ctypes.c_uint8 * nbytes).from_address(address)
+        pinned: Uint8Array = np.frombuffer(memory, np.uint8)
+        return pinned
 
     def stream(self) -> Any:
         """As `Gpu.stream`."""

@@ -15,11 +15,12 @@ from typing import Any
 import numba
 import numba.cuda
 import numpy as np
-from numba import types
 
 from talkingface.renderer.pixels.device_array import DeviceArray
 
 cuda: Any = numba.cuda  # its functions have no types
+_numba: Any = numba
+_types: Any = numba.types
 
 _BLOCK = (32, 8)  # threads: 32 neighbours of a row read memory together
 _LINE = 128  # threads along a list
@@ -50,8 +51,8 @@ class Kernel:
 
     def signature(self, args: tuple[Any, ...]) -> Any:
         """The types that numba compiles it for."""
-        size = (types.int64,) if self.flat else (types.int64, types.int64)
-        return types.void(*size, _type_of(args))
+        size = (_types.int64,) if self.flat else (_types.int64, _types.int64)
+        return _types.void(*size, _type_of(args))
 
     def ptx(self, args: tuple[Any, ...], capability: tuple[int, int]) -> tuple[str, str]:
         """Compile it for arguments like these; no GPU is needed.
@@ -98,10 +99,10 @@ def _type_of(value: Any) -> Any:
     """The type of an argument, as numba names it."""
     if isinstance(value, DeviceArray):
         layout = "C" if value.contiguous else "A"
-        return types.Array(numba.from_dtype(value.dtype), len(value.shape), layout)
+        return _types.Array(_numba.from_dtype(value.dtype), len(value.shape), layout)
     if isinstance(value, tuple):
-        return types.BaseTuple.from_types([_type_of(part) for part in value], type(value))
-    return numba.typeof(value)
+        return _types.BaseTuple.from_types([_type_of(part) for part in value], type(value))
+    return _numba.typeof(value)
 
 
 def _pixels(body: Body) -> Body:

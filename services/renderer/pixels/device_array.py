@@ -11,11 +11,19 @@ import numpy as np
 
 from talkingface.renderer.arrays import AnyArray
 
+_MOST_AXES = 4
+_PACKERS = [struct.Struct(f"<{5 + 2 * axes}q") for axes in range(_MOST_AXES + 1)]
+# Looked up some hundred times a frame.
+_DTYPES: dict[Any, Any] = {
+    kind: np.dtype(kind)
+    for kind in (np.bool_, np.uint8, np.uint16, np.uint32, np.uint64, np.int32, np.int64)
+} | {np.float32: np.dtype(np.float32)}
+
 
 class DeviceArray:
     """A view of a GPU's memory, with the slicing of numpy that the geometry needs."""
 
-    __slots__ = ("_packed", "dtype", "kind", "pointer", "shape", "strides")
+    __slots__ = ("_packed", "_strides", "dtype", "kind", "pointer", "shape")
 
     def __init__(
         self,
@@ -28,17 +36,24 @@ class DeviceArray:
         :param pointer: address in the GPU's memory.
         :param strides: bytes; None: those of a contiguous array.
         """
-        self.pointer, self.shape, self.dtype = pointer, shape, np.dtype(dtype)
-        contiguous = strides_of(shape, self.dtype.itemsize)
-        self.strides = contiguous if strides is None else strides
-        self.kind = (self.dtype.char, len(shape), self.strides == contiguous)
+        self.pointer, self.shape = pointer, shape
+        self.dtype: Any = _DTYPES.get(dtype) or np.dtype(dtype)
+        self._strides = strides
+        self.kind = (self.dtype.char, len(shape), strides is None)
         """What kernels are compiled for: element type, dimensions, whether it is contiguous."""
         self._packed: bytes | None = None
 
     @property
+    def strides(self) -> tuple[int, ...]:
+        """Bytes from one element to the next along each axis."""
+        if self._strides is None:
+            return strides_of(self.shape, self.dtype.itemsize)
+        return self._strides
+
+    @property
     def nbytes(self) -> int:
         """Bytes of its elements."""
-        return math.prod(self.shape) * self.dtype.itemsize
+        return math.prod(self.shape) * int(self.dtype.itemsize)
 
     @property
     def contiguous(self) -> bool:
@@ -53,8 +68,8 @@ class DeviceArray:
         """
         if self._packed is None:
             numbers = (0, 0, math.prod(self.shape), self.dtype.itemsize, self.pointer)
-            count = 5 + 2 * len(self.shape)
-            self._packed = struct.pack(f"<{count}q", *numbers, *self.shape, *self.strides)
+            pack = _PACKERS[len(self.shape)].pack
+            self._packed = pack(*numbers, *self.shape, *self.strides)
         return self._packed
 
     def __len__(self) -> int:
@@ -66,12 +81,16 @@ class DeviceArray:
     def __getitem__(self, key: int | slice | tuple[int | slice, ...]) -> DeviceArray:
         """A part of the array by whole numbers and slices of step 1.
 
+        Whether the result counts as contiguous depends on the kind of key alone, not on lengths:
+        kernels must not be compiled anew for a part that happens to be whole.
+
         :raises IndexError: an index outside, or a step.
         """
         pointer, shape, strides = self.pointer, [], []
         keys = key if isinstance(key, tuple) else (key,)
+        own = self.strides
         for axis, part in enumerate(keys):
-            length, stride = self.shape[axis], self.strides[axis]
+            length, stride = self.shape[axis], own[axis]
             if isinstance(part, slice):
                 start, stop, step = part.indices(length)
                 if step != 1:
@@ -84,8 +103,10 @@ class DeviceArray:
                     raise IndexError(f"index {part} of {length}")
             pointer += start * stride
         shape += self.shape[len(keys) :]
-        strides += self.strides[len(keys) :]
-        return DeviceArray(pointer, tuple(shape), self.dtype, tuple(strides))
+        strides += own[len(keys) :]
+        # One slice behind whole numbers cuts a run out of a contiguous array.
+        whole = self.contiguous and not any(isinstance(part, slice) for part in keys[:-1])
+        return DeviceArray(pointer, tuple(shape), self.dtype, None if whole else tuple(strides))
 
     def view(self, dtype: Any) -> DeviceArray:
         """The same memory as elements of another type of the same size.
@@ -94,7 +115,7 @@ class DeviceArray:
         """
         if np.dtype(dtype).itemsize != self.dtype.itemsize:
             raise ValueError("a view has elements of the same size")
-        return DeviceArray(self.pointer, self.shape, dtype, self.strides)
+        return DeviceArray(self.pointer, self.shape, dtype, self._strides)
 
     def reshape(self, *shape: int) -> DeviceArray:
         """The elements of a contiguous array in another shape.

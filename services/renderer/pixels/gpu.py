@@ -105,6 +105,14 @@ class CommandQueue:
         """Write the same byte everywhere."""
         self._commands.append((self.gpu.fill, (target.pointer, byte, target.nbytes)))
 
+    def fill_now(self, target: DeviceArray, byte: int) -> None:
+        """Write the same byte everywhere before the commands of the queue, even if these drop."""
+        self.gpu.fill(self._stream, target.pointer, byte, target.nbytes)
+
+    def discard(self) -> None:
+        """Drop the commands that were not sent."""
+        self._commands = []
+
     def submit(self) -> None:
         """Send uploads and commands to the stream."""
         self._send_uploads()
@@ -113,11 +121,10 @@ class CommandQueue:
             function(self._stream, *args)
 
     def wait(self) -> None:
-        """Wait until all that was sent is done; what was not sent is dropped.
+        """Wait until all that was sent is done.
 
         :raises RuntimeError: a command has failed.
         """
-        self._commands = []
         self._chunk, self._used, self._sent = 0, 0, 0
         self.gpu.wait(self._stream)
 

@@ -402,7 +402,9 @@ def seam_pixel(pixel: Pixel, seam: Float32Array, line: Real) -> Pixel:
 
 
 @device
-def beside_edge(edge: Float32Array, reach: Real, x: Real, y: Real, state: Index) -> Index:
+def beside_edge(
+    edge: Float32Array | tuple[Real, ...], reach: Real, x: Real, y: Real, state: Index
+) -> Index:
     """Go on with the test whether a pixel lies in an outline or near it, by one of its edges.
 
     :param edge: (4,) from x, y to x, y.
