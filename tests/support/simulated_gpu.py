@@ -90,13 +90,18 @@ class SimulatedGpu:
 
 
 class IdleGpu(SimulatedGpu):
-    """Launches nothing: what remains is the work of the host."""
+    """Runs no thread: what remains is the work of the host."""
 
     def launch(self, stream: Any, kernel: Kernel, shape: tuple[int, ...], args: Any) -> None:
         self.calls["launch"] += 1
-        packed: list[bytes] = []
         kinds: list[Any] = [kernel]
+        packed: list[bytes] = []
         flatten(args, packed, kinds)
+        b"".join(packed)
+        key = tuple(kinds)
+        if key not in self._loops:
+            self._loops[key] = None
+            self.kernels.append((kernel, args))
 
 
 def value_of(array: DeviceArray) -> AnyArray:
@@ -140,7 +145,7 @@ _compiled: dict[Kernel, Any] = {}
 def _loop_of(kernel: Kernel) -> Any:
     """Run a kernel's body for each thread of a shape."""
     if kernel not in _compiled:
-        options = {"fastmath": True, "error_model": "numpy"}
+        options: dict[str, Any] = {"fastmath": True, "error_model": "numpy"}
         body = njit(kernel.body, **options)
         count = len(inspect.signature(kernel.body).parameters) - (1 if kernel.flat else 2)
         names = ", ".join(f"a{i}" for i in range(count))

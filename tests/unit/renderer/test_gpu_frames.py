@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,9 @@ from talkingface.renderer.pixels.cuda import all_kernels
 from talkingface.renderer.pixels.device_array import DeviceArray
 from talkingface.renderer.worker.devices import (
     CpuDevice,
+    Device,
     FrameRequest,
+    Infer,
     Tensors,
     frames_of,
     warm_up,
@@ -107,14 +110,20 @@ def _on_host(inputs: Tensors) -> Tensors:
     }
 
 
+def _images(device: Device, requests: Iterable[FrameRequest], network: Infer) -> list[Any]:
+    """The frames of a batch, none of which fails, as copies."""
+    frames = frames_of(device, list(requests), network)
+    assert all(isinstance(frame, np.ndarray) for frame in frames)
+    return [np.array(frame) for frame in frames]
+
+
 def test_frames_of_a_gpu_are_those_of_the_cpu(
     portraits: list[PreparedPortrait], device: GpuDevice
 ) -> None:
     requests = _requests(portraits)
-    wanted = frames_of(CpuDevice(), list(requests.values()), _network)
-    found = frames_of(device, list(requests.values()), _network)
+    wanted = _images(CpuDevice(), requests.values(), _network)
+    found = _images(device, requests.values(), _network)
     for name, one, other in zip(requests, wanted, found, strict=True):
-        assert isinstance(one, np.ndarray) and isinstance(other, np.ndarray), name
         assert one.shape == other.shape
         apart = np.abs(one.astype(int) - other)
         assert apart.max() <= 1, name
@@ -127,9 +136,9 @@ def test_a_batch_gives_the_frames_of_single_requests(
 ) -> None:
     used = device if kind is GpuDevice else CpuDevice()
     requests = list(_requests(portraits).values())
-    together = [np.array(frame) for frame in frames_of(used, requests, _network)]
+    together = _images(used, requests, _network)
     for request, wanted in zip(requests, together, strict=True):
-        (alone,) = frames_of(used, [request], _network)
+        (alone,) = _images(used, [request], _network)
         np.testing.assert_array_equal(alone, wanted)
 
 
@@ -137,8 +146,8 @@ def test_residuals_of_the_host_are_pasted_as_well(
     portraits: list[PreparedPortrait], device: GpuDevice
 ) -> None:
     requests = list(_requests(portraits).values())
-    wanted = [np.array(frame) for frame in frames_of(device, requests, _network)]
-    for one, other in zip(wanted, frames_of(device, requests, _on_host), strict=True):
+    wanted = _images(device, requests, _network)
+    for one, other in zip(wanted, _images(device, requests, _on_host), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
@@ -147,8 +156,8 @@ def test_no_result_depends_on_the_order_of_threads(
 ) -> None:
     requests = list(_requests(portraits).values())
     backwards = GpuDevice(SimulatedGpu(backwards=True))
-    wanted = [np.array(frame) for frame in frames_of(device, requests, _network)]
-    for one, other in zip(wanted, frames_of(backwards, requests, _network), strict=True):
+    wanted = _images(device, requests, _network)
+    for one, other in zip(wanted, _images(backwards, requests, _network), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
@@ -170,14 +179,17 @@ def test_a_request_that_fails_harms_no_other(
     broken = good._replace(motion=np.full(58, np.nan, np.float32))
     no_level = good._replace(level=np.array([99], np.int32))
     synthesis = FrameSynthesis(used, viewer_of, _network)
-    (wanted,) = synthesis([good])
-    wanted = np.array(wanted)
+    (alone,) = synthesis([good])
+    assert isinstance(alone, np.ndarray)
+    wanted = alone.copy()
     missing = good._replace(portrait=unknown)
     results = synthesis([missing, good, broken, no_level, good])
     assert isinstance(results[0], ServiceError)
     assert isinstance(results[2], ValueError) and isinstance(results[3], ValueError)
     for index in (1, 4):
-        np.testing.assert_array_equal(results[index], wanted)
+        result = results[index]
+        assert isinstance(result, np.ndarray)
+        np.testing.assert_array_equal(result, wanted)
     assert all(isinstance(result, Exception) for result in synthesis([missing, broken]))
 
 
@@ -264,7 +276,7 @@ def test_device_arrays_are_cut_as_those_of_numpy() -> None:
     array = DeviceArray(gpu.allocate(values.nbytes), values.shape, np.float32)
     gpu.to_device(None, array.pointer, values)
     for key in (1, -1, slice(1, 3), (2, slice(1, 4)), (slice(1, 3), slice(0, 2)), (0, 1, 2)):
-        np.testing.assert_array_equal(value_of(array[key]), values[key])  # type: ignore[index]
+        np.testing.assert_array_equal(value_of(array[key]), values[key])
     np.testing.assert_array_equal(value_of(array[1].reshape(-1)), values[1].reshape(-1))
     np.testing.assert_array_equal(value_of(array.view(np.int32)), values.view(np.int32))
     assert [len(part) for part in array] == [5] * 4
@@ -290,7 +302,7 @@ def test_arrays_pass_by_dlpack_without_a_copy() -> None:
         def __dlpack_device__(self) -> tuple[int, int]:
             return 1, 0
 
-    other = np.from_dlpack(Exported())  # type: ignore[arg-type]
+    other = np.from_dlpack(Exported())
     assert np.shares_memory(other, values)
     np.testing.assert_array_equal(other, values)
     capsule = values.__dlpack__()
