@@ -90,6 +90,9 @@ def unpack(kind: type[T], arrays: Arrays, name: str = "") -> T:
     elif typing.get_origin(kind) is tuple:
         kinds = typing.get_args(kind)
         result = tuple(unpack(item, arrays, f"{name}.{i}") for i, item in enumerate(kinds))
+    elif isinstance(kind, type) and issubclass(kind, tuple):  # with names
+        fields = typing.get_type_hints(kind).values()
+        result = kind(*(unpack(item, arrays, f"{name}.{i}") for i, item in enumerate(fields)))
     elif kind in (int, float, bool):
         result = kind(arrays[name])  # type: ignore[call-arg]
     else:
