@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from talkingface.renderer.arrays import AnyArray
 
-_MOST_AXES = 4
-_PACKERS = [struct.Struct(f"<{5 + 2 * axes}q") for axes in range(_MOST_AXES + 1)]
 # Looked up some hundred times a frame.
 _DTYPES: dict[Any, Any] = {
     kind: np.dtype(kind)
@@ -67,9 +66,10 @@ class DeviceArray:
         They are: no owner, no parent, elements, bytes of one, address, shape, strides.
         """
         if self._packed is None:
-            numbers = (0, 0, math.prod(self.shape), self.dtype.itemsize, self.pointer)
-            pack = _PACKERS[len(self.shape)].pack
-            self._packed = pack(*numbers, *self.shape, *self.strides)
+            before, behind, strides = _layout(self.shape, self.dtype.itemsize)
+            if self._strides is not None:
+                behind = behind[: -len(strides)] + _packed(self._strides)
+            self._packed = before + self.pointer.to_bytes(8, "little") + behind
         return self._packed
 
     def __len__(self) -> int:
@@ -130,6 +130,7 @@ class DeviceArray:
         return DeviceArray(self.pointer, shape, self.dtype)
 
 
+@lru_cache(4096)
 def strides_of(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
     """Bytes from one element to the next along each axis of a contiguous array."""
     strides, step = [], itemsize
@@ -137,6 +138,18 @@ def strides_of(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
         strides.append(step)
         step *= length
     return tuple(reversed(strides))
+
+
+@lru_cache(4096)
+def _layout(shape: tuple[int, ...], itemsize: int) -> tuple[bytes, bytes, bytes]:
+    """What is packed before a contiguous array's address and behind it; of that, the strides."""
+    strides = _packed(strides_of(shape, itemsize))
+    before = _packed((0, 0, math.prod(shape), itemsize))
+    return before, _packed(shape) + strides, strides
+
+
+def _packed(numbers: tuple[int, ...]) -> bytes:
+    return struct.pack(f"<{len(numbers)}q", *numbers)
 
 
 def like(array: AnyArray, pointer: int) -> DeviceArray:
