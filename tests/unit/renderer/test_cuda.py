@@ -43,7 +43,7 @@ def test_simulated_kernels_give_what_the_loops_give(tmp_path: Path) -> None:
 
 
 def test_every_kernel_compiles_for_a_gpu() -> None:
-    pytest.importorskip("numba_cuda", reason="numba-cuda is not installed (extra gpu)")
+    pytest.importorskip("numba_cuda", reason="the compiler for a GPU is not installed (extra gpu)")
     output = subprocess.run(
         [sys.executable, "-m", "tests.support.pixel_program", "sm_90"],
         check=True,
