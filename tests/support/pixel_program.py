@@ -1,20 +1,28 @@
-"""All loops or kernels of the pixel functions run once on a frame of 64 x 32 pixels.
+"""Loops or kernels of the pixel functions run once on a frame of 64 x 32 pixels.
 
-python -m tests.support.pixel_program sm_90     # compile the kernels for a GPU; none is needed
+Eyes and mouth are not among them: `simulated_gpu` draws whole frames.
+
+python -m tests.support.pixel_program sm_90     # compile all kernels for a GPU; none is needed
 """
 
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from types import SimpleNamespace
 from typing import Any
 
-import numba
 import numpy as np
 
 from talkingface.renderer.pixels import face, layers
+from talkingface.renderer.pixels.cuda_driver import assemble
+from talkingface.renderer.pixels.cuda_kernel import SLOT
+from talkingface.renderer.pixels.device_array import DeviceArray
 from talkingface.renderer.pixels.triangles import table_width
+from talkingface.renderer.worker.devices import warm_up
+from talkingface.renderer.worker.gpu_device import GpuDevice
+from tests.support.simulated_gpu import IdleGpu
 
 HEIGHT, WIDTH = 32, 64
 CELL = 4
@@ -23,7 +31,7 @@ CELL = 4
 def run(kernels: Any) -> dict[str, np.ndarray]:
     """Draw a small scene.
 
-    :param kernels: the module `cpu` or `cuda`.
+    :param kernels: the module `cpu`, or `simulated_kernels()`.
     :return: results by name.
     """
     random = np.random.default_rng(0)
@@ -51,7 +59,7 @@ def run(kernels: Any) -> dict[str, np.ndarray]:
     ids, depth = np.empty((HEIGHT, WIDTH), np.int32), np.empty((HEIGHT, WIDTH), np.float32)
     table = np.zeros((len(corners), table_width(len(values))), np.float32)
     kernels.draw_triangles(points, values, corners, False, table, ids, depth)
-    out |= {"ids": ids, "depth": np.maximum(depth, -1)}
+    out["ids"] = ids
     drawn = np.empty((3, HEIGHT, WIDTH), np.float32)
     kernels.attributes_at(ids, table, drawn)
     out["attributes"] = drawn.copy()
@@ -117,33 +125,68 @@ def run(kernels: Any) -> dict[str, np.ndarray]:
     return out
 
 
-def compile_kernels(capability: tuple[int, int]) -> dict[str, str]:
-    """Compile each kernel that `run` launches, without a GPU.
+def simulated_kernels() -> Any:
+    """The kernels on arrays of this process, each thread run by numba's simulator."""
+    module: Any = importlib.import_module("talkingface.renderer.pixels.cuda")
+    empty = importlib.import_module("talkingface.renderer.pixels.cuda_frame").EMPTY
+
+    def launch(kernel: Any, shape: tuple[int, ...], *args: Any) -> None:
+        compiled = importlib.import_module("numba.cuda").jit(kernel.python)
+        blocks, threads = kernel.grid(shape)
+        compiled[blocks, threads](*(shape if kernel.flat else shape[::-1]), args)
+
+    memory = SimpleNamespace(
+        nearest=lambda height, width: np.full((height, width), empty, np.int64),
+        scratch=lambda name, shape, dtype: np.empty(shape, dtype),
+    )
+    return module.CudaKernels(launch, memory)
+
+
+def compile_kernels(capability: tuple[int, int]) -> dict[str, bytes]:
+    """Compile every kernel as warming up launches it, and assemble it; no GPU is needed.
 
     :param capability: compute capability, such as (9, 0).
-    :return: PTX by the kernels' names.
+    :return: code by the kernels' names.
+    :raises ValueError: a kernel does not take its arguments as they are packed.
     """
-    cuda: Any = importlib.import_module("talkingface.renderer.pixels.cuda")
+    core: Any = importlib.import_module("cuda.core")
     dispatcher: Any = importlib.import_module("numba.cuda.dispatcher")
     # Device functions are compiled for the device at hand, for which this stands in.
     dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=capability)
-    cuda.cuda.device_array = np.empty
-    ptx: dict[str, str] = {}
+    gpu = IdleGpu()
+    warm_up(GpuDevice(gpu))
+    code: dict[str, bytes] = {}
+    for kernel, args in gpu.kernels:
+        entry, text = kernel.ptx(args, capability)
+        wanted = ["u64"] * (1 if kernel.flat else 2) + _parameters(args)
+        if _declared(text, entry) != wanted:
+            raise ValueError(f"{kernel.name}: {_declared(text, entry)} instead of {wanted}")
+        code[kernel.name] = assemble(core, text, capability)
+    return code
 
-    def record(kernel: Any, *args: Any) -> None:
-        name = f"{kernel.name} {len(ptx)}"
-        grid = (numba.int64,) if kernel.flat else (numba.int64, numba.int64)
-        signature = numba.void(*grid, numba.typeof(args))
-        ptx[name], _ = cuda.cuda.compile_ptx(kernel.python, signature, cc=capability, fastmath=True)
 
-    cuda.Kernel.__call__ = record
-    run(cuda)
-    return ptx
+def _declared(ptx: str, entry: str) -> list[str]:
+    """The types of an entry's parameters."""
+    head = ptx.split(f".visible .entry {entry}(")[1].split(")\n")[0]
+    return re.findall(r"\.param \.(\w+)", head)
+
+
+def _parameters(args: tuple[Any, ...]) -> list[str]:
+    """The types of the numbers that `flatten` packs."""
+    found: list[str] = []
+    for value in args:
+        if isinstance(value, tuple):
+            found += _parameters(value)
+        elif isinstance(value, DeviceArray):
+            found += ["u64"] * (len(value.packed) // SLOT)
+        else:
+            found.append({np.float32: "f32", bool: "u8", np.bool_: "u8"}.get(type(value), "u64"))
+    return found
 
 
 if __name__ == "__main__":
     digits = sys.argv[1].removeprefix("sm_")
     compiled = compile_kernels((int(digits[:-1]), int(digits[-1])))
-    for kernel_name, text in compiled.items():
-        print(f"{kernel_name}: {len(text.splitlines())} lines")
+    for kernel_name, binary in compiled.items():
+        print(f"{kernel_name}: {len(binary)} bytes")
     print(f"{len(compiled)} kernels compiled for {sys.argv[1]}")

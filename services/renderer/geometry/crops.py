@@ -11,17 +11,15 @@ import numpy as np
 from numba import njit
 
 from talkingface.contract.motion import ARKIT_INDEX
-from talkingface.renderer.arrays import Float32Array, Int64Array, Uint8Image, Uint32Array
+from talkingface.renderer.arrays import Float32Array, Int64Array, Uint8Image, Uint64Array
 from talkingface.renderer.face.camera import Camera
 from talkingface.renderer.face.model import FaceModel
 from talkingface.renderer.geometry.canvas import Canvas
 from talkingface.renderer.geometry.eyes import RINGS
-from talkingface.renderer.geometry.frame import affine
+from talkingface.renderer.geometry.frame import EYE_CROP, MOUTH_CROP, affine
 from talkingface.renderer.geometry.frame_plan import FramePlan
 from talkingface.renderer.geometry.topology import INNER_LOWER, INNER_UPPER
-from talkingface.renderer.pixels.crops import find_applied, paste_residual
 
-MOUTH_CROP, EYE_CROP = 128, 64  # pixels
 MOUTH_SPAN, EYE_SPAN = 0.66, 0.36  # face widths a crop spans
 FADE = 0.12  # of a crop's side over which its edges fade out
 # About those of the mean face, in face widths: between the eyes, from chin to nose bridge.
@@ -34,8 +32,13 @@ class Crop:
     """One of the inpainter's inputs: mouth, subject's left eye, right eye."""
 
     matrix: Float32Array  # (2, 3) frame pixel -> crop pixel
-    pixels: Uint8Image  # (S, S, 8): `rgb`, `mask`, and the portrait's own colours
+    packed: Uint64Array  # (S, S) `pixels`, eight bytes in one number
     control: Float32Array  # (6,)
+
+    @property
+    def pixels(self) -> Uint8Image:
+        """What the network sees, (S, S, 8): `rgb`, `mask`, and the portrait's own colours."""
+        return self.packed.view(np.uint8).reshape(*self.packed.shape, 8)
 
     @property
     def rgb(self) -> Uint8Image:
@@ -57,15 +60,15 @@ def cut_crops(
     """
     controls = crop_controls(plan.coefficients, plan.face.lip_opening, plan.camera)
     placed = crop_matrices(plan.points)
-    eyes = np.empty((2, EYE_CROP, EYE_CROP, 8), np.uint8)
-    targets = (np.empty((MOUTH_CROP, MOUTH_CROP, 8), np.uint8), *eyes)
-    for (matrix, _), colours, pixels in zip(placed, own, targets, strict=True):
+    inside, eyes = canvas.crops()
+    targets = (inside, eyes[0], eyes[1])
+    for (matrix, _), colours, out in zip(placed, own, targets, strict=True):
         back = canvas.upload(_inverse(matrix))
-        out = pixels.view(np.uint64)[..., 0]
-        canvas.kernels.cut_crop(canvas.image, canvas.mask_pairs, colours, back, out)
+        photographed = canvas.resident(colours)
+        canvas.kernels.cut_crop(canvas.image, canvas.mask_pairs, photographed, back, out)
     mouth, left, right = (
-        Crop(matrix, pixels, control)
-        for (matrix, _), pixels, control in zip(placed, targets, controls, strict=True)
+        Crop(matrix, out, control)
+        for (matrix, _), out, control in zip(placed, targets, controls, strict=True)
     )
     return mouth, left, right
 
@@ -78,21 +81,22 @@ def _inverse(matrix: Float32Array) -> Float32Array:
     return np.array([[a, b, -a * x - b * y], [c, d, -c * x - d * y]], np.float32)
 
 
-def paste(image: Uint32Array, crop: Crop, residual: Float32Array) -> None:
-    """Add an inpainter's result to a packed frame, in place.
+def paste(canvas: Canvas, crop: Crop, residual: Float32Array) -> None:
+    """Add an inpainter's result to the frame on a canvas.
 
     :param residual: (S, S, 4): colours in [-1, 1], the full range of a colour; opacity in [0, 1].
     """
-    left, right, top, bottom = find_applied(residual)
+    left, right, top, bottom = canvas.kernels.find_applied(residual)
     if right < left:
         return
     # Only the part that changes, with a margin to fade in.
     corners = np.array([[x, y] for x in (left - 1, right + 1) for y in (top - 1, bottom + 1)])
     corners = affine(_inverse(crop.matrix), corners)
-    low = np.clip(np.floor(corners.min(0)), 0, len(image)).astype(int)
-    high = np.clip(np.ceil(corners.max(0)) + 1, 0, len(image)).astype(int)
+    low = np.clip(np.floor(corners.min(0)), 0, canvas.side).astype(int)
+    high = np.clip(np.ceil(corners.max(0)) + 1, 0, canvas.side).astype(int)
     box = (int(low[0]), int(low[1]), int(high[0]), int(high[1]))
-    paste_residual(residual, _edge(len(residual)), crop.matrix, box, image)
+    edge = canvas.resident(_edge(residual.shape[0]))
+    canvas.kernels.paste_residual(residual, edge, canvas.upload(crop.matrix), box, canvas.image)
 
 
 @lru_cache(maxsize=4)

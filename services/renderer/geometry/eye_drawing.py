@@ -25,8 +25,6 @@ from talkingface.renderer.geometry.supersampling import (
 from talkingface.renderer.geometry.surface import smoothstep_of
 from talkingface.renderer.geometry.topology import topology
 from talkingface.renderer.opencv import cv
-from talkingface.renderer.pixels.drawing import merge
-from talkingface.renderer.pixels.eye_loops import draw_eye_pixels
 from talkingface.renderer.pixels.eyes import Eye, Lashes, write_hull
 
 # Coefficients that move the lids of each eye: subject's right, left.
@@ -70,10 +68,14 @@ def draw_eye(
     drawing = begin_drawing(canvas, region, part, plan.points, uv)
     rim = region.local(ring)
     unit = 2 * float(plan.camera.scale[0])
-    scene = _scene(portrait, plan, eye, region, rim, closing, draw_always)
+    scene = _uploaded(_scene(portrait, plan, eye, region, rim, closing, draw_always), canvas)
     lashes = _lashes(rim, unit, min(LASHES_BY * closing, 1)) if closing > 0 else _NO_LASHES
-    if draw_eye_pixels(scene, lashes, drawing):
-        merge(drawing, region.left, region.top, canvas.image, canvas.mask)
+    lashes = lashes._replace(
+        strokes=canvas.upload(lashes.strokes), shadow=canvas.upload(lashes.shadow)
+    )
+    canvas.kernels.draw_eye(
+        scene, lashes, drawing, region.left, region.top, canvas.image, canvas.mask
+    )
 
 
 @lru_cache(maxsize=2)
@@ -113,6 +115,28 @@ def _scene(
         np.float32(changed),
         np.float32(smoothstep_of(RIM_GONE, closing)) if closing > 0 else np.float32(0),
         _lash_colour(portrait, texture),
+    )
+
+
+def _uploaded(eye: Eye, canvas: Canvas) -> Eye:
+    """An eye whose arrays are those of the canvas's kernels."""
+    rims = eye.rims._replace(
+        heights=canvas.upload(eye.rims.heights),
+        start=canvas.upload(eye.rims.start),
+        along=canvas.upload(eye.rims.along),
+    )
+    photo, rest, ball, iris, lid = (canvas.resident(image) for image in eye[:5])
+    return eye._replace(
+        photo=photo,
+        rest=rest,
+        ball=ball,
+        iris=iris,
+        lid=lid,
+        to_texture=canvas.upload(eye.to_texture),
+        shift=canvas.upload(eye.shift),
+        rims=rims,
+        hull=canvas.upload(eye.hull),
+        lash=canvas.upload(eye.lash),
     )
 
 

@@ -8,6 +8,7 @@ from numba import njit
 from talkingface.renderer.arrays import Float32Array
 
 FRAME = 512  # pixels a side
+MOUTH_CROP, EYE_CROP = 128, 64  # pixels a side of what the inpainter sees
 FLIP = np.array([1, -1], np.float32)  # from the head's axes (y up) to the frame's (y down)
 FLIP_3D = np.array([1, -1, 1], np.float32)
 

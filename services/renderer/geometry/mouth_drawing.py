@@ -23,17 +23,17 @@ from talkingface.renderer.geometry.supersampling import (
 )
 from talkingface.renderer.geometry.surface import smoothstep_of
 from talkingface.renderer.geometry.topology import INNER_LOWER, INNER_UPPER, SKIN, topology
-from talkingface.renderer.pixels.drawing import Drawing, merge
 from talkingface.renderer.pixels.mouth import (
     ATTRIBUTES,
     KIND_OF_PART,
     OUTSIDE,
     WALL,
+    Lips,
     Mouth,
+    Palette,
     light_between,
 )
 from talkingface.renderer.pixels.mouth_finding import choose_triangles, write_vertices
-from talkingface.renderer.pixels.mouth_loops import draw_mouth_pixels, draw_seam
 
 # All by eye.
 SEAM = np.array([0.35, 0.5, 0.5], np.float32)  # darkness of the line between lips, RGB
@@ -70,14 +70,19 @@ def draw_mouth(
     triangles, kinds, box = _seen_triangles(plan, lips, reach / 2)
     values = _attributes(portrait, plan)
     drawing = begin_drawing(canvas, region, mesh.part, plan.points, values, triangles)
-    scene = _scene(portrait, plan, region, kinds, draw_always)
-    outline = region.local(lips)
-    inside = region.local(box.reshape(2, 2)).ravel()
-    if not draw_mouth_pixels(scene, drawing, outline, np.float32(reach), inside):
-        return
-    if scene.seam.any():
-        _draw_seam(scene, outline, drawing)
-    merge(drawing, region.left, region.top, canvas.image, canvas.mask)
+    seam = _seam_shown(portrait, plan)
+    outline, unit = region.local(lips), 2 * float(portrait.fit.camera.scale[0])
+    edges = Lips(
+        canvas.upload(outline),
+        np.float32(reach),
+        canvas.upload(region.local(box.reshape(2, 2)).ravel()),
+        canvas.upload(_seam_strokes(outline, unit / 2) if seam > 0 else _NO_STROKES),
+        np.float32(SEAM_SOFT * unit / 2),
+    )
+    scene = _scene(portrait, plan, canvas, region, kinds, seam, draw_always)
+    canvas.kernels.draw_mouth(
+        scene, drawing, edges, region.left, region.top, canvas.image, canvas.mask
+    )
 
 
 def _seen_triangles(
@@ -101,27 +106,38 @@ def _seen_triangles(
 def _scene(
     portrait: PreparedPortrait,
     plan: FramePlan,
+    canvas: Canvas,
     region: Region,
     kinds: Int32Array,
+    seam: float,
     draw_always: bool,
 ) -> Mouth:
-    """What the pixels of a mouth are made of; `kinds` (T,) as in `Mouth`."""
+    """What the pixels of a mouth are made of, as the canvas's kernels take it.
+
+    :param kinds: (T,) as in `Mouth`.
+    :param seam: of `_seam_shown`.
+    """
     opening_then = np.float32(_lip_gap(portrait.photographed))
-    seam = smoothstep_of(SEAM_PHOTO, float(opening_then))
-    seam *= smoothstep_of(SEAM_NOW, _lip_gap(plan.face.vertices))
     return Mouth(
-        portrait.layers.photo,
-        portrait.mouth_mask,
-        portrait.mouth_colours,
-        kinds,
-        np.empty((3, region.size[1]), np.float32),
+        canvas.resident(portrait.layers.photo),
+        canvas.resident(portrait.mouth_mask),
+        Palette(*(canvas.resident(colour) for colour in portrait.mouth_colours)),
+        canvas.upload(kinds),
+        canvas.openings(region.size[1]),
         np.float32(2 * portrait.fit.camera.scale[0]),
         np.float32(portrait.mouth_colours.tooth @ LUMA),
         np.float32(light_between(opening_then)),
         np.float32(plan.face.lip_change),
         np.float32(not draw_always),
-        SEAM * np.float32(seam),
+        canvas.upload(SEAM * np.float32(seam)),
     )
+
+
+def _seam_shown(portrait: PreparedPortrait, plan: FramePlan) -> float:
+    """How much of a line between the lips has to be drawn, 0..1."""
+    photographed = float(np.float32(_lip_gap(portrait.photographed)))
+    shown: float = smoothstep_of(SEAM_PHOTO, photographed)
+    return shown * smoothstep_of(SEAM_NOW, _lip_gap(plan.face.vertices))
 
 
 def _attributes(portrait: PreparedPortrait, plan: FramePlan) -> Float32Array:
@@ -137,14 +153,18 @@ def _attributes(portrait: PreparedPortrait, plan: FramePlan) -> Float32Array:
     return out
 
 
-def _draw_seam(mouth: Mouth, outline: Float32Array, drawing: Drawing) -> None:
-    """Darken the line between the lips; `outline` (22, 2) goes around their opening."""
-    half, unit = len(INNER_UPPER), float(mouth.unit) / 2
+def _seam_strokes(outline: Float32Array, unit: float) -> Float32Array:
+    """The strokes (N, 6) of the line between the lips.
+
+    :param outline: (22, 2) around their opening, in pixels of the region.
+    :param unit: pixels of the frame a face width.
+    """
+    half = len(INNER_UPPER)
     line = (outline[:half] + outline[: half - 1 : -1]) / 4 - 0.25
     strokes = np.empty((half - 1, 6), np.float32)
     strokes[:, :2], strokes[:, 2:4] = line[:-1], line[1:]
     strokes[:, 4], strokes[:, 5] = SEAM_WIDTH * unit, SEAM_OPACITY
-    draw_seam(mouth, strokes, np.float32(SEAM_SOFT * unit), drawing)
+    return strokes
 
 
 def _lip_middle(vertices: Float32Array) -> Float32Array:
@@ -184,4 +204,5 @@ def _mouth_triangles() -> Int32Array:
     return np.concatenate([shape.mouth, model.triangles[nose]])
 
 
+_NO_STROKES = np.empty((0, 6), np.float32)
 _INNER_LIPS = (*INNER_UPPER, *INNER_LOWER[::-1])  # around their opening

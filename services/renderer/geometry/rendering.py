@@ -42,7 +42,7 @@ from talkingface.renderer.geometry.rear_flow import (
 from talkingface.renderer.geometry.reduction import reduced_plan
 from talkingface.renderer.geometry.surface import smoothstep
 from talkingface.renderer.opencv import cv
-from talkingface.renderer.pixels.packed import channels, pack, unpack
+from talkingface.renderer.pixels.packed import channels, unpack
 
 STILL = 0.02  # pixels of motion below which a frame is the photo
 PHOTO_RIM = 2.0  # pixels at a pinned border that are the photo's own, bit for bit
@@ -56,6 +56,7 @@ class WarpedFrame:
     pixels: Uint32Array  # (512, 512) packed
     mask: Uint8Image  # (512, 512, 2), as in `Crop`
     crops: tuple[Crop, Crop, Crop]
+    canvas: Canvas  # that it has been drawn on
     # Only when traced: where in the portrait's frame each pixel comes from, (512, 512, 2), and how
     # much of it is that pixel, (512, 512), 0..255; 0 where drawn, filled or extrapolated.
     flow: Float32Array | None = None
@@ -79,7 +80,8 @@ def render(
 
     :param pinned: borders at which the frame stays the photo bit for bit, so that it can be pasted
         back: left, top, right, bottom; True for all.
-    :param traced: also return where the pixels come from.
+    :param traced: also return where the pixels come from. Frames that are traced or pinned need a
+        canvas of the CPU.
     :param canvas: memory of an earlier frame, which is overwritten; None allocates it.
     :raises ValueError: if motion has the wrong shape or is not finite.
     """
@@ -111,10 +113,10 @@ def render_pose(
         pin(canvas.image, portrait.frame, borders)
     crops = cut_crops(canvas, plan, portrait.crops)
     if not traced:
-        return WarpedFrame(canvas.image, canvas.mask, crops)
+        return WarpedFrame(canvas.image, canvas.mask, crops, canvas)
     dense = _trace(identity_flow() if still else flow, None if still else face)
     weight = _flow_weight(portrait.frame, unpack(canvas.image), dense)
-    return WarpedFrame(canvas.image, canvas.mask, crops, dense, weight)
+    return WarpedFrame(canvas.image, canvas.mask, crops, canvas, dense, weight)
 
 
 def render_reduced(
@@ -136,7 +138,8 @@ def render_reduced(
         plan = replace(plan, rear_flow=pin_flow(plan.rear_flow, borders))
     plan = reduced_plan(plan)
     _draw(half, plan, canvas)
-    return WarpedFrame(canvas.image, canvas.mask, cut_crops(canvas, plan, portrait.crops))
+    crops = cut_crops(canvas, plan, portrait.crops)
+    return WarpedFrame(canvas.image, canvas.mask, crops, canvas)
 
 
 def _borders(pinned: Borders | bool) -> Borders:
@@ -157,8 +160,7 @@ def _draw(
     draw_mouth(portrait, plan, canvas, draw_always)
     still = not draw_always and _is_still(portrait, plan)
     if still:
-        canvas.image[:] = pack(portrait.frame)
-        canvas.mask[:] = 0
+        canvas.show(portrait.frame)
     return face, still
 
 

@@ -14,9 +14,7 @@ from talkingface.renderer.face.model import FaceModel
 from talkingface.renderer.geometry.canvas import Canvas
 from talkingface.renderer.geometry.frame import bounding_box
 from talkingface.renderer.pixels.drawing import Drawing, place_vertices
-from talkingface.renderer.pixels.triangles import draw_triangles, table_width
-
-_PLANES = 12  # of a drawing, four of them for lists
+from talkingface.renderer.pixels.triangles import table_width
 
 
 @dataclass(frozen=True)
@@ -74,26 +72,20 @@ def begin_drawing(
     :return: the drawing; only `ids` and `table` are written, for the triangles that are seen.
     """
     rows, columns = region.size
-    height, width = rows // 2, columns // 2
-    planes = canvas.drawing_planes(_PLANES, (rows + 4) * (columns + 4))
-    ids, weights, quarters, line = (p[: rows * columns].reshape(rows, columns) for p in planes[:4])
-    whole, opacity, pixels = (p[: height * width].reshape(height, width) for p in planes[4:7])
-    drawing = Drawing(
-        ids.view(np.int32),
-        canvas.table(len(part.triangles), table_width(len(values))),
-        weights,
-        quarters.view(np.uint32),
-        line,
-        planes[7, : (height + 2) * (width + 2)].reshape(height + 2, width + 2),
-        whole,
-        opacity,
-        pixels.view(np.uint32),
-        planes[8:].view(np.uint32),
-    )
+    table = canvas.table(len(part.triangles), table_width(len(values)))
+    drawing = canvas.drawing(rows, columns, table)
     local = np.empty((len(part.vertices), 3), np.float32)
     place_vertices(points, part.vertices, region.left, region.top, local)
-    chosen = part.triangles if triangles is None else triangles
-    draw_triangles(local, values, chosen, True, drawing.table, drawing.ids, weights)
+    chosen = canvas.resident(part.triangles) if triangles is None else canvas.upload(triangles)
+    canvas.kernels.draw_triangles(
+        canvas.upload(local),
+        canvas.upload(values),
+        chosen,
+        True,
+        drawing.table,
+        drawing.ids,
+        drawing.weights,
+    )
     return drawing
 
 

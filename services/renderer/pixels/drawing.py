@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from talkingface.renderer.arrays import (
 )
 from talkingface.renderer.pixels.packed import bilinear, mix, weight_of
 from talkingface.renderer.pixels.targets import device, loop
-from talkingface.renderer.pixels.triangles import FIRST_ATTRIBUTE
+from talkingface.renderer.pixels.triangles import FIRST_ATTRIBUTE, NONE
 
 NOTHING = np.float32(-1)  # instead of a weight, where a pixel has no colour
 U, V = 0, 1  # first attributes of the triangles drawn: where in the photo a pixel comes from
@@ -92,9 +93,24 @@ def stroke_opacity(stroke: Float32Array, soft: Real, x: Real, y: Real) -> Real:
     t = (u * dx + v * dy) / max(dx * dx + dy * dy, np.float32(1e-6))
     t = min(max(t, _ZERO), _ONE)
     u, v = u - t * dx, v - t * dy
-    edge = (reach - np.sqrt(u * u + v * v)) / (_TWO * min(soft, reach))
+    edge = (reach - math.sqrt(u * u + v * v)) / (_TWO * min(soft, reach))
     weight = min(max(edge, _ZERO), _ONE)
     return stroke[5] * weight * weight * (np.float32(3) - _TWO * weight)
+
+
+@device
+def strokes_at(strokes: Float32Array, soft: Real, x: Real, y: Real) -> Real:
+    """The largest opacity of lines (N, 6) at a pixel."""
+    most = _ZERO
+    for n in range(len(strokes)):
+        most = max(most, stroke_opacity(strokes[n], soft, x, y))
+    return most
+
+
+@device
+def skin_weight(id: Index) -> Real:
+    """The weight of a quarter before anything is drawn: 0, or NOTHING where there is no skin."""
+    return NOTHING if id == NONE else _ZERO
 
 
 @loop
@@ -119,15 +135,27 @@ def draw_strokes(strokes: Float32Array, soft: np.float32, line: Float32Array) ->
                 _stroke_row(stroke, soft, left, np.float32(y), line[y, left:right])
 
 
+@device
+def weight_of_quarters(a: Real, b: Real, c: Real, d: Real) -> Real:
+    """The weight of a pixel, from those of its quarters."""
+    total = max(a, _ZERO) + max(b, _ZERO) + max(c, _ZERO) + max(d, _ZERO)
+    return np.float32(0.25) * total
+
+
+@device
+def is_whole(a: Real, b: Real, c: Real, d: Real) -> Real:
+    """1 if all four quarters have a colour, else 0; of their weights, or triangles or NONE."""
+    return _ONE if min(a, b, min(c, d)) >= 0 else _ZERO
+
+
 @loop
 def _weigh_row(
     upper: Float32Array, lower: Float32Array, weight: Float32Array, whole: Float32Array
 ) -> None:
     for k in range(len(whole)):
         a, b, c, d = upper[2 * k], upper[2 * k + 1], lower[2 * k], lower[2 * k + 1]
-        total = max(a, _ZERO) + max(b, _ZERO) + max(c, _ZERO) + max(d, _ZERO)
-        weight[k] = np.float32(0.25) * total
-        whole[k] = _ONE if min(a, b, min(c, d)) >= 0 else _ZERO
+        weight[k] = weight_of_quarters(a, b, c, d)
+        whole[k] = is_whole(a, b, c, d)
 
 
 @loop
@@ -211,6 +239,18 @@ def join_quarters(drawing: Drawing, y: int, first: Index, end: Index) -> None:
     _join_row(upper[start:stop], lower[start:stop], drawing.pixels[y, first:end])
 
 
+@device
+def merged_pixel(below: Pixel, drawn: Pixel, opacity: Real, whole: Real) -> Pixel:
+    """A drawing's pixel over one of the frame, packed."""
+    return mix(below, drawn, weight_of(opacity * whole))
+
+
+@device
+def invented_of(drawn: Pixel, opacity: Real) -> Pixel:
+    """How much of a drawing's pixel the photo does not show, 0..255."""
+    return drawn >> np.uint32(24) if opacity > 0 else np.uint32(0)
+
+
 @loop
 def _merge_row(
     drawn: Uint32Array,
@@ -220,8 +260,8 @@ def _merge_row(
     invented: Uint32Array,
 ) -> None:
     for k in range(len(image)):
-        image[k] = mix(image[k], drawn[k], weight_of(opacity[k] * whole[k]))
-        invented[k] = drawn[k] >> np.uint32(24) if opacity[k] > 0 else np.uint32(0)
+        image[k] = merged_pixel(image[k], drawn[k], opacity[k], whole[k])
+        invented[k] = invented_of(drawn[k], opacity[k])
 
 
 @loop

@@ -9,14 +9,17 @@ from talkingface.renderer.arrays import (
     Int32Array,
     Int64Array,
     Real,
+    Uint8Image,
     Uint32Array,
 )
 from talkingface.renderer.pixels.drawing import (
-    NOTHING,
     Drawing,
     draw_strokes,
     find_opacity,
+    is_whole,
     join_quarters,
+    merge,
+    skin_weight,
     span_of_row,
     weigh_quarters,
 )
@@ -24,6 +27,7 @@ from talkingface.renderer.pixels.eyes import (
     Eye,
     Lashes,
     covers,
+    hole_weight,
     hull_span,
     lid_opacity,
     lid_pixel,
@@ -39,13 +43,13 @@ _ZERO, _HALF, _ONE, _TWO = np.float32(0), np.float32(0.5), np.float32(1), np.flo
 @loop
 def _hole_row(ids: Int32Array, weights: Float32Array) -> None:
     for k in range(len(ids)):
-        weights[k] = _ONE if ids[k] == NONE else _ZERO
+        weights[k] = hole_weight(ids[k])
 
 
 @loop
 def _skin_row(ids: Int32Array, weights: Float32Array) -> None:
     for k in range(len(ids)):
-        weights[k] = NOTHING if ids[k] == NONE else _ZERO
+        weights[k] = skin_weight(ids[k])
 
 
 @loop
@@ -147,7 +151,7 @@ def _lid_pixels(
         skin = skin_pixel(eye, table, upper[i], lower[j], at, y)
         out[k] = lid_pixel(skin, lid, over, line, eye.lash)
         weight[k] = covers(over, line, _ZERO)
-        whole[k] = _ONE if min(upper[i], upper[j], min(lower[i], lower[j])) >= 0 else _ZERO
+        whole[k] = is_whole(upper[i], upper[j], lower[i], lower[j])
 
 
 @loop
@@ -212,3 +216,17 @@ def draw_eye_pixels(eye: Eye, lashes: Lashes, drawing: Drawing) -> bool:
     if found:
         _draw_open(eye, drawing)
     return found
+
+
+def draw_eye(
+    eye: Eye,
+    lashes: Lashes,
+    drawing: Drawing,
+    left: int,
+    top: int,
+    image: Uint32Array,
+    mask: Uint8Image,
+) -> None:
+    """Draw an eye into a frame and its mask, the region at `left`, `top`."""
+    if draw_eye_pixels(eye, lashes, drawing):
+        merge(drawing, left, top, image, mask)

@@ -21,7 +21,7 @@ from talkingface.renderer.pixels.drawing import (
 from talkingface.renderer.pixels.packed import bilinear
 from talkingface.renderer.pixels.shading import colour_of, decay, packed_pixel, share_of
 from talkingface.renderer.pixels.targets import device, loop
-from talkingface.renderer.pixels.triangles import NONE
+from talkingface.renderer.pixels.triangles import NONE, ceiling, floor
 
 # Light on the eyeball, by eye.
 SHADOW, SHADOW_REACH = np.float32(0.34), np.float32(0.012)  # of the upper lid: depth, face widths
@@ -161,8 +161,8 @@ def hull_span(hull: Float32Array, y: Real, width: int) -> tuple[Index, Index]:
             low = max(low, c / a)
         elif c < 0:
             high = np.float32(-1)
-    first = np.int32(np.ceil(low))
-    return first, max(np.int32(np.floor(high)) + 1, first)
+    first = ceiling(low)
+    return first, max(floor(high) + 1, first)
 
 
 @loop
@@ -229,6 +229,12 @@ def quarter_pixel(eye: Eye, table: Float32Array, id: Index, x: Real, y: Real) ->
     skin = photo_pixel(eye.photo, table, triangle_or_any(id), x, y) & _UNINVENTED
     hole = eye_pixel(eye, x, y)
     return hole if id == NONE else skin
+
+
+@device
+def hole_weight(id: Index) -> Real:
+    """The weight of a quarter within the hull of the lids' edges: 1 in the hole between them."""
+    return _ONE if id == NONE else _ZERO
 
 
 @device

@@ -118,6 +118,16 @@ class Mouth(NamedTuple):
     seam: Float32Array  # (3,) darkness of the line between the lips, RGB
 
 
+class Lips(NamedTuple):
+    """The edges of a mouth's inside, in pixels of the region."""
+
+    outline: Float32Array  # (N, 2) of the lips' opening
+    reach: np.float32  # pixels from it that are still near it
+    box: Float32Array  # (4,) left, top, right, bottom of where there are triangles of the inside
+    strokes: Float32Array  # (S, 6) the line between them in pixels of the frame, if it is drawn
+    soft: np.float32  # pixels of the frame over which its edges fade
+
+
 @device
 def light_between(opening: Real) -> Real:
     """How much light enters a mouth that is open by a height in face widths, 0..1."""
@@ -392,7 +402,9 @@ def seam_pixel(pixel: Pixel, seam: Float32Array, line: Real) -> Pixel:
 
 
 @device
-def beside_edge(edge: Float32Array, reach: Real, x: Real, y: Real, state: Index) -> Index:
+def beside_edge(
+    edge: Float32Array | tuple[Real, ...], reach: Real, x: Real, y: Real, state: Index
+) -> Index:
     """Go on with the test whether a pixel lies in an outline or near it, by one of its edges.
 
     :param edge: (4,) from x, y to x, y.

@@ -15,6 +15,7 @@ from talkingface.renderer.arrays import (
 from talkingface.renderer.pixels.drawing import (
     NOTHING,
     Drawing,
+    skin_weight,
 )
 from talkingface.renderer.pixels.mouth import (
     KINDS,
@@ -23,7 +24,7 @@ from talkingface.renderer.pixels.mouth import (
     Mouth,
     beside_edge,
 )
-from talkingface.renderer.pixels.targets import loop
+from talkingface.renderer.pixels.targets import device, loop
 from talkingface.renderer.pixels.triangles import NONE
 
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
@@ -101,7 +102,7 @@ def choose_triangles(
 @loop
 def _mark_row(ids: Int32Array, weights: Float32Array) -> None:
     for k in range(len(ids)):
-        weights[k] = NOTHING if ids[k] == NONE else _ZERO
+        weights[k] = skin_weight(ids[k])
 
 
 @loop
@@ -171,6 +172,22 @@ def find_inside(
             starts[state[k]] += 1
 
 
+@device
+def opening_height(opening: Float32Array, x: int, unit: Real) -> Real:
+    """How high a mouth is open around a column, face widths.
+
+    :param opening: (3, W) of `Mouth`; first and last rows are known.
+    """
+    width = opening.shape[1]
+    reach = int(OPENING_REACH * unit) + 1
+    whole, total = np.float32(reach + 1), _ZERO
+    for d in range(max(-reach, -x), min(reach + 1, width - x)):
+        if opening[1, x + d] >= 0:
+            w = _ONE - np.float32(abs(d)) / whole
+            total += w * (opening[1, x + d] - opening[0, x + d] + _ONE)
+    return total / (whole * unit)
+
+
 @loop
 def find_openings(places: Uint32Array, unit: np.float32, out: Float32Array) -> None:
     """Measure in each column of pixels where the mouth's inside begins, ends, and how high it is.
@@ -184,15 +201,8 @@ def find_openings(places: Uint32Array, unit: np.float32, out: Float32Array) -> N
     for k in range(len(places)):
         x, y = places[k] & _COLUMN, np.float32(places[k] >> _ROW)
         out[0, x], out[1, x] = min(out[0, x], y), max(out[1, x], y)
-    reach = int(OPENING_REACH * unit) + 1
-    whole = np.float32(reach + 1)
     for x in range(width):
-        total = _ZERO
-        for d in range(max(-reach, -x), min(reach + 1, width - x)):
-            if out[1, x + d] >= 0:
-                w = _ONE - np.float32(abs(d)) / whole
-                total += w * (out[1, x + d] - out[0, x + d] + _ONE)
-        out[2, x] = total / (whole * unit)
+        out[2, x] = opening_height(out, x, unit)
 
 
 @loop

@@ -10,13 +10,16 @@ from talkingface.renderer.arrays import (
     Int32Array,
     Int64Array,
     Real,
+    Uint8Image,
     Uint32Array,
 )
 from talkingface.renderer.pixels.drawing import (
     Drawing,
     draw_strokes,
     find_opacity,
+    is_whole,
     join_quarters,
+    merge,
     middle_of,
     span_of_row,
     triangle_or_any,
@@ -29,6 +32,7 @@ from talkingface.renderer.pixels.mouth import (
     TONGUE,
     UPPER,
     UPPER_TEETH,
+    Lips,
     Mouth,
     lip_pixel,
     lip_weight,
@@ -117,9 +121,9 @@ def _weigh_lips(
     for k in range(len(whole)):
         x = np.float32(first + k) * np.float32(2) + _HALF
         seen = lip_weight(mouth, table, triangle_or_any(ids[2 * k]), x, y)
-        least = min(upper[2 * k], upper[2 * k + 1], min(lower[2 * k], lower[2 * k + 1]))
-        weight[k] = seen if least >= 0 else _ZERO
-        whole[k] = _ONE if least >= 0 else _ZERO
+        i, j = 2 * k, 2 * k + 1
+        whole[k] = is_whole(upper[i], upper[j], lower[i], lower[j])
+        weight[k] = seen if whole[k] > 0 else _ZERO
 
 
 @loop
@@ -240,20 +244,11 @@ def draw_seam(mouth: Mouth, strokes: Float32Array, soft: np.float32, drawing: Dr
 
 
 @loop
-def draw_mouth_pixels(
-    mouth: Mouth,
-    drawing: Drawing,
-    outline: Float32Array,
-    reach: np.float32,
-    box: Float32Array,
-) -> bool:
-    """Colour a mouth; return whether there is anything to draw.
-
-    :param outline: `reach` and `box`, as in `find_inside`.
-    """
+def draw_mouth_pixels(mouth: Mouth, drawing: Drawing, lips: Lips) -> bool:
+    """Colour a mouth; return whether there is anything to draw."""
     places, state = drawing.lists[:2], drawing.lists[2].view(np.int32)
     counts = np.empty(KINDS, np.int64)
-    find_inside(mouth, drawing, outline, reach, box, places, state, counts)
+    find_inside(mouth, drawing, lips.outline, lips.reach, lips.box, places, state, counts)
     inside = places[1, : counts.sum()]
     if len(inside) == 0 and mouth.lip_change == 0:
         return False
@@ -265,3 +260,20 @@ def draw_mouth_pixels(
     draw_inside(mouth, drawing, inside, counts, drawing.lists[3])
     join_inside(drawing, spans)
     return True
+
+
+def draw_mouth(
+    mouth: Mouth,
+    drawing: Drawing,
+    lips: Lips,
+    left: int,
+    top: int,
+    image: Uint32Array,
+    mask: Uint8Image,
+) -> None:
+    """Draw a mouth into a frame and its mask, the region at `left`, `top`."""
+    if not draw_mouth_pixels(mouth, drawing, lips):
+        return
+    if len(lips.strokes) > 0:
+        draw_seam(mouth, lips.strokes, lips.soft, drawing)
+    merge(drawing, left, top, image, mask)

@@ -37,6 +37,13 @@ def channels(packed: Uint32Array) -> Uint8Image:
 
 
 @device
+def opaque_pixel(red: Pixel, green: Pixel, blue: Pixel) -> Pixel:
+    """A packed pixel of three bytes."""
+    low = np.uint32(red) | (np.uint32(green) << _EIGHT)
+    return low | (np.uint32(blue) << np.uint32(16)) | (_BYTE << np.uint32(24))
+
+
+@device
 def mix(below: Pixel, above: Pixel, weight: Pixel) -> Pixel:
     """Blend two packed pixels; a weight of 256 is all of `above`."""
     rest = _WHOLE - weight

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from talkingface.renderer.arrays import Pixel, Real
@@ -47,7 +49,7 @@ def cosine(x: Real) -> Real:
 @device
 def tenth_power(x: Real) -> Real:
     """x ** 0.1 of a number from 0 to 1; down to 0.0001 within 0.1 %."""
-    root = np.sqrt(np.sqrt(np.sqrt(max(x, _LEAST))))
+    root = math.sqrt(math.sqrt(math.sqrt(max(x, _LEAST))))
     return _POWER[0] + root * (_POWER[1] + root * (_POWER[2] + root * _POWER[3]))
 
 

@@ -104,14 +104,14 @@ def edges_of(row: Float32Array) -> tuple[Real, ...]:
 
 
 @device
-def _ceiling(x: Real) -> Index:
+def ceiling(x: Real) -> Index:
     """The next whole number; of float32 without a detour by float64, also on a GPU."""
     whole = np.int32(x)
     return whole + np.int32(x > np.float32(whole))
 
 
 @device
-def _floor(x: Real) -> Index:
+def floor(x: Real) -> Index:
     """The whole number before."""
     whole = np.int32(x)
     return whole - np.int32(x < np.float32(whole))
@@ -125,15 +125,15 @@ def span_of(
     down = y - row[_Y]
     left = max(edges[0] + edges[2] * down, edges[4] + edges[6] * down, edges[8] + edges[10] * down)
     right = min(edges[1] + edges[3] * down, edges[5] + edges[7] * down, edges[9] + edges[11] * down)
-    return _ceiling(max(left + row[_X], low)), _floor(min(right + row[_X], high))
+    return ceiling(max(left + row[_X], low)), floor(min(right + row[_X], high))
 
 
 @device
 def rows_of(points: Float32Array, a: Index, b: Index, c: Index, height: int) -> tuple[Index, Index]:
     """First and last row of an image of so many that a triangle may touch."""
     ay, by, cy = points[a, 1], points[b, 1], points[c, 1]
-    first = max(_ceiling(min(ay, by, cy)), np.int32(0))
-    last = min(_floor(max(ay, by, cy)), np.int32(height - 1))
+    first = max(ceiling(min(ay, by, cy)), np.int32(0))
+    last = min(floor(max(ay, by, cy)), np.int32(height - 1))
     return first, last
 
 

@@ -8,7 +8,7 @@ from talkingface.contract.motion import ARKIT_DIM, ARKIT_INDEX, YAW, neutral
 from talkingface.contract.video import RenderLevel, View
 from talkingface.renderer.arrays import AnyArray, Float32Array, Uint8Image
 from talkingface.renderer.face.model import FaceModel, rotation_matrix
-from talkingface.renderer.geometry import FRAME, WarpedFrame, paste, prepare
+from talkingface.renderer.geometry import FRAME, PreparedPortrait, WarpedFrame, paste, prepare
 from talkingface.renderer.worker.viewport import Canvases, PhotoPixels, make_viewer
 from talkingface.v1.media_pb2 import FRAMING_PHOTO
 
@@ -29,11 +29,11 @@ def inpainter_inputs(frame: WarpedFrame) -> dict[str, AnyArray]:
 def finish(frame: WarpedFrame, mouth: Float32Array, eyes: Float32Array) -> None:
     """Paste the network's result into the frame, in place.
 
-    :param mouth: residual (128, 128, 4): RGB in [-1, 1], alpha in [0, 1]
-    :param eyes: residuals (2, 64, 64, 4)
+    :param mouth: residual (128, 128, 4): RGB in [-1, 1], alpha in [0, 1]; where the frame is.
+    :param eyes: residuals (2, 64, 64, 4).
     """
     for crop, residual in zip(frame.crops, (mouth, *eyes), strict=True):
-        paste(frame.pixels, crop, residual)
+        paste(frame.canvas, crop, residual)
 
 
 def grey_face(yaw: float = 0.0) -> tuple[Uint8Image, Float32Array]:
@@ -53,19 +53,26 @@ def whole_photo(frame: Uint8Image) -> PhotoPixels:
     return PhotoPixels(np.zeros((0, 0, 3), np.uint8), frame, (0, 0, FRAME))
 
 
-def warm_up() -> None:
-    """Run everything once on a grey portrait, so that all kernels are compiled or loaded.
-
-    Of the portrait one side is hidden, and turns up.
-    """
+def grey_portrait() -> PreparedPortrait:
+    """Prepare a grey portrait of which one side is hidden."""
     grey, points = grey_face(WARM_UP_YAW)
-    portrait = prepare(grey, points, np.ones((FRAME, FRAME), np.float32), grey)
-    motion = neutral(1)[0]
+    return prepare(grey, points, np.ones((FRAME, FRAME), np.float32), grey)
+
+
+def all_moved() -> Float32Array:
+    """Motion (58,) in which everything moves, and the hidden side of `grey_portrait` turns up."""
+    motion: Float32Array = neutral(1)[0]
     motion[YAW] = -WARM_UP_YAW
     for name in ("jawOpen", "eyeBlinkLeft", "eyeLookUpRight"):
         motion[ARKIT_INDEX[name]] = 0.5
-    viewer = make_viewer(portrait, whole_photo(grey), View(FRAMING_PHOTO, FRAME, FRAME))
-    canvases = Canvases()
+    return motion
+
+
+def warm_up() -> None:
+    """Run everything of the CPU once, so that all kernels are compiled or loaded."""
+    portrait, motion = grey_portrait(), all_moved()
+    view = View(FRAMING_PHOTO, FRAME, FRAME)
+    viewer, canvases = make_viewer(portrait, whole_photo(portrait.frame), view), Canvases()
     for level in (RenderLevel.HALF_RESOLUTION, RenderLevel.FULL):
         frame = viewer.render(motion, level, canvases)
         inputs = inpainter_inputs(frame)

@@ -297,6 +297,9 @@ class CropViewer:
                 photo = cv.resize(photo, (view.width,) * 2, interpolation=method)
         self._planar = view.planar
         self._resample = _Resampler(portrait.frame, view.width, photo)
+        self.traced = self._resample.traced  # its frames need a canvas of the CPU
+        # Whether its images are the planes of a frame of 512 pixels as it is.
+        self.shows_planes = view.planar and self._resample.unchanged
         self._renderer = _Renderer(portrait, False, self._resample.traced)
         self.nbytes = self._resample.nbytes + _Renderer.nbytes
 
@@ -306,7 +309,7 @@ class CropViewer:
 
     def show(self, frame: WarpedFrame) -> Uint8Image:
         """Bring a finished frame into the shape of the view."""
-        if self._planar and self._resample.unchanged:
+        if self.shows_planes:
             return i420(enlarged(frame.pixels))
         image = self._resample(frame)
         return i420(pack(image)) if self._planar else image
@@ -314,6 +317,9 @@ class CropViewer:
 
 class PhotoViewer:
     """The whole photo, in which the frame's square moves."""
+
+    traced = True
+    shows_planes = False
 
     def __init__(self, portrait: PreparedPortrait, pixels: PhotoPixels, view: View) -> None:
         height, width = pixels.whole.shape[:2]

@@ -392,10 +392,10 @@ def test_paste_adds_only_inside_its_crop(portrait: geometry.PreparedPortrait) ->
     before, crop = frame.image, frame.crops[0]
     residual = np.zeros((128, 128, 4), np.float32)
     residual[..., 3] = 1
-    geometry.paste(frame.pixels, crop, residual)
+    geometry.paste(frame.canvas, crop, residual)
     np.testing.assert_array_equal(frame.image, before)
     residual[..., :3] = 0.2
-    geometry.paste(frame.pixels, crop, residual)
+    geometry.paste(frame.canvas, crop, residual)
     centre = cv.invertAffineTransform(crop.matrix) @ np.array([63.5, 63.5, 1])
     x, y = centre.round().astype(int)
     assert (frame.image[y, x].astype(int) - before[y, x] > 40).all()

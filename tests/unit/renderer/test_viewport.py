@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from talkingface.contract.video import View, photo_size
-from talkingface.renderer.geometry import FRAME, WarpedFrame
+from talkingface.renderer.geometry import FRAME, Canvas, WarpedFrame
 from talkingface.renderer.pixels.packed import pack
 from talkingface.renderer.pixels.planar import i420
 from talkingface.renderer.worker.kernels import compile_kernels
@@ -50,7 +50,8 @@ def warped(image: Image, dx: float = 0.0, weight: int = 255) -> WarpedFrame:
     flow = np.stack(np.meshgrid(along + dx, along), -1)
     crops: Any = ()
     mask = np.zeros((FRAME, FRAME, 2), np.uint8)
-    return WarpedFrame(pack(image), mask, crops, flow, np.full((FRAME, FRAME), weight, np.uint8))
+    weights = np.full((FRAME, FRAME), weight, np.uint8)
+    return WarpedFrame(pack(image), mask, crops, Canvas(), flow, weights)
 
 
 def pixels_of(photo: Image, frame: Image, to_photo: Image) -> PhotoPixels:
