@@ -90,7 +90,7 @@ class CommandQueue:
             if not array.flags.c_contiguous:
                 array = np.ascontiguousarray(array)
             # A view of bytes is the quickest way to copy some 40 small arrays a frame.
-            memoryview(host)[start : self._used] = array.data.cast("B")
+            host.data[start : self._used] = array.data.cast("B")
         return DeviceArray(pointer + start, array.shape, array.dtype)
 
     def to_device(self, target: DeviceArray, array: AnyArray) -> None:
