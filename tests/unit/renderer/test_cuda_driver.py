@@ -14,7 +14,7 @@ import pytest
 
 from talkingface.renderer.pixels import cuda_driver
 from talkingface.renderer.pixels.code_cache import CodeCache
-from talkingface.renderer.pixels.cuda_kernel import Kernel, kernel
+from talkingface.renderer.pixels.cuda_kernel import Kernel, cuda, kernel
 from talkingface.renderer.pixels.device_array import DeviceArray
 from talkingface.renderer.pixels.gpu import CommandQueue
 
@@ -72,7 +72,7 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
     for name in ("cuda.core", "numba_cuda"):
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
     monkeypatch.setitem(sys.modules, "cuda.bindings.driver", double)
-    monkeypatch.setattr(cuda_driver.cuda, "select_device", lambda number: None)
+    monkeypatch.setattr(cuda, "select_device", lambda number: None)
     monkeypatch.setattr(Kernel, "ptx", lambda *args: ("entry", "PTX"))
     monkeypatch.setattr(cuda_driver, "assemble", lambda *args: b"code")
     return double
