@@ -105,6 +105,16 @@ class CudaCanvas(Canvas):
         self.kernels.show_photo(self.resident(photo), self.image)
         self.queue.fill(self._in_gpu(self.mask), 0)
 
+    def plane(self, index: int, height: int, width: int) -> Any:
+        """As `Canvas.plane`."""
+        start = self._in_gpu(self._planes).pointer + 4 * index * self.side * self.side
+        return DeviceArray(start, (height, width), np.float32)
+
+    def planes(self, first: int, count: int, height: int, width: int) -> Any:
+        """As `Canvas.planes`."""
+        start = self._in_gpu(self._planes).pointer + 4 * first * self.side * self.side
+        return DeviceArray(start, (count, height, width), np.float32)
+
     def upload(self, array: AnyArray) -> Any:
         """As `Canvas.upload`."""
         return self.queue.upload(array)

@@ -25,7 +25,7 @@ from talkingface.renderer.geometry.supersampling import (
 from talkingface.renderer.geometry.surface import smoothstep_of
 from talkingface.renderer.geometry.topology import topology
 from talkingface.renderer.opencv import cv
-from talkingface.renderer.pixels.eyes import Eye, Lashes, write_hull
+from talkingface.renderer.pixels.eyes import Eye, Lashes, Rims, write_hull
 
 # Coefficients that move the lids of each eye: subject's right, left.
 LID_COLUMNS = tuple(
@@ -68,11 +68,10 @@ def draw_eye(
     drawing = begin_drawing(canvas, region, part, plan.points, uv)
     rim = region.local(ring)
     unit = 2 * float(plan.camera.scale[0])
-    scene = _uploaded(_scene(portrait, plan, eye, region, rim, closing, draw_always), canvas)
+    scene = _scene(portrait, plan, canvas, eye, region, rim, closing, draw_always)
     lashes = _lashes(rim, unit, min(LASHES_BY * closing, 1)) if closing > 0 else _NO_LASHES
-    lashes = lashes._replace(
-        strokes=canvas.upload(lashes.strokes), shadow=canvas.upload(lashes.shadow)
-    )
+    strokes, soft, shadow, shadow_soft = lashes
+    lashes = Lashes(canvas.upload(strokes), soft, canvas.upload(shadow), shadow_soft)
     canvas.kernels.draw_eye(
         scene, lashes, drawing, region.left, region.top, canvas.image, canvas.mask
     )
@@ -86,13 +85,18 @@ def _eye_part(eye: int) -> Part:
 def _scene(
     portrait: PreparedPortrait,
     plan: FramePlan,
+    canvas: Canvas,
     eye: int,
     region: Region,
     rim: Float32Array,
     closing: float,
     draw_always: bool,
 ) -> Eye:
-    """What the pixels of an eye are made of; `rim` (16, 2) is its lids' edge in the region."""
+    """What the pixels of an eye are made of, as the canvas's kernels take it.
+
+    :param rim: (16, 2) its lids' edge in the region.
+    """
+    upload, resident = canvas.upload, canvas.resident
     texture = portrait.eyes[eye]
     moved, changed, shift = _changes(portrait, plan, eye, draw_always)
     to_texture = _to_photo(portrait, plan, eye, region)
@@ -100,43 +104,22 @@ def _scene(
     corners = cv.convexHull(rim)[:, 0]
     hull = np.empty((len(corners) + 4, 3), np.float32)
     write_hull(corners, HULL_MARGIN, hull)
+    heights, start, along, *rest = rims_of(rim, 2 * float(plan.camera.scale[0]))
     return Eye(
-        portrait.layers.photo,
-        texture.rest,
-        texture.ball,
-        texture.iris,
-        texture.lid,
+        resident(portrait.layers.photo),
+        resident(texture.rest),
+        resident(texture.ball),
+        resident(texture.iris),
+        resident(texture.lid),
         np.float32(texture.brightest),
-        to_texture,
-        shift,
-        rims_of(rim, 2 * float(plan.camera.scale[0])),
-        hull,
+        upload(to_texture),
+        upload(shift),
+        Rims(upload(heights), upload(start), upload(along), *rest),
+        upload(hull),
         np.float32(moved),
         np.float32(changed),
         np.float32(smoothstep_of(RIM_GONE, closing)) if closing > 0 else np.float32(0),
-        _lash_colour(portrait, texture),
-    )
-
-
-def _uploaded(eye: Eye, canvas: Canvas) -> Eye:
-    """An eye whose arrays are those of the canvas's kernels."""
-    rims = eye.rims._replace(
-        heights=canvas.upload(eye.rims.heights),
-        start=canvas.upload(eye.rims.start),
-        along=canvas.upload(eye.rims.along),
-    )
-    photo, rest, ball, iris, lid = (canvas.resident(image) for image in eye[:5])
-    return eye._replace(
-        photo=photo,
-        rest=rest,
-        ball=ball,
-        iris=iris,
-        lid=lid,
-        to_texture=canvas.upload(eye.to_texture),
-        shift=canvas.upload(eye.shift),
-        rims=rims,
-        hull=canvas.upload(eye.hull),
-        lash=canvas.upload(eye.lash),
+        upload(_lash_colour(portrait, texture)),
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from talkingface.renderer.arrays import AnyArray, Uint8Array
+from talkingface.renderer.pixels.code_cache import CodeCache
 from talkingface.renderer.pixels.cuda_kernel import SLOT, Kernel, cuda, flatten
 
 _MOST_SLOTS = 512  # 4096 bytes, what a kernel takes at most
@@ -22,9 +23,10 @@ _MOST_SLOTS = 512  # 4096 bytes, what a kernel takes at most
 class CudaDriver:
     """One GPU; see `gpu.Gpu`. For the thread that makes it."""
 
-    def __init__(self, device: int) -> None:
+    def __init__(self, device: int, cache: CodeCache) -> None:
         """
         :param device: its number.
+        :param cache: of compiled kernels.
         :raises RuntimeError: driver, GPU or a package is missing; the message states which.
         """
         try:
@@ -55,6 +57,7 @@ class CudaDriver:
                 handle,
             ),
         )
+        self._cache = cache
         self._functions: dict[Any, Any] = {}
         self._modules: list[Any] = []
         self._slots = bytearray(_MOST_SLOTS * SLOT)
@@ -111,7 +114,7 @@ class CudaDriver:
         key = tuple(kinds)
         function = self._functions.get(key)
         if function is None:
-            function = self._functions[key] = self._load(kernel, args)
+            function = self._functions[key] = self._load(kernel, kinds[1:], args)
         numbers = b"".join(packed)
         self._slots[: len(numbers)] = numbers
         blocks, threads = kernel.grid(shape)
@@ -123,9 +126,14 @@ class CudaDriver:
         """As `Gpu.wait`."""
         self._call(self._driver.cuStreamSynchronize, stream)
 
-    def _load(self, kernel: Kernel, args: tuple[Any, ...]) -> Any:
-        entry, text = kernel.ptx(args, self.capability)
-        code = assemble(self._core, text, self.capability)
+    def _load(self, kernel: Kernel, kinds: list[Any], args: tuple[Any, ...]) -> Any:
+        """Load a kernel for arguments of these kinds, see `flatten`."""
+
+        def compiled() -> tuple[str, bytes]:
+            entry, text = kernel.ptx(args, self.capability)
+            return entry, assemble(self._core, text, self.capability)
+
+        entry, code = self._cache(f"{self.capability} {kernel.name} {kinds}", compiled)
         module = self._call(self._driver.cuModuleLoadData, code)
         self._modules.append(module)
         return self._call(self._driver.cuModuleGetFunction, module, entry.encode())

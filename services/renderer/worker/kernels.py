@@ -13,12 +13,17 @@ from pathlib import Path
 from talkingface.contract.identity import digest
 
 
+def cache_folder() -> Path:
+    """The folder of compiled kernels."""
+    return Path(os.environ.get("NUMBA_CACHE_DIR") or Path(__file__).parent / "__pycache__")
+
+
 def compile_kernels() -> None:
     """Compile all kernels into numba's cache, from which every process then loads them.
 
     The compiler allocates more than 100 MB and never frees them: it runs in a process of its own.
     """
-    folder = Path(os.environ.get("NUMBA_CACHE_DIR") or Path(__file__).parent / "__pycache__")
+    folder = cache_folder()
     build = digest(("contract", "renderer"), ("numba", "numpy"), processor=True)
     done = folder / f"kernels.{build}"
     try:

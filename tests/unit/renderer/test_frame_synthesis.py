@@ -154,7 +154,7 @@ def test_a_batch_has_one_inference_and_a_response_for_each_request(
     model: Any, network: Network, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if kind == "GPU":
-        monkeypatch.setattr(cuda_driver, "CudaDriver", lambda number: IdleGpu())
+        monkeypatch.setattr(cuda_driver, "CudaDriver", lambda *args: IdleGpu())
     instance = _instance(model, kind)
     responses = instance.execute([_request(d) for d in (KNOWN, bytes(32), KNOWN)])
     assert network.rows == [2]

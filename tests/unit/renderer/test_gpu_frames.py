@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from talkingface.contract.video import RenderLevel, View
 from talkingface.renderer.geometry import FRAME, PreparedPortrait, prepare
 from talkingface.renderer.geometry.cuda_canvas import CudaCanvas, ResidentArrays
 from talkingface.renderer.pixels import dlpack
+from talkingface.renderer.pixels.code_cache import CodeCache
 from talkingface.renderer.pixels.cuda import all_kernels
 from talkingface.renderer.pixels.device_array import DeviceArray
 from talkingface.renderer.worker.devices import (
@@ -316,3 +318,23 @@ def test_arrays_pass_by_dlpack_without_a_copy() -> None:
         dlpack.export(array[:, 0:1], 0)
     with pytest.raises(ValueError, match="contiguous"):
         dlpack.imported(values[:, 1:].__dlpack__())
+
+
+def test_code_is_compiled_once_for_what_decides_it(tmp_path: Path) -> None:
+    made: list[str] = []
+
+    def compiled(name: str) -> Any:
+        def make() -> tuple[str, bytes]:
+            made.append(name)
+            return name, b"code\nof " + name.encode()
+
+        return make
+
+    for _ in range(2):  # another process
+        cache = CodeCache(tmp_path / "kernels")
+        for name in ("draw", "merge"):
+            assert cache(name, compiled(name)) == (name, b"code\nof " + name.encode())
+    assert made == ["draw", "merge"]
+    nowhere = tmp_path / "file"
+    nowhere.touch()
+    assert CodeCache(nowhere)("draw", compiled("draw"))[0] == "draw"
