@@ -22,7 +22,7 @@ from tests.support.services import ServiceProcess, running_service
 
 TIERS = ("unit", "services", "mesh", "faults", "deploy", "research")  # folders, and markers
 # Parts of the reasons of skips that CI accepts: what it has not got. Any other skip fails there.
-ALLOWED_SKIPS = ("training extra", "shared data", "GPU")
+ALLOWED_SKIPS = ("training extra", "shared data", "GPU", "extra gpu")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -379,8 +379,12 @@ async def test_half_the_rate_repeats_every_other_frame(
         assert np.array_equal(images[index], full[index])
     for index in (4, 6):
         assert np.array_equal(images[index], images[index + 1])
-        off = np.abs(images[index].astype(int) - full[index]).mean()
-        assert off < np.abs(full[index + 1].astype(int) - full[index]).mean() / 2
+        # It is less sharp: in the large it is its own frame, and not the next.
+        shown, own, following = (
+            cv2.resize(image, (64, 64), interpolation=cv2.INTER_AREA).astype(int)
+            for image in (images[index], full[index], full[index + 1])
+        )
+        assert np.abs(shown - own).mean() < np.abs(shown - following).mean()
 
 
 async def test_a_video_at_half_the_rate_has_all_its_frames(
