@@ -7,7 +7,7 @@ from functools import cached_property, lru_cache
 import cv2
 
 from talkingface.renderer.analysis import FaceAnalyser
-from talkingface.renderer.worker.frame_synthesis import warm_up
+from talkingface.renderer.worker.devices import CpuDevice, warm_up
 from talkingface_research.renderer.evaluation.face_recognition import FaceRecognition
 from talkingface_research.renderer.evaluation.offline_renderer import Inpainter
 
@@ -35,5 +35,5 @@ class Models:
 def models() -> Models:
     """The models of this process."""
     cv2.setNumThreads(1)
-    warm_up()
+    warm_up(CpuDevice())
     return Models()

@@ -29,7 +29,7 @@ from scipy.optimize import linear_sum_assignment
 from talkingface import renderer
 from talkingface.contract.motion import ARKIT_NAMES
 from talkingface.renderer.face.model import PARTS, rotation_matrix
-from talkingface.renderer.geometry.rasterizer import interpolate, rasterize
+from talkingface.renderer.geometry.rasterizer import draw_mesh
 from talkingface.renderer.opencv import cv
 
 Array = NDArray[np.float64]
@@ -203,7 +203,7 @@ class MeshRenderer:
     def render(
         self, coefficients: dict[str, float], pitch: float, yaw: float
     ) -> tuple[NDArray[np.uint8], NDArray[np.int32], NDArray[np.float32]]:
-        """RGB image, triangle ids (H, W), barycentric weights (H, W, 2)."""
+        """RGB image, triangle ids (H, W), positions at rest (H, W, 3)."""
         posed = self.vertices.copy()
         for name, value in coefficients.items():
             posed += value * self.expressions[ARKIT_NAMES.index(name)]
@@ -217,10 +217,6 @@ class MeshRenderer:
             ],
             1,
         ).astype(np.float32)
-        ids = np.full((size, size), -1, np.int32)
-        weights = np.zeros((size, size, 2), np.float32)
-        depth = np.full((size, size), -np.inf, np.float32)
-        rasterize(points, self.triangles, False, ids, weights, depth)
         corners = posed[self.triangles]
         face_normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         normals = np.zeros_like(posed)
@@ -230,8 +226,7 @@ class MeshRenderer:
         light = np.array([0.25, 0.45, 0.85])
         shade = 0.4 + 0.6 * np.clip(normals @ (light / np.linalg.norm(light)), 0, 1)
         values = np.concatenate([self.vertices, shade[:, None]], 1).astype(np.float32)
-        carried = np.zeros((size, size, 4), np.float32)
-        interpolate(values, self.triangles, ids, weights, carried)
+        ids, _, carried = draw_mesh(points, self.triangles, (size, size), values, cull=False)
         colours = {"skin": (215, 170, 145), "tongue": (180, 80, 85), "cavity": (70, 20, 20)}
         base = np.array([colours.get(p, (238, 236, 230)) for p in PARTS], float)
         pixel_part = np.where(ids >= 0, self.part[self.triangles[ids, 0]], 0)
@@ -249,7 +244,7 @@ class MeshRenderer:
         rgb[hair] = (60, 42, 32)
         rgb = rgb * carried[..., 3:]
         rgb[ids < 0] = (120, 125, 130)
-        return np.clip(rgb, 0, 255).astype(np.uint8), ids, weights
+        return np.clip(rgb, 0, 255).astype(np.uint8), ids, carried[..., :3]
 
     def paint_features(self, landmarks: Array) -> None:
         """Paint brows and lips at the landmarks (478, 2 in model x, y)."""
@@ -307,7 +302,7 @@ def measure_landmarks(mesh_renderer: MeshRenderer, task: Path) -> Array:
 
     skin = PARTS.index("skin")
 
-    def hits(rgb: NDArray[np.uint8], ids: NDArray[np.int32], weights: NDArray[np.float32]) -> Array:
+    def hits(rgb: NDArray[np.uint8], ids: NDArray[np.int32], rest: NDArray[np.float32]) -> Array:
         """Rest position under each landmark, from the nearest pixel of skin (eye for irises)."""
         found = detect(rgb)
         out = np.full((478, 3), np.nan)
@@ -323,9 +318,7 @@ def measure_landmarks(mesh_renderer: MeshRenderer, task: Path) -> Array:
             ys, xs = np.nonzero(good)
             best = np.argmin((xs + x0 - x) ** 2 + (ys + y0 - y) ** 2)
             v, u = ys[best] + y0, xs[best] + x0
-            wa, wb = weights[v, u]
-            corner = mesh_renderer.vertices[mesh_renderer.triangles[ids[v, u]]]
-            out[i] = wa * corner[0] + wb * corner[1] + (1 - wa - wb) * corner[2]
+            out[i] = rest[v, u]
         return out
 
     for _ in range(2):

@@ -11,7 +11,7 @@ from talkingface.renderer.face.model import FaceModel
 from talkingface.renderer.geometry.eyes import LUMA, RINGS, EyeTexture
 from talkingface.renderer.geometry.frame import FRAME, bounding_box
 from talkingface.renderer.geometry.mouth import TOOTH
-from talkingface.renderer.geometry.rasterizer import rasterize_mesh
+from talkingface.renderer.geometry.rasterizer import draw_mesh
 from talkingface.renderer.geometry.surface import smoothstep
 from talkingface.renderer.geometry.topology import INNER_LOWER, INNER_UPPER, SKIN, topology
 from talkingface.renderer.opencv import cv
@@ -99,7 +99,7 @@ def mouth_mask(source: Float32Array) -> Float32Array:
     :param source: (V, 3) mesh as photographed, pixels and depth.
     """
     shape = topology()
-    ids, _ = rasterize_mesh(source, FaceModel.load().triangles, FRAME, FRAME)
+    ids = draw_mesh(source, FaceModel.load().triangles, (FRAME, FRAME)).ids
     part = np.where(ids >= 0, shape.triangle_part[ids], SKIN)
     left, top, right, bottom = bounding_box(source[shape.lip > 0.3], 2)
     inner = np.zeros((FRAME, FRAME), np.uint8)

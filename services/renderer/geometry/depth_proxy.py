@@ -20,7 +20,7 @@ from talkingface.renderer.face.model import FaceModel
 from talkingface.renderer.face.pyramid_fill import fill_outside
 from talkingface.renderer.geometry.diffusion import smooth
 from talkingface.renderer.geometry.frame import FLIP_3D, FRAME
-from talkingface.renderer.geometry.rasterizer import interpolate_attributes, rasterize_mesh
+from talkingface.renderer.geometry.rasterizer import draw_mesh
 from talkingface.renderer.geometry.surface import smoothstep, vertex_normals
 from talkingface.renderer.geometry.topology import SKIN, topology
 from talkingface.renderer.opencv import cv
@@ -111,10 +111,9 @@ def _sample_mesh(source: Float32Array, matte: Float32Array) -> _Grid:
     normals = vertex_normals(source * FLIP_3D)
     local = source.copy()
     local[:, :2] = (local[:, :2] + MARGIN) / STEP
-    ids, weights = rasterize_mesh(local, shape.head, NODES, NODES)
     edge = shape.front * shape.hard_edge
     columns = [source[:, 2], normals[:, 2], model.head_weight, edge, model.mean[:, 1]]
-    values = interpolate_attributes(np.stack(columns, 1), shape.head, ids, weights)
+    ids, _, values = draw_mesh(local, shape.head, (NODES, NODES), np.stack(columns, 1))
     depth, facing, head_weight, edge, height = (values[..., k] for k in range(5))
     wide = cv.copyMakeBorder(matte, *(MARGIN,) * 4, cv.BORDER_REPLICATE)
     wide = cv.copyMakeBorder(wide, 0, STEP, 0, STEP, cv.BORDER_REPLICATE)

@@ -17,7 +17,7 @@ from talkingface.renderer.face.model import rotation_matrix
 from talkingface.renderer.face.pyramid_fill import fill_outside
 from talkingface.renderer.geometry.diffusion import smooth
 from talkingface.renderer.geometry.frame import FRAME, bounding_box
-from talkingface.renderer.geometry.rasterizer import interpolate_attributes, rasterize_mesh
+from talkingface.renderer.geometry.rasterizer import draw_mesh
 from talkingface.renderer.geometry.surface import smoothstep, vertex_normals
 from talkingface.renderer.geometry.topology import topology
 from talkingface.renderer.opencv import cv
@@ -71,10 +71,10 @@ def occluded_side(
     points = front.project(vertices[None])[0]
     left, top, right, bottom = bounding_box(points[shape.face_vertices], MARGIN)
     points[:, :2] -= (left, top)
-    ids, weights = rasterize_mesh(points, shape.face, bottom - top, right - left)
-    covered = ids >= 0
     columns = [source[:, :2], source[shape.mirror, :2], seen[:, None], seen[shape.mirror, None]]
-    values = interpolate_attributes(np.concatenate(columns, 1), shape.face, ids, weights)
+    size = (bottom - top, right - left)
+    ids, _, values = draw_mesh(points, shape.face, size, np.concatenate(columns, 1))
+    covered = ids >= 0
     own, mirrored = _sample(frame, values[..., :2]), _sample(frame, values[..., 2:4])
     own_weight, mirrored_weight = values[..., 4] * covered, values[..., 5] * covered
     lit = _in_light_of(

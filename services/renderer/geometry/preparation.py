@@ -31,11 +31,7 @@ from talkingface.renderer.geometry.occluded_side import occluded_side
 from talkingface.renderer.geometry.personal_mesh import PersonalMesh, personal_mesh
 from talkingface.renderer.geometry.portrait import PreparedPortrait
 from talkingface.renderer.geometry.portrait_layers import PortraitLayers, portrait_layers
-from talkingface.renderer.geometry.rasterizer import (
-    interpolate_attributes,
-    rasterize_mesh,
-    triangle_areas,
-)
+from talkingface.renderer.geometry.rasterizer import draw_mesh, triangle_areas
 from talkingface.renderer.geometry.rear_extension import extrapolate
 from talkingface.renderer.geometry.rear_layer import build_rear
 from talkingface.renderer.geometry.surface import smoothstep
@@ -130,11 +126,10 @@ def _layers(
     :param scale: pixels a face width.
     """
     model, shape = FaceModel.load(), topology()
-    ids, weights = rasterize_mesh(source, model.triangles, FRAME, FRAME)
     # Beside the cheeks the layer ends on the ears, which it never uncovers.
     edge = shape.front * shape.hard_edge * smoothstep(*CHEEK_DEPTH, model.mean[:, 2])
-    face = interpolate_attributes(edge, model.triangles, ids, weights)
-    solid, _ = rasterize_mesh(source, shape.rear, FRAME, FRAME, False)
+    face = draw_mesh(source, model.triangles, (FRAME, FRAME), edge[:, None]).values[..., 0]
+    solid = draw_mesh(source, shape.rear, (FRAME, FRAME), cull=False).ids
     skull = cv.GaussianBlur((solid >= 0).astype(np.float32), (0, 0), 1.5)
     down = max(round(JAW_LINE * scale), 1)
     face = cv.dilate(face, np.ones((down, 5), np.uint8), anchor=(2, 0))

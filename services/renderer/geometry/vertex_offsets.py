@@ -10,7 +10,7 @@ from talkingface.renderer.face.landmarks import LIP_CORNERS, LIP_PAIRS, LOWER_LI
 from talkingface.renderer.face.model import FaceModel
 from talkingface.renderer.geometry.frame import FLIP, FRAME
 from talkingface.renderer.geometry.portrait import BLINKS
-from talkingface.renderer.geometry.rasterizer import rasterize
+from talkingface.renderer.geometry.rasterizer import draw_mesh
 from talkingface.renderer.geometry.surface import mean_landmarks, smoothstep_of
 from talkingface.renderer.geometry.topology import INNER_LOWER, INNER_UPPER, SKIN, topology
 from talkingface.renderer.opencv import cv
@@ -114,9 +114,7 @@ def occluded_vertices(source: Float32Array) -> BoolArray:
 
     :param source: (V, 3) mesh as photographed, pixels and depth.
     """
-    depth = np.full((FRAME, FRAME), -np.inf, np.float32)
-    ids, weights = np.full((FRAME, FRAME), -1, np.int32), np.zeros((FRAME, FRAME, 2), np.float32)
-    rasterize(np.ascontiguousarray(source), FaceModel.load().triangles, False, ids, weights, depth)
+    depth = draw_mesh(source, FaceModel.load().triangles, (FRAME, FRAME), cull=False).depth
     x, y = source[:, :2].round().astype(int).clip(0, FRAME - 1).T
     occluded: BoolArray = source[:, 2] < depth[y, x] - OCCLUDED_BY
     return occluded

@@ -60,7 +60,7 @@ def _eye_quarter(eye, lashes, table, id, between, x, y):
     colour = eyes.quarter_pixel(eye, table, id, x, y)
     if lashes.strokes.shape[0] > 0:
         line = _line_at(lashes, x, y)
-        lid, over = eyes.lid_opacity(eye, id != NONE, x, y)
+        lid, over = eyes.lid_opacity(eye, np.float32(id != NONE), x, y)
         colour = eyes.lid_pixel(colour, lid, over, line, eye.lash)
         weight = eyes.covers(over, line, weight)
     return colour, weight
@@ -77,7 +77,7 @@ def _lid_beside(x, y, eye, lashes, drawn):
     for k in range(4):
         line += _line_at(lashes, u + np.float32(k & 1), v + np.float32(k >> 1))
     line *= np.float32(0.25)
-    lid, over = eyes.lid_opacity(eye, True, u + _HALF, v + _HALF)
+    lid, over = eyes.lid_opacity(eye, eyes.skin_share(a, d), u + _HALF, v + _HALF)
     skin = eyes.skin_pixel(eye, drawn.table, a, d, u, v)
     drawn.pixels[y, x] = eyes.lid_pixel(skin, lid, over, line, eye.lash)
     drawn.weight[y + 1, x + 1] = eyes.covers(over, line, _ZERO)

@@ -99,7 +99,6 @@ def imported(capsule: Any) -> DeviceArray:
     array = DeviceArray(tensor.data + tensor.byte_offset, shape, dtype)
     if tensor.strides:
         strides = tuple(tensor.strides[i] * dtype.itemsize for i in range(tensor.ndim))
-        array = DeviceArray(array.pointer, shape, dtype, strides)
-        if not array.contiguous:
+        if strides != array.strides:
             raise ValueError("a tensor of Triton is not contiguous")
     return array

@@ -33,6 +33,7 @@ from talkingface.renderer.pixels.eyes import (
     lid_pixel,
     quarter_pixel,
     skin_pixel,
+    skin_share,
 )
 from talkingface.renderer.pixels.targets import loop
 from talkingface.renderer.pixels.triangles import NONE
@@ -107,7 +108,7 @@ def _lid_row(
     out: Uint32Array,
 ) -> None:
     for k in range(len(out)):
-        lid, over = lid_opacity(eye, ids[k] != NONE, np.float32(x + k), y)
+        lid, over = lid_opacity(eye, np.float32(ids[k] != NONE), np.float32(x + k), y)
         out[k] = lid_pixel(out[k], lid, over, line[k], eye.lash)
         weights[k] = covers(over, line[k], weights[k])
 
@@ -147,7 +148,8 @@ def _lid_pixels(
         at = np.float32(x + k) * _TWO
         line = upper_line[i] + upper_line[j] + lower_line[i] + lower_line[j]
         line *= np.float32(0.25)
-        lid, over = lid_opacity(eye, True, at + _HALF, y + _HALF)
+        share = skin_share(upper[i], lower[j])
+        lid, over = lid_opacity(eye, share, at + _HALF, y + _HALF)
         skin = skin_pixel(eye, table, upper[i], lower[j], at, y)
         out[k] = lid_pixel(skin, lid, over, line, eye.lash)
         weight[k] = covers(over, line, _ZERO)

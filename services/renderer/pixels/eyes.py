@@ -121,16 +121,22 @@ def eye_pixel(eye: Eye, x: Real, y: Real) -> Pixel:
 
 
 @device
-def lid_opacity(eye: Eye, skin: bool, x: Real, y: Real) -> tuple[Pixel, Real]:
+def lid_opacity(eye: Eye, skin: Real, x: Real, y: Real) -> tuple[Pixel, Real]:
     """A closing lid's colour, packed, and its opacity at a pixel.
 
-    :param skin: whether the pixel shows skin around the eye.
+    :param skin: share of the pixel that shows skin around the eye, 0..1: there is no lid beyond.
     """
     map_u, map_v = eye.to_texture[0], eye.to_texture[1]
     u, v = map_u[0] * x + map_u[1] * y + map_u[2], map_v[0] * x + map_v[1] * y + map_v[2]
     lid = bilinear(eye.lid, u, v)
     over = max(share_of(lid) * eye.gone_rim, share_of(bilinear(eye.ball, u, v)))
-    return lid, (over if skin else _ZERO)
+    return lid, over * skin
+
+
+@device
+def skin_share(upper: Index, lower: Index) -> Real:
+    """How much of a pixel shows skin, from its upper left and lower right quarter, 0..1."""
+    return np.float32(0.5) * (np.float32(upper != NONE) + np.float32(lower != NONE))
 
 
 @device

@@ -49,19 +49,18 @@ _ROW, _COLUMN = np.uint32(16), np.uint32(0xFFFF)  # of a pixel's place: bits bel
 
 
 @loop
-def _draw_upper(mouth: Mouth, drawing: Drawing, places: Uint32Array, out: Uint32Array) -> None:
+def _draw_teeth(
+    mouth: Mouth,
+    drawing: Drawing,
+    places: Uint32Array,
+    boundaries: tuple[Real, ...],
+    upper: bool,
+    out: Uint32Array,
+) -> None:
     for k in range(len(out)):
         y, x = places[k] >> _ROW, places[k] & _COLUMN
         t, x, y = np.uint32(drawing.ids[y, x]), np.float32(x), np.float32(y)
-        out[k] = tooth_pixel(mouth, UPPER_TEETH, True, drawing.table, t, x, y)
-
-
-@loop
-def _draw_lower(mouth: Mouth, drawing: Drawing, places: Uint32Array, out: Uint32Array) -> None:
-    for k in range(len(out)):
-        y, x = places[k] >> _ROW, places[k] & _COLUMN
-        t, x, y = np.uint32(drawing.ids[y, x]), np.float32(x), np.float32(y)
-        out[k] = tooth_pixel(mouth, LOWER_TEETH, False, drawing.table, t, x, y)
+        out[k] = tooth_pixel(mouth, boundaries, upper, drawing.table, t, x, y)
 
 
 @loop
@@ -94,9 +93,9 @@ def draw_inside(
         end = start + counts[kind]
         some, out = places[start:end], painted[start:end]
         if kind == UPPER:
-            _draw_upper(mouth, drawing, some, out)
+            _draw_teeth(mouth, drawing, some, UPPER_TEETH, True, out)
         elif kind == LOWER:
-            _draw_lower(mouth, drawing, some, out)
+            _draw_teeth(mouth, drawing, some, LOWER_TEETH, False, out)
         elif kind == TONGUE:
             _draw_tongue(mouth, drawing, some, out)
         else:

@@ -23,7 +23,7 @@ from talkingface.renderer.worker.frame_synthesis import (
     whole_photo,
 )
 from talkingface.renderer.worker.viewport import Canvases, Viewer, make_viewer
-from talkingface.v1.media_pb2 import FRAMING_CROP
+from talkingface.v1.media_pb2 import FRAMING_CROP, FRAMING_PHOTO
 
 INPUTS = ("mouth", "eyes", "mouth_control", "eyes_control")
 OUTPUTS = ("mouth_residual", "eyes_residual")
@@ -75,14 +75,14 @@ def frames_of(
 def warm_up(device: Device) -> None:
     """Render a batch in which all kernels of a device run."""
     portrait = grey_portrait()
-    view = View(FRAMING_CROP, FRAME, FRAME, planar=True)
-    viewer = make_viewer(portrait, whole_photo(portrait.frame), view)
-    still = portrait.own_motion
-    requests = [
-        FrameRequest(viewer, motion, level)
-        for motion, level in ((all_moved(), RenderLevel.FULL), (still, RenderLevel.FULL))
-    ]
-    requests.append(FrameRequest(viewer, still, RenderLevel.HALF_RESOLUTION))
+    crop, photo = (
+        make_viewer(portrait, whole_photo(portrait.frame), View(framing, FRAME, FRAME, planar=True))
+        for framing in (FRAMING_CROP, FRAMING_PHOTO)
+    )
+    still, moved = portrait.own_motion, all_moved()
+    full, half = RenderLevel.FULL, RenderLevel.HALF_RESOLUTION
+    frames = ((crop, moved, full), (crop, still, full), (crop, still, half), (photo, moved, full))
+    requests = [FrameRequest(*frame) for frame in frames]
 
     def infer(inputs: Tensors) -> Tensors:
         rows = len(inputs["mouth_control"])

@@ -5,12 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from talkingface.contract.motion import ARKIT_DIM, ARKIT_INDEX, YAW, neutral
-from talkingface.contract.video import RenderLevel, View
 from talkingface.renderer.arrays import AnyArray, Float32Array, Uint8Image
 from talkingface.renderer.face.model import FaceModel, rotation_matrix
 from talkingface.renderer.geometry import FRAME, PreparedPortrait, WarpedFrame, paste, prepare
-from talkingface.renderer.worker.viewport import Canvases, PhotoPixels, make_viewer
-from talkingface.v1.media_pb2 import FRAMING_PHOTO
+from talkingface.renderer.worker.viewport import PhotoPixels
 
 WARM_UP_YAW = 25.0  # degrees, from which a side counts as hidden
 
@@ -66,19 +64,3 @@ def all_moved() -> Float32Array:
     for name in ("jawOpen", "eyeBlinkLeft", "eyeLookUpRight"):
         motion[ARKIT_INDEX[name]] = 0.5
     return motion
-
-
-def warm_up() -> None:
-    """Run everything of the CPU once, so that all kernels are compiled or loaded."""
-    portrait, motion = grey_portrait(), all_moved()
-    view = View(FRAMING_PHOTO, FRAME, FRAME)
-    viewer, canvases = make_viewer(portrait, whole_photo(portrait.frame), view), Canvases()
-    for level in (RenderLevel.HALF_RESOLUTION, RenderLevel.FULL):
-        frame = viewer.render(motion, level, canvases)
-        inputs = inpainter_inputs(frame)
-        finish(
-            frame,
-            np.full((*inputs["mouth"].shape[:2], 4), 0.1, np.float32),
-            np.full((*inputs["eyes"].shape[:3], 4), 0.1, np.float32),
-        )
-        viewer.show(frame)

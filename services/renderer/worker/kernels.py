@@ -38,8 +38,8 @@ def compile_kernels() -> None:
 
 
 if __name__ == "__main__":
-    from talkingface.renderer.worker.frame_synthesis import warm_up
+    from talkingface.renderer.worker.devices import CpuDevice, warm_up
     from talkingface.renderer.worker.portrait_preparation import PortraitPreparation
 
     PortraitPreparation().warm_up()
-    warm_up()
+    warm_up(CpuDevice())

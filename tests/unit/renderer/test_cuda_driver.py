@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from talkingface.renderer.pixels import cuda_driver
+from talkingface.renderer.pixels import cuda_driver, dlpack
 from talkingface.renderer.pixels.code_cache import CodeCache
 from talkingface.renderer.pixels.cuda_kernel import Kernel, cuda, kernel
 from talkingface.renderer.pixels.device_array import DeviceArray
@@ -143,3 +143,17 @@ def test_a_missing_package_is_reported(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "cuda.bindings.driver", None)
     with pytest.raises(RuntimeError, match="extra gpu"):
         cuda_driver.CudaDriver(0, CodeCache(tmp_path))
+
+
+@pytest.mark.parametrize(("strides", "taken"), [((4, 1), True), ((1, 3), False)])
+def test_a_tensor_with_strides_is_taken_if_it_is_contiguous(
+    strides: tuple[int, int], taken: bool
+) -> None:
+    capsule = dlpack.export(DeviceArray(4096, (3, 4), np.float32), 0)
+    managed = dlpack._ManagedTensor.from_address(dlpack._pointer_of(capsule, b"dltensor"))
+    managed.tensor.strides = (ctypes.c_int64 * 2)(*strides)
+    if taken:
+        assert dlpack.imported(capsule).shape == (3, 4)
+    else:
+        with pytest.raises(ValueError, match="contiguous"):
+            dlpack.imported(capsule)

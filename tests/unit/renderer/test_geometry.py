@@ -22,12 +22,16 @@ from talkingface.renderer.face.camera import Camera
 from talkingface.renderer.face.fitting import fit, track
 from talkingface.renderer.face.model import FaceModel, rotation_matrices, rotation_matrix
 from talkingface.renderer.geometry.eyes import RINGS
-from talkingface.renderer.geometry.rasterizer import rasterize
+from talkingface.renderer.geometry.frame_plan import plan_frame
+from talkingface.renderer.geometry.rasterizer import draw_mesh
 from talkingface.renderer.geometry.rear_clearing import clearing
 from talkingface.renderer.geometry.rear_extension import extrapolate
+from talkingface.renderer.geometry.supersampling import landmarks_of
+from talkingface.renderer.geometry.topology import topology
 from talkingface.renderer.opencv import cv
 from talkingface.renderer.pixels.layers import MARGIN, SOLID
 from talkingface.renderer.pixels.packed import channels
+from talkingface.renderer.worker.frame_synthesis import WARM_UP_YAW, grey_portrait
 
 
 def coefficients(**values: float) -> np.ndarray:
@@ -105,16 +109,15 @@ def test_rotation_follows_the_motion_frames_signs() -> None:
     np.testing.assert_allclose(camera.angles, angles, atol=1e-3)
 
 
-def test_the_rasterizer_keeps_the_nearer_triangle() -> None:
+def test_a_drawn_mesh_shows_the_nearer_triangle() -> None:
     points = np.array(
         [[0, 0, 1], [0, 9, 1], [9, 0, 1], [0, 0, 2], [0, 9, 2], [9, 0, 2]], np.float32
     )
-    ids = np.full((10, 10), -1, np.int32)
-    weights = np.zeros((10, 10, 2), np.float32)
-    depth = np.full((10, 10), -np.inf, np.float32)
-    rasterize(points, np.array([[3, 4, 5], [0, 1, 2]], np.int32), False, ids, weights, depth)
-    assert ids[2, 2] == 0 and depth[2, 2] == 2 and ids[9, 9] == -1
-    np.testing.assert_allclose(weights[0, 0], [1, 0], atol=1e-6)
+    triangles = np.array([[3, 4, 5], [0, 1, 2]], np.int32)
+    seen = draw_mesh(points, triangles, (10, 10), points[:, :2], cull=False)
+    assert seen.ids[2, 2] == 0 and seen.depth[2, 2] == 2 and seen.ids[9, 9] == -1
+    np.testing.assert_allclose(seen.values[1, 3], [3, 1], atol=1e-5)
+    assert not seen.values[9, 9].any()
 
 
 def test_neutral_lips_touch_and_the_mean_eye_closes() -> None:
@@ -415,3 +418,19 @@ def test_bad_input_is_refused(portrait: geometry.PreparedPortrait) -> None:
             np.zeros((512, 512), np.float32),
             portrait.frame,
         )
+
+
+def test_lids_are_marked_as_drawn_only_where_they_are_seen() -> None:
+    """The nose hides part of the far eye of a turned head; there is no lid over it."""
+    far_side = grey_portrait()
+    asked = motion(yaw=WARM_UP_YAW, eyeBlinkLeft=1, eyeBlinkRight=1)
+    plan = plan_frame(far_side, *geometry.target_pose(far_side, asked))
+    allowed = np.zeros((512, 512), np.uint8)
+    for eye, ring in zip(topology().eyes, RINGS, strict=True):
+        allowed |= (draw_mesh(plan.points, eye, (512, 512)).ids >= 0).astype(np.uint8)
+        rim = landmarks_of(plan.points[:, :2], ring).round().astype(np.int32)
+        cv.fillConvexPoly(allowed, cv.convexHull(rim), 1)
+    lashes = 9  # pixels around: soft edges, and lashes that hang
+    allowed = cv.dilate(allowed, np.ones((lashes, lashes), np.uint8))
+    drawn = geometry.render(far_side, asked).mask[..., 0]
+    assert drawn.max() > 200 and not drawn[allowed == 0].any()
