@@ -80,11 +80,12 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
 
     async def _start(self) -> None:
         await self._stages.start()
-        if not self._config.slots:
-            self._slot_updates = asyncio.create_task(self._update_slots())
-        if not self._config.slots and self._config.shared_machine:
+        if self._config.slots:
+            return
+        if self._config.shared_machine:
             self._capacity = MachineCapacity(self._stages.measurable, lambda: self._host.idle)
             self._measuring = asyncio.create_task(self._capacity.run())
+        self._slot_updates = asyncio.create_task(self._update_slots())
 
     async def _stop(self) -> None:
         for task in (self._slot_updates, self._measuring):
@@ -95,13 +96,11 @@ class Orchestrator(talking_face_grpc.TalkingFaceServiceServicer):
     async def _update_slots(self) -> None:
         """Offer as many slots as the stages have together, as their replicas change.
 
-        On a machine that they share it is no more than the machine holds.
+        On a machine that they share, as many as the machine holds: stages do not limit them there.
         """
         while True:
-            slots = self._stages.slots
-            if self._capacity is not None:
-                slots = min(slots, self._capacity.sessions)
-            self._host.slots.total = slots
+            shared = self._capacity
+            self._host.slots.total = shared.sessions if shared else self._stages.slots
             await asyncio.sleep(_UPDATE_SECONDS)
 
     # The methods of the service; see talking_face.proto.

@@ -1,6 +1,6 @@
 """Compile numba's kernels once for each build.
 
-python3 -m talkingface.renderer.worker.kernels
+python3 -m talkingface.renderer.worker.kernels PART     # "portraits" or "frames"
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 from talkingface.contract.identity import digest
@@ -21,7 +22,8 @@ def cache_folder() -> Path:
 def compile_kernels() -> None:
     """Compile all kernels into numba's cache, from which every process then loads them.
 
-    The compiler allocates more than 100 MB and never frees them: it runs in a process of its own.
+    The compiler allocates more than 100 MB and never frees them, and uses one core: it runs in two
+    processes, which load from the cache what the other has compiled.
     """
     folder = cache_folder()
     build = digest(("contract", "renderer"), ("numba", "numpy"), processor=True)
@@ -31,15 +33,34 @@ def compile_kernels() -> None:
         with (folder / "kernels.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # the others wait for the first
             if not done.exists():
-                subprocess.run(["python3", "-m", __name__], check=True)
-                done.touch()
-    except (OSError, subprocess.CalledProcessError):
+                parts = [subprocess.Popen(["python3", "-m", __name__, part]) for part in _PARTS]
+                if not any([part.wait() for part in parts]):
+                    done.touch()
+    except OSError:
         return  # then each process compiles them for itself, or reports what is wrong
 
 
-if __name__ == "__main__":
-    from talkingface.renderer.worker.devices import CpuDevice, warm_up
+def _compile_for_portraits() -> None:
+    """Compile what prepares portraits, and first what draws mouths, which takes longest."""
+    from talkingface.renderer.geometry import Canvas, target_pose
+    from talkingface.renderer.geometry.frame_plan import plan_frame
+    from talkingface.renderer.geometry.mouth_drawing import draw_mouth
+    from talkingface.renderer.worker.frame_synthesis import all_moved, grey_portrait
     from talkingface.renderer.worker.portrait_preparation import PortraitPreparation
 
+    portrait = grey_portrait()
+    plan = plan_frame(portrait, *target_pose(portrait, all_moved()))
+    draw_mouth(portrait, plan, Canvas(), False)
     PortraitPreparation().warm_up()
+
+
+def _compile_for_frames() -> None:
+    from talkingface.renderer.worker.devices import CpuDevice, warm_up
+
     warm_up(CpuDevice())
+
+
+_PARTS = {"portraits": _compile_for_portraits, "frames": _compile_for_frames}
+
+if __name__ == "__main__":
+    _PARTS[sys.argv[1]]()
