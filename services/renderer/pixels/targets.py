@@ -9,6 +9,7 @@ from numba import njit
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 
 F = TypeVar("F", bound=Callable[..., Any])
+_njit: Any = njit  # not all of its options have types
 
 
 class _DistinctArrays(CompilerBase):
@@ -23,7 +24,7 @@ class _DistinctArrays(CompilerBase):
 # Wrappers by which C code, or Python, calls a function take a fifth of the time to compile it.
 def device(function: F) -> F:
     """Compile a function of one pixel or triangle, callable from loops and from CUDA kernels."""
-    compiled: F = njit(
+    compiled: F = _njit(
         function,
         cache=True,
         fastmath=True,
@@ -39,7 +40,7 @@ def loop(function: F) -> F:
 
     Private ones are called by other loops alone: called from Python they would end the process.
     """
-    compiled: F = njit(
+    compiled: F = _njit(
         function,
         cache=True,
         fastmath=True,

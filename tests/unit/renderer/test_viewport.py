@@ -199,7 +199,8 @@ def test_kernels_are_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     def popen(command: list[str]) -> SimpleNamespace:
         calls.append(command)
-        return SimpleNamespace(wait=lambda code=codes[len(calls) - 1]: code)
+        code = codes[len(calls) - 1]
+        return SimpleNamespace(wait=lambda: code)
 
     monkeypatch.setattr(subprocess, "Popen", popen)
     for _ in range(4):  # fails, is tried again, is done
