@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from talkingface.contract.motion import neutral
 from talkingface.contract.video import RenderLevel, View
 from talkingface.renderer.arrays import AnyArray, Float32Array, Uint8Image
 from talkingface.renderer.geometry import FRAME, WarpedFrame
@@ -79,9 +80,10 @@ def warm_up(device: Device) -> None:
         make_viewer(portrait, whole_photo(portrait.frame), View(framing, FRAME, FRAME, planar=True))
         for framing in (FRAMING_CROP, FRAMING_PHOTO)
     )
-    still, moved = portrait.own_motion, all_moved()
+    still, moved, shut = portrait.own_motion, all_moved(), neutral(1)[0]
     full, half = RenderLevel.FULL, RenderLevel.HALF_RESOLUTION
-    frames = ((crop, moved, full), (crop, still, full), (crop, still, half), (photo, moved, full))
+    crops = ((moved, full), (still, full), (shut, full), (still, half))
+    frames = (*((crop, *asked) for asked in crops), (photo, moved, full))
     requests = [FrameRequest(*frame) for frame in frames]
 
     def infer(inputs: Tensors) -> Tensors:

@@ -10,7 +10,8 @@ from talkingface.renderer.face.model import FaceModel, rotation_matrix
 from talkingface.renderer.geometry import FRAME, PreparedPortrait, WarpedFrame, paste, prepare
 from talkingface.renderer.worker.viewport import PhotoPixels
 
-WARM_UP_YAW = 25.0  # degrees, from which a side counts as hidden
+WARM_UP_YAW = 25.0  # degrees, at which a side counts as hidden
+WARM_UP_JAW = 0.4  # jawOpen, at which a seam is drawn where the lips shut
 
 
 def inpainter_inputs(frame: WarpedFrame) -> dict[str, AnyArray]:
@@ -34,14 +35,16 @@ def finish(frame: WarpedFrame, mouth: Float32Array, eyes: Float32Array) -> None:
         paste(frame.canvas, crop, residual)
 
 
-def grey_face(yaw: float = 0.0) -> tuple[Uint8Image, Float32Array]:
+def grey_face(yaw: float = 0.0, jaw_open: float = 0.0) -> tuple[Uint8Image, Float32Array]:
     """A grey frame (512, 512, 3), and the mean face's landmarks (478, 3) in it.
 
     :param yaw: degrees by which the face is turned.
+    :param jaw_open: coefficient by which its mouth is open.
     """
     model = FaceModel.load()
-    none = np.zeros(len(model.identity), np.float32)
-    turned = model.landmarks(none, np.zeros(ARKIT_DIM, np.float32)) @ rotation_matrix(0, yaw, 0).T
+    none, expression = np.zeros(len(model.identity), np.float32), np.zeros(ARKIT_DIM, np.float32)
+    expression[ARKIT_INDEX["jawOpen"]] = jaw_open
+    turned = model.landmarks(none, expression) @ rotation_matrix(0, yaw, 0).T
     points = turned * (200, -200, -200) + 256
     return np.full((FRAME, FRAME, 3), 128, np.uint8), points.astype(np.float32)
 
@@ -52,8 +55,8 @@ def whole_photo(frame: Uint8Image) -> PhotoPixels:
 
 
 def grey_portrait() -> PreparedPortrait:
-    """Prepare a grey portrait of which one side is hidden."""
-    grey, points = grey_face(WARM_UP_YAW)
+    """Prepare a grey portrait of which one side is hidden, and whose mouth is open."""
+    grey, points = grey_face(WARM_UP_YAW, WARM_UP_JAW)
     return prepare(grey, points, np.ones((FRAME, FRAME), np.float32), grey)
 
 

@@ -42,6 +42,7 @@ def compile_kernels() -> None:
 
 def _compile_for_portraits() -> None:
     """Compile what prepares portraits, and first what draws mouths, which takes longest."""
+    from talkingface.contract.motion import neutral
     from talkingface.renderer.geometry import Canvas, target_pose
     from talkingface.renderer.geometry.frame_plan import plan_frame
     from talkingface.renderer.geometry.mouth_drawing import draw_mouth
@@ -49,8 +50,9 @@ def _compile_for_portraits() -> None:
     from talkingface.renderer.worker.portrait_preparation import PortraitPreparation
 
     portrait = grey_portrait()
-    plan = plan_frame(portrait, *target_pose(portrait, all_moved()))
-    draw_mouth(portrait, plan, Canvas(), False)
+    for motion in (all_moved(), neutral(1)[0]):
+        plan = plan_frame(portrait, *target_pose(portrait, motion))
+        draw_mouth(portrait, plan, Canvas(), False)
     PortraitPreparation().warm_up()
 
 

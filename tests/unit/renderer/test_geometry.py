@@ -31,7 +31,7 @@ from talkingface.renderer.geometry.topology import topology
 from talkingface.renderer.opencv import cv
 from talkingface.renderer.pixels.layers import MARGIN, SOLID
 from talkingface.renderer.pixels.packed import channels
-from talkingface.renderer.worker.frame_synthesis import WARM_UP_YAW, grey_portrait
+from talkingface.renderer.worker.frame_synthesis import WARM_UP_YAW, grey_face
 
 
 def coefficients(**values: float) -> np.ndarray:
@@ -422,7 +422,8 @@ def test_bad_input_is_refused(portrait: geometry.PreparedPortrait) -> None:
 
 def test_lids_are_marked_as_drawn_only_where_they_are_seen() -> None:
     """The nose hides part of the far eye of a turned head; there is no lid over it."""
-    far_side = grey_portrait()
+    grey, points = grey_face(WARM_UP_YAW)
+    far_side = geometry.prepare(grey, points, np.ones((512, 512), np.float32), grey)
     asked = motion(yaw=WARM_UP_YAW, eyeBlinkLeft=1, eyeBlinkRight=1)
     plan = plan_frame(far_side, *geometry.target_pose(far_side, asked))
     allowed = np.zeros((512, 512), np.uint8)
