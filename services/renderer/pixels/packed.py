@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from talkingface.renderer.arrays import Pixel, Real, Uint8Image, Uint16Array, Uint32Array
+from talkingface.renderer.opencv import cv
 from talkingface.renderer.pixels.targets import device
 
 # Numbers of the width that keeps the compiler's vectors full.
@@ -18,16 +19,15 @@ _STEPS = np.float32(16)  # parts of a pixel between which positions are rounded
 
 def pack(image: Uint8Image) -> Uint32Array:
     """Pack an image (H, W, 3), opaque, or (H, W, 4)."""
-    height, width, channels = image.shape
-    out = np.full((height, width, 4), 255, np.uint8)
-    out[..., :channels] = image
-    packed: Uint32Array = out.view(np.uint32)[..., 0]
+    if image.shape[2] == 3:
+        image = np.asarray(cv.cvtColor(image, cv.COLOR_RGB2RGBA), np.uint8)
+    packed: Uint32Array = np.ascontiguousarray(image).view(np.uint32)[..., 0]
     return packed
 
 
 def unpack(packed: Uint32Array) -> Uint8Image:
     """The colours (H, W, 3) of a packed image, as a new array."""
-    return np.ascontiguousarray(channels(packed)[..., :3])
+    return np.asarray(cv.cvtColor(channels(packed), cv.COLOR_RGBA2RGB), np.uint8)
 
 
 def channels(packed: Uint32Array) -> Uint8Image:
