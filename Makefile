@@ -23,7 +23,7 @@ PORTRAIT := build/demo/astronaut.png
 PYTEST := $(BIN)/python -m pytest --dist loadfile
 
 .PHONY: help bench demo test test-long lint protos test-unit test-services test-mesh test-faults \
-	test-deploy test-research
+	test-deploy test-research test-gpu-code
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -39,6 +39,10 @@ test-long: $(DEV) $(ASSETS) $(PORTRAIT)  ## tests of faults and overload many ti
 	FUZZ_CASES=20000 FAULT_RUNS=24 ROLLING_ROUNDS=5 ISOLATION_SECONDS=300 RESUME_RUNS=20 \
 		LADDER_ROUNDS=3 BENCH_GPU_DRY_RUN=1 $(BIN)/python -m pytest tests/faults \
 		tests/mesh/test_resume.py tests/mesh/test_degradation.py tests/research/test_bench_gpu.py
+
+test-gpu-code: $(DEV)  ## kernels compiled and assembled for a GPU, without one (0.5 GB of packages)
+	$(BIN)/python $(INSTALL) --constraint constraints-gpu.txt 'numba-cuda[cu13]'
+	$(PYTEST) tests/unit/renderer -k "gpu or cuda" -n 2
 
 test-unit: $(DEV) $(ASSETS) $(PORTRAIT)  ## the tests without processes, in parallel
 	$(PYTEST) tests/unit -n auto
