@@ -206,13 +206,16 @@ def detour_pose(
     return coefficients, Camera(rotation, own.scale, own.translation)
 
 
-def photo_pairs(photo: Photo, analyser: FaceAnalyser, random: np.random.Generator) -> Found:
-    """Own pairs and detours of one photograph."""
+def photo_pairs(
+    photo: Photo, analyser: FaceAnalyser, random: np.random.Generator, wanted: tuple[str, ...]
+) -> Found:
+    """Own pairs and detours of one photograph, of the kinds that are wanted."""
     portrait = prepare(photo.frame, photo.landmarks)
     width = float(opening(photo.landmarks))
     size = "shut" if width < OPEN else "open" if width < WIDE else "wide"
     eyes_open = float(lids(photo.landmarks).min()) > SHUT_LIDS
-    kinds = tuple(k for k, use in zip(KINDS, (size != "shut", eyes_open), strict=True) if use)
+    use = {"mouth": size != "shut", "eye": eyes_open}
+    kinds = tuple(kind for kind in wanted if use[kind])
     own = geometry.render_pose(
         portrait, portrait.fit.coefficients, portrait.fit.camera, draw_always=True
     )
@@ -220,7 +223,7 @@ def photo_pairs(photo: Photo, analyser: FaceAnalyser, random: np.random.Generato
     for number in range(DETOURS[size] if kinds else 0):
         pose = detour_pose(portrait, 8.0 if number else 0.0, random)
         before = geometry.render_pose(portrait, *pose)
-        if number == 0 and size != "shut":
+        if number == 0 and "mouth" in kinds:
             # Crops of the frame with the closed mouth, so that they do not show the open one.
             seen = tuple(
                 cv.warpAffine(before.image, c.matrix, c.rgb.shape[1::-1], flags=cv.INTER_AREA)
@@ -294,15 +297,22 @@ def lid_pairs(
 
 
 def video_pairs(
-    frames: Array, landmarks: Array, blinks: int, held_out: bool, analyser: FaceAnalyser
+    frames: Array,
+    landmarks: Array,
+    blinks: int,
+    held_out: bool,
+    analyser: FaceAnalyser,
+    wanted: tuple[str, ...],
 ) -> Found:
     """Pairs of a clip: the first frame (n, 512, 512, 3) is the portrait, the others are targets,
     the last `blinks` of them for the eyes."""
     portrait = prepare(frames[0], landmarks[0])
     found: Found = []
     for i, pose in enumerate(poses_of(portrait, landmarks), 1):
-        warped = geometry.render_pose(portrait, *pose)
         kinds = ("eye",) if i >= len(frames) - blinks else ("mouth",)
+        if kinds[0] not in wanted:
+            continue
+        warped = geometry.render_pose(portrait, *pose)
         found += pairs_of(
             warped, frames[i], landmarks[i], portrait.crops, VIDEO, held_out, analyser, kinds
         )
@@ -370,6 +380,8 @@ def save(found: Found, out: Path) -> None:
     for kind in KINDS:
         path = out / f"{kind}.npz"
         pairs = [pair for name, pair in found if name == kind]
+        if not pairs:
+            continue
         write(path, pairs, QUALITY[kind])
         print(f"{path}: {len(pairs)} pairs, {path.stat().st_size / 2**20:.1f} MB")
 
@@ -380,6 +392,7 @@ def main() -> None:
     parser.add_argument("--videos", type=Path, nargs="*", default=[], help="folders of clips")
     parser.add_argument("--every", type=int, default=15, help="use every n-th clip of a folder")
     parser.add_argument("--shut", type=int, default=2, help="use every n-th closed mouth")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--part", type=int, nargs=2, default=(0, 1), help="number, of how many")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
@@ -397,17 +410,19 @@ def main() -> None:
         for side in (False, True)
     }
     found: Found = []
-    for shut in [p for p in photos if lids(p.landmarks).max() < SHUT_LIDS][part]:
+    kinds = tuple(options.kinds)
+    closed = [p for p in photos if lids(p.landmarks).max() < SHUT_LIDS] if "eye" in kinds else []
+    for shut in closed[part]:
         found += lid_pairs(shut, donors[shut.held_out], analyser, random)
     talking = [p for p in photos if opening(p.landmarks) > OPEN]
-    silent = [p for p in photos if opening(p.landmarks) <= OPEN]
+    silent = [p for p in photos if opening(p.landmarks) <= OPEN] if "eye" in kinds else []
     for photo in (talking + silent[:: options.shut])[part]:
-        found += photo_pairs(photo, analyser, random)
+        found += photo_pairs(photo, analyser, random, kinds)
     clips = [clip for folder in options.videos for clip in clips_of(folder, options.every)]
     for path, targets, held_out in clips[part]:
         chosen = chosen_frames(path, analyser, targets)
         if chosen is not None:
-            found += video_pairs(*chosen, held_out, analyser)
+            found += video_pairs(*chosen, held_out, analyser, kinds)
     save(found, options.out)
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from talkingface.renderer.arrays import Float32Array, Int32Array, Uint8Image
+from talkingface.renderer.compiler import njit
 from talkingface.renderer.opencv import cv
 
 # By eye.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from talkingface.renderer.arrays import Float32Array, Float64Array, Int64Array
+from talkingface.renderer.compiler import njit
 
 DAMPING = 1e-6  # on the diagonal of the normal equations
 MAX_ZOOM = 0.5  # natural logarithm of the change of scale in one step

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
 from talkingface.renderer.arrays import BoolArray, Float32Array, Int32Array, Int64Array
+from talkingface.renderer.compiler import njit
 from talkingface.renderer.geometry.canvas import Canvas
 from talkingface.renderer.geometry.frame import bounding_box
 from talkingface.renderer.geometry.frame_plan import FramePlan

@@ -8,10 +8,10 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from talkingface.contract.motion import ARKIT_INDEX
 from talkingface.renderer.arrays import Float32Array, Int64Array, Uint8Image, Uint64Array
+from talkingface.renderer.compiler import njit
 from talkingface.renderer.face.camera import Camera
 from talkingface.renderer.face.model import FaceModel
 from talkingface.renderer.geometry.canvas import Canvas

@@ -12,9 +12,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from talkingface.renderer.arrays import BoolArray, Float32Array
+from talkingface.renderer.compiler import njit
 from talkingface.renderer.face.camera import Camera
 from talkingface.renderer.face.model import FaceModel
 from talkingface.renderer.face.pyramid_fill import fill_outside

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from talkingface.renderer.arrays import Float32Array, Int32Array
+from talkingface.renderer.compiler import njit
 from talkingface.renderer.face.model import FaceModel
 from talkingface.renderer.geometry.topology import topology
 

@@ -7,10 +7,10 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from talkingface.contract.motion import ARKIT_INDEX, GAZE_PITCH_RANGE, GAZE_YAW_RANGE
 from talkingface.renderer.arrays import Float32Array, Int64Array
+from talkingface.renderer.compiler import njit
 from talkingface.renderer.face.landmarks import LIP_PAIRS
 from talkingface.renderer.face.model import GAZE_COLUMNS, FaceModel
 from talkingface.renderer.geometry.drawn_expressions import (

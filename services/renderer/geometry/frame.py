@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from talkingface.renderer.arrays import Float32Array
+from talkingface.renderer.compiler import njit
 
 FRAME = 512  # pixels a side
 MOUTH_CROP, EYE_CROP = 128, 64  # pixels a side of what the inpainter sees

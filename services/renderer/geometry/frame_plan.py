@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from talkingface.renderer.arrays import BoolArray, Float32Array, Int64Array
+from talkingface.renderer.compiler import njit
 from talkingface.renderer.face.camera import Camera
 from talkingface.renderer.geometry.expression import PosedFace, lid_closing, posed_face
 from talkingface.renderer.geometry.portrait import PreparedPortrait

@@ -10,10 +10,11 @@ from talkingface.renderer.geometry.topology import SKIN, topology
 from talkingface.renderer.pixels.mouth import Palette
 
 MILLIMETRES = 133.8  # in a face width of the mean head
+ARCH_WIDTH = 0.92  # of the face model's dental arches, whose upper one is 67 mm wide instead of 61
 LIP_SKIN = 0.6  # weight of a lip from which its colour counts as the lips'; by eye
 
 # Reflectances (RGB, 0..1), by eye.
-TOOTH = np.array([0.97, 0.92, 0.82], np.float32)
+TOOTH = np.array([0.97, 0.93, 0.86], np.float32)
 GUM, TONGUE_SURFACE, WALL = (0.62, 0.33, 0.32), (0.62, 0.33, 0.31), (0.25, 0.09, 0.08)
 
 
@@ -57,7 +58,7 @@ def mouth_coordinates(model: FaceModel) -> Float32Array:
     for name, up in (("teeth_upper", 1.0), ("teeth_lower", -1.0)):
         vertices = model.part_vertices(name)
         position = model.mean[vertices]
-        out[vertices, 0] = _along_arch(position) * MILLIMETRES
+        out[vertices, 0] = _along_arch(position) * ARCH_WIDTH * MILLIMETRES
         edge = position[:, 1].min() if up > 0 else position[:, 1].max()
         out[vertices, 1] = up * (position[:, 1] - edge) * MILLIMETRES
     tongue = model.part_vertices("tongue")

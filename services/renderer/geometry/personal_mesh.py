@@ -14,6 +14,7 @@ from talkingface.renderer.geometry.appearance import teeth_edge
 from talkingface.renderer.geometry.diffusion import extend, smooth
 from talkingface.renderer.geometry.expression import expression_offsets, without_blinks
 from talkingface.renderer.geometry.frame import FLIP
+from talkingface.renderer.geometry.mouth import ARCH_WIDTH
 from talkingface.renderer.geometry.portrait import GAZES
 from talkingface.renderer.geometry.surface import mean_landmarks
 from talkingface.renderer.geometry.vertex_offsets import outside_person
@@ -54,8 +55,10 @@ def personal_mesh(
     edge = float((fitted + offsets)[upper_teeth, 1].min())
     wanted = teeth_edge(frame, landmarks, face.camera, lip, closed_lip)
     offsets[upper_teeth, 1] += wanted - edge
-    neutral = fitted + offsets - expression
     lower_teeth = model.part_vertices("teeth_lower")
+    for teeth in (upper_teeth, lower_teeth):
+        offsets[teeth, 0] -= (1 - ARCH_WIDTH) * fitted[teeth, 0]
+    neutral = fitted + offsets - expression
     depth = model.mean[lower_teeth, 2]
     incisors = lower_teeth[depth > depth.max() - INCISOR_DEPTH]
     excess = float(neutral[incisors, 1].max()) - (closed_lip - LOWER_TEETH)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from talkingface.contract.motion import (
     ARKIT_DIM,
@@ -19,6 +18,7 @@ from talkingface.contract.motion import (
     TRANSLATION_Y,
 )
 from talkingface.renderer.arrays import Float32Array, Int64Array
+from talkingface.renderer.compiler import njit
 from talkingface.renderer.face.camera import Camera
 from talkingface.renderer.face.model import GAZE_COLUMNS, rotation_matrix
 from talkingface.renderer.geometry.portrait import BLINKS, PreparedPortrait

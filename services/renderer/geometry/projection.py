@@ -7,9 +7,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from talkingface.renderer.arrays import Float32Array, Int64Array
+from talkingface.renderer.compiler import njit
 from talkingface.renderer.face.camera import Camera
 from talkingface.renderer.face.model import FaceModel
 from talkingface.renderer.geometry.frame import FLIP_3D

@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from numba import njit
 
 from talkingface.renderer.arrays import Float32Array
+from talkingface.renderer.compiler import njit
 from talkingface.renderer.face.pyramid_fill import fill_outside
 from talkingface.renderer.geometry.depth_proxy import STEP
 from talkingface.renderer.geometry.frame import FRAME

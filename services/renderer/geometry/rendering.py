@@ -17,9 +17,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numba import njit
 
 from talkingface.renderer.arrays import Float32Array, Int16Array, Uint8Image, Uint32Array
+from talkingface.renderer.compiler import njit
 from talkingface.renderer.face.camera import Camera
 from talkingface.renderer.geometry.canvas import Canvas
 from talkingface.renderer.geometry.compositing import Face, compose

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from talkingface.renderer.arrays import Float32Array, Int32Array, Int64Array
+from talkingface.renderer.compiler import njit
 from talkingface.renderer.face.model import FaceModel
 from talkingface.renderer.geometry.canvas import Canvas
 from talkingface.renderer.geometry.frame import bounding_box

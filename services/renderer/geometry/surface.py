@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from talkingface.renderer.arrays import Float32Array, Uint32Array
+from talkingface.renderer.compiler import njit
 from talkingface.renderer.face.model import FaceModel
 
 

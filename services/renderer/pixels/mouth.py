@@ -45,26 +45,36 @@ LOWER_TEETH = tuple(_f(x) for x in (0.0, 5.0, 10.5, 17.5, 24.5, 31.5, 42.5))
 # Light, by eye like all that follows. It comes in between the lips, and the upper one throws its
 # shadow.
 SHUT_LIGHT, OPEN_LIGHT = _f(0.07), _f(0.93)  # through shut lips, and what an open mouth adds
-WIDE_OPEN = _f(0.03)  # height of the lips' opening, face widths, at which all light enters
+WIDE_OPEN = _f(0.024)  # height of the lips' opening, face widths, at which all light enters
 OPENING_REACH = _f(0.05)  # face widths to each side from where light gets in
 # Share of the light that passes each lip right beside it, and that joins it further away; distance
 # from the upper lip downwards, from the lower one upwards, over which it does, face widths.
-UPPER_LIGHT, UPPER_REACH = (_f(0.6), _f(0.4)), (_f(-0.008), _f(0.035))
+UPPER_LIGHT, UPPER_REACH = (_f(0.7), _f(0.3)), (_f(-0.006), _f(0.025))
 LOWER_LIGHT, LOWER_REACH = (_f(0.82), _f(0.18)), (_f(-0.006), _f(0.02))
-DARKENING = _f(0.16)  # face widths behind the lips at which light on teeth has fallen to 1/e
-BOUNCED = _f(0.07)  # light reflected by the walls
+DARKENING = _f(0.2)  # face widths behind the lips at which light on teeth has fallen to 1/e
+BOUNCED = _f(0.11)  # light reflected by the walls
 
-# Teeth, in millimetres.
-CROWN, CROWN_TAPER = _f(10), _f(0.06)  # of a front tooth outside the gum; less along the arch
-CORNER, CORNER_REACH = _f(0.5), _f(0.9)  # rounding of the biting edge beside a gap between teeth
-PAPILLA, PAPILLA_REACH = _f(1.6), _f(1.6)  # by which the gum comes down between two teeth
+# Teeth, in millimetres. Upper teeth follow the lower lip, the second ones are shorter, and the
+# corners of their edges are the rounder the further back they stand.
+CROWN, CROWN_TAPER = _f(11.5), _f(0.07)  # of a front tooth outside the gum; less along the arch
+ARC, ARC_END = (
+    _f(0.0035),
+    _f(26),
+)  # rise of the edges with the square of `along`; to where
+LATERAL, LATERAL_RISE, LATERAL_FALL = _f(0.45), (_f(8.2), _f(9)), (_f(14.4), _f(15.4))
+CORNER, CORNER_MORE = _f(0.5), _f(0.02)  # rounding of the edge beside a gap; more along the arch
+CORNER_REACH, CORNER_WIDER = _f(0.8), _f(0.015)
+PAPILLA, PAPILLA_REACH = _f(2.2), _f(1.7)  # by which the gum comes down between two teeth
 EDGE_SOFTNESS, GUM_SOFTNESS = _f(0.35), _f(0.5)
-FISSURE_SHADE, FISSURE_REACH = _f(0.20), _f(0.45)  # the dark line between two teeth
-BULGE_SHADE, BULGE_REACH = _f(0.10), _f(2)  # a tooth's rounding towards its sides
-TIP_SHADE, TIP_REACH = _f(0.12), _f(2.5)  # enamel turns clearer at the biting edge
+FISSURE_SHADE, FISSURE_REACH = _f(0.11), _f(0.4)  # the dark line between two teeth
+BULGE_SHADE, BULGE_REACH = _f(0.16), _f(1.6)  # a tooth's rounding towards its sides
+TIP_SHADE, TIP_REACH = _f(0.08), _f(2.2)  # enamel turns clearer at the biting edge
 # It turns yellower at the neck: shade for red, green, blue; millimetres above the edge.
-NECK_SHADE, NECK = (_f(0.03), _f(0.07), _f(0.11)), (_f(4), _f(9))
-ARCH_SHADE = _f(0.4)  # of the teeth that look aside
+NECK_SHADE, NECK = (_f(0.04), _f(0.08), _f(0.13)), (_f(5), _f(11))
+# Wet enamel: light glances off the round middle of a tooth. Strength; middle and spread above the
+# edge; from the gaps.
+GLINT, GLINT_ABOVE, GLINT_ASIDE = _f(0.14), (_f(6), _f(2.6)), _f(2.4)
+ARCH_SHADE = _f(0.45)  # of the teeth that look aside
 ARCH_TURN, ARCH_END = _f(24), _f(1.5)  # along the arch in which it turns by a radian; most radians
 BEHIND_TEETH = _f(0.8)  # of the cavity's colour, where teeth end
 
@@ -74,15 +84,17 @@ GROOVE_SHADE, GROOVE_REACH = _f(0.16), _f(2.6)  # in the middle
 GROOVE = (_f(3), _f(14))  # behind the tip, over which it begins
 LIGHT_FRONT, LIGHT_ABOVE = _f(0.55), _f(0.75)  # direction of the light on it
 TONGUE_AMBIENT, TONGUE_DIFFUSE, TONGUE_SIDE_SHADE = _f(0.55), _f(0.6), _f(0.35)
-ROOT, ROOT_REACH, ROOT_RED = _f(8), _f(30), _f(0.75)  # darkness from behind the tip; power for red
+ROOT, ROOT_REACH, ROOT_RED = _f(5), _f(20), _f(0.75)  # darkness from behind the tip; power for red
 # Wet: light glances off where the tip bends towards the viewer. Strength; middle and spread.
 SHINE, SHINE_BEHIND, SHINE_ASIDE = _f(0.12), (_f(5), _f(3)), (_f(6), _f(3.5))
 TONGUE_DEPTH = _f(0.3)  # of the teeth's darkening with depth
 
 # Walls, in face widths behind the lips.
-GUM_REACH, GUM_SHADE = _f(0.05), _f(0.85)  # gums and cheeks near the lips
-WALL_FAR, WALL_NEAR, WALL_REACH = _f(0.1), _f(0.9), _f(0.2)  # darkness towards the throat
+GUM_REACH, GUM_SHADE = _f(0.09), _f(0.8)  # gums and cheeks near the lips
+WALL_FAR, WALL_NEAR, WALL_REACH = _f(0.2), _f(0.8), _f(0.2)  # darkness towards the throat
 WALL_RED, WALL_RED_REACH = _f(0.1), _f(0.15)  # light that the gums throw on the walls
+# Beside the corners, where the mouth is little open, cheeks lie against the teeth.
+CHEEK, CHEEK_NEAR = (_f(0.09), _f(0.02)), _f(0.85)  # height of the opening; how much less deep
 
 # Lips, and the photo's own mouth.
 TURNED_SHADE = _f(0.2)  # by which the lips' inner sides are darker when they turn out
@@ -90,6 +102,7 @@ SLIT = _f(0.016)  # face widths of an opening that is a line rather than a mouth
 SLIT_COLOUR = (_f(0.42), _f(0.34), _f(0.34))  # over the lips' own, RGB
 LIP_DRAWN = (_f(0.3), _f(0.5))  # weight of a lip over which it comes to be drawn smoothly
 TOOTH_DARK = (_f(0.4), _f(0.55))  # brightness over a tooth's over which the photo may show one
+TOOTH_RED = (_f(0.72), _f(0.86))  # green for red over a tooth's, over which it is no lip or gum
 
 
 class Palette(NamedTuple):
@@ -164,6 +177,7 @@ def _gap_to(boundaries: tuple[Real, ...], along: Real) -> Real:
 def tooth(
     palette: Palette,
     boundaries: tuple[Real, ...],
+    upper: bool,
     along: Real,
     above: Real,
     depth: Real,
@@ -172,18 +186,27 @@ def tooth(
     """Red, green and blue of a tooth and the gum above it, and the light that reaches it.
 
     :param boundaries: between the jaw's teeth, mm along the arch.
+    :param upper: whether it is one of the upper jaw.
     """
     along = abs(along)
     light *= decay(depth / DARKENING)
     gap = _gap_to(boundaries, along)
     crown = CROWN - CROWN_TAPER * along
-    edge = CORNER * bell(gap / CORNER_REACH)
+    rounding = (CORNER + CORNER_MORE * along) * bell(gap / (CORNER_REACH + CORNER_WIDER * along))
+    if upper:
+        bent = min(along, ARC_END)
+        rounding += ARC * bent * bent
+        lateral = smooth(LATERAL_RISE[0], LATERAL_RISE[1], along)
+        lateral -= smooth(LATERAL_FALL[0], LATERAL_FALL[1], along)
+        rounding += LATERAL * lateral
     line = crown - PAPILLA * bell(gap / PAPILLA_REACH)
-    enamel = smooth(edge - EDGE_SOFTNESS, edge + EDGE_SOFTNESS, above)
+    enamel = smooth(rounding - EDGE_SOFTNESS, rounding + EDGE_SOFTNESS, above)
     gums = smooth(line - GUM_SOFTNESS, line + GUM_SOFTNESS, above)
     form = _ONE - FISSURE_SHADE * bell(gap / FISSURE_REACH) - BULGE_SHADE * bell(gap / BULGE_REACH)
-    form *= _ONE - TIP_SHADE + TIP_SHADE * smooth(_ZERO, TIP_REACH, above)
+    form *= _ONE - TIP_SHADE + TIP_SHADE * smooth(_ZERO, TIP_REACH, above - rounding)
     form *= _ONE - ARCH_SHADE + ARCH_SHADE * cosine(min(along / ARCH_TURN, ARCH_END))
+    glint = bell((above - GLINT_ABOVE[0]) / GLINT_ABOVE[1]) * (_ONE - bell(gap / GLINT_ASIDE))
+    form *= _ONE + GLINT * glint
     neck = smooth(NECK[0], NECK[1], above)
     red = _tooth_channel(palette, 0, form, neck, gums, enamel)
     green = _tooth_channel(palette, 1, form, neck, gums, enamel)
@@ -342,7 +365,7 @@ def tooth_pixel(
     along, above = attribute(table, t, ALONG, x, y), attribute(table, t, ABOVE, x, y)
     depth = max(attribute(table, t, DEPTH, x, y), _ZERO)
     entering = light_at(mouth, x, y)
-    drawn = tooth(mouth.palette, boundaries, along, above, depth, entering)
+    drawn = tooth(mouth.palette, boundaries, upper, along, above, depth, entering)
     seen, inside = _photographed(mouth, table, t, x, y)
     # Upper teeth move with the head, the rest of the mouth with the jaw. What the photo shows dark
     # where upper teeth are now is no tooth, and must not move so.
@@ -350,7 +373,10 @@ def tooth_pixel(
     if upper:
         red, green, blue = colour_of(seen)
         luma = (_f(0.299) * red + _f(0.587) * green + _f(0.114) * blue) / mouth.tooth
-        kept = _ONE - mouth.lip_change * (_ONE - smooth(TOOTH_DARK[0], TOOTH_DARK[1], luma))
+        pale = green * mouth.palette.tooth[0] / (max(red, _ONE) * mouth.palette.tooth[1])
+        toothlike = smooth(TOOTH_DARK[0], TOOTH_DARK[1], luma)
+        toothlike *= smooth(TOOTH_RED[0], TOOTH_RED[1], pale)
+        kept = _ONE - mouth.lip_change * (_ONE - toothlike)
     return finished(mouth, drawn, seen, inside, kept, x, entering, depth)
 
 
@@ -370,6 +396,7 @@ def tongue_pixel(mouth: Mouth, table: Float32Array, t: Index, x: Real, y: Real) 
 def wall_pixel(mouth: Mouth, table: Float32Array, t: Index, x: Real, y: Real) -> Pixel:
     """A pixel of the mouth's walls, packed."""
     depth = max(attribute(table, t, DEPTH, x, y), _ZERO)
+    depth *= _ONE - CHEEK_NEAR * smooth(CHEEK[0], CHEEK[1], mouth.opening[2, np.uint32(x)])
     entering = light_at(mouth, x, y)
     drawn = wall(mouth.palette, depth, entering)
     seen, inside = _photographed(mouth, table, t, x, y)

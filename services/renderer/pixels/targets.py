@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from numba import njit
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
+
+from talkingface.renderer.compiler import njit
 
 F = TypeVar("F", bound=Callable[..., Any])
 _njit: Any = njit  # not all of its options have types

@@ -6,38 +6,42 @@ python3 -m talkingface.renderer.worker.kernels PART     # "portraits" or "frames
 from __future__ import annotations
 
 import fcntl
-import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from talkingface.contract.identity import digest
+from talkingface.renderer.compiler import KERNELS
 
 
-def cache_folder() -> Path:
-    """The folder of compiled kernels."""
-    return Path(os.environ.get("NUMBA_CACHE_DIR") or Path(__file__).parent / "__pycache__")
-
-
-def compile_kernels() -> None:
+def compile_kernels(folder: Path = KERNELS) -> None:
     """Compile all kernels into numba's cache, from which every process then loads them.
 
     The compiler allocates more than 100 MB and never frees them, and uses one core: it runs in two
-    processes, which load from the cache what the other has compiled.
+    processes, which load from the cache what the other has compiled. Kernels of other states of the
+    source are deleted.
+
+    :param folder: of the cache.
     """
-    folder = cache_folder()
-    build = digest(("contract", "renderer"), ("numba", "numpy"), processor=True)
-    done = folder / f"kernels.{build}"
+    done = folder / "complete"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "kernels.lock").open("w") as lock:
+        with (folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # the others wait for the first
-            if not done.exists():
-                parts = [subprocess.Popen(["python3", "-m", __name__, part]) for part in _PARTS]
-                if not any([part.wait() for part in parts]):
-                    done.touch()
+            if done.exists():
+                return
+            parts = [subprocess.Popen(["python3", "-m", __name__, part]) for part in _PARTS]
+            if not any([part.wait() for part in parts]):
+                done.touch()
+                _delete_others(folder)
     except OSError:
         return  # then each process compiles them for itself, or reports what is wrong
+
+
+def _delete_others(kept: Path) -> None:
+    for folder in kept.parent.glob("kernels-*"):
+        if folder != kept:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _compile_for_portraits() -> None:

@@ -13,10 +13,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numba import njit
 
 from talkingface.contract.video import MAX_SIZE, RenderLevel, View
 from talkingface.renderer.arrays import Float32Array, Uint8Image
+from talkingface.renderer.compiler import njit
 from talkingface.renderer.geometry import (
     FRAME,
     HALF,

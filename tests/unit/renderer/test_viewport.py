@@ -193,7 +193,8 @@ def test_a_photo_that_was_decoded_reduced_has_the_size_of_its_file() -> None:
 
 
 def test_kernels_are_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "numba"))
+    kept, other = tmp_path / "kernels-now", tmp_path / "kernels-before"
+    other.mkdir()
     calls: list[list[str]] = []
     codes = [0, 1, 0, 0]  # of two processes each time
 
@@ -204,6 +205,7 @@ def test_kernels_are_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(subprocess, "Popen", popen)
     for _ in range(4):  # fails, is tried again, is done
-        compile_kernels()
+        compile_kernels(kept)
+    assert list(tmp_path.iterdir()) == [kept]
     module = ["python3", "-m", "talkingface.renderer.worker.kernels"]
     assert calls == [[*module, "portraits"], [*module, "frames"]] * 2

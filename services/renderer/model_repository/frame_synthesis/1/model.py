@@ -13,6 +13,7 @@ import cv2
 import triton_python_backend_utils as pb_utils
 
 from talkingface.contract.errors import ServiceError
+from talkingface.renderer.compiler import KERNELS
 from talkingface.renderer.pixels import dlpack
 from talkingface.renderer.pixels.code_cache import CodeCache
 from talkingface.renderer.pixels.device_array import DeviceArray
@@ -24,7 +25,7 @@ from talkingface.renderer.worker.devices import (
     Tensors,
     warm_up,
 )
-from talkingface.renderer.worker.kernels import cache_folder, compile_kernels
+from talkingface.renderer.worker.kernels import compile_kernels
 from talkingface.renderer.worker.synthesis import FrameSynthesis, SynthesisRequest
 from talkingface.renderer.worker.viewer_cache import ViewerCache
 from talkingface.serving.config import RendererConfig, load
@@ -68,7 +69,7 @@ class TritonPythonModel:
         from talkingface.renderer.worker.gpu_device import GpuDevice
 
         try:
-            return GpuDevice(CudaDriver(self._gpu, CodeCache(cache_folder())))
+            return GpuDevice(CudaDriver(self._gpu, CodeCache(KERNELS)))
         except RuntimeError as error:
             raise pb_utils.TritonModelException(f"KIND_GPU, but {error}") from error
 
