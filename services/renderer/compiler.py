@@ -13,19 +13,24 @@ from pathlib import Path
 import numba
 from numba import njit
 
-__all__ = ["KERNELS", "njit"]
+__all__ = ["KERNELS", "kernel_folder", "njit"]
 
 
-def _folder() -> Path:
-    here = Path(__file__).parent
+def kernel_folder(source: Path, base: Path) -> Path:
+    """The folder of the kernels of a state of the source.
+
+    :param source: folder of the source.
+    :param base: folder of the cache.
+    """
     state = hashlib.sha256()
-    for path in sorted(here.rglob("*.py")):
+    for path in sorted(source.rglob("*.py")):
         found = path.stat()
-        state.update(f"{path.relative_to(here)} {found.st_mtime_ns} {found.st_size}\0".encode())
-    base = Path(os.environ.get("NUMBA_CACHE_DIR") or here / "__pycache__")
+        name = path.relative_to(source).as_posix()
+        state.update(f"{name} {found.st_mtime_ns} {found.st_size}\0".encode())
     return base / f"kernels-{state.hexdigest()[:12]}"
 
 
-KERNELS = _folder()
+_HERE = Path(__file__).parent
+KERNELS = kernel_folder(_HERE, Path(os.environ.get("NUMBA_CACHE_DIR") or _HERE / "__pycache__"))
 """Folder of the compiled kernels of this source, below NUMBA_CACHE_DIR if that is set."""
 numba.config.CACHE_DIR = str(KERNELS)
