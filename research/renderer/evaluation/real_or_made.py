@@ -25,11 +25,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from talkingface.renderer.analysis import PortraitError
+from talkingface.renderer.analysis import PortraitError, decode
 from talkingface_research.renderer.evaluation import contact_sheets
 from talkingface_research.renderer.evaluation.models import models
 from talkingface_research.renderer.evaluation.offline_renderer import prepare_analysed
-from talkingface_research.renderer.evaluation.open_mouth import MouthLight, OpenMouth, measure
+from talkingface_research.renderer.evaluation.open_mouth import (
+    OPEN,
+    MouthLight,
+    OpenMouth,
+    gap,
+    measure,
+)
 from talkingface_research.renderer.evaluation.run import HELD_OUT_PHOTOS, PHOTOS
 
 Array = NDArray[np.float32]
@@ -110,8 +116,12 @@ def _changed(pictures: Tensor) -> Tensor:
 
 
 def _mouth(path: Path) -> OpenMouth | None:
+    analyser, content = models().analyser, path.read_bytes()
     try:
-        analysed = models().analyser.analyse(path.read_bytes())
+        marks = analyser.landmarks(decode(content))
+        if marks is None or gap(marks) < OPEN:
+            return None
+        analysed = analyser.analyse(content)
     except PortraitError:
         return None
     return measure(analysed.frame, analysed.landmarks, prepare_analysed(analysed))
