@@ -95,7 +95,7 @@ async def chunks(data: bytes, size: int) -> AsyncIterator[bytes]:
 
 
 async def motion_of(face: TalkingFace, audio: Any, **options: Any) -> np.ndarray:
-    """The motion of a session without frames: (n, 58)."""
+    """The motion of a session without frames: (n, 60)."""
     options = {"audio_format": pcm(RATE), "seed": 11, **options}
     frames: list[Any] = []
     messages = face.animate(portrait=None, audio=audio, output=OUTPUT_KIND_MOTION, **options)
@@ -122,7 +122,7 @@ async def test_motion_does_not_depend_on_how_the_audio_is_sent(
     face: TalkingFace, speech: bytes
 ) -> None:
     whole = await motion_of(face, speech)
-    assert whole.shape == (50, 58)
+    assert whole.shape == (50, 60)
     assert whole[:, :52].std(axis=0).max() > 0.005, "the face moves"
     floats = (np.frombuffer(speech, "<i2") / np.float32(32768)).astype("<f4").tobytes()
     stereo = np.repeat(np.frombuffer(speech, "<i2"), 2).tobytes()
