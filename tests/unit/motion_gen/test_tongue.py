@@ -1,4 +1,4 @@
-"""The tongue's tip and back: how fast they move, what they follow, and what scales them: nothing."""
+"""The tongue's tip and back: how fast they move, what they follow; and that nothing scales them."""
 
 from __future__ import annotations
 
