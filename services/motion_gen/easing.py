@@ -23,20 +23,18 @@ def spring(
     velocity: Float64Array,
     target: Float64Array,
     rate: float | Float64Array,
-    seconds: float = FRAME_SECONDS,
 ) -> tuple[Float64Array, Float64Array]:
-    """Advance a critically damped spring, by its exact solution.
+    """Advance a critically damped spring by one frame, by its exact solution.
 
     :param position: of any shape
     :param velocity: units of `position` per second, of the same shape
     :param target: where the spring rests, of the same shape
     :param rate: 1 / s; one, or one for each element
-    :param seconds: by which it advances; a frame if not stated
-    :return: position and velocity after that time
+    :return: position and velocity one frame later
     """
-    decay = np.exp(-rate * seconds)
+    decay = np.exp(-rate * FRAME_SECONDS)
     offset = position - target
-    change = (velocity + rate * offset) * seconds
+    change = (velocity + rate * offset) * FRAME_SECONDS
     return target + (offset + change) * decay, (velocity - rate * change) * decay
 
 

@@ -15,13 +15,15 @@ from numba import njit
 from talkingface.contract.motion import TONGUE_TIP_AT_TEETH
 from talkingface.renderer.arrays import Float32Array, Int64Array
 from talkingface.renderer.face.model import FaceModel
+from talkingface.renderer.geometry.surface import vertex_normals
 
 # Places that the tongue is raised to: up and forward from the upper incisors' edge, face widths of
 # 134 mm; by eye.
-AT_TEETH, AT_RIDGE = (-0.02, 0.01), (0.05, -0.06)
+AT_TEETH, AT_RIDGE = (-0.005, -0.015), (0.05, -0.06)
 AT_PALATE = 0.11  # upwards alone
 BLADE = 0.4  # share of the tongue's length, from its root, behind which the tip takes nothing along
-POINTED = 0.25  # share of its width that a raised tip loses; by eye
+UNDERSIDE = 0.3  # of the tip's motion: below, the tongue is tied to the floor of the mouth; by eye
+POINTED = 0.3  # share of its width that a raised tip loses; by eye
 BACK, BACK_REACH = 0.45, 0.3  # shares of its length: the middle of the back, and 1/e of its hump
 
 
@@ -84,7 +86,11 @@ def _fields() -> _Fields:
     low, high = position.min(0), position.max(0)
     along = (position[:, 2] - low[2]) / (high[2] - low[2])
     height = (position[:, 1] - low[1]) / (high[1] - low[1])
+    facing_down = np.maximum(-vertex_normals(model.mean)[vertices, 1], 0)
     tip = np.clip((along - BLADE) / (1 - BLADE), 0, 1) ** 2
+    tip *= 1 - (1 - UNDERSIDE) * facing_down
+    foremost = along.argmax()
+    tip = np.minimum(tip / tip[foremost], 1)
     back = height * np.exp(-(((along - BACK) / BACK_REACH) ** 2))
     teeth = model.part_vertices("teeth_upper")
     edge = (model.mean[teeth, 1] + np.abs(model.mean[teeth, 0])).argmin()
@@ -92,7 +98,7 @@ def _fields() -> _Fields:
         vertices=vertices,
         tip=tip.astype(np.float32),
         back=(back / back.max()).astype(np.float32),
-        foremost=int(vertices[along.argmax()]),
+        foremost=int(vertices[foremost]),
         highest=int(vertices[back.argmax()]),
         incisors=int(teeth[edge]),
     )

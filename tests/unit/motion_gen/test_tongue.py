@@ -12,7 +12,7 @@ from talkingface.contract.motion import TONGUE_BACK, TONGUE_TIP
 from talkingface.contract.speech_features import FEATURE_DIM, SPEECH_DIM, VOICE_ACTIVITY
 from talkingface.motion_gen.canonical_motion import CANONICAL_DIM
 from talkingface.motion_gen.session import MotionSession
-from talkingface.motion_gen.tongue import COLUMNS, TongueTracker
+from talkingface.motion_gen.tongue import COLUMNS, HIGH, LOW, TongueTracker
 from talkingface.motion_gen.windows import HOP
 
 TIP, BACK = 0, 1
@@ -20,9 +20,9 @@ TONGUE = slice(TONGUE_TIP, TONGUE_BACK + 1)
 
 
 def rows(tongue: np.ndarray, active: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
-    """Features and speech of rows with tip and back (n, 2), all else 0."""
+    """Features and speech of rows that raise tip and back by (n, 2), all else 0."""
     features = np.zeros((len(tongue), FEATURE_DIM), np.float32)
-    features[:, COLUMNS] = tongue
+    features[:, COLUMNS] = LOW + tongue * (HIGH - LOW)
     speech = np.zeros((len(tongue), SPEECH_DIM), np.float32)
     speech[:, VOICE_ACTIVITY] = active
     return features, speech
