@@ -34,7 +34,7 @@ COLUMNS = [
 # recognises /t d n/ and /k/ in natural speech, 0.66-0.69 and 0.73. Between these by eye.
 LOW, HIGH = np.array([0.25, 0.1]), np.array([0.6, 0.6])
 # 1 / s. From 10 to 90 % of its way a tip takes 3.36 / 48 s = 70 ms, a back 96 ms; by eye. A spring
-# lags behind its target by 2 / rate, 42 ms and 57 ms; what the rows show acts 50 ms before its time.
+# lags behind its target by 2 / rate, 42 ms and 57 ms; a row acts 50 ms before its own time.
 RATES: Float64Array = np.array([48.0, 35.0])
 REST = 1e-3  # below which a tongue is at rest: its tip has moved by less than 0.03 mm
 
