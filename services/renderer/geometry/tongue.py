@@ -22,8 +22,8 @@ from talkingface.renderer.geometry.surface import vertex_normals
 AT_TEETH, AT_RIDGE = (-0.005, -0.015), (0.05, -0.06)
 AT_PALATE = 0.11  # upwards alone
 BLADE = 0.4  # share of the tongue's length, from its root, behind which the tip takes nothing along
-UNDERSIDE = 0.3  # of the tip's motion: below, the tongue is tied to the floor of the mouth; by eye
-POINTED = 0.3  # share of its width that a raised tip loses; by eye
+UNDERSIDE = 0.1  # of the tip's motion: below, the tongue is tied to the floor of the mouth; by eye
+POINTED = 0.45  # share of its width that a raised tip loses; by eye
 BACK, BACK_REACH = 0.45, 0.3  # shares of its length: the middle of the back, and 1/e of its hump
 
 
