@@ -100,7 +100,7 @@ def turned_face(portrait_image: bytes) -> bytes:
     analyser = FaceAnalyser()
     found = analyser.analyse(portrait_image)
     portrait = geometry.prepare(found.frame, found.landmarks, found.matte, found.background)
-    coefficients, camera = geometry.target_pose(portrait, neutral(1)[0])
+    coefficients, camera, _ = geometry.target_pose(portrait, neutral(1)[0])
     for yaw in range(50, 80, 3):
         rotation = rotation_matrix(float(camera.angles[0, 0]), yaw, 0.0)[None]
         away = Camera(rotation, camera.scale, camera.translation)

@@ -7,14 +7,22 @@ import numpy as np
 from talkingface.contract.arrays import Float32Array
 from talkingface.contract.channel import MAX_CHUNK_BYTES
 from talkingface.contract.errors import ServiceError, invalid_field
-from talkingface.contract.motion import ARKIT_DIM, DISTANCE, MOTION_DIM, PITCH, TRANSLATION_X
+from talkingface.contract.motion import (
+    ARKIT_DIM,
+    DISTANCE,
+    MOTION_DIM,
+    PITCH,
+    TONGUE_BACK,
+    TONGUE_TIP,
+    TRANSLATION_X,
+)
 from talkingface.contract.rates import MOTION_FPS
 from talkingface.contract.speech_features import FEATURE_DIM, SPEECH_DIM
 from talkingface.v1 import audio_features_pb2, motion_gen_pb2, motion_pb2
 
 # Ranges of a motion frame's columns, as protos/talkingface/v1/motion.proto states them.
-MOTION_LOW = np.array([0.0] * ARKIT_DIM + [-30.0] * 3 + [-1.0] * 2 + [0.7], np.float32)
-MOTION_HIGH = np.array([1.0] * ARKIT_DIM + [30.0] * 3 + [1.0] * 2 + [1.6], np.float32)
+MOTION_LOW = np.array([0.0] * ARKIT_DIM + [-30.0] * 3 + [-1.0] * 2 + [0.7] + [0.0] * 2, np.float32)
+MOTION_HIGH = np.array([1.0] * ARKIT_DIM + [30.0] * 3 + [1.0] * 2 + [1.6] + [1.0] * 2, np.float32)
 
 # Frames: a day of motion, which no session exceeds.
 _MAX_START_FRAME = 24 * 3600 * MOTION_FPS
@@ -102,11 +110,11 @@ def motion_message(first_index: int, motion: Float32Array) -> motion_gen_pb2.Mot
     """Convert motion frames to a message.
 
     :param first_index: index of the first frame in the stream
-    :param motion: (n, 58), see `talkingface.contract.motion`
+    :param motion: (n, 60), see `talkingface.contract.motion`
     """
     frames = []
     for index, row in enumerate(motion.tolist(), first_index):
-        pitch, yaw, roll, x, y, distance = row[ARKIT_DIM:]
+        pitch, yaw, roll, x, y, distance, tip, back = row[ARKIT_DIM:]
         frames.append(
             motion_pb2.MotionFrame(
                 index=index,
@@ -114,13 +122,15 @@ def motion_message(first_index: int, motion: Float32Array) -> motion_gen_pb2.Mot
                 rotation=motion_pb2.HeadRotation(pitch=pitch, yaw=yaw, roll=roll),
                 translation=motion_pb2.HeadTranslation(x=x, y=y),
                 distance_ratio=distance,
+                tongue_tip=tip,
+                tongue_back=back,
             )
         )
     return motion_gen_pb2.MotionChunk(frames=frames)
 
 
 def motion_array(chunk: motion_gen_pb2.MotionChunk, expected_index: int) -> Float32Array:
-    """Convert a message to motion frames, (n, 58).
+    """Convert a message to motion frames, (n, 60).
 
     :param expected_index: index at which the frames must begin
     :raises ServiceError: MESSAGE_ORDER for a gap, FIELD_INVALID for a value out of range.
@@ -140,6 +150,7 @@ def motion_array(chunk: motion_gen_pb2.MotionChunk, expected_index: int) -> Floa
         row[PITCH : PITCH + 3] = rotation.pitch, rotation.yaw, rotation.roll
         row[TRANSLATION_X : TRANSLATION_X + 2] = translation.x, translation.y
         row[DISTANCE] = frame.distance_ratio
+        row[TONGUE_TIP], row[TONGUE_BACK] = frame.tongue_tip, frame.tongue_back
     # Not written as `<` or `>`, so that NaN fails as well.
     bad = ~((motion >= MOTION_LOW) & (motion <= MOTION_HIGH))
     if bad.any():
@@ -155,4 +166,4 @@ def _column_path(column: int) -> str:
     if column < ARKIT_DIM:
         return f"coefficients[{column}]"
     paths = ("rotation.pitch", "rotation.yaw", "rotation.roll", "translation.x", "translation.y")
-    return (*paths, "distance_ratio")[column - ARKIT_DIM]
+    return (*paths, "distance_ratio", "tongue_tip", "tongue_back")[column - ARKIT_DIM]

@@ -8,6 +8,8 @@ A motion clip is a float32 array of shape (T, MOTION_DIM) at MOTION_FPS. Columns
 | 52..54 | head rotation pitch, yaw, roll, relative to the portrait | degrees |
 | 55..56 | head translation x, y, relative to the portrait | face widths |
 | 57 | distance ratio: 1 = as photographed, 2 = twice as far (half as large) | > 0 |
+| 58 | tip of the tongue raised: 1 = at the ridge behind the upper teeth | [0, 1] |
+| 59 | back of the tongue raised: 1 = at the palate | [0, 1] |
 
 Signs, as the viewer sees the frame: yaw > 0 turns the face to the viewer's right, pitch > 0
 lifts the face up, roll > 0 tilts the head clockwise, x > 0 is to the right, y > 0 is down.
@@ -83,11 +85,14 @@ ARKIT_DIM = len(ARKIT_NAMES)
 PITCH, YAW, ROLL = ARKIT_DIM, ARKIT_DIM + 1, ARKIT_DIM + 2
 TRANSLATION_X, TRANSLATION_Y = ARKIT_DIM + 3, ARKIT_DIM + 4
 DISTANCE = ARKIT_DIM + 5
-MOTION_DIM = ARKIT_DIM + 6
+TONGUE_TIP, TONGUE_BACK = ARKIT_DIM + 6, ARKIT_DIM + 7
+MOTION_DIM = ARKIT_DIM + 8
 
 # Degrees of gaze at a coefficient of 1: a convention of this format, ARKit states none.
 GAZE_YAW_RANGE = 30.0
 GAZE_PITCH_RANGE = 25.0
+# How far the tip of the tongue is raised when it is at the upper teeth's edge: a convention, too.
+TONGUE_TIP_AT_TEETH = 0.7
 
 
 def neutral(frames: int) -> Float32Array:

@@ -21,11 +21,13 @@ import numpy as np
 
 from talkingface.contract.arrays import Float32Array
 from talkingface.contract.controls import SEED_LIMIT, Controls, ControlTrack
+from talkingface.contract.motion import TONGUE_BACK, TONGUE_TIP
 from talkingface.contract.rates import MOTION_FPS
 from talkingface.contract.speech_features import FEATURE_DIM, SPEECH_DIM
 from talkingface.motion_gen.behaviour import BehaviourPlanner
 from talkingface.motion_gen.canonical_motion import CANONICAL_DIM, FACE_DIM, HEAD, MOUTH, compose
 from talkingface.motion_gen.easing import ControlEasing, spring
+from talkingface.motion_gen.tongue import TongueTracker
 from talkingface.motion_gen.windows import (
     BEHAVIOUR_DIM,
     EMOTION_DIM,
@@ -58,6 +60,8 @@ NECK_RATE = 40.0
 
 HOP_ROWS = ROWS_PER_FRAME * HOP
 LEAD_ROWS = HISTORY_ROWS + ROWS_PER_FRAME * PAST  # rows of a window before its new frames
+# Rows of a window: for each new frame the last of those that it may see.
+LAST_SEEN = slice(LEAD_ROWS + EXTRA_ROWS, LEAD_ROWS + EXTRA_ROWS + HOP_ROWS)
 
 
 class MotionSession:
@@ -79,6 +83,7 @@ class MotionSession:
         self._controls = ControlTrack(controls or Controls())
         self._easing = ControlEasing(self._controls.at(start_frame))
         self._planner = BehaviourPlanner(seed)
+        self._tongue = TongueTracker()
         self._philox = np.random.Philox(key=[seed, start_frame])
         self._philox_state = self._philox.state
         self._window = 0
@@ -188,6 +193,7 @@ class MotionSession:
                 new_rows, self._eased.emotion, controls, self._eased.expressivity, strict=True
             )
         ]
+        self._tongue_motion = self._tongue.step(features[LAST_SEEN], speech[LAST_SEEN])
         eyes = np.array([plan.eyes for plan in self._plan], np.float32)
         emotion = np.array([plan.emotion for plan in self._plan])
         self._behaviour = np.concatenate([self._behaviour, eyes])
@@ -240,6 +246,7 @@ class MotionSession:
             eased.mouth_scale,
             np.array([plan.expression for plan in self._plan]),
         )
+        motion[:, TONGUE_TIP : TONGUE_BACK + 1] = self._tongue_motion
         before = self.frames
         self._window += 1
         self._past = np.concatenate([self._past, generated])[HOP:]
@@ -265,6 +272,7 @@ class MotionSession:
             "rows": self._rows,
             "ended": self._ended,
             "planner": self._planner.state(),
+            "tongue": self._tongue.state(),
             "controls": self._controls.state(),
         }
         arrays = {name: getattr(self, f"_{name}") for name in _SNAPSHOT_ARRAYS}
@@ -284,6 +292,7 @@ class MotionSession:
             session._rows = int(values["rows"])
             session._ended = bool(values["ended"])
             session._planner.load_state(values["planner"])
+            session._tongue.load_state(values["tongue"])
             session._controls.load_state(values["controls"])
             easing = session._easing
             easing.value = checkpoint.like(arrays["easing_value"], easing.value)

@@ -32,7 +32,7 @@ class MotionInterpolator:
         self._last = np.zeros((0, MOTION_DIM), np.float32)  # the last two motion frames
 
     def push(self, motion: Float32Array) -> Float32Array:
-        """Take the next motion (n, 58) and return the frames (m, 58) that it completes."""
+        """Take the next motion (n, 60) and return the frames (m, 60) that it completes."""
         frames = [self._last[:0]]
         for row in motion:
             frames.append(self._until(row))
@@ -45,7 +45,7 @@ class MotionInterpolator:
         return np.concatenate(frames)
 
     def end(self) -> Float32Array:
-        """Return the frames (m, 58) after the last motion frame, which they repeat."""
+        """Return the frames (m, 60) after the last motion frame, which they repeat."""
         missing = frame_count(self._consumed, self._rate) - self._produced
         self._produced += missing
         return np.repeat(self._last[-1:], missing, axis=0)
@@ -71,7 +71,7 @@ class MotionInterpolator:
         return divmod(self._produced * MOTION_FPS, self._rate)
 
     def _until(self, row: Float32Array) -> Float32Array:
-        """The frames (m, 58) between the last motion frame and the one that follows it, `row`."""
+        """The frames (m, 60) between the last motion frame and the one that follows it, `row`."""
         frames = [self._last[:0]]
         while (position := self._position())[0] < self._consumed:
             before, start = self._last

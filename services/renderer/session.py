@@ -1,7 +1,7 @@
 """One render stream, without network: motion in, inference requests out, frames in their order.
 
     session = RenderSession(handle, view, frame_rate)
-    session.push(motion)                                  # (n, 58) at 25 Hz, any number of frames
+    session.push(motion)                                  # (n, 60) at 25 Hz, any number of frames
     while (request := session.next_request()) is not None:
         frame = session.accept(infer("frame_synthesis", request) if request else {})
     session.end()
@@ -44,7 +44,7 @@ class _Frame:
     """What a frame is rendered from."""
 
     index: int
-    motion: Float32Array  # (58,)
+    motion: Float32Array  # (60,)
     level: int  # of `RenderLevel`
     repeats: bool  # the same motion and level as those of the frame with the index before
 
@@ -85,7 +85,7 @@ class RenderSession:
     def push(
         self, motion: Float32Array, level: int = RenderLevel.FULL, *, rendered: bool = True
     ) -> None:
-        """Append motion (n, 58).
+        """Append motion (n, 60).
 
         :param level: level of the frames that it completes
         :param rendered: False drops its frames; their indices are skipped.
@@ -188,7 +188,7 @@ class RenderSession:
         """Queue frames at the current level.
 
         :param first: index of the first frame
-        :param frames: their motion (n, 58)
+        :param frames: their motion (n, 60)
         """
         for index, motion in enumerate(frames, first):
             frame = _Frame(index, motion, min(self._level, RenderLevel.HALF_RESOLUTION), False)

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1btalkingface/v1/motion.proto\x12\x0etalkingface.v1\"\xb0\x01\n\x0bMotionFrame\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x14\n\x0c\x63oefficients\x18\x02 \x03(\x02\x12.\n\x08rotation\x18\x03 \x01(\x0b\x32\x1c.talkingface.v1.HeadRotation\x12\x34\n\x0btranslation\x18\x04 \x01(\x0b\x32\x1f.talkingface.v1.HeadTranslation\x12\x16\n\x0e\x64istance_ratio\x18\x05 \x01(\x02\"8\n\x0cHeadRotation\x12\r\n\x05pitch\x18\x01 \x01(\x02\x12\x0b\n\x03yaw\x18\x02 \x01(\x02\x12\x0c\n\x04roll\x18\x03 \x01(\x02\"\'\n\x0fHeadTranslation\x12\t\n\x01x\x18\x01 \x01(\x02\x12\t\n\x01y\x18\x02 \x01(\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1btalkingface/v1/motion.proto\x12\x0etalkingface.v1\"\xd9\x01\n\x0bMotionFrame\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x14\n\x0c\x63oefficients\x18\x02 \x03(\x02\x12.\n\x08rotation\x18\x03 \x01(\x0b\x32\x1c.talkingface.v1.HeadRotation\x12\x34\n\x0btranslation\x18\x04 \x01(\x0b\x32\x1f.talkingface.v1.HeadTranslation\x12\x16\n\x0e\x64istance_ratio\x18\x05 \x01(\x02\x12\x12\n\ntongue_tip\x18\x06 \x01(\x02\x12\x13\n\x0btongue_back\x18\x07 \x01(\x02\"8\n\x0cHeadRotation\x12\r\n\x05pitch\x18\x01 \x01(\x02\x12\x0b\n\x03yaw\x18\x02 \x01(\x02\x12\x0c\n\x04roll\x18\x03 \x01(\x02\"\'\n\x0fHeadTranslation\x12\t\n\x01x\x18\x01 \x01(\x02\x12\t\n\x01y\x18\x02 \x01(\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,9 +32,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'talkingface.v1.motion_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_MOTIONFRAME']._serialized_start=48
-  _globals['_MOTIONFRAME']._serialized_end=224
-  _globals['_HEADROTATION']._serialized_start=226
-  _globals['_HEADROTATION']._serialized_end=282
-  _globals['_HEADTRANSLATION']._serialized_start=284
-  _globals['_HEADTRANSLATION']._serialized_end=323
+  _globals['_MOTIONFRAME']._serialized_end=265
+  _globals['_HEADROTATION']._serialized_start=267
+  _globals['_HEADROTATION']._serialized_end=323
+  _globals['_HEADTRANSLATION']._serialized_start=325
+  _globals['_HEADTRANSLATION']._serialized_end=364
 # @@protoc_insertion_point(module_scope)

@@ -33,6 +33,7 @@ from talkingface.client import (
 from talkingface.contract.call_status import CallStatus
 from talkingface.contract.errors import ServiceError
 from talkingface.contract.messages import motion_array
+from talkingface.contract.motion import TONGUE_BACK, TONGUE_TIP
 from talkingface.v1 import media_pb2 as media
 from talkingface.v1 import motion_gen_pb2 as motion_gen
 from talkingface.v1 import talking_face_pb2 as talking_face
@@ -95,7 +96,7 @@ async def chunks(data: bytes, size: int) -> AsyncIterator[bytes]:
 
 
 async def motion_of(face: TalkingFace, audio: Any, **options: Any) -> np.ndarray:
-    """The motion of a session without frames: (n, 58)."""
+    """The motion of a session without frames: (n, 60)."""
     options = {"audio_format": pcm(RATE), "seed": 11, **options}
     frames: list[Any] = []
     messages = face.animate(portrait=None, audio=audio, output=OUTPUT_KIND_MOTION, **options)
@@ -122,8 +123,9 @@ async def test_motion_does_not_depend_on_how_the_audio_is_sent(
     face: TalkingFace, speech: bytes
 ) -> None:
     whole = await motion_of(face, speech)
-    assert whole.shape == (50, 58)
+    assert whole.shape == (50, 60)
     assert whole[:, :52].std(axis=0).max() > 0.005, "the face moves"
+    assert (whole[:, TONGUE_TIP : TONGUE_BACK + 1].max(axis=0) > 0).all(), "the tongue moves"
     floats = (np.frombuffer(speech, "<i2") / np.float32(32768)).astype("<f4").tobytes()
     stereo = np.repeat(np.frombuffer(speech, "<i2"), 2).tobytes()
     wav, flac = file_of(speech, "wav", "pcm_s16le"), file_of(speech, "flac", "flac")

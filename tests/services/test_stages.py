@@ -91,7 +91,7 @@ async def features_of(client: StreamClient, voice: np.ndarray, chunk: int) -> np
 
 
 async def motion_of(client: StreamClient, count: int, chunk: int, *extra: Message) -> np.ndarray:
-    """All motion (n, 58) for `count` rows sent in chunks."""
+    """All motion (n, 60) for `count` rows sent in chunks."""
     chunks = [rows(i, min(chunk, count - i)) for i in range(0, count, chunk)]
     answers = await client.exchange([GENERATE_CONFIG, *extra, *chunks, GENERATE_END])
     assert answers[0].started.stage == "motion_gen"
@@ -134,7 +134,7 @@ async def test_features_flow_before_the_audio_ends(
 
 async def test_motion_does_not_depend_on_chunks_or_neighbours(generate: StreamClient) -> None:
     whole = await motion_of(generate, 61, 61)
-    assert whole.shape == (31, 58)
+    assert whole.shape == (31, 60)
     others = await asyncio.gather(motion_of(generate, 61, 4), motion_of(generate, 61, 13))
     assert np.array_equal(whole, others[0])
     assert np.array_equal(whole, others[1])

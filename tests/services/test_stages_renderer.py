@@ -85,7 +85,7 @@ def config(handle: str, codec: Any = H264, **fields: Any) -> RenderRequest:
 
 
 def speaking(frames: int) -> np.ndarray:
-    """Motion (frames, 58): jaw and head move, the eyes shut at frame 4."""
+    """Motion (frames, 60): jaw and head move, the eyes shut at frame 4."""
     motion = neutral(frames)
     beat = np.arange(frames)
     motion[:, ARKIT_INDEX["jawOpen"]] = 0.4 * np.abs(np.sin(beat))

@@ -127,7 +127,7 @@ class Pipeline:
         seeds: Sequence[int] | None = None,
         changes: Sequence[tuple[int, Controls]] = (),
     ) -> list[Float32Array]:
-        """Motion frames (T, 58) for the rows of each clip; generated once and kept.
+        """Motion frames (T, 60) for the rows of each clip; generated once and kept.
 
         :param controls: in force from frame 0
         :param seeds: one a clip; default: 0 for all

@@ -43,7 +43,7 @@ class Recording:
     audio: Float32Array  # (n,) 16 kHz
     opening: Curve  # (T,) measured on the landmarks, face widths
     width: Curve  # (T,)
-    motion: Float32Array  # (T, 58) fitted to the landmarks
+    motion: Float32Array  # (T, 60) fitted to the landmarks
     offset: int = 0  # frames by which the audio is ahead of the video
     phones: Phones | None = None  # on the audio clock
 

@@ -80,12 +80,12 @@ class Readback:
         return self._renderers[photo]
 
     def frames(self, photo: Path, motion: Float32Array) -> list[Image]:
-        """Rendered frames of motion (T, 58)."""
+        """Rendered frames of motion (T, 60)."""
         render = self.renderer(photo)
         return [render(frame) for frame in motion]
 
     def landmarks(self, photo: Path, motion: Float32Array) -> Float32Array:
-        """Landmarks (T, 478, 3) in pixels of the rendered frames of motion (T, 58).
+        """Landmarks (T, 478, 3) in pixels of the rendered frames of motion (T, 60).
 
         :raises FaceLost: no face is found in more than `MAX_LOST` of the frames
         """

@@ -100,7 +100,7 @@ def measured_opening(landmarks: Float32Array) -> Float32Array:
 
 
 def speaker_motion(tracks: list[Float32Array]) -> list[Float32Array]:
-    """Motion frames (T, 58) of one speaker's clips, relative to the resting face.
+    """Motion frames (T, 60) of one speaker's clips, relative to the resting face.
 
     :param tracks: landmarks of each clip (T, 478, 3), 25 frames a second, without NaN
     """

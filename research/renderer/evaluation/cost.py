@@ -113,7 +113,7 @@ class _Clock:
 
 
 def talking() -> list[Array]:
-    """Motion of a speaking head, (58,) a frame, in which everything moves."""
+    """Motion of a speaking head, (60,) a frame, in which everything moves."""
     at = np.arange(FRAMES) / MOTION_FPS
     mouth = np.clip(np.sin(2 * np.pi * 4 * at), 0, 1)
     return [

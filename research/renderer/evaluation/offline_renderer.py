@@ -55,14 +55,14 @@ class OfflineRenderer:
         self._inpainter = inpainter
 
     def render(self, motion: Array, traced: bool = False) -> RenderedFrame:
-        """Render one motion frame (58,); `traced` as in `geometry.render`."""
+        """Render one motion frame (60,); `traced` as in `geometry.render`."""
         frame = render(self.portrait, motion, traced=traced)
         bare = frame.image
         finish(frame, *self._inpainter(frame))
         return RenderedFrame(frame, bare, frame.image)
 
     def __call__(self, motion: Array) -> Image:
-        """Render one motion frame (58,) to RGB (512, 512, 3)."""
+        """Render one motion frame (60,) to RGB (512, 512, 3)."""
         return self.render(motion).image
 
 

@@ -40,7 +40,7 @@ class Pose:
     """One pose that every portrait is rendered in."""
 
     name: str
-    motion: Array  # (58,)
+    motion: Array  # (60,)
     axis: str = ""  # the only one of `AXES` that moves; "" where several do or none
     hard: bool = False  # one of the poses for identity, warp artifacts and contact sheets
 
@@ -57,7 +57,7 @@ def motion_of(
     gaze: tuple[float, float] = (0.0, 0.0),
     **coefficients: float,
 ) -> Array:
-    """A motion frame (58,) from degrees and coefficients.
+    """A motion frame (60,) from degrees and coefficients.
 
     :param gaze: pitch, yaw in degrees
     :param coefficients: by their ARKit names; one without its side means both

@@ -122,7 +122,7 @@ def reenact(path: Path, report: Path) -> Reenactment:
 
 
 def motions(portrait: PreparedPortrait, landmarks: Array, start: int) -> Array:
-    """The clip's motion as input of the renderer, (T, 58).
+    """The clip's motion as input of the renderer, (T, 60).
 
     :param landmarks: (T, 478, 2) in the portrait's frame; `start` is the portrait's own
     """

@@ -41,7 +41,7 @@ Inputs = dict[str, AnyArray]
 
 
 def random_motion(rng: np.random.Generator) -> Float32Array:
-    """Return a motion frame (58,) with a strong expression and a turned head."""
+    """Return a motion frame (60,) with a strong expression and a turned head."""
     motion: Float32Array = neutral(1)[0]
     motion[:ARKIT_DIM] = rng.random(ARKIT_DIM).astype(np.float32) ** 3
     motion[PITCH : ROLL + 1] = rng.uniform(-15, 15, 3)

@@ -76,7 +76,7 @@ class Track:
     error: Float32Array  # (T,) mean landmark distance in face widths
 
     def motion(self) -> Float32Array:
-        """Motion frames (T, 58), pose relative to the median frame."""
+        """Motion frames (T, 60), pose relative to the median frame."""
         motion = neutral(len(self.coefficients))
         motion[:, :ARKIT_DIM] = self.coefficients
         angles = self.camera.angles

@@ -20,6 +20,7 @@ from talkingface.renderer.geometry.projection import (
 )
 from talkingface.renderer.geometry.rear_flow import rear_flow, sample_flow, skin_uv
 from talkingface.renderer.geometry.surface import smoothstep_of, vertex_normals
+from talkingface.renderer.geometry.tongue import AT_REST, Tongue, raise_tongue
 from talkingface.renderer.geometry.topology import SOLID_FRONT, topology
 
 # All by eye.
@@ -56,15 +57,22 @@ class _Sides:
     revealed: float  # how far a side has turned up that the photo hides
 
 
-def plan_frame(portrait: PreparedPortrait, coefficients: Float32Array, camera: Camera) -> FramePlan:
+def plan_frame(
+    portrait: PreparedPortrait,
+    coefficients: Float32Array,
+    camera: Camera,
+    tongue: Tongue = AT_REST,
+) -> FramePlan:
     """Pose a portrait.
 
     :param coefficients: (52,), absolute.
     :param camera: in the portrait's frame.
+    :param tongue: how far it is raised where the lips have moved from the photo's.
     """
     shape, photo = topology(), portrait.fit.camera
     closing = lid_closing(portrait, coefficients)
     face = posed_face(portrait, coefficients, closing)
+    raise_tongue(face.vertices, tongue, face.lip_change)
     normals = vertex_normals(face.vertices)
     torso, head = torso_map(photo, camera), head_turn(photo, camera)
     points = project_vertices(portrait, face.vertices, camera, torso)

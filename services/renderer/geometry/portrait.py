@@ -52,7 +52,7 @@ class PreparedPortrait:
 
     @property
     def own_motion(self) -> Float32Array:
-        """The motion frame (58,) that gives back the photo."""
+        """The motion frame (60,) that gives back the photo."""
         motion: Float32Array = neutral(1)[0]
         motion[:ARKIT_DIM] = self.fit.coefficients
         motion[BLINKS] = 0

@@ -14,6 +14,8 @@ from talkingface.contract.motion import (
     MOTION_DIM,
     PITCH,
     ROLL,
+    TONGUE_BACK,
+    TONGUE_TIP,
     TRANSLATION_X,
     TRANSLATION_Y,
 )
@@ -22,6 +24,7 @@ from talkingface.renderer.compiler import njit
 from talkingface.renderer.face.camera import Camera
 from talkingface.renderer.face.model import GAZE_COLUMNS, rotation_matrix
 from talkingface.renderer.geometry.portrait import BLINKS, PreparedPortrait
+from talkingface.renderer.geometry.tongue import Tongue
 
 # How much of the portrait's own expression stays where the motion asks for less; by eye.
 OWN_UPPER_FACE = 0.6  # of brows, cheeks, nose
@@ -66,8 +69,10 @@ def _kept_share() -> tuple[Float32Array, Float32Array]:
 KEPT_SHARE, KEPT_AT_MOST = _kept_share()
 
 
-def target_pose(portrait: PreparedPortrait, motion: Float32Array) -> tuple[Float32Array, Camera]:
-    """Resolve a motion frame (58,) into absolute coefficients (52,) and a camera.
+def target_pose(
+    portrait: PreparedPortrait, motion: Float32Array
+) -> tuple[Float32Array, Camera, Tongue]:
+    """Resolve a motion frame (60,) into absolute coefficients (52,), a camera and the tongue.
 
     :raises ValueError: if the motion has another shape or is not finite.
     """
@@ -75,7 +80,8 @@ def target_pose(portrait: PreparedPortrait, motion: Float32Array) -> tuple[Float
         raise ValueError(f"motion must be {MOTION_DIM} finite numbers")
     motion = motion.astype(np.float32, copy=False)
     coefficients = _target_coefficients(portrait.fit.coefficients, motion[:ARKIT_DIM])
-    return coefficients, _target_camera(portrait.fit.camera, motion)
+    tip, back = motion[TONGUE_TIP : TONGUE_BACK + 1].clip(0, 1).tolist()
+    return coefficients, _target_camera(portrait.fit.camera, motion), Tongue(tip, back)
 
 
 @njit(cache=True, error_model="numpy")
@@ -119,7 +125,7 @@ def _target_coefficients(own: Float32Array, asked: Float32Array) -> Float32Array
 
 
 def _target_camera(photo: Camera, motion: Float32Array) -> Camera:
-    """The photo's camera moved by the pose of a motion frame (58,)."""
+    """The photo's camera moved by the pose of a motion frame (60,)."""
     pitch, yaw, roll = photo.angles[0].tolist()
     turned = motion[PITCH : ROLL + 1].tolist()
     moved = motion[TRANSLATION_X : TRANSLATION_Y + 1] * photo.scale[0]

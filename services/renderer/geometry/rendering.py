@@ -41,6 +41,7 @@ from talkingface.renderer.geometry.rear_flow import (
 )
 from talkingface.renderer.geometry.reduction import reduced_plan
 from talkingface.renderer.geometry.surface import smoothstep
+from talkingface.renderer.geometry.tongue import AT_REST, Tongue
 from talkingface.renderer.opencv import cv
 from talkingface.renderer.pixels.packed import channels, unpack
 
@@ -76,7 +77,7 @@ def render(
     traced: bool = False,
     canvas: Canvas | None = None,
 ) -> WarpedFrame:
-    """Render one frame for one motion frame (58,).
+    """Render one frame for one motion frame (60,).
 
     :param pinned: borders at which the frame stays the photo bit for bit, so that it can be pasted
         back: left, top, right, bottom; True for all.
@@ -85,8 +86,16 @@ def render(
     :param canvas: memory of an earlier frame, which is overwritten; None allocates it.
     :raises ValueError: if motion has the wrong shape or is not finite.
     """
-    coefficients, camera = target_pose(portrait, motion)
-    return render_pose(portrait, coefficients, camera, pinned=pinned, traced=traced, canvas=canvas)
+    coefficients, camera, tongue = target_pose(portrait, motion)
+    return render_pose(
+        portrait,
+        coefficients,
+        camera,
+        tongue=tongue,
+        pinned=pinned,
+        traced=traced,
+        canvas=canvas,
+    )
 
 
 def render_pose(
@@ -97,16 +106,18 @@ def render_pose(
     pinned: Borders | bool = False,
     traced: bool = False,
     canvas: Canvas | None = None,
+    tongue: Tongue = AT_REST,
 ) -> WarpedFrame:
     """Render one frame for absolute coefficients (52,) and a camera in the portrait's frame.
 
     :param draw_always: draw mouth and eyes even where the photo's own could be used; for training
         on a portrait and itself.
     :param pinned: as in `render`, and so are `traced` and `canvas`.
+    :param tongue: as in `plan_frame`.
     """
     canvas = canvas or Canvas()
     borders = _borders(pinned)
-    plan = plan_frame(portrait, coefficients, camera)
+    plan = plan_frame(portrait, coefficients, camera, tongue)
     flow = pin_flow(plan.rear_flow, borders) if any(borders) else plan.rear_flow
     face, still = _draw(portrait, replace(plan, rear_flow=flow), canvas, draw_always, traced)
     if any(borders):

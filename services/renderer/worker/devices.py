@@ -37,7 +37,7 @@ class FrameRequest(NamedTuple):
     """One frame to render."""
 
     viewer: Viewer
-    motion: Float32Array  # (58,)
+    motion: Float32Array  # (60,)
     level: RenderLevel
 
 

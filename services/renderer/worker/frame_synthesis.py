@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from talkingface.contract.motion import ARKIT_DIM, ARKIT_INDEX, YAW, neutral
+from talkingface.contract.motion import ARKIT_DIM, ARKIT_INDEX, TONGUE_TIP, YAW, neutral
 from talkingface.renderer.arrays import AnyArray, Float32Array, Uint8Image
 from talkingface.renderer.face.model import FaceModel, rotation_matrix
 from talkingface.renderer.geometry import FRAME, PreparedPortrait, WarpedFrame, paste, prepare
@@ -61,9 +61,10 @@ def grey_portrait() -> PreparedPortrait:
 
 
 def all_moved() -> Float32Array:
-    """Motion (58,) in which everything moves, and the hidden side of `grey_portrait` turns up."""
+    """Motion (60,) in which everything moves, and the hidden side of `grey_portrait` turns up."""
     motion: Float32Array = neutral(1)[0]
     motion[YAW] = -WARM_UP_YAW
+    motion[TONGUE_TIP:] = 0.5
     for name in ("jawOpen", "eyeBlinkLeft", "eyeLookUpRight"):
         motion[ARKIT_INDEX[name]] = 0.5
     return motion

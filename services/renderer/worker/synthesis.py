@@ -16,7 +16,7 @@ class SynthesisRequest(NamedTuple):
     """The inputs of one request; a batch mixes portraits, views and levels."""
 
     portrait: Uint8Array  # (32,) digest
-    motion: Float32Array  # (58,)
+    motion: Float32Array  # (60,)
     view: Int32Array  # (4,)
     level: Int32Array  # (1,)
 

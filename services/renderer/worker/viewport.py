@@ -262,7 +262,7 @@ class _Renderer:
         self._half: PreparedPortrait | None = None
 
     def render(self, motion: Float32Array, level: RenderLevel, canvases: Canvases) -> WarpedFrame:
-        """Render the frame of motion (58,)."""
+        """Render the frame of motion (60,)."""
         if level == RenderLevel.FULL:
             return render(
                 self._portrait,
@@ -304,7 +304,7 @@ class CropViewer:
         self.nbytes = self._resample.nbytes + _Renderer.nbytes
 
     def render(self, motion: Float32Array, level: RenderLevel, canvases: Canvases) -> WarpedFrame:
-        """Render the frame that `show` needs, for motion (58,)."""
+        """Render the frame that `show` needs, for motion (60,)."""
         return self._renderer.render(motion, level, canvases)
 
     def show(self, frame: WarpedFrame) -> Uint8Image:

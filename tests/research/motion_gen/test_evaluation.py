@@ -322,7 +322,7 @@ def test_batched_and_cached_rows_are_the_same(tmp_path: Path) -> None:
         assert np.array_equal(a, b) and np.array_equal(a, c)
     motion = alone.motions([one], seeds=[3])[0]
     assert np.array_equal(together.motions(both, seeds=[3, 4])[0], motion)
-    assert motion.shape == (15, 58)
+    assert motion.shape == (15, 60)
     assert (motion[:, DISTANCE] > 0).all()
 
 

@@ -360,7 +360,7 @@ def test_landmarks_are_cached_by_all_that_they_depend_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made, photo = readback(tmp_path, monkeypatch)
-    motion = np.full((10, 58), 100.0, np.float32)
+    motion = np.full((10, 60), 100.0, np.float32)
     first = made.landmarks(photo, motion)
     assert made.rendered == 10 and np.array_equal(made.landmarks(photo, motion), first)
     assert made.rendered == 10
@@ -375,7 +375,7 @@ def test_single_frames_without_a_face_are_interpolated_and_many_are_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made, photo = readback(tmp_path, monkeypatch)
-    motion = np.full((20, 58), 100.0, np.float32)
+    motion = np.full((20, 60), 100.0, np.float32)
     motion[5] = 0
     assert made.landmarks(photo, motion)[5, 0, 0] == pytest.approx(100)
     motion[:10] = 0

@@ -32,7 +32,7 @@ from talkingface.contract.messages import (
     motion_array,
     motion_message,
 )
-from talkingface.contract.motion import MOTION_DIM, neutral
+from talkingface.contract.motion import MOTION_DIM, TONGUE_TIP, neutral
 from talkingface.v1 import errors_pb2
 from talkingface.v1.controls_pb2 import Controls, Emotion, Gaze
 from tests.support import ROOT
@@ -147,6 +147,14 @@ def test_motion_survives_its_message() -> None:
     assert np.array_equal(motion_array(motion_message(40, motion), 40), motion)
 
 
+def test_a_message_without_a_tongue_leaves_it_at_rest() -> None:
+    chunk = motion_message(0, np.full((1, MOTION_DIM), 0.8, np.float32))
+    assert (motion_array(chunk, 0)[0, TONGUE_TIP:] == np.float32(0.8)).all()
+    chunk.frames[0].ClearField("tongue_tip")
+    chunk.frames[0].ClearField("tongue_back")
+    assert (motion_array(chunk, 0)[0, TONGUE_TIP:] == 0).all()
+
+
 @pytest.mark.parametrize(
     ("column", "value", "path"),
     [
@@ -159,6 +167,8 @@ def test_motion_survives_its_message() -> None:
         (55, 1.5, "translation.x"),
         (56, -1.5, "translation.y"),
         (57, 0.5, "distance_ratio"),
+        (58, 1.01, "tongue_tip"),
+        (59, -0.1, "tongue_back"),
     ],
 )
 def test_motion_out_of_range_is_refused(column: int, value: float, path: str) -> None:

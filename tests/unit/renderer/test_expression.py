@@ -147,7 +147,7 @@ def test_the_nose_hides_the_mouth_of_a_lowered_head(portrait: geometry.PreparedP
 @pytest.mark.parametrize("share", [0.25, 0.5, 1.0])
 def test_lids_close_as_far_as_asked(portrait: geometry.PreparedPortrait, share: float) -> None:
     asked = motion(eyeBlink=share)
-    coefficients, _ = geometry.target_pose(portrait, asked)
+    coefficients, *_ = geometry.target_pose(portrait, asked)
     own = portrait.fit.coefficients[BLINKS]
     np.testing.assert_allclose(coefficients[BLINKS], own + (1 - own) * share, atol=1e-5)
 

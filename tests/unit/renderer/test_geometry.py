@@ -171,7 +171,7 @@ def test_tracking_reproduces_the_lips_opening_blinks_and_gaze() -> None:
     assert abs(float(np.median(gaze)) - 0.5) < 0.15
     turned = found.camera.angles - found.camera.angles.mean(0)
     assert np.abs(turned - (angles - angles.mean(0))).max() < 2.5
-    assert found.motion().shape == (80, 58)
+    assert found.motion().shape == (80, 60)
 
 
 @pytest.mark.parametrize(
@@ -409,7 +409,7 @@ def test_bad_input_is_refused(portrait: geometry.PreparedPortrait) -> None:
     with pytest.raises(ValueError, match="motion"):
         geometry.render(portrait, np.zeros(57, np.float32))
     with pytest.raises(ValueError, match="motion"):
-        geometry.render(portrait, np.full(58, np.nan, np.float32))
+        geometry.render(portrait, np.full(60, np.nan, np.float32))
     marks = np.zeros((478, 2), np.float32)
     with pytest.raises(ValueError, match="frame"):
         geometry.prepare(

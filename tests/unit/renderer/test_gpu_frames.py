@@ -178,7 +178,7 @@ def test_a_request_that_fails_harms_no_other(
     known, unknown = np.zeros(32, np.uint8), np.ones(32, np.uint8)
     view, full = PLANAR.to_array(), np.array([RenderLevel.FULL], np.int32)
     good = SynthesisRequest(known, all_moved(), view, full)
-    broken = good._replace(motion=np.full(58, np.nan, np.float32))
+    broken = good._replace(motion=np.full(60, np.nan, np.float32))
     no_level = good._replace(level=np.array([99], np.int32))
     synthesis = FrameSynthesis(used, viewer_of, _network)
     (alone,) = synthesis([good])

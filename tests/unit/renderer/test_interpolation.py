@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from talkingface.contract.motion import MOTION_DIM
+from talkingface.contract.motion import MOTION_DIM, TONGUE_BACK, TONGUE_TIP
 from talkingface.contract.video import frame_count
 from talkingface.renderer.arrays import Float32Array
 from talkingface.renderer.interpolation import MotionInterpolator
@@ -70,6 +70,17 @@ def test_a_blink_stays_shut_and_within_range() -> None:
     assert lid.max() == 1
     assert (np.diff(lid[:8]) >= 0).all()
     assert (np.diff(lid[8:]) <= 0).all()
+
+
+def test_a_tongue_reaches_the_teeth_and_no_farther() -> None:
+    motion = np.zeros((6, MOTION_DIM), np.float32)
+    motion[:, TONGUE_TIP] = [0, 0.6, 1, 1, 0.4, 0]
+    motion[:, TONGUE_BACK] = [0, 0, 0.2, 0, 0, 0]
+    frames = interpolated(motion, 50)
+    assert np.array_equal(frames[::2], motion)
+    assert frames[5, TONGUE_TIP] == 1
+    assert 0.6 < frames[3, TONGUE_TIP] < 1
+    assert frames.min() == 0
 
 
 def test_the_end_holds_the_last_motion_frame() -> None:
