@@ -42,7 +42,7 @@ test-long: $(DEV) $(ASSETS) $(PORTRAIT)  ## tests of faults and overload many ti
 
 test-gpu-code: $(DEV)  ## kernels compiled and assembled for a GPU, without one (0.5 GB of packages)
 	$(BIN)/python $(INSTALL) --constraint constraints-gpu.txt 'numba-cuda[cu13]'
-	$(PYTEST) tests/unit/renderer -k "gpu or cuda" -n 2
+	$(PYTEST) tests/unit/renderer/test_cuda.py -k compiles_for_a_gpu -n 0
 
 test-unit: $(DEV) $(ASSETS) $(PORTRAIT)  ## the tests without processes, in parallel
 	$(PYTEST) tests/unit -n auto
