@@ -20,7 +20,7 @@ CHEEKS = (50, 280, 205, 425)  # landmarks
 CHEEKS_WIDE = (*CHEEKS, 101, 330)
 
 # All by eye. Brightness is luma, 0..255.
-TEETH_SHOW = 0.027  # face widths of the upper teeth below the lip, at least
+TEETH_SHOW = 0.03  # face widths of the upper teeth below the lip, at least
 TEETH_LONGEST = 0.08  # ... and at most
 TEETH_OPENING = 0.025  # face widths of the lips' opening below which it shows no teeth
 TEETH_COLUMNS, TEETH_ASIDE = (-1.0, 0.0, 1.0), 0.06  # lines that are searched; mouth widths apart

@@ -19,7 +19,7 @@ from talkingface.renderer.geometry.portrait import GAZES
 from talkingface.renderer.geometry.surface import mean_landmarks
 from talkingface.renderer.geometry.vertex_offsets import outside_person
 
-LOWER_TEETH = 0.01  # face widths from the closed lips' line down to the lower front teeth; by eye
+LOWER_TEETH = 0.0  # face widths from the closed lips' line down to the lower front teeth; by eye
 INCISOR_DEPTH = 0.06  # face widths of the face model's dental arch that are front teeth; by eye
 MESH_INSET = 3  # pixels inside the matte that the mesh is brought to
 

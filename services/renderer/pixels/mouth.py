@@ -84,7 +84,7 @@ GROOVE_SHADE, GROOVE_REACH = _f(0.16), _f(2.6)  # in the middle
 GROOVE = (_f(3), _f(14))  # behind the tip, over which it begins
 LIGHT_FRONT, LIGHT_ABOVE = _f(0.55), _f(0.75)  # direction of the light on it
 TONGUE_AMBIENT, TONGUE_DIFFUSE, TONGUE_SIDE_SHADE = _f(0.55), _f(0.6), _f(0.35)
-ROOT, ROOT_REACH, ROOT_RED = _f(5), _f(20), _f(0.75)  # darkness from behind the tip; power for red
+ROOT, ROOT_REACH, ROOT_RED = _f(10), _f(36), _f(0.75)  # darkness from behind the tip; power for red
 # Wet: light glances off where the tip bends towards the viewer. Strength; middle and spread.
 SHINE, SHINE_BEHIND, SHINE_ASIDE = _f(0.12), (_f(5), _f(3)), (_f(6), _f(3.5))
 TONGUE_DEPTH = _f(0.3)  # of the teeth's darkening with depth
