@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from talkingface.contract.portrait import MIN_FACE
-from talkingface.renderer.analysis import matting
+from talkingface.renderer.analysis import matting, outpainting
 from talkingface.renderer.analysis.detection import Detection, FaceDetector, box_overlap
 from talkingface.renderer.analysis.errors import FaceError, PortraitReason
 from talkingface.renderer.analysis.landmarks import FaceMesher, Mesh
@@ -20,6 +20,7 @@ from talkingface.renderer.arrays import Float32Array, Uint8Image
 from talkingface.renderer.face.pyramid_fill import fill_outside
 from talkingface.renderer.fetch_assets import MODEL_DIR, require_models
 from talkingface.renderer.opencv import cv
+from talkingface.renderer.pixels.layers import MARGIN
 
 FRAME = 512  # pixels a side
 # By eye, as all that follows.
@@ -27,6 +28,10 @@ FACE_SHARE = 0.5  # the face's larger side over the frame's, where the photo lea
 MAX_FACE_SHARE = 0.64  # the same at most, to stay inside a tightly cut photo
 FACE_HEIGHT = 0.49  # height of the face's centre in the frame, over the frame's
 MAX_FRAME_SHIFT = 0.08  # of the frame's side, to leave the photo less
+# The same two in photos that the frame would leave nevertheless; the face keeps room to move.
+TIGHT_FACE_SHARE, TIGHT_FRAME_SHIFT = 0.84, 0.14
+SIDES = 13  # of the frame that are tried between both
+BEYOND = 0.5  # pixels of the frame from which one lies beyond the photo
 PAD_FADING = ((6, 2.0), (16, 5.0), (32, 12.0))  # pixels beyond the photo, blur reached there
 PAD_BLUR = 6  # standard deviation, pixels, of the smooth continuation beyond the photo
 PAD_SMOOTH, PAD_SMOOTH_FROM = 60, 0.1  # pixels over which it replaces the mirror image; its start
@@ -51,6 +56,8 @@ class AnalysedPortrait:
     pad_mask: Float32Array  # (512, 512), 1 where the frame reaches beyond the photo
     to_photo: Float32Array  # (2, 3): frame pixel -> pixel of `photo`
     rotation: tuple[float, float, float]  # pitch, yaw, roll in degrees, signs as in a motion frame
+    # (704, 704, 4) of a tightly cut photo: the person alone, as RGBA, beyond the frame, too.
+    surroundings: Uint8Image | None = None
 
 
 def head_rotation(landmarks: Float32Array) -> tuple[float, float, float]:
@@ -122,18 +129,33 @@ class FaceAnalyser:
         frame, pad_mask = cut_frame(photo, to_photo)
         scale = to_photo[0, 0]
         landmarks = (face.points - np.append(to_photo[:, 2], 0)) / scale
-        matte = matting.refined(self._matter(frame), frame, landmarks[:, :2])
+        surroundings = None
+        if is_tight(face.box, width, height):
+            frame, matte, background, surroundings = self._complete(photo, to_photo, landmarks)
+        else:
+            matte = matting.refined(self._matter(frame), frame, landmarks[:, :2])
+            background = matting.inpaint_background(frame, matte, pad_mask)
         return AnalysedPortrait(
             photo=photo,
             photo_size=(read.width, read.height),
             frame=frame,
             landmarks=landmarks.astype(np.float32),
             matte=matte,
-            background=matting.inpaint_background(frame, matte, pad_mask),
+            background=background,
             pad_mask=pad_mask,
             to_photo=to_photo,
             rotation=head_rotation(face.points),
+            surroundings=surroundings,
         )
+
+    def _complete(
+        self, photo: Uint8Image, to_photo: Float32Array, landmarks: Float32Array
+    ) -> outpainting.CompletedPhoto:
+        """Complete a tightly cut photo; its person is looked for in the frame and its margin."""
+        canvas, beyond = cut_frame(photo, to_photo, MARGIN)
+        face = landmarks[:, :2] + MARGIN
+        matte = matting.refined(self._matter(canvas), canvas, face)
+        return outpainting.complete_photo(canvas, beyond == 0, matte, face)
 
 
 def _choose(faces: list[Mesh], width: int, height: int) -> Mesh:
@@ -199,12 +221,47 @@ def frame_square(box: tuple[float, float, float, float], width: int, height: int
     """Place the 512x512 frame in the photo: (2, 3), frame pixel -> photo pixel.
 
     A square around the face's box; in a tightly cut photo it is made smaller, down to
-    `MAX_FACE_SHARE`, and moved by up to `MAX_FRAME_SHIFT` to leave the photo less.
+    `MAX_FACE_SHARE`, and moved by up to `MAX_FRAME_SHIFT` to leave the photo less; where that is
+    not enough, down to `TIGHT_FACE_SHARE` and by up to `TIGHT_FRAME_SHIFT`.
 
     :param box: x0, y0, x1, y1 of the face, and width and height of the photo, in pixels.
     """
+    square = _loose_square(box, width, height)
+    if not _leaves(square, width, height):
+        return square
+    face = max(box[2] - box[0], box[3] - box[1])
+    largest = float(square[0, 0]) * FRAME
+    for side in np.linspace(largest, min(face / TIGHT_FACE_SHARE, largest), SIDES):
+        square = _square(box, float(side), TIGHT_FRAME_SHIFT, width, height)
+        if not _leaves(square, width, height):
+            break
+    return square
+
+
+def is_tight(box: tuple[float, float, float, float], width: int, height: int) -> bool:
+    """Whether the photo is cut so tightly that the usual frame would reach beyond it.
+
+    :param box: as in `frame_square`, and so are `width` and `height`.
+    """
+    return _leaves(_loose_square(box, width, height), width, height)
+
+
+def _loose_square(
+    box: tuple[float, float, float, float], width: int, height: int
+) -> Float32Array:
+    """The frame of a photo that is not cut tightly, as in `frame_square`."""
     face = max(box[2] - box[0], box[3] - box[1])
     side = min(face / FACE_SHARE, max(face / MAX_FACE_SHARE, min(width, height)))
+    return _square(box, side, MAX_FRAME_SHIFT, width, height)
+
+
+def _square(
+    box: tuple[float, float, float, float], side: float, shift: float, width: int, height: int
+) -> Float32Array:
+    """A square of `side` pixels about a face, moved by up to `shift` of it to leave the photo less.
+
+    :param box: as in `frame_square`, and so is what is returned.
+    """
     origin = []
     for low, high, share, limit in (
         (box[0], box[2], 0.5, width),
@@ -212,19 +269,38 @@ def frame_square(box: tuple[float, float, float, float], width: int, height: int
     ):
         wanted = (low + high) / 2 - share * side
         inside = np.clip(wanted, 0, limit - side) if side <= limit else (limit - side) / 2
-        reach = MAX_FRAME_SHIFT * side
+        reach = shift * side
         origin.append(float(np.clip(inside, wanted - reach, wanted + reach)))
     scale = side / FRAME
     return np.array([[scale, 0, origin[0]], [0, scale, origin[1]]], np.float32)
 
 
-def cut_frame(photo: Uint8Image, to_photo: Float32Array) -> tuple[Uint8Image, Float32Array]:
+def _leaves(to_photo: Float32Array, width: int, height: int) -> bool:
+    """Whether a frame reaches beyond a photo of width x height pixels."""
+    return bool((_beyond(to_photo, width, height, FRAME) > BEYOND).any())
+
+
+def _beyond(to_photo: Float32Array, width: int, height: int, size: int) -> Float32Array:
+    """Distance beyond the photo in frame pixels, (size, size)."""
+    scale, (x0, y0) = float(to_photo[0, 0]), to_photo[:, 2]
+    grid = np.arange(size, dtype=np.float32) * scale
+    beyond_x = np.maximum(np.maximum(-(grid + x0), grid + x0 - (width - 1)), 0) / scale
+    beyond_y = np.maximum(np.maximum(-(grid + y0), grid + y0 - (height - 1)), 0) / scale
+    return np.maximum(beyond_x[None, :], beyond_y[:, None])
+
+
+def cut_frame(
+    photo: Uint8Image, to_photo: Float32Array, margin: int = 0
+) -> tuple[Uint8Image, Float32Array]:
     """Cut out the frame (512, 512, 3) and its pad mask (512, 512), 1 where it is beyond the photo.
 
     Beyond the photo its mirror image blurs into a smooth continuation, so that neither a streak
     nor a second head nor a kaleidoscope shows.
+
+    :param margin: pixels around the frame that are cut out with it.
     """
     scale, (x0, y0) = float(to_photo[0, 0]), to_photo[:, 2]
+    x0, y0 = x0 - margin * scale, y0 - margin * scale
     if scale > 1:  # reduce by averaging first: warpAffine only samples
         photo = cv.resize(photo, None, fx=1 / scale, fy=1 / scale, interpolation=cv.INTER_AREA)
         x0, y0 = x0 / scale, y0 / scale
@@ -232,14 +308,10 @@ def cut_frame(photo: Uint8Image, to_photo: Float32Array) -> tuple[Uint8Image, Fl
     height, width = photo.shape[:2]
     matrix = np.array([[scale, 0, x0], [0, scale, y0]], np.float32)
     flags = cv.INTER_CUBIC | cv.WARP_INVERSE_MAP
-    size = (FRAME, FRAME)
-    frame = cv.warpAffine(photo, matrix, size, flags=flags, borderMode=cv.BORDER_REFLECT_101)
-    # Distance beyond the photo in frame pixels.
-    grid = np.arange(FRAME, dtype=np.float32) * scale
-    beyond_x = np.maximum(np.maximum(-(grid + x0), grid + x0 - (width - 1)), 0) / scale
-    beyond_y = np.maximum(np.maximum(-(grid + y0), grid + y0 - (height - 1)), 0) / scale
-    distance = np.maximum(beyond_x[None, :], beyond_y[:, None])
-    pad_mask = (distance > 0.5).astype(np.float32)
+    side = FRAME + 2 * margin
+    frame = cv.warpAffine(photo, matrix, (side, side), flags=flags, borderMode=cv.BORDER_REFLECT_101)
+    distance = _beyond(matrix, width, height, side)
+    pad_mask = (distance > BEYOND).astype(np.float32)
     return (_padded(frame, distance, pad_mask) if pad_mask.any() else frame), pad_mask
 
 

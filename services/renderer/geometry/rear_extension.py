@@ -13,10 +13,36 @@ from talkingface.renderer.pixels.layers import MARGIN, SOLID
 # By eye.
 SMOOTH_FROM = (4, 56)  # pixels beyond the frame over which mirrored colours become smooth
 CUT = 12  # rows used to extrapolate the outline above the frame
+STEP_FADE = 24.0  # pixels beyond the frame over which a step at its edge fades to 1/e
+STEP_ALONG = 5  # pixels along the edge over which it is averaged
+
+
+def extend(rear: Uint8Image, surroundings: Uint8Image | None) -> Uint8Image:
+    """Continue RGBA (H, W, 4) beyond the frame, for heads that move off or away from it.
+
+    :param surroundings: (H + 2 MARGIN, W + 2 MARGIN, 4), the person beyond the frame as far as the
+        photo shows it or it was completed; None: `extrapolate`.
+    """
+    if surroundings is None:
+        return extrapolate(rear)
+    height, width = rear.shape[:2]
+    inner = np.s_[MARGIN : MARGIN + height, MARGIN : MARGIN + width]
+    # What the layer has changed at the frame's edge, as under a chin, goes on a little beyond it.
+    step = rear.astype(np.float32) - surroundings[inner]
+    step = cv.blur(step, (STEP_ALONG, STEP_ALONG), borderType=cv.BORDER_REPLICATE)
+    step = cv.copyMakeBorder(step, *(MARGIN,) * 4, cv.BORDER_REPLICATE)
+    inside = np.zeros(surroundings.shape[:2], np.uint8)
+    inside[inner] = 1
+    away = cv.distanceTransform(1 - inside, cv.DIST_C, 3)
+    out = surroundings + step * np.exp(-away / STEP_FADE)[..., None]
+    out[..., 3] = np.minimum(out[..., 3], SOLID)
+    extended: Uint8Image = np.clip(out + 0.5, 0, 255).astype(np.uint8)
+    extended[inner] = rear
+    return extended
 
 
 def extrapolate(rear: Uint8Image) -> Uint8Image:
-    """Continue RGBA (H, W, 4) beyond the frame, for heads that move off or away from it.
+    """Continue RGBA (H, W, 4) beyond the frame by itself.
 
     Colours are mirrored right at the edge and soon become smooth, so that no mirrored button shows.
     The outline goes straight on, but hair that the upper edge has cut is closed by a low dome.
