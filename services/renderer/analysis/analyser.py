@@ -246,9 +246,7 @@ def is_tight(box: tuple[float, float, float, float], width: int, height: int) ->
     return _leaves(_loose_square(box, width, height), width, height)
 
 
-def _loose_square(
-    box: tuple[float, float, float, float], width: int, height: int
-) -> Float32Array:
+def _loose_square(box: tuple[float, float, float, float], width: int, height: int) -> Float32Array:
     """The frame of a photo that is not cut tightly, as in `frame_square`."""
     face = max(box[2] - box[0], box[3] - box[1])
     side = min(face / FACE_SHARE, max(face / MAX_FACE_SHARE, min(width, height)))
@@ -309,7 +307,9 @@ def cut_frame(
     matrix = np.array([[scale, 0, x0], [0, scale, y0]], np.float32)
     flags = cv.INTER_CUBIC | cv.WARP_INVERSE_MAP
     side = FRAME + 2 * margin
-    frame = cv.warpAffine(photo, matrix, (side, side), flags=flags, borderMode=cv.BORDER_REFLECT_101)
+    frame = cv.warpAffine(
+        photo, matrix, (side, side), flags=flags, borderMode=cv.BORDER_REFLECT_101
+    )
     distance = _beyond(matrix, width, height, side)
     pad_mask = (distance > BEYOND).astype(np.float32)
     return (_padded(frame, distance, pad_mask) if pad_mask.any() else frame), pad_mask

@@ -60,7 +60,7 @@ def continue_outline(matte: Float32Array, known: Known, axis: float) -> Float32A
         out[:top] = _closed(out[top:], top)[::-1]
     if bottom:
         out[height - bottom :] = _widened(out[: height - bottom][::-1], bottom)
-    soft = cv.GaussianBlur(out, (0, 0), EDGE)
+    soft = np.minimum(cv.GaussianBlur(out, (0, 0), EDGE), 1)
     out[known] = matte[known]
     outside = np.ones(matte.shape, bool)
     outside[known] = False
@@ -186,10 +186,7 @@ def _signed_distance(columns: Float32Array) -> Float32Array:
     out = np.empty(columns.shape, np.float32)
     for n in range(columns.shape[1]):
         ends = np.flatnonzero(np.diff(inside[:, n])) + 0.5
-        if len(ends):
-            distance = np.abs(at - ends).min(1)
-        else:
-            distance = np.full(len(columns), FAR)
+        distance = np.abs(at - ends).min(1) if len(ends) else np.full(len(columns), FAR)
         out[:, n] = np.where(inside[:, n], 1, -1) * np.minimum(distance, FAR)
     return out
 

@@ -1,4 +1,4 @@
-"""What lies beyond a tightly cut photo: person and background continued, each by its own patches."""
+"""What lies beyond a tightly cut photo: person and background, continued by their own patches."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ _OWN = 0.95  # opacity from which a pixel shows nothing but the person
 _MOSTLY = 0.6  # opacity from which a pixel lends the person its colours
 # Pixels over which a border's step is averaged along it, and fades outwards: light, then detail.
 _STEPS = ((6.0, 18.0), (1.2, 4.0))
-_MOST = 40.0  # levels of a step that is evened out
+_MOST = 30.0  # levels of a step from which it is one from skin to hair and stays
 _AXIS = (10, 152)  # landmarks of the forehead's upper end and the chin
 # Landmarks around brows, eyes, nose and mouth, and how far from them skin may be repeated.
 _FEATURES = (70, 63, 105, 66, 107, 336, 296, 334, 293, 300, 33, 263, 61, 291, 17, 84, 314)
 _AROUND = 15
+_HAIRLINE = 1.15  # height of the hairline, at most, over that of the face, both above its middle
 _NEARNESS = 6000.0  # see `completion.complete`
-_LEAST = 200  # pixels that have to show the person, or the background
+_LEAST = 400  # pixels that have to show the person, hair or the background to be continued
 
 
 class CompletedPhoto(NamedTuple):
@@ -80,13 +81,33 @@ def _person(
 ) -> Float32Array:
     """The person's colours, (S, S, 3), wherever the matte is not empty."""
     # Eyes, nose and mouth must not appear a second time.
-    features = np.zeros(known.shape, np.uint8)
-    outline = cv.convexHull(face[_FEATURES, :].round().astype(np.int32))
-    cv.fillConvexPoly(features, outline, (1,))
-    features = cv.dilate(features, np.ones((_AROUND, _AROUND), np.uint8))
+    features = _hull(face[_FEATURES, :], known.shape)
+    features |= cv.dilate(features.astype(np.uint8), np.ones((_AROUND, _AROUND), np.uint8)) > 0
     own = known & _eroded(matte > _MOSTLY, 3)
     wanted = ~known & (cv.dilate(matte, np.ones((5, 5), np.uint8)) > 0)
-    return _continued(canvas, np.where(own, np.where(features > 0, 3, 0), np.where(wanted, 1, 2)))
+    # Skin goes on up to where the hairline is at most, and above it what grows beside the face.
+    raised = face.copy()
+    middle = (face[:, 1].min() + face[:, 1].max()) / 2
+    raised[:, 1] += (_HAIRLINE - 1) * np.minimum(face[:, 1] - middle, 0)
+    upper = np.arange(len(known))[:, None] < middle
+    hair = own & upper & ~_hull(face, known.shape)
+    above = wanted & upper & ~_hull(raised, known.shape)
+    if hair.sum() < _LEAST:
+        above[:] = False
+    below = wanted & ~above
+    kinds = np.where(own, np.where(features, 3, 0), np.where(below, 1, 2))
+    colours = _continued(canvas, kinds)
+    if not above.any():
+        return colours
+    kinds = np.where(hair, 0, np.where(own | below, 3, np.where(above, 1, 2)))
+    return _continued(_as_bytes(colours), kinds)
+
+
+def _hull(points: Float32Array, shape: tuple[int, ...]) -> BoolArray:
+    """Where an image of some shape shows the convex hull of points (N, 2)."""
+    out = np.zeros(shape, np.uint8)
+    cv.fillConvexPoly(out, cv.convexHull(points.round().astype(np.int32)), (1,))
+    return out > 0
 
 
 def _background(canvas: Uint8Image, known: BoolArray, matte: Float32Array) -> Float32Array:
@@ -141,6 +162,7 @@ def _even_out(rows: Float32Array, beyond: int) -> None:
     """
     away = np.arange(beyond, 0, -1, dtype=np.float32)
     for along, fade in _STEPS:
-        step = np.clip(rows[beyond] - rows[beyond - 1], -_MOST, _MOST)[None]
+        step = (rows[beyond] - rows[beyond - 1])[None]
         step = cv.GaussianBlur(step, (0, 0), sigmaX=along, sigmaY=1e-3)
+        step /= 1 + (np.abs(step).max(-1, keepdims=True) / _MOST) ** 4
         rows[:beyond] += np.exp((1 - away) / fade)[:, None, None] * step

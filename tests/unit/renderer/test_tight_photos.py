@@ -38,7 +38,8 @@ def known(top: int = 0, bottom: int = 0, left: int = 0, right: int = 0) -> NDArr
 
 
 @pytest.mark.parametrize(
-    ("box", "width", "height"), [((400, 300, 600, 550), 1000, 1000), ((90, 20, 290, 260), 640, 480)]
+    ("box", "width", "height"),
+    [((400, 300, 600, 550), 1000, 1000), ((140, 90, 340, 330), 640, 480)],
 )
 def test_frame_of_a_photo_with_room_has_half_the_face(
     box: tuple[float, float, float, float], width: int, height: int
@@ -49,7 +50,7 @@ def test_frame_of_a_photo_with_room_has_half_the_face(
 
 
 def test_frame_of_a_tight_photo_is_pulled_in() -> None:
-    box, side = (60, 70, 260, 320), 335  # the face is 75 % of the photo
+    box, side = (60, 40, 260, 290), 320  # the face is 78 % of the photo
     assert is_tight(box, side, side)
     square = frame_square(box, side, side)
     scale, origin = float(square[0, 0]), square[:, 2]
