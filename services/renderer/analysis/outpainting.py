@@ -16,9 +16,9 @@ from talkingface.renderer.pixels.layers import MARGIN
 # By eye. Reaches are in pixels of the frame, colours in levels 0..255.
 _OWN = 0.95  # opacity from which a pixel shows nothing but the person
 _MOSTLY = 0.6  # opacity from which a pixel lends the person its colours
-# Pixels over which a border's step is averaged along it, and fades outwards: light, then detail.
-_STEPS = ((6.0, 18.0), (1.2, 4.0))
-_MOST = 30.0  # levels of a step from which it is one from skin to hair and stays
+# Pixels over which a border's step is averaged along it, and fades outwards; levels from which it
+# is no step of light, but one from skin to hair, and stays. Light first, then detail.
+_STEPS = ((6.0, 18.0, 30.0), (1.2, 4.0, 120.0))
 _AXIS = (10, 152)  # landmarks of the forehead's upper end and the chin
 # Landmarks around brows, eyes, nose and mouth, and how far from them skin may be repeated.
 _FEATURES = (70, 63, 105, 66, 107, 336, 296, 334, 293, 300, 33, 263, 61, 291, 17, 84, 314)
@@ -161,8 +161,8 @@ def _even_out(rows: Float32Array, beyond: int) -> None:
     :param rows: (N, W, 3), of which the first `beyond` lie outside.
     """
     away = np.arange(beyond, 0, -1, dtype=np.float32)
-    for along, fade in _STEPS:
+    for along, fade, most in _STEPS:
         step = (rows[beyond] - rows[beyond - 1])[None]
         step = cv.GaussianBlur(step, (0, 0), sigmaX=along, sigmaY=1e-3)
-        step /= 1 + (np.abs(step).max(-1, keepdims=True) / _MOST) ** 4
+        step /= 1 + (np.abs(step).max(-1, keepdims=True) / most) ** 4
         rows[:beyond] += np.exp((1 - away) / fade)[:, None, None] * step
