@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from talkingface.renderer.arrays import BoolArray, Float32Array
+from talkingface.renderer.arrays import BoolArray, Float32Array, runs
 from talkingface.renderer.opencv import cv
 
 # By eye. Reaches are in pixels of the frame; slopes in pixels aside for one outwards.
@@ -66,12 +66,6 @@ def continue_outline(matte: Float32Array, known: Known, axis: float) -> Float32A
     outside[known] = False
     continued: Float32Array = np.where(outside, soft, out)
     return continued
-
-
-def runs(flags: BoolArray) -> list[tuple[int, int]]:
-    """First and one past the last index of every run of True."""
-    ends = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
-    return [(int(a), int(b)) for a, b in ends.reshape(-1, 2)]
 
 
 class _Run(NamedTuple):

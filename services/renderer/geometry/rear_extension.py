@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from talkingface.renderer.arrays import BoolArray, Float32Array, Uint8Image
+from talkingface.renderer.arrays import Float32Array, Uint8Image, runs
 from talkingface.renderer.face.pyramid_fill import fill_outside
 from talkingface.renderer.geometry.surface import smoothstep
 from talkingface.renderer.opencv import cv
@@ -78,9 +78,9 @@ def _dome(opacity: Uint8Image) -> Float32Array:
     below = min(CUT, len(opacity) - 1)
     touching, lower = opacity[0] > 127, opacity[below] > 127
     out = np.zeros(len(touching), np.float32)
-    for first, last in _runs(touching):
+    for first, last in runs(touching):
         middle = (first + last) // 2
-        wide = next((b - a for a, b in _runs(lower) if a <= middle < b), last - first)
+        wide = next((b - a for a, b in runs(lower) if a <= middle < b), last - first)
         radius = (last - first) / 2
         grown = (wide / 2) ** 2 - radius**2
         height = below * radius**2 / max(grown, 1e-3)
@@ -88,9 +88,3 @@ def _dome(opacity: Uint8Image) -> Float32Array:
         height = min(height, 0.5 * radius, MARGIN - 8)
         out[first:last] = height * np.sqrt(np.maximum(1 - across**2, 0))
     return out
-
-
-def _runs(flags: BoolArray) -> list[tuple[int, int]]:
-    """First and one past the last index of every run of True."""
-    ends = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
-    return [(int(a), int(b)) for a, b in ends.reshape(-1, 2)]

@@ -6,13 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from talkingface_research.renderer.evaluation.tight_photos import (
-    CLEARANCE,
-    Border,
-    _box,
-    seams,
-    strips,
-)
+from talkingface_research.renderer.evaluation.borders import Border, seams, strips
+from talkingface_research.renderer.evaluation.tight_photos import CLEARANCE, _box
 
 SIZE, AT = 256, 200
 EVERYWHERE = np.ones((SIZE, SIZE), bool)

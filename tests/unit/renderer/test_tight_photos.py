@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from talkingface.renderer.analysis import FRAME, frame_square
-from talkingface.renderer.analysis.analyser import TIGHT_FACE_SHARE, is_tight
+from talkingface.renderer.analysis.framing import TIGHT_FACE_SHARE, is_tight
 from talkingface.renderer.analysis.outline import Known, continue_outline, known_rectangle
 from talkingface.renderer.analysis.outpainting import complete_photo
 from talkingface.renderer.geometry.rear_extension import extend, extrapolate
