@@ -14,7 +14,9 @@ FACE_SHARE = 0.5  # the face's larger side over the frame's, where the photo lea
 MAX_FACE_SHARE = 0.64  # the same at most, to stay inside a tightly cut photo
 FACE_HEIGHT = 0.49  # height of the face's centre in the frame, over the frame's
 MAX_FRAME_SHIFT = 0.08  # of the frame's side, to leave the photo less
-# The same two in photos that the frame would leave nevertheless; the face keeps room to move.
+# The same two in photos that the frame would leave nevertheless. Measured on 8 cut portraits: at
+# 0.84 the chin of a mouth opened to 0.8 stays 11 pixels inside the frame, at 0.88 it leaves it; at
+# both no face is lost or less like its photo in hard poses than at 0.64.
 TIGHT_FACE_SHARE, TIGHT_FRAME_SHIFT = 0.84, 0.14
 SIDES = 13  # of the frame that are tried between both
 BEYOND = 0.5  # pixels of the frame from which one lies beyond the photo
@@ -90,7 +92,8 @@ def _beyond(to_photo: Float32Array, width: int, height: int, size: int) -> Float
     grid = np.arange(size, dtype=np.float32) * scale
     beyond_x = np.maximum(np.maximum(-(grid + x0), grid + x0 - (width - 1)), 0) / scale
     beyond_y = np.maximum(np.maximum(-(grid + y0), grid + y0 - (height - 1)), 0) / scale
-    return np.maximum(beyond_x[None, :], beyond_y[:, None])
+    beyond: Float32Array = np.maximum(beyond_x[None, :], beyond_y[:, None])
+    return beyond
 
 
 def cut_frame(

@@ -112,7 +112,8 @@ def _closed(inside: Float32Array, length: int) -> Float32Array:
     for run in _touching(inside):
         radius = (run.last - run.first) / 2
         narrowing = (run.first_slope - run.last_slope) / 2
-        height = float(np.clip(radius / max(2 * narrowing, 1e-3), *(radius * s for s in DOME)))
+        height = radius / max(2 * narrowing, 1e-3)
+        height = min(max(height, DOME[0] * radius), DOME[1] * radius)
         slope = min(max(narrowing, -0.5), radius / (2 * height))
         bend = (radius**2 - 2 * radius * slope * height) / height**2
         half = np.sqrt(np.maximum(radius**2 - 2 * radius * slope * away - bend * away**2, 0))
@@ -164,7 +165,8 @@ def _sideways(side: Float32Array, first: int, last: int, axis: float) -> Float32
             own = _signed_distance(np.repeat(border[:, None], 1, 1))
             weight = np.exp(-away / TURNING)[None]
             distance = weight * own + (1 - weight) * _signed_distance(other)[:, 1:]
-            return np.clip(distance + 0.5, 0, 1).astype(np.float32)
+            opacity: Float32Array = np.clip(distance + 0.5, 0, 1).astype(np.float32)
+            return opacity
     return _falling(np.ascontiguousarray(side[:, first:].T), first).T
 
 

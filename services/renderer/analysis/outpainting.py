@@ -24,7 +24,7 @@ _AXIS = (10, 152)  # landmarks of the forehead's upper end and the chin
 _FEATURES = (70, 63, 105, 66, 107, 336, 296, 334, 293, 300, 33, 263, 61, 291, 17, 84, 314)
 _AROUND = 15
 _HAIRLINE = 1.15  # height of the hairline, at most, over that of the face, both above its middle
-_NEARNESS = 6000.0  # see `completion.complete`
+_NEARNESS = 25000.0  # see `completion.complete`
 _LEAST = 400  # pixels that have to show the person, hair or the background to be continued
 
 
@@ -56,11 +56,12 @@ def complete_photo(
     person = _person(canvas, known, matte, face)
     background = _background(canvas, known, matte)
     opacity = matte[..., None]
-    composed = person * opacity + background * (1 - opacity)
-    composed = np.where(known[..., None], canvas, composed).astype(np.float32)
-    composed = _as_bytes(_without_steps(composed, rectangle))
+    mixed = person * opacity + background * (1 - opacity)
+    mixed = np.where(known[..., None], canvas, mixed).astype(np.float32)
+    composed = _as_bytes(_without_steps(mixed, rectangle))
     inner = (slice(MARGIN, -MARGIN),) * 2
-    frame, matte_of_frame = (np.ascontiguousarray(one[inner]) for one in (composed, matte))
+    frame = np.ascontiguousarray(composed[inner])
+    matte_of_frame = np.ascontiguousarray(matte[inner])
     # Strands of hair inside the photo keep their colours without the background's.
     share = opacity * known[..., None]
     person = np.where(opacity > _OWN, composed, person * (1 - share) + composed * share)
