@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from talkingface.renderer.analysis import FRAME, frame_square
+from talkingface.renderer.analysis import FRAME, AnalysedPortrait, frame_square
 from talkingface.renderer.analysis.framing import TIGHT_FACE_SHARE, is_tight
 from talkingface.renderer.analysis.outline import Known, continue_outline, known_rectangle
 from talkingface.renderer.analysis.outpainting import complete_photo
 from talkingface.renderer.geometry.rear_extension import extend, extrapolate
 from talkingface.renderer.opencv import cv
 from talkingface.renderer.pixels.layers import MARGIN, SOLID
+from talkingface.renderer.worker.portrait_preparation import _message
 
 Array = NDArray[np.float32]
 
@@ -152,3 +153,21 @@ def test_a_step_at_the_frames_edge_fades_beyond_it() -> None:
     row = extend(rear, surroundings)[CANVAS // 2, :MARGIN, 0].astype(int)
     assert row[-1] >= 137 and row[0] <= 101
     assert (np.diff(row) >= 0).all()
+
+
+def test_portrait_states_how_much_was_completed() -> None:
+    image = np.zeros((FRAME, FRAME, 3), np.uint8)
+    beyond = np.zeros((FRAME, FRAME), np.float32)
+    beyond[:64] = 1
+    analysed = AnalysedPortrait(
+        photo=image,
+        photo_size=(FRAME, FRAME),
+        frame=image,
+        landmarks=np.array([[100, 100, 0], [200, 250, 0]], np.float32),
+        matte=beyond,
+        background=image,
+        pad_mask=beyond,
+        to_photo=np.array([[1, 0, 0], [0, 1, -64]], np.float32),
+        rotation=(0.0, 0.0, 0.0),
+    )
+    assert _message("sha256:0", analysed).completed_share == pytest.approx(1 / 8)
