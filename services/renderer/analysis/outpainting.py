@@ -57,8 +57,8 @@ def complete_photo(
     background = _background(canvas, known, matte)
     opacity = matte[..., None]
     mixed = person * opacity + background * (1 - opacity)
-    mixed = np.where(known[..., None], canvas, mixed).astype(np.float32)
-    composed = _as_bytes(_without_steps(mixed, rectangle))
+    shown = np.where(known[..., None], canvas, mixed).astype(np.float32)
+    composed = _as_bytes(_without_steps(shown, rectangle))
     inner = (slice(MARGIN, -MARGIN),) * 2
     frame = np.ascontiguousarray(composed[inner])
     matte_of_frame = np.ascontiguousarray(matte[inner])
