@@ -44,7 +44,7 @@ from talkingface_research.renderer.evaluation.offline_renderer import (
     prepare_analysed,
 )
 from talkingface_research.renderer.evaluation.poses import motion_of
-from talkingface_research.report import Report, Row
+from talkingface_research.report import Bar, Report, Row
 
 Array = NDArray[np.float32]
 Image = NDArray[np.uint8]
@@ -278,12 +278,14 @@ def run(folder: Path, out: Path, count: int = PORTRAITS) -> Report:
         Row(
             "portraits with a visible border, at rest",
             {"generated": len(ours.visible[REST]), "real": len(real.visible[REST])},
+            bar=Bar(high=1),
             digits=0,
             note="; ".join(sorted(ours.visible[REST])),
         ),
         Row(
             "portraits with a visible border, in any frame",
             {"generated": len(anywhere)},
+            bar=Bar(high=1),
             digits=0,
             note="; ".join(sorted(anywhere)),
         ),
