@@ -1,4 +1,4 @@
-"""Names for the array types of the renderer; shapes stand beside the variables."""
+"""Names for the array types of the renderer; shapes stand beside the variables. Runs of flags."""
 
 from __future__ import annotations
 
@@ -25,3 +25,9 @@ BoolArray = NDArray[np.bool_]
 Pixel = Any  # uint32, packed, see `pixels.packed`
 Real = Any  # float32
 Index = Any  # a signed or unsigned integer
+
+
+def runs(flags: BoolArray) -> list[tuple[int, int]]:
+    """First and one past the last index of every run of True in (N,)."""
+    ends = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
+    return [(int(a), int(b)) for a, b in ends.reshape(-1, 2)]

@@ -28,7 +28,7 @@ from talkingface.v1 import motion_gen_pb2 as talkingface_dot_v1_dot_motion__gen_
 from talkingface.v1 import stage_pb2 as talkingface_dot_v1_dot_stage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dtalkingface/v1/renderer.proto\x12\x0etalkingface.v1\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1atalkingface/v1/media.proto\x1a\x1ftalkingface/v1/motion_gen.proto\x1a\x1atalkingface/v1/stage.proto\"&\n\x16PreparePortraitRequest\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"E\n\x17PreparePortraitResponse\x12*\n\x08portrait\x18\x01 \x01(\x0b\x32\x18.talkingface.v1.Portrait\"i\n\x08Portrait\x12\x0e\n\x06handle\x18\x01 \x01(\t\x12\r\n\x05width\x18\x02 \x01(\r\x12\x0e\n\x06height\x18\x03 \x01(\r\x12!\n\x04\x66\x61\x63\x65\x18\x04 \x01(\x0b\x32\x13.talkingface.v1.Box\x12\x0b\n\x03yaw\x18\x05 \x01(\x02\"?\n\x03\x42ox\x12\x0c\n\x04left\x18\x01 \x01(\x02\x12\x0b\n\x03top\x18\x02 \x01(\x02\x12\r\n\x05width\x18\x03 \x01(\x02\x12\x0e\n\x06height\x18\x04 \x01(\x02\"\xe6\x01\n\rRenderRequest\x12.\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1c.talkingface.v1.RenderConfigH\x00\x12-\n\x06motion\x18\x02 \x01(\x0b\x32\x1b.talkingface.v1.MotionChunkH\x00\x12%\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x16.google.protobuf.EmptyH\x00\x12\x35\n\x0e\x64ropped_motion\x18\x04 \x01(\x0b\x32\x1b.talkingface.v1.MotionChunkH\x00\x12\r\n\x05level\x18\x05 \x01(\rB\t\n\x07payload\"\xa7\x03\n\x0cRenderConfig\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x17\n\x0fportrait_handle\x18\x02 \x01(\t\x12)\n\x05\x63odec\x18\x03 \x01(\x0e\x32\x1a.talkingface.v1.VideoCodec\x12\x14\n\x07quality\x18\x04 \x01(\rH\x00\x88\x01\x01\x12\x1e\n\x11keyframe_interval\x18\x05 \x01(\rH\x01\x88\x01\x01\x12\x11\n\x04size\x18\x06 \x01(\rH\x02\x88\x01\x01\x12\x17\n\nframe_rate\x18\x07 \x01(\rH\x03\x88\x01\x01\x12(\n\x07\x66raming\x18\x08 \x01(\x0e\x32\x17.talkingface.v1.Framing\x12\x13\n\x0b\x63heckpoints\x18\t \x01(\x08\x12/\n\x06resume\x18\n \x01(\x0b\x32\x1a.talkingface.v1.CheckpointH\x04\x88\x01\x01\x12\x13\n\x0b\x66irst_frame\x18\x0b \x01(\x04\x12\x13\n\x0bstart_frame\x18\x0c \x01(\x04\x42\n\n\x08_qualityB\x14\n\x12_keyframe_intervalB\x07\n\x05_sizeB\r\n\x0b_frame_rateB\t\n\x07_resume\"\xaa\x01\n\x0eRenderResponse\x12,\n\x07started\x18\x01 \x01(\x0b\x32\x19.talkingface.v1.StageInfoH\x00\x12-\n\x05\x66rame\x18\x02 \x01(\x0b\x32\x1c.talkingface.v1.EncodedFrameH\x00\x12\x30\n\ncheckpoint\x18\x03 \x01(\x0b\x32\x1a.talkingface.v1.CheckpointH\x00\x42\t\n\x07payload2\xc4\x01\n\x0fRendererService\x12\x64\n\x0fPreparePortrait\x12&.talkingface.v1.PreparePortraitRequest\x1a\'.talkingface.v1.PreparePortraitResponse(\x01\x12K\n\x06Render\x12\x1d.talkingface.v1.RenderRequest\x1a\x1e.talkingface.v1.RenderResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dtalkingface/v1/renderer.proto\x12\x0etalkingface.v1\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1atalkingface/v1/media.proto\x1a\x1ftalkingface/v1/motion_gen.proto\x1a\x1atalkingface/v1/stage.proto\"&\n\x16PreparePortraitRequest\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"E\n\x17PreparePortraitResponse\x12*\n\x08portrait\x18\x01 \x01(\x0b\x32\x18.talkingface.v1.Portrait\"\x82\x01\n\x08Portrait\x12\x0e\n\x06handle\x18\x01 \x01(\t\x12\r\n\x05width\x18\x02 \x01(\r\x12\x0e\n\x06height\x18\x03 \x01(\r\x12!\n\x04\x66\x61\x63\x65\x18\x04 \x01(\x0b\x32\x13.talkingface.v1.Box\x12\x0b\n\x03yaw\x18\x05 \x01(\x02\x12\x17\n\x0f\x63ompleted_share\x18\x06 \x01(\x02\"?\n\x03\x42ox\x12\x0c\n\x04left\x18\x01 \x01(\x02\x12\x0b\n\x03top\x18\x02 \x01(\x02\x12\r\n\x05width\x18\x03 \x01(\x02\x12\x0e\n\x06height\x18\x04 \x01(\x02\"\xe6\x01\n\rRenderRequest\x12.\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1c.talkingface.v1.RenderConfigH\x00\x12-\n\x06motion\x18\x02 \x01(\x0b\x32\x1b.talkingface.v1.MotionChunkH\x00\x12%\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x16.google.protobuf.EmptyH\x00\x12\x35\n\x0e\x64ropped_motion\x18\x04 \x01(\x0b\x32\x1b.talkingface.v1.MotionChunkH\x00\x12\r\n\x05level\x18\x05 \x01(\rB\t\n\x07payload\"\xa7\x03\n\x0cRenderConfig\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x17\n\x0fportrait_handle\x18\x02 \x01(\t\x12)\n\x05\x63odec\x18\x03 \x01(\x0e\x32\x1a.talkingface.v1.VideoCodec\x12\x14\n\x07quality\x18\x04 \x01(\rH\x00\x88\x01\x01\x12\x1e\n\x11keyframe_interval\x18\x05 \x01(\rH\x01\x88\x01\x01\x12\x11\n\x04size\x18\x06 \x01(\rH\x02\x88\x01\x01\x12\x17\n\nframe_rate\x18\x07 \x01(\rH\x03\x88\x01\x01\x12(\n\x07\x66raming\x18\x08 \x01(\x0e\x32\x17.talkingface.v1.Framing\x12\x13\n\x0b\x63heckpoints\x18\t \x01(\x08\x12/\n\x06resume\x18\n \x01(\x0b\x32\x1a.talkingface.v1.CheckpointH\x04\x88\x01\x01\x12\x13\n\x0b\x66irst_frame\x18\x0b \x01(\x04\x12\x13\n\x0bstart_frame\x18\x0c \x01(\x04\x42\n\n\x08_qualityB\x14\n\x12_keyframe_intervalB\x07\n\x05_sizeB\r\n\x0b_frame_rateB\t\n\x07_resume\"\xaa\x01\n\x0eRenderResponse\x12,\n\x07started\x18\x01 \x01(\x0b\x32\x19.talkingface.v1.StageInfoH\x00\x12-\n\x05\x66rame\x18\x02 \x01(\x0b\x32\x1c.talkingface.v1.EncodedFrameH\x00\x12\x30\n\ncheckpoint\x18\x03 \x01(\x0b\x32\x1a.talkingface.v1.CheckpointH\x00\x42\t\n\x07payload2\xc4\x01\n\x0fRendererService\x12\x64\n\x0fPreparePortrait\x12&.talkingface.v1.PreparePortraitRequest\x1a\'.talkingface.v1.PreparePortraitResponse(\x01\x12K\n\x06Render\x12\x1d.talkingface.v1.RenderRequest\x1a\x1e.talkingface.v1.RenderResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,16 +39,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PREPAREPORTRAITREQUEST']._serialized_end=205
   _globals['_PREPAREPORTRAITRESPONSE']._serialized_start=207
   _globals['_PREPAREPORTRAITRESPONSE']._serialized_end=276
-  _globals['_PORTRAIT']._serialized_start=278
-  _globals['_PORTRAIT']._serialized_end=383
-  _globals['_BOX']._serialized_start=385
-  _globals['_BOX']._serialized_end=448
-  _globals['_RENDERREQUEST']._serialized_start=451
-  _globals['_RENDERREQUEST']._serialized_end=681
-  _globals['_RENDERCONFIG']._serialized_start=684
-  _globals['_RENDERCONFIG']._serialized_end=1107
-  _globals['_RENDERRESPONSE']._serialized_start=1110
-  _globals['_RENDERRESPONSE']._serialized_end=1280
-  _globals['_RENDERERSERVICE']._serialized_start=1283
-  _globals['_RENDERERSERVICE']._serialized_end=1479
+  _globals['_PORTRAIT']._serialized_start=279
+  _globals['_PORTRAIT']._serialized_end=409
+  _globals['_BOX']._serialized_start=411
+  _globals['_BOX']._serialized_end=474
+  _globals['_RENDERREQUEST']._serialized_start=477
+  _globals['_RENDERREQUEST']._serialized_end=707
+  _globals['_RENDERCONFIG']._serialized_start=710
+  _globals['_RENDERCONFIG']._serialized_end=1133
+  _globals['_RENDERRESPONSE']._serialized_start=1136
+  _globals['_RENDERRESPONSE']._serialized_end=1306
+  _globals['_RENDERERSERVICE']._serialized_start=1309
+  _globals['_RENDERERSERVICE']._serialized_end=1505
 # @@protoc_insertion_point(module_scope)

@@ -22,18 +22,20 @@ class PreparePortraitResponse(_message.Message):
     def __init__(self, portrait: _Optional[_Union[Portrait, _Mapping]] = ...) -> None: ...
 
 class Portrait(_message.Message):
-    __slots__ = ("handle", "width", "height", "face", "yaw")
+    __slots__ = ("handle", "width", "height", "face", "yaw", "completed_share")
     HANDLE_FIELD_NUMBER: _ClassVar[int]
     WIDTH_FIELD_NUMBER: _ClassVar[int]
     HEIGHT_FIELD_NUMBER: _ClassVar[int]
     FACE_FIELD_NUMBER: _ClassVar[int]
     YAW_FIELD_NUMBER: _ClassVar[int]
+    COMPLETED_SHARE_FIELD_NUMBER: _ClassVar[int]
     handle: str
     width: int
     height: int
     face: Box
     yaw: float
-    def __init__(self, handle: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., face: _Optional[_Union[Box, _Mapping]] = ..., yaw: _Optional[float] = ...) -> None: ...
+    completed_share: float
+    def __init__(self, handle: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., face: _Optional[_Union[Box, _Mapping]] = ..., yaw: _Optional[float] = ..., completed_share: _Optional[float] = ...) -> None: ...
 
 class Box(_message.Message):
     __slots__ = ("left", "top", "width", "height")

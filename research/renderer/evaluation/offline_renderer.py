@@ -68,7 +68,13 @@ class OfflineRenderer:
 
 def prepare_analysed(analysed: AnalysedPortrait) -> PreparedPortrait:
     """Prepare an analysed photo."""
-    return prepare(analysed.frame, analysed.landmarks, analysed.matte, analysed.background)
+    return prepare(
+        analysed.frame,
+        analysed.landmarks,
+        analysed.matte,
+        analysed.background,
+        analysed.surroundings,
+    )
 
 
 def renderer_of(photo: Path) -> OfflineRenderer:

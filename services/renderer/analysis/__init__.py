@@ -1,18 +1,13 @@
 """Analysis of a client's portrait: decoding, checks, face, frame, landmarks, matte."""
 
-from talkingface.renderer.analysis.analyser import (
-    FRAME,
-    AnalysedPortrait,
-    FaceAnalyser,
-    cut_frame,
-    frame_square,
-)
+from talkingface.renderer.analysis.analyser import AnalysedPortrait, FaceAnalyser
 from talkingface.renderer.analysis.errors import (
     FaceError,
     ImageError,
     PortraitError,
     PortraitReason,
 )
+from talkingface.renderer.analysis.framing import FRAME, cut_frame, frame_square
 from talkingface.renderer.analysis.photo import decode
 
 __all__ = [

@@ -11,25 +11,18 @@ from pathlib import Path
 import numpy as np
 
 from talkingface.contract.portrait import MIN_FACE
-from talkingface.renderer.analysis import matting
+from talkingface.renderer.analysis import matting, outpainting
 from talkingface.renderer.analysis.detection import Detection, FaceDetector, box_overlap
 from talkingface.renderer.analysis.errors import FaceError, PortraitReason
+from talkingface.renderer.analysis.framing import cut_frame, frame_square, is_tight
 from talkingface.renderer.analysis.landmarks import FaceMesher, Mesh
 from talkingface.renderer.analysis.photo import read_photo
 from talkingface.renderer.arrays import Float32Array, Uint8Image
-from talkingface.renderer.face.pyramid_fill import fill_outside
 from talkingface.renderer.fetch_assets import MODEL_DIR, require_models
 from talkingface.renderer.opencv import cv
+from talkingface.renderer.pixels.layers import MARGIN
 
-FRAME = 512  # pixels a side
-# By eye, as all that follows.
-FACE_SHARE = 0.5  # the face's larger side over the frame's, where the photo leaves room for it
-MAX_FACE_SHARE = 0.64  # the same at most, to stay inside a tightly cut photo
-FACE_HEIGHT = 0.49  # height of the face's centre in the frame, over the frame's
-MAX_FRAME_SHIFT = 0.08  # of the frame's side, to leave the photo less
-PAD_FADING = ((6, 2.0), (16, 5.0), (32, 12.0))  # pixels beyond the photo, blur reached there
-PAD_BLUR = 6  # standard deviation, pixels, of the smooth continuation beyond the photo
-PAD_SMOOTH, PAD_SMOOTH_FROM = 60, 0.1  # pixels over which it replaces the mirror image; its start
+# By eye.
 MAX_YAW = 45.0  # degrees
 MIN_BRIGHTNESS, BRIGHT = 32, 95  # luma 0..255 of the face; percentile that has to reach it
 SIDE_FACE = 0.5  # a second face smaller than fraction of the largest counts as background
@@ -51,6 +44,8 @@ class AnalysedPortrait:
     pad_mask: Float32Array  # (512, 512), 1 where the frame reaches beyond the photo
     to_photo: Float32Array  # (2, 3): frame pixel -> pixel of `photo`
     rotation: tuple[float, float, float]  # pitch, yaw, roll in degrees, signs as in a motion frame
+    # (704, 704, 4) of a tightly cut photo: the person alone, as RGBA, beyond the frame, too.
+    surroundings: Uint8Image | None = None
 
 
 def head_rotation(landmarks: Float32Array) -> tuple[float, float, float]:
@@ -122,18 +117,33 @@ class FaceAnalyser:
         frame, pad_mask = cut_frame(photo, to_photo)
         scale = to_photo[0, 0]
         landmarks = (face.points - np.append(to_photo[:, 2], 0)) / scale
-        matte = matting.refined(self._matter(frame), frame, landmarks[:, :2])
+        surroundings = None
+        if is_tight(face.box, width, height):
+            frame, matte, background, surroundings = self._complete(photo, to_photo, landmarks)
+        else:
+            matte = matting.refined(self._matter(frame), frame, landmarks[:, :2])
+            background = matting.inpaint_background(frame, matte, pad_mask)
         return AnalysedPortrait(
             photo=photo,
             photo_size=(read.width, read.height),
             frame=frame,
             landmarks=landmarks.astype(np.float32),
             matte=matte,
-            background=matting.inpaint_background(frame, matte, pad_mask),
+            background=background,
             pad_mask=pad_mask,
             to_photo=to_photo,
             rotation=head_rotation(face.points),
+            surroundings=surroundings,
         )
+
+    def _complete(
+        self, photo: Uint8Image, to_photo: Float32Array, landmarks: Float32Array
+    ) -> outpainting.CompletedPhoto:
+        """Complete a tightly cut photo; its person is looked for in the frame and its margin."""
+        canvas, beyond = cut_frame(photo, to_photo, MARGIN)
+        face = landmarks[:, :2] + MARGIN
+        matte = matting.refined(self._matter(canvas), canvas, face)
+        return outpainting.complete_photo(canvas, beyond == 0, matte, face)
 
 
 def _choose(faces: list[Mesh], width: int, height: int) -> Mesh:
@@ -193,67 +203,3 @@ def check(photo: Uint8Image, face: Mesh, reduction: float = 1.0) -> None:
             f"{MIN_BRIGHTNESS} are needed",
             brightness=round(brightness),
         )
-
-
-def frame_square(box: tuple[float, float, float, float], width: int, height: int) -> Float32Array:
-    """Place the 512x512 frame in the photo: (2, 3), frame pixel -> photo pixel.
-
-    A square around the face's box; in a tightly cut photo it is made smaller, down to
-    `MAX_FACE_SHARE`, and moved by up to `MAX_FRAME_SHIFT` to leave the photo less.
-
-    :param box: x0, y0, x1, y1 of the face, and width and height of the photo, in pixels.
-    """
-    face = max(box[2] - box[0], box[3] - box[1])
-    side = min(face / FACE_SHARE, max(face / MAX_FACE_SHARE, min(width, height)))
-    origin = []
-    for low, high, share, limit in (
-        (box[0], box[2], 0.5, width),
-        (box[1], box[3], FACE_HEIGHT, height),
-    ):
-        wanted = (low + high) / 2 - share * side
-        inside = np.clip(wanted, 0, limit - side) if side <= limit else (limit - side) / 2
-        reach = MAX_FRAME_SHIFT * side
-        origin.append(float(np.clip(inside, wanted - reach, wanted + reach)))
-    scale = side / FRAME
-    return np.array([[scale, 0, origin[0]], [0, scale, origin[1]]], np.float32)
-
-
-def cut_frame(photo: Uint8Image, to_photo: Float32Array) -> tuple[Uint8Image, Float32Array]:
-    """Cut out the frame (512, 512, 3) and its pad mask (512, 512), 1 where it is beyond the photo.
-
-    Beyond the photo its mirror image blurs into a smooth continuation, so that neither a streak
-    nor a second head nor a kaleidoscope shows.
-    """
-    scale, (x0, y0) = float(to_photo[0, 0]), to_photo[:, 2]
-    if scale > 1:  # reduce by averaging first: warpAffine only samples
-        photo = cv.resize(photo, None, fx=1 / scale, fy=1 / scale, interpolation=cv.INTER_AREA)
-        x0, y0 = x0 / scale, y0 / scale
-        scale = 1.0
-    height, width = photo.shape[:2]
-    matrix = np.array([[scale, 0, x0], [0, scale, y0]], np.float32)
-    flags = cv.INTER_CUBIC | cv.WARP_INVERSE_MAP
-    size = (FRAME, FRAME)
-    frame = cv.warpAffine(photo, matrix, size, flags=flags, borderMode=cv.BORDER_REFLECT_101)
-    # Distance beyond the photo in frame pixels.
-    grid = np.arange(FRAME, dtype=np.float32) * scale
-    beyond_x = np.maximum(np.maximum(-(grid + x0), grid + x0 - (width - 1)), 0) / scale
-    beyond_y = np.maximum(np.maximum(-(grid + y0), grid + y0 - (height - 1)), 0) / scale
-    distance = np.maximum(beyond_x[None, :], beyond_y[:, None])
-    pad_mask = (distance > 0.5).astype(np.float32)
-    return (_padded(frame, distance, pad_mask) if pad_mask.any() else frame), pad_mask
-
-
-def _padded(frame: Uint8Image, distance: Float32Array, pad_mask: Float32Array) -> Uint8Image:
-    """Blur what is beyond the photo: the further out, the more, and the more of a continuation.
-
-    :param distance: (512, 512) pixels beyond the photo.
-    """
-    smooth = fill_outside(frame.astype(np.float32), 1 - pad_mask)
-    smooth = cv.GaussianBlur(smooth, (0, 0), PAD_BLUR)
-    padded = frame.astype(np.float32)
-    for reach, spread in PAD_FADING:
-        weight = np.clip(distance / reach, 0, 1)[..., None]
-        padded += weight * (cv.GaussianBlur(frame, (0, 0), spread) - padded)
-    weight = np.clip(distance / PAD_SMOOTH - PAD_SMOOTH_FROM, 0, 1)[..., None]
-    padded += weight * (smooth - padded)
-    return np.clip(padded + 0.5, 0, 255).astype(np.uint8)

@@ -18,7 +18,7 @@ from talkingface.renderer.opencv import cv
 # By eye.
 RADIUS = 3  # of a patch, pixels
 _COARSEST = 32  # side of the coarsest level, pixels
-_SEARCHED = 256  # side of the finest level that is searched; finer ones inherit its matches
+SEARCHED = 256  # side of the finest level that is searched; finer ones inherit its matches
 _ROUNDS = (20, 10, 6, 4)  # searches and votes for each level, from the coarsest
 _MIN_SOURCES = 50  # known patches without which a level is left out
 _GUESS_TRUST, _BLIND_ROUNDS = 0.5, 3  # weight of guessed pixels; first rounds that ignore them
@@ -26,15 +26,25 @@ _AGREEMENT_REACH = 12.0  # pixels of the finest level searched
 _NOISE = 12.0  # variance of three colours that no patch needs to match
 _FAR = np.float32(1e12)  # more than any distance of two patches
 
+_KNOWN, _WANTED, _UNUSED, _UNIQUE = 0, 1, 2, 3  # kinds of pixels, see `complete`
+
 
 def complete(
-    image: Uint8Image, guess: Float32Array, hole: Uint8Image
+    image: Uint8Image,
+    guess: Float32Array,
+    hole: Uint8Image,
+    searched: int = SEARCHED,
+    nearness: float = 0.0,
 ) -> tuple[Float32Array, Float32Array]:
     """Fill a hole with patches from around it.
 
-    :param image: (S, S, 3), S a power of two.
+    :param image: (S, S, 3), S at most a power of two times `searched`.
     :param guess: (S, S, 3) the image with the hole filled smoothly.
-    :param hole: (S, S) 0 = known, 1 = to be filled, 2 = neither filled nor used.
+    :param hole: (S, S) 0 = known, 1 = to be filled, 2 = neither filled nor used, 3 = known but not
+        to be repeated; there `guess` is the image.
+    :param searched: side of the finest level that is searched, pixels.
+    :param nearness: squared levels that a pixel's match may be worse if it lies nearer by the
+        image's side.
     :return: (S, S, 3) RGB 0..255, `guess` where no patch is known; and (S, S) how well the patches
         agree with what is known beside them, 0..1: low where the surroundings do not repeat, so
         that patches of them would not fit.
@@ -42,7 +52,7 @@ def complete(
     size = image.shape[0]
     found: Int32Array | None = None
     filled = np.zeros((0, 0, 3), np.float32)
-    for level, side in enumerate(_sides(size)):
+    for level, side in enumerate(_sides(min(size, searched))):
         photo, mask = _reduced(image, hole, side)
         start = cv.resize(guess, (side, side), interpolation=cv.INTER_AREA)
         sources = _sources(mask)
@@ -58,7 +68,8 @@ def complete(
         for turn in range(rounds):
             blind = level == 0 and turn < _BLIND_ROUNDS
             trust = np.float32(0.0 if blind else _GUESS_TRUST)
-            _search(_Level(filled, mask, trust), found, turn, 1 + level)
+            pull = np.float32(nearness * (2 * RADIUS + 1) ** 2 / side**2)
+            _search(_Level(filled, mask, trust, pull), found, turn, 1 + level)
             filled = _vote(photo, filled, mask, found)
     if found is None:
         return guess, np.zeros((size, size), np.float32)
@@ -71,10 +82,9 @@ def complete(
     return filled, agreement
 
 
-def _sides(size: int) -> list[int]:
-    """Sides of the levels that are searched, from the coarsest."""
+def _sides(side: int) -> list[int]:
+    """Sides of the levels that are searched, from the coarsest to `side`."""
     sides = []
-    side = min(size, _SEARCHED)
     while side >= _COARSEST:
         sides.append(side)
         side //= 2
@@ -86,7 +96,8 @@ def _reduced(image: Uint8Image, hole: Uint8Image, side: int) -> tuple[Float32Arr
     photo = cv.resize(image, (side, side), interpolation=cv.INTER_AREA).astype(np.float32)
     step = len(hole) // side
     cells = hole.reshape(side, step, side, step).transpose(0, 2, 1, 3).reshape(side, side, -1)
-    return photo, np.where((cells == 1).any(-1), 1, cells.max(-1)).astype(np.uint8)
+    kind = np.where((cells == _UNUSED).any(-1), _UNUSED, cells.max(-1))
+    return photo, np.where((cells == _WANTED).any(-1), _WANTED, kind).astype(np.uint8)
 
 
 def _sources(mask: Uint8Image) -> Int32Array:
@@ -136,6 +147,7 @@ class _Level(NamedTuple):
     colours: Float32Array  # (H, W, 3) as filled so far
     mask: Uint8Image  # (H, W) as `hole` of `complete`
     trust: np.float32  # weight of a guessed pixel; a known one has 1
+    pull: np.float32  # added to a patch's distance for a match, by its squared offset in pixels
 
 
 @njit(cache=True)
@@ -143,14 +155,14 @@ def _distance(
     level: _Level, target: tuple[int, int], match: tuple[int, int], best: np.float32
 ) -> np.float32:
     """Squared difference of the patches about two centres (y, x), up to `best`."""
-    colours, mask, trust = level
+    colours, mask, trust, pull = level
     (y, x), (v, u) = target, match
     height, width = mask.shape
-    total = np.float32(0)
+    total = pull * np.float32((y - v) * (y - v) + (x - u) * (x - u))
     for i in range(-RADIUS, RADIUS + 1):
         for j in range(-RADIUS, RADIUS + 1):
-            if 0 <= y + i < height and 0 <= x + j < width and mask[y + i, x + j] != 2:
-                weight = np.float32(1.0) if mask[y + i, x + j] == 0 else trust
+            if 0 <= y + i < height and 0 <= x + j < width and mask[y + i, x + j] != _UNUSED:
+                weight = trust if mask[y + i, x + j] == _WANTED else np.float32(1.0)
                 for k in range(3):
                     gap = colours[y + i, x + j, k] - colours[v + i, u + j, k]
                     total += weight * gap * gap
@@ -253,7 +265,7 @@ def _edge_errors(
                 count, total, squares = 0, np.float32(0), np.float32(0)
                 for i in range(-RADIUS, RADIUS + 1):
                     for j in range(-RADIUS, RADIUS + 1):
-                        if mask[y + i, x + j] == 0:
+                        if mask[y + i, x + j] == _KNOWN or mask[y + i, x + j] == _UNIQUE:
                             value = filled[y + i, x + j, k]
                             gap = value - filled[v + i, u + j, k]
                             error += gap * gap

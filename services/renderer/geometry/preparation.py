@@ -32,7 +32,7 @@ from talkingface.renderer.geometry.personal_mesh import PersonalMesh, personal_m
 from talkingface.renderer.geometry.portrait import PreparedPortrait
 from talkingface.renderer.geometry.portrait_layers import PortraitLayers, portrait_layers
 from talkingface.renderer.geometry.rasterizer import draw_mesh, triangle_areas
-from talkingface.renderer.geometry.rear_extension import extrapolate
+from talkingface.renderer.geometry.rear_extension import extend
 from talkingface.renderer.geometry.rear_layer import build_rear
 from talkingface.renderer.geometry.surface import smoothstep
 from talkingface.renderer.geometry.topology import SKIN, topology
@@ -53,7 +53,11 @@ EDGE_INSET = 7  # pixels inside the matte that the face's edge keeps to
 
 
 def prepare(
-    frame: Uint8Image, landmarks: Float32Array, matte: Float32Array, background: Uint8Image
+    frame: Uint8Image,
+    landmarks: Float32Array,
+    matte: Float32Array,
+    background: Uint8Image,
+    surroundings: Uint8Image | None = None,
 ) -> PreparedPortrait:
     """Fit a portrait and separate it into layers.
 
@@ -61,6 +65,7 @@ def prepare(
     :param landmarks: (478, 2+) in its pixels.
     :param matte: (512, 512) opacity of the person.
     :param background: (512, 512, 3) without the person.
+    :param surroundings: (704, 704, 4) the person beyond the frame, too, as RGBA; None: not known.
     :raises ValueError: shapes that do not fit, landmarks that are not finite or lie outside.
     """
     _check(frame, matte, background)
@@ -69,7 +74,7 @@ def prepare(
     camera = fitted.camera
     mesh = personal_mesh(frame, landmarks, matte, fitted)
     source = camera.project(mesh.photographed[None])[0]
-    layers = _layers(frame, matte, background, source, float(camera.scale[0]))
+    layers = _layers(frame, matte, background, source, float(camera.scale[0]), surroundings)
     right, left = (eye_texture(frame, landmarks, eye, float(camera.scale[0])) for eye in range(2))
     occluded = occluded_vertices(source)
     hidden = occluded_side(frame, matte, mesh.photographed, source, camera, occluded)
@@ -119,11 +124,13 @@ def _layers(
     background: Uint8Image,
     source: Float32Array,
     scale: float,
+    surroundings: Uint8Image | None,
 ) -> PortraitLayers:
     """Complete hair, neck and shoulders behind the face.
 
     :param source: (V, 3) mesh as photographed, pixels and depth.
     :param scale: pixels a face width.
+    :param surroundings: as in `prepare`.
     """
     model, shape = FaceModel.load(), topology()
     # Beside the cheeks the layer ends on the ears, which it never uncovers.
@@ -136,7 +143,8 @@ def _layers(
     face = cv.dilate(face, np.ones((down, 5), np.uint8), anchor=(2, down - 1))
     rear, cleared = build_rear(frame, matte, background, face, skull)
     near = near_background(frame, rear, cleared, background)
-    return portrait_layers(frame, background, near, extrapolate(rear), extrapolate(cleared))
+    rear, cleared = (extend(layer, surroundings) for layer in (rear, cleared))
+    return portrait_layers(frame, background, near, rear, cleared)
 
 
 def _inner_lips(occluded: BoolArray) -> Float32Array:

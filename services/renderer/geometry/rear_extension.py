@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from talkingface.renderer.arrays import BoolArray, Float32Array, Uint8Image
+from talkingface.renderer.arrays import Float32Array, Uint8Image, runs
 from talkingface.renderer.face.pyramid_fill import fill_outside
 from talkingface.renderer.geometry.surface import smoothstep
 from talkingface.renderer.opencv import cv
@@ -13,10 +13,36 @@ from talkingface.renderer.pixels.layers import MARGIN, SOLID
 # By eye.
 SMOOTH_FROM = (4, 56)  # pixels beyond the frame over which mirrored colours become smooth
 CUT = 12  # rows used to extrapolate the outline above the frame
+STEP_FADE = 24.0  # pixels beyond the frame over which a step at its edge fades to 1/e
+STEP_ALONG = 5  # pixels along the edge over which it is averaged
+
+
+def extend(rear: Uint8Image, surroundings: Uint8Image | None) -> Uint8Image:
+    """Continue RGBA (H, W, 4) beyond the frame, for heads that move off or away from it.
+
+    :param surroundings: (H + 2 MARGIN, W + 2 MARGIN, 4), the person beyond the frame as far as the
+        photo shows it or it was completed; None: `extrapolate`.
+    """
+    if surroundings is None:
+        return extrapolate(rear)
+    height, width = rear.shape[:2]
+    inner = np.s_[MARGIN : MARGIN + height, MARGIN : MARGIN + width]
+    # What the layer has changed at the frame's edge, as under a chin, goes on a little beyond it.
+    step = rear.astype(np.float32) - surroundings[inner]
+    step = cv.blur(step, (STEP_ALONG, STEP_ALONG), borderType=cv.BORDER_REPLICATE)
+    step = cv.copyMakeBorder(step, *(MARGIN,) * 4, cv.BORDER_REPLICATE)
+    inside = np.zeros(surroundings.shape[:2], np.uint8)
+    inside[inner] = 1
+    away = cv.distanceTransform(1 - inside, cv.DIST_C, 3)
+    out = surroundings + step * np.exp(-away / STEP_FADE)[..., None]
+    out[..., 3] = np.minimum(out[..., 3], SOLID)
+    extended: Uint8Image = np.clip(out + 0.5, 0, 255).astype(np.uint8)
+    extended[inner] = rear
+    return extended
 
 
 def extrapolate(rear: Uint8Image) -> Uint8Image:
-    """Continue RGBA (H, W, 4) beyond the frame, for heads that move off or away from it.
+    """Continue RGBA (H, W, 4) beyond the frame by itself.
 
     Colours are mirrored right at the edge and soon become smooth, so that no mirrored button shows.
     The outline goes straight on, but hair that the upper edge has cut is closed by a low dome.
@@ -52,9 +78,9 @@ def _dome(opacity: Uint8Image) -> Float32Array:
     below = min(CUT, len(opacity) - 1)
     touching, lower = opacity[0] > 127, opacity[below] > 127
     out = np.zeros(len(touching), np.float32)
-    for first, last in _runs(touching):
+    for first, last in runs(touching):
         middle = (first + last) // 2
-        wide = next((b - a for a, b in _runs(lower) if a <= middle < b), last - first)
+        wide = next((b - a for a, b in runs(lower) if a <= middle < b), last - first)
         radius = (last - first) / 2
         grown = (wide / 2) ** 2 - radius**2
         height = below * radius**2 / max(grown, 1e-3)
@@ -62,9 +88,3 @@ def _dome(opacity: Uint8Image) -> Float32Array:
         height = min(height, 0.5 * radius, MARGIN - 8)
         out[first:last] = height * np.sqrt(np.maximum(1 - across**2, 0))
     return out
-
-
-def _runs(flags: BoolArray) -> list[tuple[int, int]]:
-    """First and one past the last index of every run of True."""
-    ends = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
-    return [(int(a), int(b)) for a, b in ends.reshape(-1, 2)]

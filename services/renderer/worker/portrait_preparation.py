@@ -58,7 +58,13 @@ class PortraitPreparation:
             details = {name: str(value) for name, value in error.details.items()}
             reason = _REASONS.get(error.reason, error.reason.value)
             raise ServiceError(reason, str(error), details) from error
-        prepared = prepare(analysed.frame, analysed.landmarks, analysed.matte, analysed.background)
+        prepared = prepare(
+            analysed.frame,
+            analysed.landmarks,
+            analysed.matte,
+            analysed.background,
+            analysed.surroundings,
+        )
         size = photo_size(*analysed.photo_size)
         pixels = photo_pixels(analysed.photo, analysed.frame, analysed.to_photo, size)
         arrays = pack(prepared, PORTRAIT) | pack(pixels, PHOTO)
@@ -77,4 +83,5 @@ def _message(handle: str, analysed: AnalysedPortrait) -> Portrait:
         height=height,
         face=Box(left=left, top=top, width=right - left, height=bottom - top),
         yaw=float(np.round(analysed.rotation[1], 1)),
+        completed_share=float(np.round(analysed.pad_mask.mean(), 3)),
     )

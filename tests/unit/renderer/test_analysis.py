@@ -181,6 +181,8 @@ def test_face_that_fills_the_photo(analyser: FaceAnalyser, portrait: Image.Image
     found = analyser.analyse(encode(portrait.crop((170, 62, 280, 182)).resize((440, 480))))
     assert found.pad_mask.mean() > 0.1
     assert found.frame[found.pad_mask > 0].std() > 1
+    assert found.surroundings is not None
+    assert analyser.analyse(encode(portrait)).surroundings is None
 
 
 def refusal(analyser: FaceAnalyser, content: bytes) -> PortraitError:
