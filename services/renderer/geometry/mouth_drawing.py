@@ -158,7 +158,7 @@ def _attributes(portrait: PreparedPortrait, plan: FramePlan) -> Float32Array:
 
 
 def _seam_strokes(outline: Float32Array, unit: float) -> Float32Array:
-    """The strokes (N, 6) of the line between the lips.
+    """The strokes (N, 6) of the line between the lips, as wide as these stand apart, and wider.
 
     :param outline: (22, 2) around their opening, in pixels of the region.
     :param unit: pixels of the frame a face width.
@@ -167,7 +167,9 @@ def _seam_strokes(outline: Float32Array, unit: float) -> Float32Array:
     line = (outline[:half] + outline[: half - 1 : -1]) / 4 - 0.25
     strokes = np.empty((half - 1, 6), np.float32)
     strokes[:, :2], strokes[:, 2:4] = line[:-1], line[1:]
-    strokes[:, 4], strokes[:, 5] = SEAM_WIDTH * unit, SEAM_OPACITY
+    gap = np.maximum(outline[: half - 1 : -1, 1] - outline[:half, 1], 0) / 2
+    strokes[:, 4] = SEAM_WIDTH * unit + (gap[:-1] + gap[1:]) / 2
+    strokes[:, 5] = SEAM_OPACITY
     return strokes
 
 

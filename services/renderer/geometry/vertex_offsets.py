@@ -19,6 +19,9 @@ from talkingface.renderer.opencv import cv
 # Landmarks of the lids' edges: subject's right eye, left.
 UPPER_LIDS = ((161, 160, 159, 158, 157), (388, 387, 386, 385, 384))
 LOWER_LIDS = ((163, 144, 145, 153, 154), (390, 373, 374, 380, 381))
+# The lips' outer edges, point by point beside `INNER_UPPER` and `INNER_LOWER`.
+OUTER_UPPER = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291)
+OUTER_LOWER = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291)
 
 # All by eye.
 LID_GAIN_RANGE = (0.2, 3.0)  # of the face model's blink that closes a photographed eye
@@ -28,9 +31,11 @@ LIPS = 0.25  # weight of the lips from which a vertex belongs to them
 LIP_MARGIN, OPEN_MARGIN = 0.008, 0.008  # face widths beyond the seam; more beside an open mouth ...
 OPEN_LIPS = (0.01, 0.04)  # ... whose lips stand this many face widths apart
 LIP_LIMIT = 0.06  # face widths of shift at most
-LIP_SEARCH, LIP_SAMPLES = 0.06, 25  # face widths beyond the seam that are searched for lip; samples
-LIP_LEVEL = (0.02, 0.045)  # ... of which these have a lip's ordinary brightness
+LIP_COLUMNS, LIP_SAMPLES = 41, 21  # cuts across a lip, and samples of each
+LIP_THINNEST = 0.025  # face widths of a cut at least; at the corners the landmarks of a lip meet
+LIP_LEVEL = (0.35, 0.8)  # of a lip's thickness, where it has its ordinary brightness
 LIP_CONTRAST = 0.25  # of that brightness by which teeth and the corners' darkness differ from it
+LIP_MOST = 0.5  # of a lip's thickness that may be taken for something else
 LIP_EASE = 2.5  # margins beyond the seam over which a shifted lip joins the photo's again
 OCCLUDED_BY = 1.5  # pixels of depth behind what is seen
 OUTLINE_LIMIT = 0.08  # of the face's width in the frame, that its edge is shifted at most
@@ -105,18 +110,22 @@ def lip_uv_shift(
     opened = smoothstep_of(OPEN_LIPS, gap)
     margin = (LIP_MARGIN + OPEN_MARGIN * opened) * scale
 
-    def outwards(indices: tuple[int, ...], sign: float) -> Float32Array:
+    def outwards(inner: tuple[int, ...], outer: tuple[int, ...], sign: float) -> Float32Array:
         """Shift (V,) away from the other lip."""
-        rim = landmarks[list(indices), :2]
-        clear = _clear_of_mouth(frame, rim, sign * up, scale)
-        places = (rim - right) @ along
+        edges = (landmarks[list(ring), :2] for ring in (inner, outer))
+        edge, clear = _clear_of_mouth(frame, *edges, sign * up, scale)
+        places = (edge - right) @ along
         least = np.interp(position, places, margin + opened * np.maximum(clear - margin, 0))
-        beyond = sign * (height - np.interp(position, places, (rim - right) @ up))
+        beyond = sign * (height - np.interp(position, places, (edge - right) @ up))
         eased = least * np.clip(1 - beyond / (LIP_EASE * least), 0, 1)
         shift: Float32Array = sign * np.where(beyond < 0, least - beyond, eased)
         return shift
 
-    moved = np.where(shape.lower_lip, outwards(INNER_LOWER, -1.0), outwards(INNER_UPPER, 1.0))
+    moved = np.where(
+        shape.lower_lip,
+        outwards(INNER_LOWER, OUTER_LOWER, -1.0),
+        outwards(INNER_UPPER, OUTER_UPPER, 1.0),
+    )
     limit = LIP_LIMIT * scale
     lips = (shape.lip > LIPS) & (model.part == SKIN)
     moved = np.clip(moved, -limit, limit) * lips
@@ -128,25 +137,34 @@ def lip_uv_shift(
 
 
 def _clear_of_mouth(
-    frame: Uint8Image, rim: Float32Array, outwards: Float32Array, scale: float
-) -> Float32Array:
-    """Pixels (N,) from the landmarks of a lip's inner edge to where the photo shows that lip.
+    frame: Uint8Image, inner: Float32Array, outer: Float32Array, up: Float32Array, scale: float
+) -> tuple[Float32Array, Float32Array]:
+    """How far beyond the landmarks of its inner edge the photo shows a lip.
 
-    :param rim: (N, 2) landmarks in pixels of the frame, and `outwards` (2,) away from the mouth.
+    :param inner: (N, 2) landmarks of that edge and `outer` (N, 2) of the other, pixels.
+    :param up: (2,) away from the mouth.
     :param scale: pixels a face width.
+    :return: points (LIP_COLUMNS, 2) of the inner edge, and pixels (LIP_COLUMNS,) from there.
     """
-    distance = np.linspace(0, LIP_SEARCH * scale, LIP_SAMPLES)
-    at = (rim[:, None] + distance[:, None] * outwards).astype(np.float32)
-    luma = cv.remap(frame, at[..., 0], at[..., 1], cv.INTER_LINEAR).astype(np.float32) @ LUMA
-    ordinary = (distance >= LIP_LEVEL[0] * scale) & (distance <= LIP_LEVEL[1] * scale)
-    level = np.median(luma[:, ordinary], 1)
+    columns = np.linspace(0, len(inner) - 1, LIP_COLUMNS)
+    index = np.arange(len(inner))
+    edge, border = (
+        np.stack([np.interp(columns, index, line[:, k]) for k in range(2)], 1)
+        for line in (inner, outer)
+    )
+    thickness = np.maximum((border - edge) @ up, LIP_THINNEST * scale)[:, None]
+    share = np.linspace(0, 1, LIP_SAMPLES)
+    at = (edge[:, None] + (share * thickness)[..., None] * up).astype(np.float32)
+    seen = cv.remap(frame, at[..., 0], at[..., 1], cv.INTER_LINEAR, borderMode=cv.BORDER_REPLICATE)
+    luma = seen.astype(np.float32) @ LUMA
+    level = np.median(luma[:, (share >= LIP_LEVEL[0]) & (share <= LIP_LEVEL[1])], 1)
     # The lip itself changes its brightness from one corner to the other, but slowly.
-    around = np.stack([np.append(level[:1], level[:-1]), level, np.append(level[1:], level[-1:])])
-    level = np.maximum(np.median(around, 0), 1)[:, None]
-    lip = np.abs(luma / level - 1) < LIP_CONTRAST
-    lip = lip[:, :-1] & lip[:, 1:]
-    clear: Float32Array = np.where(lip.any(1), distance[lip.argmax(1)], 0).astype(np.float32)
-    return clear
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(level, 3, mode="edge"), 7)
+    lip = np.abs(luma / np.maximum(np.median(around, 1), 1)[:, None] - 1) < LIP_CONTRAST
+    lip[:, share >= LIP_MOST] = True
+    clear = share[(lip[:, :-1] & lip[:, 1:]).argmax(1)] * thickness[:, 0]
+    widest = np.lib.stride_tricks.sliding_window_view(np.pad(clear, 1, mode="edge"), 3).max(1)
+    return edge, widest.astype(np.float32)
 
 
 def occluded_vertices(source: Float32Array) -> BoolArray:
