@@ -112,8 +112,8 @@ def lip_uv_shift(
 
     def outwards(inner: tuple[int, ...], outer: tuple[int, ...], sign: float) -> Float32Array:
         """Shift (V,) away from the other lip."""
-        edges = (landmarks[list(ring), :2] for ring in (inner, outer))
-        edge, clear = _clear_of_mouth(frame, *edges, sign * up, scale)
+        rim, border = landmarks[list(inner), :2], landmarks[list(outer), :2]
+        edge, clear = _clear_of_mouth(frame, rim, border, sign * up, scale)
         places = (edge - right) @ along
         least = np.interp(position, places, margin + opened * np.maximum(clear - margin, 0))
         beyond = sign * (height - np.interp(position, places, (edge - right) @ up))
