@@ -27,8 +27,8 @@ LIPS_CHANGED = 0.02  # face widths of change in their opening at which the lips 
 
 LOOK_DOWN = np.array([ARKIT_INDEX["eyeLookDownRight"], ARKIT_INDEX["eyeLookDownLeft"]])
 LOOKS_DOWN = np.isin(GAZES, LOOK_DOWN)
-LID_POWER = 0.85  # of a blink: small closings are half lost between lashes and fold; by eye
-LID_SINKING = 0.4  # of the lids' opening that they cover at the lowest gaze; by eye
+LID_POWER = 1.1  # of a blink: the lid covers as much of the eye as is requested; by eye
+LID_SINKING = 0.355  # of the lids' opening that they cover at the lowest gaze; by eye
 IRIS_LEVER = 0.92  # of the eye's radius: the iris lies a little behind the cornea
 GAZE_CHANGED = 1.5  # pixels of the portrait at which an iris counts as moved
 STILL_WEIGHT = 1e-6  # weight of an expression below which it is left out

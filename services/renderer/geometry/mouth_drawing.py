@@ -39,7 +39,7 @@ from talkingface.renderer.pixels.mouth_finding import choose_triangles, write_ve
 SEAM = np.array([0.35, 0.5, 0.5], np.float32)  # darkness of the line between lips, RGB
 SEAM_WIDTH, SEAM_SOFT, SEAM_OPACITY = 0.02, 0.01, 0.97  # face widths: width, softness; opacity
 SEAM_PHOTO = (0.01, 0.04)  # face widths between the photo's lips over which a seam has to be drawn
-SEAM_NOW = (0.02, 0.0)  # ... between the lips now
+SEAM_NOW = (0.035, 0.012)  # ... between the lips now, over which the line turns into an opening
 LIP_MARGIN = 0.012  # face widths around the inner lips where the inside may show
 LIP_MARGIN_PIXELS = 2  # of the region, at least
 REGION_LIP, REGION_MARGIN = 0.3, 5  # weight of a lip that is drawn; pixels around these
@@ -134,9 +134,13 @@ def _scene(
 
 
 def _seam_shown(portrait: PreparedPortrait, plan: FramePlan) -> float:
-    """How much of a line between the lips has to be drawn, 0..1."""
+    """How much of a line between the lips has to be drawn, 0..1.
+
+    The photo shows one only where its own lips are shut. Lips that hardly part need it as well: an
+    opening of less than a pixel would be drawn as crumbs of what lies behind it.
+    """
     photographed = float(np.float32(_lip_gap(portrait.photographed)))
-    shown: float = smoothstep_of(SEAM_PHOTO, photographed)
+    shown = max(smoothstep_of(SEAM_PHOTO, photographed), plan.face.lip_change)
     return shown * smoothstep_of(SEAM_NOW, _lip_gap(plan.face.vertices))
 
 
@@ -154,7 +158,7 @@ def _attributes(portrait: PreparedPortrait, plan: FramePlan) -> Float32Array:
 
 
 def _seam_strokes(outline: Float32Array, unit: float) -> Float32Array:
-    """The strokes (N, 6) of the line between the lips.
+    """The strokes (N, 6) of the line between the lips, as wide as these stand apart, and wider.
 
     :param outline: (22, 2) around their opening, in pixels of the region.
     :param unit: pixels of the frame a face width.
@@ -163,7 +167,9 @@ def _seam_strokes(outline: Float32Array, unit: float) -> Float32Array:
     line = (outline[:half] + outline[: half - 1 : -1]) / 4 - 0.25
     strokes = np.empty((half - 1, 6), np.float32)
     strokes[:, :2], strokes[:, 2:4] = line[:-1], line[1:]
-    strokes[:, 4], strokes[:, 5] = SEAM_WIDTH * unit, SEAM_OPACITY
+    gap = np.maximum(outline[: half - 1 : -1, 1] - outline[:half, 1], 0) / 2
+    strokes[:, 4] = SEAM_WIDTH * unit + (gap[:-1] + gap[1:]) / 2
+    strokes[:, 5] = SEAM_OPACITY
     return strokes
 
 

@@ -86,10 +86,11 @@ def target_pose(
 
 @njit(cache=True, error_model="numpy")
 def _target_coefficients(own: Float32Array, asked: Float32Array) -> Float32Array:
-    """Coefficients (52,) that are asked for, or what stays of the portrait's own if that is more.
+    """Coefficients (52,) that are asked for, over what stays of the portrait's own.
 
-    So asking for the portrait's own expression changes nothing. Blinks and gaze count from the
-    portrait's own.
+    From nothing up to the portrait's own expression they rise evenly from what stays; beyond that
+    they are what is asked for. So asking for the portrait's own expression changes nothing, and
+    every change of what is asked for shows. Blinks and gaze count from the portrait's own.
 
     :param own: (52,) coefficients of the photo.
     :param asked: (52,) coefficients of the motion.
@@ -111,7 +112,8 @@ def _target_coefficients(own: Float32Array, asked: Float32Array) -> Float32Array
     for n in CHEEKS:
         kept[n] *= one - sunk / 2
     for n in range(len(own)):
-        out[n] = max(out[n], kept[n])
+        if out[n] < own[n]:
+            out[n] = kept[n] + (own[n] - kept[n]) * out[n] / own[n]
     for n in BLINKS:
         out[n] = own[n] + (one - own[n]) * out[n]
     for eye in range(2):

@@ -78,7 +78,7 @@ def prepare(
     right, left = (eye_texture(frame, landmarks, eye, float(camera.scale[0])) for eye in range(2))
     occluded = occluded_vertices(source)
     hidden = occluded_side(frame, matte, mesh.photographed, source, camera, occluded)
-    closure = lid_closure(mesh.photographed)
+    closure = lid_closure(mesh.photographed, camera)
     white = white_point(frame, (right, left), landmarks)
     areas = triangle_areas(source)
     return PreparedPortrait(
@@ -90,7 +90,7 @@ def prepare(
         lid_closure=closure,
         lip_closure=lip_closure(mesh.neutral),
         uv=np.ascontiguousarray(source[:, :2]),
-        lip_uv_shift=lip_uv_shift(source, landmarks, camera),
+        lip_uv_shift=lip_uv_shift(frame, source, landmarks, camera),
         lid_uv_shift=lid_uv_shift(closure, camera),
         lash_colour=lash_colour(frame, landmarks),
         inward_uv_shift=smooth(outside_person(source, matte, EDGE_INSET), 2),

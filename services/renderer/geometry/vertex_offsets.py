@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from talkingface.renderer.arrays import BoolArray, Float32Array
+from talkingface.renderer.arrays import BoolArray, Float32Array, Uint8Image
 from talkingface.renderer.face.camera import Camera
 from talkingface.renderer.face.landmarks import LIP_CORNERS, LIP_PAIRS, LOWER_LIP, UPPER_LIP
 from talkingface.renderer.face.model import FaceModel
+from talkingface.renderer.geometry.eyes import LUMA
 from talkingface.renderer.geometry.frame import FLIP, FRAME
 from talkingface.renderer.geometry.portrait import BLINKS
 from talkingface.renderer.geometry.rasterizer import draw_mesh
@@ -18,33 +19,46 @@ from talkingface.renderer.opencv import cv
 # Landmarks of the lids' edges: subject's right eye, left.
 UPPER_LIDS = ((161, 160, 159, 158, 157), (388, 387, 386, 385, 384))
 LOWER_LIDS = ((163, 144, 145, 153, 154), (390, 373, 374, 380, 381))
+# The lips' outer edges, point by point beside `INNER_UPPER` and `INNER_LOWER`.
+OUTER_UPPER = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291)
+OUTER_LOWER = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291)
 
 # All by eye.
 LID_GAIN_RANGE = (0.2, 3.0)  # of the face model's blink that closes a photographed eye
-LIDS_OVERLAP = 1.02  # of that gain: a little further than just touching
+LIDS_OVERLAP = 1.15  # of that gain: landmarks of the lids lie a little inside of their edges
 FOLD_STILL = 0.65  # how much less the fold above a closing lid moves than the lid
 LIPS = 0.25  # weight of the lips from which a vertex belongs to them
 LIP_MARGIN, OPEN_MARGIN = 0.008, 0.008  # face widths beyond the seam; more beside an open mouth ...
 OPEN_LIPS = (0.01, 0.04)  # ... whose lips stand this many face widths apart
 LIP_LIMIT = 0.06  # face widths of shift at most
+LIP_COLUMNS, LIP_SAMPLES = 41, 21  # cuts across a lip, and samples of each
+LIP_THINNEST = 0.025  # face widths of a cut at least; at the corners the landmarks of a lip meet
+LIP_LEVEL = (0.35, 0.8)  # of a lip's thickness, where it has its ordinary brightness
+LIP_CONTRAST = 0.25  # of that brightness by which teeth and the corners' darkness differ from it
+LIP_MOST = 0.5  # of a lip's thickness that may be taken for something else
+LIP_EASE = 2.5  # margins beyond the seam over which a shifted lip joins the photo's again
 OCCLUDED_BY = 1.5  # pixels of depth behind what is seen
 OUTLINE_LIMIT = 0.08  # of the face's width in the frame, that its edge is shifted at most
 OUTLINE_WEIGHT = 0.02  # of the face's hard edge from which it is shifted
 
 
-def lid_closure(vertices: Float32Array) -> Float32Array:
-    """Offsets (2, V, 3) that move the photographed lids to shut ones.
+def lid_closure(vertices: Float32Array, camera: Camera) -> Float32Array:
+    """Offsets (2, V, 3) that move the photographed lids to shut ones, as the camera sees them.
+
+    Upper and lower lids differ in depth, so that those of a face seen from below would stay apart
+    if they met in the head's own heights.
 
     :param vertices: (V, 3) as photographed, unposed.
     """
     model = FaceModel.load()
     marks = mean_landmarks(vertices)
+    up = camera.rotation[0, 1]
     out = np.zeros((2, len(vertices), 3), np.float32)
     for k in range(2):
         blink = model.expressions[BLINKS[k]]
-        moved = mean_landmarks(blink)[list(UPPER_LIDS[k])]
+        moved = mean_landmarks(blink)[list(UPPER_LIDS[k])] @ up
         upper, lower = marks[list(UPPER_LIDS[k])], marks[list(LOWER_LIDS[k])]
-        needed = (lower[:, 1] - upper[:, 1]) / np.minimum(moved[:, 1], -1e-3)
+        needed = ((lower - upper) @ up) / np.minimum(moved, -1e-3)
         order = np.argsort(upper[:, 0])
         gain = np.clip(needed[order], *LID_GAIN_RANGE)
         gain = np.interp(vertices[:, 0], upper[order, 0], gain)
@@ -68,12 +82,16 @@ def lip_closure(neutral: Float32Array) -> Float32Array:
     return out
 
 
-def lip_uv_shift(source: Float32Array, landmarks: Float32Array, camera: Camera) -> Float32Array:
+def lip_uv_shift(
+    frame: Uint8Image, source: Float32Array, landmarks: Float32Array, camera: Camera
+) -> Float32Array:
     """Change of the texture coordinates at the lips' edges, (V, 2).
 
     The photo of closed lips does not show their inner sides. Where a parting lip turns out such a
-    side, it takes its colour from just outside the seam, not from the other lip beyond it.
+    side, it takes its colour from just outside the seam, not from the other lip beyond it. Lips
+    that close over an open mouth must not take teeth or the dark of its corners along.
 
+    :param frame: (512, 512, 3) RGB.
     :param source: (V, 3) mesh as photographed, pixels and depth.
     :param landmarks: (478, 2+) pixels.
     """
@@ -89,16 +107,25 @@ def lip_uv_shift(source: Float32Array, landmarks: Float32Array, camera: Camera) 
     opening = landmarks[LOWER_LIP, :2] - landmarks[UPPER_LIP, :2]
     gap = float(np.linalg.norm(opening) / camera.scale[0])
     # Beside an open mouth it stays clear of teeth and darkness, where landmarks err most.
-    margin = (LIP_MARGIN + OPEN_MARGIN * smoothstep_of(OPEN_LIPS, gap)) * scale
+    opened = smoothstep_of(OPEN_LIPS, gap)
+    margin = (LIP_MARGIN + OPEN_MARGIN * opened) * scale
 
-    def rim(indices: tuple[int, ...]) -> Float32Array:
-        at = landmarks[list(indices), :2] - right
-        heights: Float32Array = np.interp(position, at @ along, at @ up)
-        return heights
+    def outwards(inner: tuple[int, ...], outer: tuple[int, ...], sign: float) -> Float32Array:
+        """Shift (V,) away from the other lip."""
+        rim, border = landmarks[list(inner), :2], landmarks[list(outer), :2]
+        edge, clear = _clear_of_mouth(frame, rim, border, sign * up, scale)
+        places = (edge - right) @ along
+        least = np.interp(position, places, margin + opened * np.maximum(clear - margin, 0))
+        beyond = sign * (height - np.interp(position, places, (edge - right) @ up))
+        eased = least * np.clip(1 - beyond / (LIP_EASE * least), 0, 1)
+        shift: Float32Array = sign * np.where(beyond < 0, least - beyond, eased)
+        return shift
 
-    upwards = np.maximum(rim(INNER_UPPER) + margin - height, 0)
-    downwards = np.minimum(rim(INNER_LOWER) - margin - height, 0)
-    moved = np.where(shape.lower_lip, downwards, upwards)
+    moved = np.where(
+        shape.lower_lip,
+        outwards(INNER_LOWER, OUTER_LOWER, -1.0),
+        outwards(INNER_UPPER, OUTER_UPPER, 1.0),
+    )
     limit = LIP_LIMIT * scale
     lips = (shape.lip > LIPS) & (model.part == SKIN)
     moved = np.clip(moved, -limit, limit) * lips
@@ -107,6 +134,37 @@ def lip_uv_shift(source: Float32Array, landmarks: Float32Array, camera: Camera) 
     inward = np.where(lips & occluded_vertices(source), inward, 0)
     shift: Float32Array = (moved[:, None] * up + inward[:, None] * along).astype(np.float32)
     return shift
+
+
+def _clear_of_mouth(
+    frame: Uint8Image, inner: Float32Array, outer: Float32Array, up: Float32Array, scale: float
+) -> tuple[Float32Array, Float32Array]:
+    """How far beyond the landmarks of its inner edge the photo shows a lip.
+
+    :param inner: (N, 2) landmarks of that edge and `outer` (N, 2) of the other, pixels.
+    :param up: (2,) away from the mouth.
+    :param scale: pixels a face width.
+    :return: points (LIP_COLUMNS, 2) of the inner edge, and pixels (LIP_COLUMNS,) from there.
+    """
+    columns = np.linspace(0, len(inner) - 1, LIP_COLUMNS)
+    index = np.arange(len(inner))
+    edge, border = (
+        np.stack([np.interp(columns, index, line[:, k]) for k in range(2)], 1)
+        for line in (inner, outer)
+    )
+    thickness = np.maximum((border - edge) @ up, LIP_THINNEST * scale)[:, None]
+    share = np.linspace(0, 1, LIP_SAMPLES)
+    at = (edge[:, None] + (share * thickness)[..., None] * up).astype(np.float32)
+    seen = cv.remap(frame, at[..., 0], at[..., 1], cv.INTER_LINEAR, borderMode=cv.BORDER_REPLICATE)
+    luma = seen.astype(np.float32) @ LUMA
+    level = np.median(luma[:, (share >= LIP_LEVEL[0]) & (share <= LIP_LEVEL[1])], 1)
+    # The lip itself changes its brightness from one corner to the other, but slowly.
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(level, 3, mode="edge"), 7)
+    lip = np.abs(luma / np.maximum(np.median(around, 1), 1)[:, None] - 1) < LIP_CONTRAST
+    lip[:, share >= LIP_MOST] = True
+    clear = share[(lip[:, :-1] & lip[:, 1:]).argmax(1)] * thickness[:, 0]
+    widest = np.lib.stride_tricks.sliding_window_view(np.pad(clear, 1, mode="edge"), 3).max(1)
+    return edge, widest.astype(np.float32)
 
 
 def occluded_vertices(source: Float32Array) -> BoolArray:
