@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 import numba
 from numba import njit
@@ -33,4 +34,5 @@ def kernel_folder(source: Path, base: Path) -> Path:
 _HERE = Path(__file__).parent
 KERNELS = kernel_folder(_HERE, Path(os.environ.get("NUMBA_CACHE_DIR") or _HERE / "__pycache__"))
 """Folder of the compiled kernels of this source, below NUMBA_CACHE_DIR if that is set."""
-numba.config.CACHE_DIR = str(KERNELS)
+_config: Any = numba.config  # its attributes have no types
+_config.CACHE_DIR = str(KERNELS)

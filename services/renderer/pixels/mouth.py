@@ -332,7 +332,8 @@ def finished(
     slit = SLIT_COLOUR[2] * palette.lip[2]
     blue = slit + opened * (blue - slit)
     # Lips that do not move show the photo; lips that close put the photo's teeth in the dark.
-    keep = mouth.photo_used * kept * (_ONE - change * (_ONE - inside))
+    # In a slit teeth of the photo would be flecks.
+    keep = mouth.photo_used * kept * (_ONE - change * (_ONE - inside * opened))
     darker = _ONE - change * keep * (_ONE - min(entering / mouth.light_then, _ONE))
     more_red, more_green, more_blue = _reddening(darker)
     seen_r, seen_g, seen_b = colour_of(seen)

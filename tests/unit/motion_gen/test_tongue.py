@@ -62,8 +62,8 @@ def test_a_tip_rises_within_two_frames_and_a_back_in_three_without_overshoot() -
 
 
 def test_tip_and_back_follow_their_own_columns() -> None:
-    tip = TongueTracker().step(*rows(np.tile(np.float32([0.8, 0]), (20, 1))))
-    back = TongueTracker().step(*rows(np.tile(np.float32([0, 0.4]), (20, 1))))
+    tip = TongueTracker().step(*rows(np.tile(np.array([0.8, 0], np.float32), (20, 1))))
+    back = TongueTracker().step(*rows(np.tile(np.array([0, 0.4], np.float32), (20, 1))))
     assert tip[-1] == pytest.approx([0.8, 0], abs=1e-3)
     assert back[-1] == pytest.approx([0, 0.4], abs=1e-3)
 
@@ -78,7 +78,7 @@ def test_a_tongue_rests_exactly_where_no_speech_is() -> None:
 
 
 def test_targets_beyond_the_range_are_clipped() -> None:
-    wild = np.tile(np.float32([7, -3]), (30, 1))
+    wild = np.tile(np.array([7, -3], np.float32), (30, 1))
     assert TongueTracker().step(*rows(wild))[-1] == pytest.approx([1, 0], abs=1e-3)
 
 

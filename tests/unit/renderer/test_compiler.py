@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numba
 
@@ -30,5 +31,6 @@ def test_any_change_of_the_source_gets_a_folder_of_its_own(tmp_path: Path) -> No
 
 def test_kernels_are_kept_in_it() -> None:
     frame.bounding_box(frame.FLIP.reshape(1, 2), 0)
-    assert str(KERNELS) == numba.config.CACHE_DIR
+    config: Any = numba.config
+    assert str(KERNELS) == config.CACHE_DIR
     assert list(KERNELS.rglob("*.nbi"))
