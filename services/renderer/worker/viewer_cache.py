@@ -8,7 +8,7 @@ from talkingface.contract.video import BackgroundKind, View
 from talkingface.renderer.arrays import Int32Array
 from talkingface.renderer.geometry import PreparedPortrait
 from talkingface.renderer.portrait_store import PHOTO, PORTRAIT, PreparedPortraitStore, unpack
-from talkingface.renderer.worker.backgrounds import background_pixels, with_background
+from talkingface.renderer.worker.backgrounds import background_pixels, cut_out, with_background
 from talkingface.renderer.worker.viewport import PhotoPixels, Viewer, make_viewer
 
 
@@ -41,6 +41,7 @@ class ViewerCache:
         pixels = unpack(PhotoPixels, self._store.load(handle, PHOTO), PHOTO)
         view = View.from_array(values)
         if view.background.kind != BackgroundKind.PHOTO:
+            portrait = cut_out(portrait)
             behind = background_pixels(view.background, portrait, self._store)
             portrait, pixels = with_background(portrait, pixels, behind)
         viewer = make_viewer(portrait, pixels, view)
