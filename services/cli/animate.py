@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import math
+import re
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -19,6 +20,7 @@ from talkingface.cli.mesh import STAGES, LocalMesh, log_to
 from talkingface.client import (
     FRAMING_CROP,
     FRAMING_PHOTO,
+    Background,
     Controls,
     Emotion,
     Gaze,
@@ -67,6 +69,14 @@ def add_parser(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
         default="crop",
         help="crop: head and shoulders; photo: the whole photo at its own size (the longer side at "
         "most 1920), where only the person moves; default crop",
+    )
+    parser.add_argument(
+        "--background",
+        type=_background,
+        metavar="photo|transparent|#RRGGBB|FILE",
+        help="what is seen behind the person: the photo's, a colour, an image of at most 1 MiB, or "
+        "nothing: then the video has double width, colours on the left and opacity on the right; "
+        "default photo",
     )
     parser.add_argument("--log", type=Path, metavar="FILE", help="append the local mesh's log here")
     controls = parser.add_argument_group("controls")
@@ -207,6 +217,7 @@ async def _animate(
             size=options.size,
             frame_rate=options.fps,
             framing=FRAMINGS[options.framing],
+            background=options.background,
         )
         async for message in messages:
             if isinstance(message, Started):
@@ -266,6 +277,22 @@ def _numbers(count: int) -> Callable[[str], tuple[float, ...]]:
         return values
 
     return parse
+
+
+def _background(text: str) -> Background:
+    if text == "photo":
+        return Background(photo={})
+    if text == "transparent":
+        return Background(transparent={})
+    if text.startswith("#"):
+        if not re.fullmatch("#[0-9a-fA-F]{6}", text):
+            raise argparse.ArgumentTypeError(f"{text!r} is not #RRGGBB")
+        red, green, blue = bytes.fromhex(text[1:])
+        return Background(colour={"red": red, "green": green, "blue": blue})
+    try:
+        return Background(image=Path(text).read_bytes())
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error.strerror}") from None
 
 
 def _emotion(text: str) -> tuple[str, float]:

@@ -24,6 +24,7 @@ from talkingface.v1.media_pb2 import (
     FRAMING_CROP,
     OUTPUT_KIND_FMP4,
     AudioFormat,
+    Background,
     Framing,
     OutputKind,
 )
@@ -101,6 +102,7 @@ class TalkingFace:
         size: int | None = None,
         frame_rate: int | None = None,
         framing: Framing = FRAMING_CROP,
+        background: Background | None = None,
         pacing: Pacing = PACING_OFFLINE,
         resumable: bool = False,
     ) -> AsyncGenerator[Message, None]:
@@ -125,6 +127,8 @@ class TalkingFace:
         :param size: width and height of the video in pixels, even, 256..1024; default 512
         :param frame_rate: frames a second, 25..60; default 25
         :param framing: FRAMING_PHOTO shows the whole photo at its own size, and excludes `size`
+        :param background: what is seen behind the person: a colour, an image, or nothing
+            (`transparent`: RGBA, or H.264 of double width); default: the photo's
         :param pacing: PACING_LIVE runs in real time until `audio` has ended and has been played;
             it needs raw samples (`pcm`)
         :param resumable: continue at another server, or at the restarted one, when the server is
@@ -151,6 +155,7 @@ class TalkingFace:
             size=size,
             frame_rate=frame_rate,
             framing=framing,
+            background=background,
             pacing=pacing,
             resumable=resumable,
         )

@@ -1,4 +1,4 @@
-"""Prepared portraits on disk, by the hash of the photo's file.
+"""Prepared portraits on disk, by the hash of the photo's file, and images for backgrounds.
 
 The folder is shared between the service and its Triton, and may be shared by all replicas: a file
 is written under another name first and then renamed, so that no reader sees half of it.
@@ -20,6 +20,7 @@ import numpy as np
 from talkingface.contract.errors import ServiceError
 from talkingface.contract.identity import digest
 from talkingface.contract.portrait import HANDLE
+from talkingface.contract.video import background_digest
 from talkingface.renderer.arrays import AnyArray
 from talkingface.v1.renderer_pb2 import Portrait
 
@@ -32,6 +33,7 @@ GREY_FACE = f"sha256:{hashlib.sha256(b'grey face').hexdigest()}"
 # Parts of a prepared portrait: what frames need, and what larger or wider views need.
 PORTRAIT, PHOTO = "portrait", "photo"
 _MESSAGE = "message"
+_BACKGROUND = "background"  # a file as the client has sent it
 
 # What decides how a portrait is prepared and stored; `fetch_assets` names the networks by digest.
 # Versions of libraries do not count, for the service and the models in its Triton, which run in
@@ -132,10 +134,29 @@ class PreparedPortraitStore:
     def save(self, portrait: Portrait, arrays: Arrays) -> None:
         """Save a prepared portrait under its handle."""
         message = np.frombuffer(portrait.SerializeToString(), np.uint8)
-        path = self._path(portrait.handle)
+        self._write(portrait.handle, {_MESSAGE: message, **arrays})
+
+    def save_background(self, image: bytes) -> str:
+        """Save the file of an image for a background, and return its handle."""
+        handle = f"sha256:{background_digest(image).hex()}"
+        if not self.has(handle):
+            self._write(handle, {_BACKGROUND: np.frombuffer(image, np.uint8)})
+        return handle
+
+    def background(self, digest: bytes) -> bytes:
+        """Load the file of an image for a background.
+
+        :param digest: (32,) of `contract.video.background_digest`.
+        :raises ServiceError: PORTRAIT_NOT_FOUND.
+        """
+        return self._read(f"sha256:{digest.hex()}", _BACKGROUND)[_BACKGROUND].tobytes()
+
+    def _write(self, handle: str, arrays: Arrays) -> None:
+        """Write a file whole or not at all."""
+        path = self._path(handle)
         with tempfile.NamedTemporaryFile(dir=self._folder, suffix=".part", delete=False) as file:
             try:
-                np.savez(file, **{_MESSAGE: message}, **arrays)
+                np.savez(file, **arrays)
                 file.flush()
                 os.replace(file.name, path)
             except BaseException:

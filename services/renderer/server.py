@@ -27,7 +27,14 @@ from talkingface.contract.messages import (
 from talkingface.contract.motion import ARKIT_INDEX, YAW, neutral
 from talkingface.contract.portrait import MAX_BYTES, handle_of
 from talkingface.contract.rates import MOTION_FPS
-from talkingface.contract.video import RenderLevel, View, fill_in, video_format
+from talkingface.contract.video import (
+    Background,
+    RenderLevel,
+    View,
+    fill_in,
+    frame_size,
+    video_format,
+)
 from talkingface.renderer.h264 import H264Kind, choose
 from talkingface.renderer.portrait_store import GREY_FACE, PreparedPortraitStore
 from talkingface.renderer.session import MODEL_NAME, RenderSession
@@ -64,11 +71,14 @@ class RenderStream(StageHandler[RenderRequest, RenderResponse]):
         self._stage = stage
         self._handle = config.portrait_handle
         stage.store.has(self._handle)  # marks it as used
-        picture = video_format(config, stage.store.portrait(self._handle))
+        portrait = stage.store.portrait(self._handle)
+        picture = video_format(config, portrait)
         self._encoder = make_encoder(
             config, picture, stage.h264, stage.host.metrics.encoder_fallback
         )
-        self._view = View(config.framing, picture.width, picture.height, self._encoder.planar)
+        size = frame_size(config, portrait)
+        background = Background.from_message(config.background)
+        self._view = View(config.framing, *size, self._encoder.planar, background)
         # Between two motion frames a frame waits for the second one.
         self.extra_look_ahead_ms = 0 if config.frame_rate == MOTION_FPS else 1000 // MOTION_FPS
         check_start_frame(config.start_frame)
@@ -77,7 +87,10 @@ class RenderStream(StageHandler[RenderRequest, RenderResponse]):
         )
         self.per_second = config.frame_rate
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="encoder")
-        stage.in_use[self._handle] += 1
+        self._stored = [self._handle]  # what it needs of the store
+        if config.background.HasField("image"):
+            self._stored.append(stage.store.save_background(config.background.image))
+        stage.in_use.update(self._stored)
 
     @property
     def output_shapes(self) -> Mapping[str, tuple[int, ...]]:
@@ -125,7 +138,7 @@ class RenderStream(StageHandler[RenderRequest, RenderResponse]):
 
     def close(self) -> None:
         self._thread.shutdown(wait=False)
-        self._stage.in_use -= collections.Counter((self._handle,))
+        self._stage.in_use -= collections.Counter(self._stored)
 
 
 class RendererStage(

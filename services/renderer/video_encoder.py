@@ -22,7 +22,7 @@ class Encoder(Protocol):
     """One stream of frames. `encode` may run in any thread, one at a time."""
 
     planar: bool
-    """Whether it expects the planes of I420, (3 / 2 H, W), instead of RGB, (H, W, 3)."""
+    """Whether it expects the planes of I420, (3 / 2 H, W), instead of RGB(A), (H, W, 3 or 4)."""
 
     def encode(self, image: Uint8Image) -> tuple[bytes, bool]:
         """Encode a frame.
@@ -94,7 +94,8 @@ def _in_range(config: RenderConfig, name: str, limits: Quality) -> int:
 
 
 def _encode_image(extension: str, image: Uint8Image, options: list[int]) -> bytes:
-    done, data = cv2.imencode(extension, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+    swapped = cv2.COLOR_RGBA2BGRA if image.shape[2] == 4 else cv2.COLOR_RGB2BGR
+    done, data = cv2.imencode(extension, cv2.cvtColor(image, swapped), options)
     if not done:
         raise ServiceError("INTERNAL", f"cannot encode {extension}")
     return data.tobytes()

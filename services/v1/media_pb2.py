@@ -22,27 +22,32 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atalkingface/v1/media.proto\x12\x0etalkingface.v1\"e\n\x0b\x41udioFormat\x12/\n\x08\x65ncoding\x18\x01 \x01(\x0e\x32\x1d.talkingface.v1.AudioEncoding\x12\x13\n\x0bsample_rate\x18\x02 \x01(\r\x12\x10\n\x08\x63hannels\x18\x03 \x01(\r\"@\n\x0bVideoFormat\x12\r\n\x05width\x18\x01 \x01(\r\x12\x0e\n\x06height\x18\x02 \x01(\r\x12\x12\n\nframe_rate\x18\x03 \x01(\r\"K\n\x0c\x45ncodedFrame\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x10\n\x08keyframe\x18\x03 \x01(\x08\x12\x0c\n\x04load\x18\x04 \x01(\x02*\x84\x01\n\rAudioEncoding\x12\x1e\n\x1a\x41UDIO_ENCODING_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x41UDIO_ENCODING_PCM_S16LE\x10\x01\x12\x1c\n\x18\x41UDIO_ENCODING_PCM_F32LE\x10\x02\x12\x17\n\x13\x41UDIO_ENCODING_FILE\x10\x03*\x98\x01\n\nOutputKind\x12\x1b\n\x17OUTPUT_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10OUTPUT_KIND_FMP4\x10\x01\x12\x14\n\x10OUTPUT_KIND_H264\x10\x02\x12\x14\n\x10OUTPUT_KIND_JPEG\x10\x03\x12\x13\n\x0fOUTPUT_KIND_PNG\x10\x04\x12\x16\n\x12OUTPUT_KIND_MOTION\x10\x05*j\n\nVideoCodec\x12\x1b\n\x17VIDEO_CODEC_UNSPECIFIED\x10\x00\x12\x14\n\x10VIDEO_CODEC_H264\x10\x01\x12\x14\n\x10VIDEO_CODEC_JPEG\x10\x02\x12\x13\n\x0fVIDEO_CODEC_PNG\x10\x03*G\n\x07\x46raming\x12\x17\n\x13\x46RAMING_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x46RAMING_CROP\x10\x01\x12\x11\n\rFRAMING_PHOTO\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1atalkingface/v1/media.proto\x12\x0etalkingface.v1\x1a\x1bgoogle/protobuf/empty.proto\"e\n\x0b\x41udioFormat\x12/\n\x08\x65ncoding\x18\x01 \x01(\x0e\x32\x1d.talkingface.v1.AudioEncoding\x12\x13\n\x0bsample_rate\x18\x02 \x01(\r\x12\x10\n\x08\x63hannels\x18\x03 \x01(\r\"\xe6\x01\n\nBackground\x12\'\n\x05photo\x18\x01 \x01(\x0b\x32\x16.google.protobuf.EmptyH\x00\x12\x33\n\x06\x63olour\x18\x02 \x01(\x0b\x32!.talkingface.v1.Background.ColourH\x00\x12\x0f\n\x05image\x18\x03 \x01(\x0cH\x00\x12-\n\x0btransparent\x18\x04 \x01(\x0b\x32\x16.google.protobuf.EmptyH\x00\x1a\x32\n\x06\x43olour\x12\x0b\n\x03red\x18\x01 \x01(\r\x12\r\n\x05green\x18\x02 \x01(\r\x12\x0c\n\x04\x62lue\x18\x03 \x01(\rB\x06\n\x04kind\"@\n\x0bVideoFormat\x12\r\n\x05width\x18\x01 \x01(\r\x12\x0e\n\x06height\x18\x02 \x01(\r\x12\x12\n\nframe_rate\x18\x03 \x01(\r\"K\n\x0c\x45ncodedFrame\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x10\n\x08keyframe\x18\x03 \x01(\x08\x12\x0c\n\x04load\x18\x04 \x01(\x02*\x84\x01\n\rAudioEncoding\x12\x1e\n\x1a\x41UDIO_ENCODING_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x41UDIO_ENCODING_PCM_S16LE\x10\x01\x12\x1c\n\x18\x41UDIO_ENCODING_PCM_F32LE\x10\x02\x12\x17\n\x13\x41UDIO_ENCODING_FILE\x10\x03*\x98\x01\n\nOutputKind\x12\x1b\n\x17OUTPUT_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10OUTPUT_KIND_FMP4\x10\x01\x12\x14\n\x10OUTPUT_KIND_H264\x10\x02\x12\x14\n\x10OUTPUT_KIND_JPEG\x10\x03\x12\x13\n\x0fOUTPUT_KIND_PNG\x10\x04\x12\x16\n\x12OUTPUT_KIND_MOTION\x10\x05*j\n\nVideoCodec\x12\x1b\n\x17VIDEO_CODEC_UNSPECIFIED\x10\x00\x12\x14\n\x10VIDEO_CODEC_H264\x10\x01\x12\x14\n\x10VIDEO_CODEC_JPEG\x10\x02\x12\x13\n\x0fVIDEO_CODEC_PNG\x10\x03*G\n\x07\x46raming\x12\x17\n\x13\x46RAMING_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x46RAMING_CROP\x10\x01\x12\x11\n\rFRAMING_PHOTO\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'talkingface.v1.media_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_AUDIOENCODING']._serialized_start=293
-  _globals['_AUDIOENCODING']._serialized_end=425
-  _globals['_OUTPUTKIND']._serialized_start=428
-  _globals['_OUTPUTKIND']._serialized_end=580
-  _globals['_VIDEOCODEC']._serialized_start=582
-  _globals['_VIDEOCODEC']._serialized_end=688
-  _globals['_FRAMING']._serialized_start=690
-  _globals['_FRAMING']._serialized_end=761
-  _globals['_AUDIOFORMAT']._serialized_start=46
-  _globals['_AUDIOFORMAT']._serialized_end=147
-  _globals['_VIDEOFORMAT']._serialized_start=149
-  _globals['_VIDEOFORMAT']._serialized_end=213
-  _globals['_ENCODEDFRAME']._serialized_start=215
-  _globals['_ENCODEDFRAME']._serialized_end=290
+  _globals['_AUDIOENCODING']._serialized_start=555
+  _globals['_AUDIOENCODING']._serialized_end=687
+  _globals['_OUTPUTKIND']._serialized_start=690
+  _globals['_OUTPUTKIND']._serialized_end=842
+  _globals['_VIDEOCODEC']._serialized_start=844
+  _globals['_VIDEOCODEC']._serialized_end=950
+  _globals['_FRAMING']._serialized_start=952
+  _globals['_FRAMING']._serialized_end=1023
+  _globals['_AUDIOFORMAT']._serialized_start=75
+  _globals['_AUDIOFORMAT']._serialized_end=176
+  _globals['_BACKGROUND']._serialized_start=179
+  _globals['_BACKGROUND']._serialized_end=409
+  _globals['_BACKGROUND_COLOUR']._serialized_start=351
+  _globals['_BACKGROUND_COLOUR']._serialized_end=401
+  _globals['_VIDEOFORMAT']._serialized_start=411
+  _globals['_VIDEOFORMAT']._serialized_end=475
+  _globals['_ENCODEDFRAME']._serialized_start=477
+  _globals['_ENCODEDFRAME']._serialized_end=552
 # @@protoc_insertion_point(module_scope)

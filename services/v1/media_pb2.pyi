@@ -1,6 +1,8 @@
+from google.protobuf import empty_pb2 as _empty_pb2
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from collections.abc import Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
@@ -60,6 +62,27 @@ class AudioFormat(_message.Message):
     sample_rate: int
     channels: int
     def __init__(self, encoding: _Optional[_Union[AudioEncoding, str]] = ..., sample_rate: _Optional[int] = ..., channels: _Optional[int] = ...) -> None: ...
+
+class Background(_message.Message):
+    __slots__ = ("photo", "colour", "image", "transparent")
+    class Colour(_message.Message):
+        __slots__ = ("red", "green", "blue")
+        RED_FIELD_NUMBER: _ClassVar[int]
+        GREEN_FIELD_NUMBER: _ClassVar[int]
+        BLUE_FIELD_NUMBER: _ClassVar[int]
+        red: int
+        green: int
+        blue: int
+        def __init__(self, red: _Optional[int] = ..., green: _Optional[int] = ..., blue: _Optional[int] = ...) -> None: ...
+    PHOTO_FIELD_NUMBER: _ClassVar[int]
+    COLOUR_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    TRANSPARENT_FIELD_NUMBER: _ClassVar[int]
+    photo: _empty_pb2.Empty
+    colour: Background.Colour
+    image: bytes
+    transparent: _empty_pb2.Empty
+    def __init__(self, photo: _Optional[_Union[_empty_pb2.Empty, _Mapping]] = ..., colour: _Optional[_Union[Background.Colour, _Mapping]] = ..., image: _Optional[bytes] = ..., transparent: _Optional[_Union[_empty_pb2.Empty, _Mapping]] = ...) -> None: ...
 
 class VideoFormat(_message.Message):
     __slots__ = ("width", "height", "frame_rate")

@@ -64,7 +64,7 @@ class RenderRequest(_message.Message):
     def __init__(self, config: _Optional[_Union[RenderConfig, _Mapping]] = ..., motion: _Optional[_Union[_motion_gen_pb2.MotionChunk, _Mapping]] = ..., end: _Optional[_Union[_empty_pb2.Empty, _Mapping]] = ..., dropped_motion: _Optional[_Union[_motion_gen_pb2.MotionChunk, _Mapping]] = ..., level: _Optional[int] = ...) -> None: ...
 
 class RenderConfig(_message.Message):
-    __slots__ = ("session_id", "portrait_handle", "codec", "quality", "keyframe_interval", "size", "frame_rate", "framing", "checkpoints", "resume", "first_frame", "start_frame")
+    __slots__ = ("session_id", "portrait_handle", "codec", "quality", "keyframe_interval", "size", "frame_rate", "framing", "checkpoints", "resume", "first_frame", "start_frame", "background")
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     PORTRAIT_HANDLE_FIELD_NUMBER: _ClassVar[int]
     CODEC_FIELD_NUMBER: _ClassVar[int]
@@ -77,6 +77,7 @@ class RenderConfig(_message.Message):
     RESUME_FIELD_NUMBER: _ClassVar[int]
     FIRST_FRAME_FIELD_NUMBER: _ClassVar[int]
     START_FRAME_FIELD_NUMBER: _ClassVar[int]
+    BACKGROUND_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     portrait_handle: str
     codec: _media_pb2.VideoCodec
@@ -89,7 +90,8 @@ class RenderConfig(_message.Message):
     resume: _stage_pb2.Checkpoint
     first_frame: int
     start_frame: int
-    def __init__(self, session_id: _Optional[str] = ..., portrait_handle: _Optional[str] = ..., codec: _Optional[_Union[_media_pb2.VideoCodec, str]] = ..., quality: _Optional[int] = ..., keyframe_interval: _Optional[int] = ..., size: _Optional[int] = ..., frame_rate: _Optional[int] = ..., framing: _Optional[_Union[_media_pb2.Framing, str]] = ..., checkpoints: _Optional[bool] = ..., resume: _Optional[_Union[_stage_pb2.Checkpoint, _Mapping]] = ..., first_frame: _Optional[int] = ..., start_frame: _Optional[int] = ...) -> None: ...
+    background: _media_pb2.Background
+    def __init__(self, session_id: _Optional[str] = ..., portrait_handle: _Optional[str] = ..., codec: _Optional[_Union[_media_pb2.VideoCodec, str]] = ..., quality: _Optional[int] = ..., keyframe_interval: _Optional[int] = ..., size: _Optional[int] = ..., frame_rate: _Optional[int] = ..., framing: _Optional[_Union[_media_pb2.Framing, str]] = ..., checkpoints: _Optional[bool] = ..., resume: _Optional[_Union[_stage_pb2.Checkpoint, _Mapping]] = ..., first_frame: _Optional[int] = ..., start_frame: _Optional[int] = ..., background: _Optional[_Union[_media_pb2.Background, _Mapping]] = ...) -> None: ...
 
 class RenderResponse(_message.Message):
     __slots__ = ("started", "frame", "checkpoint")

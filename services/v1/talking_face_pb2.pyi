@@ -60,7 +60,7 @@ class EndOfUtterance(_message.Message):
     def __init__(self, id: _Optional[str] = ...) -> None: ...
 
 class AnimateConfig(_message.Message):
-    __slots__ = ("portrait_handle", "portrait_image", "audio", "output", "quality", "seed", "controls", "size", "frame_rate", "framing", "pacing", "resumable", "resume")
+    __slots__ = ("portrait_handle", "portrait_image", "audio", "output", "quality", "seed", "controls", "size", "frame_rate", "framing", "pacing", "resumable", "resume", "background")
     PORTRAIT_HANDLE_FIELD_NUMBER: _ClassVar[int]
     PORTRAIT_IMAGE_FIELD_NUMBER: _ClassVar[int]
     AUDIO_FIELD_NUMBER: _ClassVar[int]
@@ -74,6 +74,7 @@ class AnimateConfig(_message.Message):
     PACING_FIELD_NUMBER: _ClassVar[int]
     RESUMABLE_FIELD_NUMBER: _ClassVar[int]
     RESUME_FIELD_NUMBER: _ClassVar[int]
+    BACKGROUND_FIELD_NUMBER: _ClassVar[int]
     portrait_handle: str
     portrait_image: bytes
     audio: _media_pb2.AudioFormat
@@ -87,7 +88,8 @@ class AnimateConfig(_message.Message):
     pacing: Pacing
     resumable: bool
     resume: Resume
-    def __init__(self, portrait_handle: _Optional[str] = ..., portrait_image: _Optional[bytes] = ..., audio: _Optional[_Union[_media_pb2.AudioFormat, _Mapping]] = ..., output: _Optional[_Union[_media_pb2.OutputKind, str]] = ..., quality: _Optional[int] = ..., seed: _Optional[int] = ..., controls: _Optional[_Union[_controls_pb2.Controls, _Mapping]] = ..., size: _Optional[int] = ..., frame_rate: _Optional[int] = ..., framing: _Optional[_Union[_media_pb2.Framing, str]] = ..., pacing: _Optional[_Union[Pacing, str]] = ..., resumable: _Optional[bool] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ...) -> None: ...
+    background: _media_pb2.Background
+    def __init__(self, portrait_handle: _Optional[str] = ..., portrait_image: _Optional[bytes] = ..., audio: _Optional[_Union[_media_pb2.AudioFormat, _Mapping]] = ..., output: _Optional[_Union[_media_pb2.OutputKind, str]] = ..., quality: _Optional[int] = ..., seed: _Optional[int] = ..., controls: _Optional[_Union[_controls_pb2.Controls, _Mapping]] = ..., size: _Optional[int] = ..., frame_rate: _Optional[int] = ..., framing: _Optional[_Union[_media_pb2.Framing, str]] = ..., pacing: _Optional[_Union[Pacing, str]] = ..., resumable: _Optional[bool] = ..., resume: _Optional[_Union[Resume, _Mapping]] = ..., background: _Optional[_Union[_media_pb2.Background, _Mapping]] = ...) -> None: ...
 
 class StreamPosition(_message.Message):
     __slots__ = ("messages", "bytes", "utterance_bytes")

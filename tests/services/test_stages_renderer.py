@@ -271,6 +271,29 @@ async def test_a_crop_has_the_size_that_is_asked_for(
     assert [picture.shape for picture in decode_h264(video)] == [(1024, 1024, 3)] * 3
 
 
+async def test_another_background_is_shown(
+    stub: renderer_pb2_grpc.RendererServiceStub, handle: str
+) -> None:
+    motion = speaking(3)
+    motion[:, YAW] = 5
+    image = cv2.imencode(".png", np.full((90, 70, 3), (60, 20, 240), np.uint8))[1].tobytes()
+    photo = decoded(await render(stub, config(handle, PNG), motion))
+    before = decoded(await render(stub, config(handle, PNG, background={"image": image}), motion))
+    clear = await render(stub, config(handle, PNG, background={"transparent": {}}), motion)
+    for own, frame, data in zip(photo, before, clear, strict=True):
+        rgba = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        assert rgba.shape == (512, 512, 4)
+        behind = rgba[..., 3] == 0
+        assert behind.mean() > 0.05
+        assert (frame[behind] == (240, 20, 60)).all()
+        middle = (slice(226, 286), slice(226, 286))
+        np.testing.assert_array_equal(frame[middle], own[middle])
+        assert (rgba[middle][..., 3] >= 254).all()
+    video = decode_h264(await render(stub, config(handle, background={"transparent": {}}), motion))
+    assert [picture.shape for picture in video] == [(512, 1024, 3)] * 3
+    assert (video[0][226:286, 512 + 226 : 512 + 286] > 245).all()
+
+
 async def test_the_whole_photo_moves_only_around_the_head(
     stub: renderer_pb2_grpc.RendererServiceStub, portrait_image: bytes
 ) -> None:
@@ -451,6 +474,18 @@ def off_range() -> np.ndarray:
         ({"size": 512, "framing": FRAMING_PHOTO}, None, "FIELD_INVALID", "config.size"),
         ({"frame_rate": 61}, None, "FIELD_INVALID", "config.frame_rate"),
         ({"framing": 7}, None, "FIELD_INVALID", "config.framing"),
+        (
+            {"codec": JPEG, "background": {"transparent": {}}},
+            None,
+            "FIELD_INVALID",
+            "config.background.transparent",
+        ),
+        (
+            {"background": {"image": b"no image"}},
+            speaking(2),
+            "FIELD_INVALID",
+            "config.background.image",
+        ),
         ({"handle": ""}, None, "FIELD_INVALID", "config.portrait_handle"),
         ({"handle": "../../etc/passwd"}, None, "PORTRAIT_NOT_FOUND", ""),
         ({"handle": handle_of(b"never seen")}, None, "PORTRAIT_NOT_FOUND", ""),

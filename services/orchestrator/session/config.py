@@ -52,7 +52,8 @@ def effective_config(asked: talking_face.AnimateConfig) -> talking_face.AnimateC
     if config.output not in media.OutputKind.values():
         raise invalid_field("config.output", f"{config.output} is not an OutputKind")
     if config.output == media.OUTPUT_KIND_MOTION:
-        for name in ("portrait_handle", "portrait_image", "size", "frame_rate", "framing"):
+        config.ClearField("portrait")
+        for name in ("size", "frame_rate", "framing", "background"):
             config.ClearField(name)
     else:
         _check_portrait(config)
@@ -78,6 +79,8 @@ def effective_config(asked: talking_face.AnimateConfig) -> talking_face.AnimateC
         raise invalid_field("config.pacing", f"{config.pacing} is not a Pacing")
     if config.resumable and config.output == media.OUTPUT_KIND_FMP4:
         raise invalid_field("config.resumable", "an MP4 cannot be continued in the middle")
+    if config.resumable and config.background.HasField("image"):
+        raise invalid_field("config.background.image", "is not kept by a resume token")
     check_controls(asked.controls, "config.controls")
     config.controls.CopyFrom(overlay(default_controls(), asked.controls))
     return config

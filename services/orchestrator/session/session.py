@@ -179,6 +179,8 @@ class Session(ABC):
             config=self.config,
             portrait=portrait,
         )
+        if self.config.background.HasField("image"):
+            message.config.background.image = b""
         if portrait is not None:
             message.video.CopyFrom(video_format(self.config, portrait))
             self._packager = packager(

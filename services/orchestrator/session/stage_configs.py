@@ -47,6 +47,7 @@ def render_config(session: Session, handle: str) -> RenderConfig:
         size=config.size if config.HasField("size") else None,
         frame_rate=config.frame_rate,
         framing=config.framing,
+        background=config.background,
         resume=_checkpoint(state),
         first_frame=session.start.frame,
         start_frame=state.consumed,

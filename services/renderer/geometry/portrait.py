@@ -28,6 +28,7 @@ class PreparedPortrait:
 
     frame: Uint8Image  # (512, 512, 3) RGB
     layers: PortraitLayers
+    matte: Uint8Image  # (512, 512) opacity of the person, before doubtful parts were decided
     fit: FaceFit
     neutral: Float32Array  # (V, 3) the person without expression, exact at the landmarks
     photographed: Float32Array  # (V, 3) the person as in the photo, unposed

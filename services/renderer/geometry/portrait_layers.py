@@ -27,6 +27,11 @@ class PortraitLayers:
     least_opaque: Uint8Array
     most_opaque: Uint8Array
 
+    @property
+    def transparent(self) -> bool:
+        """Whether the background has no opacity, so that the frame's is less than 255 there."""
+        return bool(self.background[0, 0] >> np.uint32(24) == 0)
+
 
 def portrait_layers(
     frame: Uint8Image,

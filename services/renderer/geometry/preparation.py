@@ -69,6 +69,7 @@ def prepare(
     :raises ValueError: shapes that do not fit, landmarks that are not finite or lie outside.
     """
     _check(frame, matte, background)
+    opacity = np.clip(255 * matte + 0.5, 0, 255).astype(np.uint8)
     matte = refine_matte(frame, matte, background, float(landmarks[CHIN, 1]))
     fitted = fit(landmarks)
     camera = fitted.camera
@@ -84,6 +85,7 @@ def prepare(
     return PreparedPortrait(
         frame=frame,
         layers=layers,
+        matte=opacity,
         fit=fitted,
         neutral=mesh.neutral,
         photographed=mesh.photographed,

@@ -169,7 +169,9 @@ def _draw(
     for eye in range(2):
         draw_eye(portrait, plan, canvas, eye, draw_always)
     draw_mouth(portrait, plan, canvas, draw_always)
-    still = not draw_always and _is_still(portrait, plan)
+    # The photo has no opacity: a transparent frame is always composed.
+    photo = not draw_always and not portrait.layers.transparent
+    still = photo and _is_still(portrait, plan)
     if still:
         canvas.show(portrait.frame)
     return face, still

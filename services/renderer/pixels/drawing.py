@@ -241,8 +241,8 @@ def join_quarters(drawing: Drawing, y: int, first: Index, end: Index) -> None:
 
 @device
 def merged_pixel(below: Pixel, drawn: Pixel, opacity: Real, whole: Real) -> Pixel:
-    """A drawing's pixel over one of the frame, packed."""
-    return mix(below, drawn, weight_of(opacity * whole))
+    """A drawing's pixel over one of the frame, packed; the drawing itself is opaque."""
+    return mix(below, drawn | np.uint32(0xFF000000), weight_of(opacity * whole))
 
 
 @device

@@ -37,6 +37,7 @@ HIDDEN, EMPTY, PHOTO, MIXED = 0, 1, 2, 3
 
 _OPACITY = np.uint32(24)  # bits below a packed pixel's opacity
 _COLOURS, _SOLID = np.uint32(0x00FFFFFF), np.uint32(SOLID) << _OPACITY
+_OPAQUE = np.uint32(0xFF000000)
 _PHOTO = np.uint32(255)  # opacity of pixels that are nothing but the photo
 CELL = 4  # pixels of the frame for a cell of the flow, along a side
 _MARGIN = np.float32(MARGIN)
@@ -148,9 +149,12 @@ def layer_pixel(layer: Uint32Array, u: Real, v: Real) -> Pixel:
 
 @device
 def rear_pixel(rear: Pixel, sharp: Pixel, below: Pixel) -> Pixel:
-    """A pixel of the rear layer over what is `below`; the `sharp` photo where it is only that."""
+    """A pixel of the rear layer over what is `below`; the `sharp` photo where it is only that.
+
+    Its own opacity is that of both together: 255 unless that of `below` is less.
+    """
     opacity = rear >> _OPACITY
-    over = mix(below, rear, opacity + (opacity >> np.uint32(7)))
+    over = mix(below, rear | _OPAQUE, opacity + (opacity >> np.uint32(7)))
     return sharp if opacity == _PHOTO else over
 
 

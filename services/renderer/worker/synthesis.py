@@ -17,7 +17,7 @@ class SynthesisRequest(NamedTuple):
 
     portrait: Uint8Array  # (32,) digest
     motion: Float32Array  # (60,)
-    view: Int32Array  # (4,)
+    view: Int32Array  # (13,)
     level: Int32Array  # (1,)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from talkingface.contract.video import View
+from talkingface.contract.video import BackgroundKind, View
 from talkingface.renderer.arrays import Int32Array
 from talkingface.renderer.geometry import PreparedPortrait
 from talkingface.renderer.portrait_store import PHOTO, PORTRAIT, PreparedPortraitStore, unpack
+from talkingface.renderer.worker.backgrounds import background_pixels, cut_out, with_background
 from talkingface.renderer.worker.viewport import PhotoPixels, Viewer, make_viewer
 
 
@@ -26,8 +27,9 @@ class ViewerCache:
         """Return the viewer of a prepared portrait, from memory or from the store.
 
         :param digest: (32,) of the portrait's file.
-        :param values: (4,) the view as `View.from_array` takes it.
-        :raises ServiceError: PORTRAIT_NOT_FOUND.
+        :param values: (13,) the view as `View.from_array` takes it.
+        :raises ServiceError: PORTRAIT_NOT_FOUND, also for the image of a background;
+            FIELD_INVALID for one that cannot be decoded.
         """
         key = digest + values.tobytes()
         if key in self._viewers:
@@ -37,7 +39,12 @@ class ViewerCache:
         arrays = self._store.load(handle, PORTRAIT)
         portrait = unpack(PreparedPortrait, arrays, PORTRAIT)
         pixels = unpack(PhotoPixels, self._store.load(handle, PHOTO), PHOTO)
-        viewer = make_viewer(portrait, pixels, View.from_array(values))
+        view = View.from_array(values)
+        if view.background.kind != BackgroundKind.PHOTO:
+            portrait = cut_out(portrait)
+            behind = background_pixels(view.background, portrait, self._store)
+            portrait, pixels = with_background(portrait, pixels, behind)
+        viewer = make_viewer(portrait, pixels, view)
         size = sum(array.nbytes for array in arrays.values()) + viewer.nbytes
         while self._viewers and self._bytes + size > self._max_bytes:
             _, (_, freed) = self._viewers.popitem(last=False)

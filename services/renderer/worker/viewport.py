@@ -31,7 +31,7 @@ from talkingface.renderer.geometry import (
 )
 from talkingface.renderer.geometry.rear_flow import Borders
 from talkingface.renderer.opencv import cv
-from talkingface.renderer.pixels.packed import pack, unpack
+from talkingface.renderer.pixels.packed import channels, pack, unpack
 from talkingface.renderer.pixels.planar import i420
 from talkingface.v1.media_pb2 import FRAMING_CROP
 
@@ -105,7 +105,7 @@ def _cut_square(
 
 
 def _resized(image: Uint8Image, side: int) -> Uint8Image:
-    """A frame (512, 512, 3) with `side` pixels."""
+    """A frame (512, 512, ...) with `side` pixels."""
     method = cv.INTER_AREA if side < FRAME else cv.INTER_CUBIC
     resized: Uint8Image = cv.resize(image, (side, side), interpolation=method)
     return resized
@@ -295,11 +295,11 @@ class CropViewer:
                 reduced = len(photo) > view.width
                 method = cv.INTER_AREA if reduced else cv.INTER_CUBIC
                 photo = cv.resize(photo, (view.width,) * 2, interpolation=method)
-        self._planar = view.planar
+        self._planar, self._transparent = view.planar, view.transparent
         self._resample = _Resampler(portrait.frame, view.width, photo)
         self.traced = self._resample.traced  # its frames need a canvas of the CPU
         # Whether its images are the planes of a frame of 512 pixels as it is.
-        self.shows_planes = view.planar and self._resample.unchanged
+        self.shows_planes = view.planar and self._resample.unchanged and not view.transparent
         self._renderer = _Renderer(portrait, False, self._resample.traced)
         self.nbytes = self._resample.nbytes + _Renderer.nbytes
 
@@ -312,7 +312,18 @@ class CropViewer:
         if self.shows_planes:
             return i420(enlarged(frame.pixels))
         image = self._resample(frame)
+        if self._transparent:
+            return self._with_opacity(image, frame)
         return i420(pack(image)) if self._planar else image
+
+    def _with_opacity(self, image: Uint8Image, frame: WarpedFrame) -> Uint8Image:
+        """An image (H, W, 3) and the opacity of its frame: RGBA, or planes of twice the width."""
+        opacity = np.ascontiguousarray(channels(enlarged(frame.pixels))[..., 3])
+        if len(opacity) != len(image):
+            opacity = _resized(opacity, len(image))
+        if not self._planar:
+            return np.dstack([image, opacity])
+        return i420(pack(np.hstack([image, np.repeat(opacity[..., None], 3, 2)])))
 
 
 class PhotoViewer:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from importlib.metadata import EntryPoints, entry_points
+from pathlib import Path
 
 import pytest
 
 from talkingface import cli
+from talkingface.cli import animate
+from talkingface.client import Background
 
 
 def test_research_adds_its_commands(capsys: pytest.CaptureFixture[str]) -> None:
@@ -39,3 +43,35 @@ def test_where_only_the_client_is_the_command_says_what_to_install(
         monkeypatch.delattr(cli, name, raising=False)
     assert cli.main(["up"]) == cli.UNAVAILABLE
     assert "pip install '.[mesh]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argument", "background"),
+    [
+        ("photo", Background(photo={})),
+        ("transparent", Background(transparent={})),
+        ("#0A10ff", Background(colour={"red": 10, "green": 16, "blue": 255})),
+        ("FILE", Background(image=b"bytes of an image")),
+    ],
+)
+def test_a_background_is_a_name_a_colour_or_a_file(
+    argument: str, background: Background, tmp_path: Path
+) -> None:
+    file = tmp_path / "behind.png"
+    file.write_bytes(b"bytes of an image")
+    assert parsed(str(file) if argument == "FILE" else argument).background == background
+
+
+@pytest.mark.parametrize("argument", ["#12345", "#12345g", "missing.png"])
+def test_a_bad_background_is_refused(argument: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parsed(argument)
+    assert argument in capsys.readouterr().err
+
+
+def parsed(background: str) -> argparse.Namespace:
+    """The arguments of `talkingface animate` with a background."""
+    parser = argparse.ArgumentParser()
+    animate.add_parser(parser.add_subparsers())
+    files = ["animate", "face.jpg", "voice.wav", "-o", "out.mp4"]
+    return parser.parse_args([*files, "--background", background])

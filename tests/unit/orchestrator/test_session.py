@@ -101,6 +101,21 @@ def test_motion_needs_no_portrait() -> None:
         ({"frame_rate": 24}, "config.frame_rate"),
         ({"frame_rate": 61}, "config.frame_rate"),
         ({"framing": 9}, "config.framing"),
+        ({"background": {"colour": {"red": 256}}}, "config.background.colour.red"),
+        ({"background": {"image": b""}}, "config.background.image"),
+        ({"background": {"image": bytes((1 << 20) + 1)}}, "config.background.image"),
+        (
+            {"background": {"transparent": {}}, "output": media.OUTPUT_KIND_JPEG},
+            "config.background.transparent",
+        ),
+        (
+            {"background": {"transparent": {}}, "framing": media.FRAMING_PHOTO},
+            "config.background",
+        ),
+        (
+            {"background": {"image": b"x"}, "resumable": True, "output": media.OUTPUT_KIND_H264},
+            "config.background.image",
+        ),
         ({"audio": None}, "config.audio"),
         ({"audio": media.AudioFormat()}, "config.audio.encoding"),
         ({"controls": controls.Controls(mouth_scale=1.6)}, "config.controls.mouth_scale"),
@@ -124,6 +139,12 @@ def test_a_bad_configuration_names_its_field(fields: dict[str, Any], path: str) 
     [
         ({}, (3000, 2000), (512, 512)),
         ({"size": 1024}, (100, 120), (1024, 1024)),
+        ({"background": {"transparent": {}}}, (100, 120), (1024, 512)),
+        (
+            {"background": {"transparent": {}}, "output": media.OUTPUT_KIND_PNG},
+            (100, 120),
+            (512, 512),
+        ),
         ({"framing": media.FRAMING_PHOTO}, (801, 600), (800, 600)),
         ({"framing": media.FRAMING_PHOTO}, (3000, 4000), (1440, 1920)),
     ],
@@ -138,6 +159,14 @@ def test_started_reports_the_video_format(
     asked = render_config(session, HANDLE)
     assert asked.frame_rate == 40
     assert asked.HasField("size") == (session.config.framing == media.FRAMING_CROP)
+    assert asked.background == session.config.background
+
+
+def test_started_leaves_out_the_image_of_a_background() -> None:
+    session = open_session(config(background={"image": b"file"}))
+    portrait = renderer.Portrait(handle=HANDLE, width=100, height=100)
+    assert session.started([], portrait).started.config.background.image == b""
+    assert render_config(session, HANDLE).background.image == b"file"
 
 
 def test_a_higher_frame_rate_requires_more_frames() -> None:

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from talkingface.contract.errors import ServiceError
-from talkingface.contract.video import RenderLevel, View
+from talkingface.contract.video import Background, BackgroundKind, RenderLevel, View
 from talkingface.renderer.geometry import FRAME, PreparedPortrait, prepare
 from talkingface.renderer.geometry.cuda_canvas import CudaCanvas, ResidentArrays
 from talkingface.renderer.pixels import dlpack
 from talkingface.renderer.pixels.code_cache import CodeCache
 from talkingface.renderer.pixels.cuda import all_kernels
 from talkingface.renderer.pixels.device_array import DeviceArray
+from talkingface.renderer.worker.backgrounds import cut_out, with_background
 from talkingface.renderer.worker.devices import (
     CpuDevice,
     Device,
@@ -26,13 +27,14 @@ from talkingface.renderer.worker.devices import (
     frames_of,
     warm_up,
 )
-from talkingface.renderer.worker.frame_synthesis import all_moved, grey_face
+from talkingface.renderer.worker.frame_synthesis import all_moved, grey_face, whole_photo
 from talkingface.renderer.worker.gpu_device import GpuDevice
 from talkingface.renderer.worker.synthesis import FrameSynthesis, SynthesisRequest
 from talkingface.renderer.worker.viewport import PhotoPixels, make_viewer
 from talkingface.v1.media_pb2 import FRAMING_CROP, FRAMING_PHOTO
 from tests.support.simulated_gpu import SimulatedGpu, value_of
 
+GREEN = Background(BackgroundKind.COLOUR, colour=(90, 120, 60))
 PLANAR = View(FRAMING_CROP, FRAME, FRAME, planar=True)
 VIEWS = {
     "planes": (PLANAR, RenderLevel.FULL),
@@ -130,6 +132,29 @@ def test_frames_of_a_gpu_are_those_of_the_cpu(
         apart = np.abs(one.astype(int) - other)
         assert apart.max() <= 1, name
         assert one.std() > 10  # there is something to see
+
+
+def test_a_gpu_draws_other_backgrounds(
+    portraits: list[PreparedPortrait], device: GpuDevice
+) -> None:
+    portrait = cut_out(portraits[0])
+    clear = np.full((FRAME, FRAME, 4), (90, 120, 60, 0), np.uint8)
+    requests = []
+    for background, pixels in ((Background(BackgroundKind.TRANSPARENT), clear), (GREEN, clear)):
+        behind = pixels if background != GREEN else np.ascontiguousarray(pixels[..., :3])
+        shown = with_background(portrait, whole_photo(portrait.frame), behind)
+        for planar in (False, True):
+            viewer = make_viewer(*shown, View(FRAMING_CROP, FRAME, FRAME, planar, background))
+            motions = (all_moved(), portrait.own_motion)
+            requests += [FrameRequest(viewer, each, RenderLevel.FULL) for each in motions]
+        requests.append(FrameRequest(viewer, all_moved(), RenderLevel.HALF_RESOLUTION))
+    wanted = _images(CpuDevice(), requests, _network)
+    found = _images(device, requests, _network)
+    for one, other in zip(wanted, found, strict=True):
+        assert np.abs(one.astype(int) - other).max() <= 1
+    opacity = found[0][..., 3]
+    assert opacity.min() == 0
+    assert opacity.max() == 255
 
 
 @pytest.mark.parametrize("kind", [CpuDevice, GpuDevice])
