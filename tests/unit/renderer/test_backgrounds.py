@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
-import cv2
 import numpy as np
 import pytest
 
@@ -15,6 +15,7 @@ from talkingface.contract.errors import ServiceError
 from talkingface.contract.motion import YAW
 from talkingface.contract.video import Background, BackgroundKind, RenderLevel, View
 from talkingface.renderer.geometry import FRAME, PreparedPortrait, prepare
+from talkingface.renderer.opencv import cv
 from talkingface.renderer.pixels.layers import MARGIN
 from talkingface.renderer.pixels.packed import channels
 from talkingface.renderer.portrait_store import GREY_FACE, PHOTO, PORTRAIT, pack
@@ -47,8 +48,8 @@ def portrait() -> PreparedPortrait:
     """A grey face before blue; the edge of its matte is soft."""
     frame, points = grey_face()
     disc = np.zeros((FRAME, FRAME), np.float32)
-    cv2.circle(disc, (256, 256), 190, 1, -1)
-    matte = cv2.GaussianBlur(disc, (0, 0), 4)
+    cv.circle(disc, (256, 256), 190, 1, -1)
+    matte = cv.GaussianBlur(disc, (0, 0), 4)
     behind = np.full_like(frame, (20, 40, 200))
     mixed = behind + matte[..., None] * (frame.astype(np.float32) - behind)
     return prepare((mixed + 0.5).astype(np.uint8), points, matte, behind)
@@ -134,7 +135,7 @@ def test_planes_have_the_opacity_right_of_the_colours(portrait: PreparedPortrait
     assert np.abs(luma - expected).max() <= 1
     chroma = planes[FRAME:].reshape(2, FRAME // 2, FRAME)[..., FRAME // 2 :]
     assert (chroma == 128).all()
-    whole = cv2.cvtColor(planes, cv2.COLOR_YUV2RGB_I420)
+    whole = cv.cvtColor(planes, cv.COLOR_YUV2RGB_I420)
     assert np.abs(whole[:, :FRAME][FACE].astype(int) - image[FACE][..., :3]).mean() < 3
 
 
@@ -143,12 +144,12 @@ def test_a_larger_frame_has_detail_of_the_person_alone(
     portrait: PreparedPortrait, background: Background
 ) -> None:
     side = 768
-    square = cv2.resize(portrait.frame, (side, side), interpolation=cv2.INTER_CUBIC)
+    square = cv.resize(portrait.frame, (side, side), interpolation=cv.INTER_CUBIC)
     noise = np.random.default_rng(1).integers(-20, 20, square.shape)
     square = np.clip(square + noise, 0, 255).astype(np.uint8)
     image = shown(portrait, background, 0.0, size=side, square=square)
     grain = image[..., :3].astype(np.float32)
-    grain -= cv2.GaussianBlur(grain, (0, 0), 2)
+    grain -= cv.GaussianBlur(grain, (0, 0), 2)
     assert grain[330:430, 330:430].std() > 5
     assert grain[:60, :60].std() < 1
 
@@ -214,7 +215,7 @@ def cached(store: Store, image: bytes) -> Image:
 
 def encoded(extension: str, colour: tuple[int, int, int]) -> bytes:
     image = np.full((80, 100, 3), colour[::-1], np.uint8)
-    return cv2.imencode(extension, image)[1].tobytes()
+    return cv.imencode(extension, image)[1].tobytes()
 
 
 @pytest.mark.parametrize("extension", [".png", ".jpg", ".webp"])
@@ -247,8 +248,8 @@ def encode(codec: Any, image: Image, width: int, height: int) -> bytes:
 def test_png_has_the_opacity(portrait: PreparedPortrait) -> None:
     image = shown(portrait, TRANSPARENT)
     data = encode(media.VIDEO_CODEC_PNG, image, FRAME, FRAME)
-    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    np.testing.assert_array_equal(cv2.cvtColor(decoded, cv2.COLOR_BGRA2RGBA), image)
+    decoded = cv.imdecode(np.frombuffer(data, np.uint8), cv.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(cv.cvtColor(decoded, cv.COLOR_BGRA2RGBA), image)
 
 
 def test_h264_is_composed_by_the_documented_filter(portrait: PreparedPortrait) -> None:
@@ -270,7 +271,10 @@ def merged_by_filter(frame: av.VideoFrame) -> Image:
     """RGBA by the filters that media.proto states."""
     graph = av.filter.Graph()
     source = graph.add_buffer(
-        width=frame.width, height=frame.height, format=frame.format.name, time_base="1/25"
+        width=frame.width,
+        height=frame.height,
+        format=av.VideoFormat(frame.format.name),
+        time_base=Fraction(1, 25),
     )
     split, left = graph.add("split"), graph.add("crop", "iw/2:ih:0:0")
     right, grey = graph.add("crop", "iw/2:ih:iw/2:0"), graph.add("format", "gray")
