@@ -151,7 +151,12 @@ class ServiceError(Exception):
     def to_text(self) -> str:
         """Return one line of JSON, by which a model in Triton reports the error."""
         return _TEXT_MARK + json.dumps(
-            {"reason": self.reason, "message": self.message, "metadata": dict(self.metadata)}
+            {
+                "reason": self.reason,
+                "message": self.message,
+                "metadata": dict(self.metadata),
+                "field_violations": dict(self.field_violations),
+            }
         )
 
     @classmethod
@@ -161,7 +166,7 @@ class ServiceError(Exception):
         if not mark:
             return None
         fields, _ = json.JSONDecoder().raw_decode(tail)
-        return cls(fields["reason"], fields["message"], fields["metadata"])
+        return cls(**fields)
 
 
 def invalid_field(path: str, problem: str) -> ServiceError:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from talkingface.contract.video import MAX_SIZE, RenderLevel, View
-from talkingface.renderer.arrays import Float32Array, Uint8Image
+from talkingface.renderer.arrays import Float32Array, Uint8Image, Uint32Array
 from talkingface.renderer.compiler import njit
 from talkingface.renderer.geometry import (
     FRAME,
@@ -39,6 +39,7 @@ MIN_ENLARGEMENT = 1.1  # pixels of the photo for one of the frame, from which it
 STRIP_ROWS = 128  # worked on at a time, so that they stay in the processor's cache
 MAX_FLOW_STEP = 1.0  # pixels by which neighbours' flow may differ before detail would show a seam
 NO_DETAIL = 128  # level
+GREY = np.uint32(0x010101)  # packed pixel of the level 1
 
 
 @dataclass(frozen=True)
@@ -311,19 +312,19 @@ class CropViewer:
         """Bring a finished frame into the shape of the view."""
         if self.shows_planes:
             return i420(enlarged(frame.pixels))
-        image = self._resample(frame)
         if self._transparent:
-            return self._with_opacity(image, frame)
+            pixels = self._with_opacity(frame)
+            return i420(_beside_opacity(pixels)) if self._planar else channels(pixels)
+        image = self._resample(frame)
         return i420(pack(image)) if self._planar else image
 
-    def _with_opacity(self, image: Uint8Image, frame: WarpedFrame) -> Uint8Image:
-        """An image (H, W, 3) and the opacity of its frame: RGBA, or planes of twice the width."""
-        opacity = np.ascontiguousarray(channels(enlarged(frame.pixels))[..., 3])
-        if len(opacity) != len(image):
-            opacity = _resized(opacity, len(image))
-        if not self._planar:
-            return np.dstack([image, opacity])
-        return i420(pack(np.hstack([image, np.repeat(opacity[..., None], 3, 2)])))
+    def _with_opacity(self, frame: WarpedFrame) -> Uint32Array:
+        """The frame's image with its opacity, packed (side, side)."""
+        pixels = enlarged(frame.pixels)
+        if self._resample.unchanged:
+            return pixels
+        opacity = _resized(np.ascontiguousarray(channels(pixels)[..., 3]), self._resample.side)
+        return pack(np.dstack([self._resample(frame), opacity]))
 
 
 class PhotoViewer:
@@ -395,6 +396,15 @@ def _planes(image: Uint8Image) -> tuple[Uint8Image, Uint8Image, Uint8Image]:
         flat[count : count * 5 // 4].reshape(half),
         flat[count * 5 // 4 :].reshape(half),
     )
+
+
+def _beside_opacity(pixels: Uint32Array) -> Uint32Array:
+    """Packed colours (H, W), and right of them the opacity as grey, (H, 2 W)."""
+    height, width = pixels.shape
+    both = np.empty((height, 2 * width), np.uint32)
+    both[:, :width] = pixels
+    np.multiply(pixels >> np.uint32(24), GREY, out=both[:, width:])
+    return both
 
 
 Viewer = CropViewer | PhotoViewer

@@ -105,6 +105,9 @@ def test_an_error_passes_through_a_models_text() -> None:
         'no "face"\nhere',
         {"width": "64"},
     )
+    received = ServiceError.from_text(invalid_field("config.size", "is odd").to_text())
+    assert received is not None
+    assert received.field_violations == {"config.size": "is odd"}
     assert ServiceError.from_text("CUDA out of memory") is None
 
 
