@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from talkingface.contract.errors import ServiceError
-from talkingface.contract.motion import YAW
+from talkingface.contract.motion import YAW, neutral
 from talkingface.contract.video import Background, BackgroundKind, RenderLevel, View
 from talkingface.renderer.geometry import FRAME, PreparedPortrait, prepare
 from talkingface.renderer.opencv import cv
@@ -208,9 +208,7 @@ def cached(store: Store, image: bytes) -> Image:
     view = View(media.FRAMING_CROP, FRAME, FRAME, False, background)
     digest = bytes.fromhex(GREY_FACE.removeprefix("sha256:"))
     viewer = ViewerCache(store, 1 << 30)(digest, view.to_array())
-    motion = np.zeros(58, np.float32)
-    motion[-1] = 1
-    return viewer.show(viewer.render(motion, RenderLevel.FULL, Canvases()))
+    return viewer.show(viewer.render(neutral(1)[0], RenderLevel.FULL, Canvases()))
 
 
 def encoded(extension: str, colour: tuple[int, int, int]) -> bytes:
