@@ -29,9 +29,8 @@ COLUMNS = [
     ARTICULATION_COLUMNS.start + ARTICULATION.index(name)
     for name in ("tongue_tip_up", "tongue_back_up")
 ]
-# Columns at which tip and back are at rest, and fully raised. In open vowels of labelled natural
-# speech (three recordings of two men) the columns have medians of 0.29 and 0.10; where the encoder
-# recognises /t d n/ and /k/ in natural speech, 0.66-0.69 and 0.73. Between these by eye.
+# Columns at which tip and back are at rest, as in open vowels, and fully raised, as in /t d n/ and
+# /k/; by eye beside the encoder's output for natural speech.
 LOW, HIGH = np.array([0.25, 0.1]), np.array([0.6, 0.6])
 # 1 / s. From 10 to 90 % of its way a tip takes 3.36 / 48 s = 70 ms, a back 96 ms; by eye. A spring
 # lags behind its target by 2 / rate, 42 ms and 57 ms; a row acts 50 ms before its own time.

@@ -86,7 +86,7 @@ class CutPhoto:
 
 
 def motions() -> dict[str, Array]:
-    """The motion frames (58,) that every portrait is rendered with."""
+    """The motion frames (60,) that every portrait is rendered with."""
     far = motion_of()
     far[DISTANCE] = FAR
     return {

@@ -114,13 +114,20 @@ class FaceAnalyser:
         face = _choose(self.faces(photo), width, height)
         check(photo, face, read.width / width)
         to_photo = frame_square(face.box, width, height)
-        frame, pad_mask = cut_frame(photo, to_photo)
         scale = to_photo[0, 0]
         landmarks = (face.points - np.append(to_photo[:, 2], 0)) / scale
         surroundings = None
         if is_tight(face.box, width, height):
-            frame, matte, background, surroundings = self._complete(photo, to_photo, landmarks)
+            # The person is looked for in the frame and its margin.
+            canvas, beyond = cut_frame(photo, to_photo, MARGIN)
+            pad_mask = np.ascontiguousarray(beyond[MARGIN:-MARGIN, MARGIN:-MARGIN])
+            face_points = landmarks[:, :2] + MARGIN
+            matte = matting.refined(self._matter(canvas), canvas, face_points)
+            frame, matte, background, surroundings = outpainting.complete_photo(
+                canvas, beyond == 0, matte, face_points
+            )
         else:
+            frame, pad_mask = cut_frame(photo, to_photo)
             matte = matting.refined(self._matter(frame), frame, landmarks[:, :2])
             background = matting.inpaint_background(frame, matte, pad_mask)
         return AnalysedPortrait(
@@ -135,15 +142,6 @@ class FaceAnalyser:
             rotation=head_rotation(face.points),
             surroundings=surroundings,
         )
-
-    def _complete(
-        self, photo: Uint8Image, to_photo: Float32Array, landmarks: Float32Array
-    ) -> outpainting.CompletedPhoto:
-        """Complete a tightly cut photo; its person is looked for in the frame and its margin."""
-        canvas, beyond = cut_frame(photo, to_photo, MARGIN)
-        face = landmarks[:, :2] + MARGIN
-        matte = matting.refined(self._matter(canvas), canvas, face)
-        return outpainting.complete_photo(canvas, beyond == 0, matte, face)
 
 
 def _choose(faces: list[Mesh], width: int, height: int) -> Mesh:

@@ -162,7 +162,7 @@ def _sideways(side: Float32Array, first: int, last: int, axis: float) -> Float32
         other = other[height : 2 * height]
         both = np.minimum(border, other[:, 0]).sum()
         if both > LIKENESS * np.maximum(border, other[:, 0]).sum():
-            own = _signed_distance(np.repeat(border[:, None], 1, 1))
+            own = _signed_distance(border[:, None])
             weight = np.exp(-away / TURNING)[None]
             distance = weight * own + (1 - weight) * _signed_distance(other)[:, 1:]
             opacity: Float32Array = np.clip(distance + 0.5, 0, 1).astype(np.float32)
@@ -194,7 +194,6 @@ def _falling(inside: Float32Array, length: int) -> Float32Array:
     """
     width = inside.shape[1]
     away = np.arange(1, length + 1, dtype=np.float32)
-    open_below = np.zeros((1, width), np.float32)
     closing = inside.copy()
     out = np.zeros((length, width), np.float32)
     for run in _touching(inside):
@@ -202,5 +201,5 @@ def _falling(inside: Float32Array, length: int) -> Float32Array:
             slope = float(np.clip(run.first_slope, *FALL))
             starts = run.first + slope * away + SHOULDER * away**2
             out = np.maximum(out, _spans(starts, np.full(length, width + 1.0), width))
-            closing[0, run.first : run.last] = open_below[0, run.first : run.last]
+            closing[0, run.first : run.last] = 0
     return np.maximum(out, _closed(closing, length))

@@ -33,9 +33,8 @@ TOOTH_PIXELS, TOOTH_BRIGHT = 40, 85  # between the lips at least; percentile tha
 BACKGROUND_OPACITY = 0.15  # of the background at least, where the photo's rest is ascribed to it
 CLEARED = (64, 16)  # change of opacity, 0..255, over which the background stays as it is
 # Teeth from skin, where the photo shows none: luma as a factor and a power of the cheeks' luma, and
-# colour over luma as parts of the sclera's and the skin's, and a rest. Fitted to 135 photographs of
-# SFHQ that show teeth (luma within 22 %; the brightness of the eyes says nothing about it, r 0.07);
-# parts of eyes and skin are larger than fitted (0.1), for coloured light.
+# colour over luma as parts of the sclera's and the skin's, and a rest. Fitted by
+# `training/fit_teeth.py`; parts of eyes and skin are larger than fitted (0.1), for coloured light.
 TEETH_LUMA, TEETH_POWER = 22.0, 0.42
 IN_SPEECH = 0.9  # of that, since all those photographs smile; by eye
 BRIGHTEST = 235.0
@@ -117,22 +116,29 @@ def mouth_mask(source: Float32Array) -> Float32Array:
 def white_point(
     frame: Uint8Image, eyes: tuple[EyeTexture, EyeTexture], landmarks: Float32Array
 ) -> Float32Array:
-    """What white looks like in the photo's light, RGB, from teeth, else from eyes and cheeks."""
-    cheeks = landmarks[list(CHEEKS_WIDE), :2].round().astype(int).clip(2, FRAME - 3)
-    skin = np.median([frame[y - 2 : y + 3, x - 2 : x + 3].mean((0, 1)) for x, y in cheeks], 0)
+    """What white looks like in the photo's light, RGB, from teeth as photographed or expected."""
+    skin = skin_colour(frame, landmarks)
     eye = np.mean([e.white for e in eyes], 0)
     bright = max(float(skin @ LUMA), 1.0)
     luma = min(IN_SPEECH * TEETH_LUMA * bright**TEETH_POWER, BRIGHTEST)
     tint = SCLERA_TINT * eye / max(float(eye @ LUMA), 1.0) + SKIN_TINT * skin / bright + TEETH_TINT
     teeth = luma * tint
-    seen = _photographed_teeth(frame, landmarks)
+    seen = photographed_teeth(frame, landmarks)
     if seen is not None and seen @ LUMA > TOOTHLIKE * luma:
         teeth = seen
     colour: Float32Array = np.clip(teeth / (TOOTH * TOOTH_LIT), 0, 255).astype(np.float32)
     return colour
 
 
-def _photographed_teeth(frame: Uint8Image, landmarks: Float32Array) -> Float32Array | None:
+def skin_colour(frame: Uint8Image, landmarks: Float32Array) -> Float32Array:
+    """The median colour of the cheeks, RGB, (3,)."""
+    cheeks = landmarks[list(CHEEKS_WIDE), :2].round().astype(int).clip(2, FRAME - 3)
+    around = [frame[y - 2 : y + 3, x - 2 : x + 3].mean((0, 1)) for x, y in cheeks]
+    colour: Float32Array = np.median(around, 0)
+    return colour
+
+
+def photographed_teeth(frame: Uint8Image, landmarks: Float32Array) -> Float32Array | None:
     """The brightest of what is seen between the lips, RGB, if that is hardly coloured."""
     ring = landmarks[[*INNER_UPPER, *INNER_LOWER[::-1]], :2]
     inside = np.zeros((FRAME, FRAME), np.uint8)

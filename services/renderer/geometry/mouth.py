@@ -10,7 +10,7 @@ from talkingface.renderer.geometry.topology import SKIN, topology
 from talkingface.renderer.pixels.mouth import Palette
 
 MILLIMETRES = 133.8  # in a face width of the mean head
-ARCH_WIDTH = 0.92  # of the face model's dental arches, whose upper one is 67 mm wide instead of 61
+ARCH_WIDTH = 0.92  # of the face model's dental arches, the upper 67 mm wide; by eye
 LIP_SKIN = 0.6  # weight of a lip from which its colour counts as the lips'; by eye
 
 # Reflectances (RGB, 0..1), by eye.

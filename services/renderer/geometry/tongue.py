@@ -10,10 +10,10 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from talkingface.contract.motion import TONGUE_TIP_AT_TEETH
 from talkingface.renderer.arrays import Float32Array, Int64Array
+from talkingface.renderer.compiler import njit
 from talkingface.renderer.face.model import FaceModel
 from talkingface.renderer.geometry.surface import vertex_normals
 

@@ -57,10 +57,7 @@ BOUNCED = _f(0.11)  # light reflected by the walls
 # Teeth, in millimetres. Upper teeth follow the lower lip, the second ones are shorter, and the
 # corners of their edges are the rounder the further back they stand.
 CROWN, CROWN_TAPER = _f(11.5), _f(0.07)  # of a front tooth outside the gum; less along the arch
-ARC, ARC_END = (
-    _f(0.0035),
-    _f(26),
-)  # rise of the edges with the square of `along`; to where
+ARC, ARC_END = _f(0.0035), _f(26)  # rise of the edges, per mm, with `along` squared; to where
 LATERAL, LATERAL_RISE, LATERAL_FALL = _f(0.45), (_f(8.2), _f(9)), (_f(14.4), _f(15.4))
 CORNER, CORNER_MORE = _f(0.5), _f(0.02)  # rounding of the edge beside a gap; more along the arch
 CORNER_REACH, CORNER_WIDER = _f(0.8), _f(0.015)

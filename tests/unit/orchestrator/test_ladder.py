@@ -107,9 +107,9 @@ def test_it_steps_up_after_a_wait_with_headroom_one_level_at_a_time() -> None:
     assert all(b - a >= MIN_WAIT for a, b in pairwise(times))
 
 
-@pytest.mark.parametrize("load", [0.6 * UP_LOAD + 0.02, DOWN_LOAD - 0.02])
+@pytest.mark.parametrize("load", [UP_LOAD / 2 + 0.02, DOWN_LOAD - 0.02])
 def test_without_headroom_it_stays(load: float) -> None:
-    """At half the resolution: not so busy that it steps down, and too busy for all the work."""
+    """At half the resolution: not so busy that it steps down, and too busy for twice the work."""
     machine = Machine(Ladder(HALF_RESOLUTION))
     machine.play(60.0, lambda level: load)
     assert machine.changes == []

@@ -81,8 +81,15 @@ def shown(
     return image
 
 
-@pytest.mark.parametrize("yaw", [0.0, 8.0])
-@pytest.mark.parametrize("level", [RenderLevel.FULL, RenderLevel.HALF_RESOLUTION])
+def poses_and_levels(test: Any) -> Any:
+    """Run a test unmoved and turned, in full and at half the resolution."""
+    levels = [RenderLevel.FULL, RenderLevel.HALF_RESOLUTION]
+    return pytest.mark.parametrize("yaw", [0.0, 8.0])(
+        pytest.mark.parametrize("level", levels)(test)
+    )
+
+
+@poses_and_levels
 def test_a_colour_is_behind_the_person(
     portrait: PreparedPortrait, yaw: float, level: RenderLevel
 ) -> None:
@@ -92,8 +99,7 @@ def test_a_colour_is_behind_the_person(
     np.testing.assert_array_equal(image[FACE], photo[FACE])
 
 
-@pytest.mark.parametrize("yaw", [0.0, 8.0])
-@pytest.mark.parametrize("level", [RenderLevel.FULL, RenderLevel.HALF_RESOLUTION])
+@poses_and_levels
 def test_opacity_is_that_of_the_person(
     portrait: PreparedPortrait, yaw: float, level: RenderLevel
 ) -> None:

@@ -13,20 +13,21 @@ from talkingface.renderer.geometry import frame
 
 
 def test_any_change_of_the_source_gets_a_folder_of_its_own(tmp_path: Path) -> None:
-    source, base = tmp_path / "source", tmp_path / "cache"
-    (source / "pixels").mkdir(parents=True)
-    caller, called = source / "loops.py", source / "pixels" / "mouth.py"
-    for path in (caller, called):
+    root, base = tmp_path / "talkingface", tmp_path / "cache"
+    files = [root / name for name in ("renderer/pixels/mouth.py", "contract/motion.py")]
+    for path in files:
+        path.parent.mkdir(parents=True)
         path.write_text("SHADE = 1\n")
-    before = kernel_folder(source, base)
-    assert before.parent == base
-    assert kernel_folder(source, base) == before
-    called.write_text("SHADE = 2\n")
-    os.utime(called, ns=(1, 1))  # however coarse the clock of the file system is
-    after = kernel_folder(source, base)
-    assert after != before
-    called.rename(source / "pixels" / "teeth.py")
-    assert kernel_folder(source, base) not in (before, after)
+    seen = {kernel_folder(base, root)}
+    assert seen == {kernel_folder(base, root)}
+    assert seen.pop().parent == base
+    for number, path in enumerate(files):
+        path.write_text("SHADE = 2\n")
+        os.utime(path, ns=(number, number))  # however coarse the clock of the file system is
+        seen.add(kernel_folder(base, root))
+    files[0].rename(files[0].with_name("teeth.py"))
+    seen.add(kernel_folder(base, root))
+    assert len(seen) == 3
 
 
 def test_kernels_are_kept_in_it() -> None:
